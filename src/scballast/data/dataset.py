@@ -1,0 +1,86 @@
+"""The validated data set that everything downstream receives: counts, populations, batches, and what was done to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scballast.data.simulate import Truth
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Population:
+    """A population that is ranked.
+
+    Attributes
+    ----------
+    name
+        The category as it stands in the data; any text.
+    safe_name
+        Unique among the populations, also without regard to case; only ``[A-Za-z0-9_-]``, 1 to 60 characters,
+        so it can be part of a path or a metric name.
+    n_cells
+        Cells with this label.
+    """
+
+    name: str
+    safe_name: str
+    n_cells: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Counts that passed every check, with the labels and batches that the experiment uses.
+
+    Attributes
+    ----------
+    name
+        Name for people and paths: only ``[A-Za-z0-9_-]``.
+    digest
+        Hexadecimal sha256 of counts, gene and cell names, labels, batches and samples, before gene selection;
+        the same for every storage format of the same data.
+    adata
+        (n_cells, n_genes) cells by *selected* genes: ``X`` raw counts, CSR float32 with sorted indices; ``obs`` and
+        ``var`` kept; unique ``obs_names`` and ``var_names``; batch and sample columns categorical text.
+    total_counts
+        (n_cells,) float64 counts per cell over all genes, before gene selection.
+    populations
+        The ranked populations, in order of name.
+    population_codes
+        (n_cells,) index into ``populations``; -1: no label, or the population is too small to be ranked.
+    label_codes
+        (n_cells,) index into ``labels``; -1: no label.
+    labels
+        Every label that occurs, small populations included, in order of name.
+    batch_key, sample_key
+        Columns of ``adata.obs``, or None.
+    population_key
+        Column of ``adata.obs`` that the labels were read from.
+    warnings
+        What was done to usable but odd data, one sentence or two each.
+    truth
+        What was planted; simulated data only.
+    """
+
+    name: str
+    digest: str
+    adata: AnnData
+    total_counts: FloatArray
+    populations: tuple[Population, ...]
+    population_codes: IntArray
+    label_codes: IntArray
+    labels: tuple[str, ...]
+    population_key: str
+    batch_key: str | None = None
+    sample_key: str | None = None
+    warnings: tuple[str, ...] = ()
+    truth: Truth | None = None
