@@ -1,4 +1,4 @@
-"""The validated data set that everything downstream receives: counts, populations, batches, and what was done to it."""
+"""The validated data set: counts, populations and batches, and what was done to them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ class Dataset:
         Hexadecimal sha256 of counts, gene and cell names, labels, batches and samples, before gene selection;
         the same for every storage format of the same data.
     adata
-        (n_cells, n_genes) cells by *selected* genes: ``X`` raw counts, CSR float32 with sorted indices; ``obs`` and
-        ``var`` kept; unique ``obs_names`` and ``var_names``; batch and sample columns categorical text.
+        (n_cells, n_genes) cells by *selected* genes: ``X`` raw counts, CSR float32 with sorted indices; ``obs``
+        and ``var`` kept; unique ``obs_names`` and ``var_names``; population, batch and sample columns
+        categorical text.
     total_counts
         (n_cells,) float64 counts per cell over all genes, before gene selection.
     populations
