@@ -1,0 +1,134 @@
+"""What a baseline receives, and what a baseline is: arrays in, one score per population and gene out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+Estimand = Literal["marker", "program"]
+
+logger = logging.getLogger(__name__)
+
+CELL_TARGET_COUNTS = 1e4
+
+
+@dataclass(frozen=True, eq=False)
+class CellView:
+    """The cells of one replicate, as arrays; every baseline of the replicate sees this same object.
+
+    Attributes
+    ----------
+    counts
+        (n_cells, n_genes) raw counts of the selected genes.
+    total_counts
+        (n_cells,) counts per cell over all genes, before gene selection.
+    codes
+        (n_cells,) index into ``populations``; -1: in none. Such cells are in the rest of every population.
+    n_populations
+        Length of ``populations``.
+    populations
+        Names of the ranked populations.
+    samples
+        (n_cells,) index of the biological sample of each cell, or None.
+    seed
+        The replicate's own seed, >= 0.
+    sample_names
+        Names by index in ``samples``; empty: samples are named by their index.
+    """
+
+    counts: csr_matrix
+    total_counts: FloatArray
+    codes: IntArray
+    n_populations: int
+    populations: tuple[str, ...]
+    samples: IntArray | None
+    seed: int
+    sample_names: tuple[str, ...] = ()
+
+    @cached_property
+    def log_counts(self) -> csr_matrix:
+        """(n_cells, n_genes) float64 natural log of 1 + counts per 10,000, sorted indices; a zero stays zero.
+
+        float64, because ties between equal counts in cells of equal depth must be ties and no others.
+        """
+        counts = csr_matrix(self.counts, dtype=np.float64, copy=True)
+        totals = np.asarray(self.total_counts, dtype=np.float64)
+        per_cell = np.divide(CELL_TARGET_COUNTS, totals, out=np.zeros_like(totals), where=totals > 0)
+        counts.data = np.log1p(counts.data * np.repeat(per_cell, np.diff(counts.indptr)))
+        counts.sort_indices()
+        return counts
+
+    def sizes(self) -> IntArray:
+        """(n_populations,) cells of each population in this replicate."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=self.n_populations)
+
+    def empty_scores(self) -> FloatArray:
+        """(n_populations, n_genes) NaN: what a population that cannot be scored keeps."""
+        return np.full((self.n_populations, self.counts.shape[1]), np.nan)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One way of scoring genes without a latent variable model.
+
+    Attributes
+    ----------
+    name
+        As in configs, metrics and tables.
+    estimand
+        ``marker``: genes that set a population apart; ``program``: genes that vary within it.
+    deterministic
+        Whether the cells alone decide the scores; if not, ``CellView.seed`` has a part.
+    score
+        From a view to (n_populations, n_genes) scores, higher is stronger. A row of NaN: the population
+        could not be scored, and the log says why.
+    needs_samples
+        Whether ``CellView.samples`` must be there.
+    """
+
+    name: str
+    estimand: Estimand
+    deterministic: bool
+    score: Callable[[CellView], FloatArray]
+    needs_samples: bool = False
+
+
+def comparable_populations(view: CellView, method: str, *, smallest: int) -> IntArray:
+    """Return the populations with enough cells in and outside them; the log names the others.
+
+    Parameters
+    ----------
+    view
+        The replicate's cells.
+    method
+        For the log.
+    smallest
+        Cells needed on each side.
+
+    Returns
+    -------
+    (n,) int
+        Population indices in ascending order.
+    """
+    inside = view.sizes()
+    outside = view.codes.size - inside
+    enough = (inside >= smallest) & (outside >= smallest)
+    for code in np.flatnonzero(~enough):
+        logger.warning(
+            "%s: no score for population %r: %d cells in it and %d outside, at least %d needed on each side.",
+            method,
+            view.populations[code],
+            inside[code],
+            outside[code],
+            smallest,
+        )
+    return np.flatnonzero(enough)
