@@ -95,6 +95,7 @@ class FitConfig:
     """How held-out fit is measured; 0 samples leave it out."""
 
     n_mc_samples: int = _key(64, minimum=0)
+    max_cells: int = _key(2000, minimum=1)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class AssociationConfig:
 
     keys: tuple[str, ...] = ()
     n_permutations: int = _key(999, minimum=0)
-    region_de: bool = True
+    region_de: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,10 +251,10 @@ def _build(cls: Any, values: Any, path: str) -> Any:
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in fields:
-            raise unknown_key(f"{path}{name}", str(name), tuple(fields))
+            where = f"{path}{name}"
+            raise unknown_key(where, str(name), tuple(fields))
     built = {
-        name: _convert(hints[name], value, f"{path}{name}", fields[name].metadata)
-        for name, value in values.items()
+        name: _convert(hints[name], value, f"{path}{name}", fields[name].metadata) for name, value in values.items()
     }
     return cls(**built)
 
@@ -332,12 +333,19 @@ def _check_combinations(config: Config) -> None:
     if resample.kind == "donor" and data.sample_key is None and data.kind != "simulated":
         message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
         raise ConfigError(message)
-    if model.name != "ldvae" and config.train.engine == "ensemble" and model.latent_distribution == "ln":
-        if model.name in ("pca", "nmf"):
-            message = f"model.latent_distribution: ln has no meaning for model.name={model.name}; use normal."
-            raise ConfigError(message)
+    warmup = config.train.kl_warmup_epochs
+    if isinstance(warmup, float) and not 0.0 < warmup <= 1.0:
+        message = (
+            f"train.kl_warmup_epochs: {warmup} is out of range; an integer is a number of epochs, "
+            "a fraction in (0, 1] a share of them."
+        )
+        raise ConfigError(message)
+    if model.name in ("pca", "nmf") and model.latent_distribution == "ln":
+        message = f"model.latent_distribution: ln has no meaning for model.name={model.name}; use normal."
+        raise ConfigError(message)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
         prefixes = ("stability", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")
         if prefix not in prefixes:
-            raise unknown_key("objectives", objective.metric, [f"{name}/…" for name in prefixes])
+            where = "objectives"
+            raise unknown_key(where, objective.metric, [f"{name}/…" for name in prefixes])

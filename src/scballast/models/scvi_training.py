@@ -1,0 +1,224 @@
+"""Training one after another through scvi-tools' own trainer: for comparison, and for the non-linear VAE."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
+from scballast.errors import ConfigError, TrainingError
+from scballast.models.heldout import importance_weighted_fit
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_NOISY_LOGGERS = ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "scvi", "scvi.train")
+
+
+def fit_sequential(
+    adata: AnnData,
+    members: Sequence[Member],
+    model: Mapping[str, Any],
+    train: Mapping[str, Any],
+    *,
+    linear: bool = True,
+    batch_key: str | None = None,
+    device: str = "auto",
+    on_progress: Callable[[int], None] | None = None,
+) -> SequentialEnsemble:
+    """Train every member with ``LinearSCVI.train`` or ``SCVI.train``.
+
+    Parameters
+    ----------
+    adata
+        Raw counts in ``X``.
+    members
+        Cells, seed and overrides of each.
+    model, train
+        Settings by scvi-tools' names, as in :class:`scballast.config.ModelConfig` and ``TrainConfig``.
+    linear
+        ``LinearSCVI`` if true, else ``SCVI``.
+    batch_key
+        Column of ``adata.obs`` with the experimental batch.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    on_progress
+        Called with the number of members finished since the last call.
+
+    Raises
+    ------
+    ConfigError
+        The device is not there.
+    TrainingError
+        Not one member ended with a finite loss.
+    """
+    import scvi
+
+    accelerator = _accelerator(device)
+    model_class = scvi.model.LinearSCVI if linear else scvi.model.SCVI
+    trained: dict[int, Any] = {}
+    failures: dict[int, str] = {}
+    for position, member in enumerate(members):
+        settings = {**model, **train, **member.overrides}
+        part = adata if member.cells is None else adata[member.cells]
+        with quiet_scvi():
+            fitted = _train_one(model_class, part.copy(), settings, member.seed, batch_key, accelerator, model)
+        last = fitted.history["elbo_train"].iloc[-1].item()
+        if np.isfinite(last):
+            trained[position] = fitted
+        else:
+            failures[position] = f"the loss became {last} (lr={settings['lr']}, n_latent={settings['n_latent']})"
+        if on_progress is not None:
+            on_progress(1)
+    if not trained:
+        message = f"training: the loss of all {len(members)} members became non-finite. Lower train.lr."
+        raise TrainingError(message)
+    return SequentialEnsemble(adata, members, trained, failures, batch_key, int(train["batch_size"]))
+
+
+class SequentialEnsemble:
+    """Models trained one by one, behind the interface of :class:`scballast.engine.interface.TrainedEnsemble`."""
+
+    def __init__(
+        self,
+        adata: AnnData,
+        members: Sequence[Member],
+        models: Mapping[int, Any],
+        failures: Mapping[int, str],
+        batch_key: str | None,
+        minibatch: int,
+    ) -> None:
+        self.failures = failures
+        self._adata = adata
+        self._members = members
+        self._models = models
+        self._batch_key = batch_key
+        self._minibatch = minibatch
+
+    def loadings(self, member: int) -> FloatArray:
+        """Return ``get_loadings()`` as an array, (n_genes, n_latent)."""
+        return np.asarray(self._models[member].get_loadings().to_numpy(), dtype=np.float64)
+
+    def posterior_means(self, member: int, cells: IntArray | None = None) -> FloatArray:
+        """Return posterior means (n, n_latent); under ``ln`` scvi-tools averages 5,000 seeded draws."""
+        chosen = self._members[member].cells if cells is None else cells
+        with quiet_scvi(), seeded(self._members[member].seed):
+            means = self._models[member].get_latent_representation(self._part(chosen))
+        return np.asarray(means, dtype=np.float64)
+
+    def heldout_fit(self, member: int, cells: IntArray, n_mc_samples: int) -> HeldoutFit:
+        """Return importance-weighted fit on ``cells``."""
+        model = self._models[member]
+        with quiet_scvi(), seeded(self._members[member].seed):
+            part = model._validate_anndata(self._part(cells))
+            loader = model._make_data_loader(adata=part, batch_size=self._minibatch)
+            fits = [importance_weighted_fit(model.module, tensors, n_mc_samples) for tensors in loader]
+        return HeldoutFit(
+            nll=np.concatenate([fit.nll for fit in fits]), elbo=np.concatenate([fit.elbo for fit in fits])
+        )
+
+    def history(self, member: int) -> Mapping[str, Sequence[float]]:
+        """Return scvi-tools' training curves by epoch."""
+        frames = self._models[member].history
+        return {
+            key: frames[key].iloc[:, 0].astype(float).tolist()
+            for key in ("elbo_train", "reconstruction_loss_train", "kl_local_train", "kl_weight")
+            if key in frames
+        }
+
+    def n_steps(self, member: int) -> int:
+        """Return the number of gradient steps."""
+        return int(self._models[member].trainer.global_step)
+
+    def export(self, member: int) -> Any:
+        """Return the scvi-tools model."""
+        return self._models[member]
+
+    def _part(self, cells: IntArray | None) -> AnnData:
+        return self._adata.copy() if cells is None else self._adata[cells].copy()
+
+
+def _train_one(
+    model_class: Any,
+    adata: AnnData,
+    settings: Mapping[str, Any],
+    seed: int,
+    batch_key: str | None,
+    accelerator: str,
+    model_names: Mapping[str, Any],
+) -> Any:
+    import scvi
+
+    scvi.settings.seed = seed
+    adata.obs_names_make_unique()
+    model_class.setup_anndata(adata, batch_key=batch_key)
+    fitted = model_class(adata, **{name: settings[name] for name in model_names})
+    n_cells = adata.n_obs
+    max_epochs = settings["max_epochs"] or scvi.model.get_max_epochs_heuristic(n_cells)
+    warmup = settings["kl_warmup_epochs"]
+    if isinstance(warmup, float):
+        warmup = max(1, round(warmup * max_epochs))
+    n_train = int(np.ceil(settings["train_size"] * n_cells))
+    fitted.train(
+        max_epochs=max_epochs,
+        accelerator=accelerator,
+        devices=1,
+        train_size=settings["train_size"],
+        batch_size=settings["batch_size"],
+        # A last minibatch of one cell has no variance for the batch norm.
+        datasplitter_kwargs={"drop_last": n_train > settings["batch_size"] and n_train % settings["batch_size"] == 1},
+        early_stopping=settings["early_stopping"],
+        early_stopping_patience=settings["early_stopping_patience"],
+        plan_kwargs={
+            "lr": settings["lr"],
+            "weight_decay": settings["weight_decay"],
+            "n_epochs_kl_warmup": warmup,
+        },
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    return fitted
+
+
+def _accelerator(device: str) -> str:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        message = "device: cuda was asked for, and torch finds no GPU here. Use device=cpu or device=auto."
+        raise ConfigError(message)
+    if device == "mps" and not torch.backends.mps.is_available():
+        message = "device: mps was asked for, and torch does not offer it here. Use device=cpu or device=auto."
+        raise ConfigError(message)
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generators for the block, and put their state back afterwards."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def quiet_scvi() -> Iterator[None]:
+    """Keep scvi-tools' and Lightning's notices about devices, workers and saved columns off the terminal."""
+    levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(lightning|scvi|anndata|torch|torchmetrics|jaxlib)(\.|$)")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
