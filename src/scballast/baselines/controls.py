@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from scballast.baselines.view import CellView, FloatArray
 from scballast.seeds import Stream, generator_for
 

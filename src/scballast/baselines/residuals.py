@@ -1,4 +1,4 @@
-"""Analytic Pearson residuals: a count less what its cell's depth and its gene's level predict, in standard deviations."""
+"""Analytic Pearson residuals: a count less what cell depth and gene level predict, in standard deviations."""
 
 from __future__ import annotations
 
