@@ -1,0 +1,70 @@
+"""A number that knows why it is undefined, and an interval around one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+
+class Statistic(float):
+    """A number; where it is NaN, ``reason`` says why.
+
+    It is a ``float`` in every respect, so callers compare and average it as one.
+
+    Parameters
+    ----------
+    value
+        The number.
+    reason
+        Why it is undefined; empty when it is defined.
+    """
+
+    __slots__ = ("reason",)
+    reason: str
+
+    def __new__(cls, value: float, reason: str = "") -> Statistic:
+        """Keep the reason beside the number."""
+        self = super().__new__(cls, value)
+        object.__setattr__(self, "reason", reason)
+        return self
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        message = f"{type(self).__name__} is frozen: {name} cannot be set"
+        raise AttributeError(message)
+
+    def __repr__(self) -> str:
+        return f"{float(self)!r} ({self.reason})" if self.reason else repr(float(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (float(self), self.reason)
+
+
+def undefined(reason: str) -> Statistic:
+    """NaN with the reason."""
+    return Statistic(math.nan, reason)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A point estimate and its confidence interval.
+
+    Attributes
+    ----------
+    estimate, lower, upper, standard_error
+        NaN where undefined; the estimate may be defined where its interval is not.
+    level
+        Nominal coverage of the interval, for example 0.95.
+    reason
+        Why the estimate or the interval is undefined; empty when both are defined.
+    """
+
+    estimate: float
+    lower: float
+    upper: float
+    standard_error: float
+    level: float = 0.95
+    reason: str = ""
+
+    def __float__(self) -> float:
+        return self.estimate
