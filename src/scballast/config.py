@@ -7,9 +7,10 @@ import difflib
 import hashlib
 import json
 import math
+import operator
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -303,15 +304,17 @@ def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         message = f"{path}: {value} is not a finite number."
         raise ConfigError(message)
-    limits = (
-        ("minimum", "at least", lambda v, b: v >= b),
-        ("maximum", "at most", lambda v, b: v <= b),
-        ("above", "above", lambda v, b: v > b),
-        ("below", "below", lambda v, b: v < b),
+    if isinstance(value, str):
+        return
+    limits: tuple[tuple[str, str, Callable[[Any, Any], Any]], ...] = (
+        ("minimum", "at least", operator.ge),
+        ("maximum", "at most", operator.le),
+        ("above", "above", operator.gt),
+        ("below", "below", operator.lt),
     )
     for rule, words, holds in limits:
         bound = rules.get(rule)
-        if bound is not None and not isinstance(value, str) and not holds(value, bound):
+        if bound is not None and not holds(value, bound):
             message = f"{path}: {value} is out of range; it must be {words} {bound}."
             raise ConfigError(message)
 

@@ -54,8 +54,9 @@ class HeldoutFit:
 class TrainedEnsemble(Protocol):
     """What the experiment needs of all members at once; ``member`` is the position in the request."""
 
-    failures: Mapping[int, str]
-    """Members without a result, and why (a loss that stopped being finite); the others are untouched."""
+    @property
+    def failures(self) -> Mapping[int, str]:
+        """Members without a result, and why (a loss that stopped being finite); the others are untouched."""
 
     def loadings(self, member: int) -> FloatArray:
         """(n_genes, n_latent) ``LinearSCVI.get_loadings()``."""

@@ -65,7 +65,7 @@ class DecompositionEnsemble:
     """Decompositions behind the interface of :class:`scballast.engine.interface.TrainedEnsemble`."""
 
     def __init__(self, factors: Sequence[tuple[FloatArray, FloatArray]]) -> None:
-        self.failures: dict[int, str] = {}
+        self.failures: Mapping[int, str] = {}
         self._factors = factors
 
     def loadings(self, member: int) -> FloatArray:
@@ -131,7 +131,7 @@ def _nmf(values: sparse.csr_matrix, n_factors: int, seed: int) -> tuple[FloatArr
 
     model = NMF(n_components=n_factors, init="random", random_state=seed, max_iter=500)
     with warnings.catch_warnings():
-        # The iterations are a budget: what they leave unfinished differs by seed, and is part of the stability measured.
+        # The iterations are a budget: what they leave undone differs by seed: part of the stability measured.
         warnings.filterwarnings("ignore", category=ConvergenceWarning)
         scores = model.fit_transform(values)
     return model.components_.T, scores
