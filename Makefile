@@ -1,0 +1,43 @@
+# `make demo` and `make test` work from a fresh clone with Python >= 3.11, make and a compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint bench ui lock clean
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
+
+env: $(STAMP)  ## the environment in .venv, from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: env  ## one experiment on embedded real cells, from counts to genes
+	$(BIN)/scballast experiment=demo
+
+test: env  ## the test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: env  ## style, types, spelling, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+bench: env  ## benchmarks: speed against scvi-tools, interval coverage, overheads
+	$(BIN)/python -m tests.benchmarks
+
+ui: env  ## the MLflow UI over runs/
+	$(BIN)/scballast-ui
+
+lock: env  ## write requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python .ci/lock.py
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
