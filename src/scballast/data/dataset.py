@@ -50,8 +50,8 @@ class Dataset:
         Hexadecimal sha256 of counts, gene and cell names, labels, batches and samples, before gene selection;
         the same for every storage format of the same data.
     adata
-        (n_cells, n_genes) cells by *selected* genes: ``X`` raw counts, CSR float32 with sorted indices; ``obs``
-        and ``var`` kept; unique ``obs_names`` and ``var_names``; population, batch and sample columns
+        (n_cells, n_genes) cells by *selected* genes: ``X`` raw counts, CSR float32 with sorted indices;
+        ``obs`` and ``var`` kept; unique ``obs_names`` and ``var_names``; population, batch and sample columns
         categorical text.
     total_counts
         (n_cells,) float64 counts per cell over all genes, before gene selection.

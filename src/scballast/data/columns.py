@@ -1,0 +1,229 @@
+"""Labels, batches and samples from columns of ``obs``: any type in, text categories or a clear error out."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.data.dataset import BoolArray, IntArray
+from scballast.data.names import quote, quoted, valid_text
+from scballast.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MISSING_WORDS = frozenset({"", "nan", "na", "<na>", "none", "null"})
+"""What a missing value becomes when a column is written as text (compared in lower case)."""
+MAX_NUMERIC_CATEGORIES = 100
+MAX_LISTED_CATEGORIES = 200
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of categories.
+
+    Attributes
+    ----------
+    key
+        Its name in ``obs``.
+    names
+        The categories that occur, as text, in order of name.
+    codes
+        (n_cells,) index into ``names``; -1: missing.
+    warnings
+        What was done to read it.
+    """
+
+    key: str
+    names: tuple[str, ...]
+    codes: IntArray
+    warnings: tuple[str, ...] = ()
+
+    def sizes(self) -> IntArray:
+        """Return how many cells each category has, (n_categories,)."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
+
+    def take(self, cells: BoolArray) -> Column:
+        """Return the column for the cells where the mask is true, without categories that no longer occur."""
+        codes = self.codes[cells]
+        kept = np.unique(codes[codes >= 0])
+        lookup = np.full(len(self.names) + 1, -1, dtype=np.int64)
+        lookup[kept] = np.arange(kept.size)
+        names = tuple(self.names[int(code)] for code in kept)
+        return dataclasses.replace(self, names=names, codes=lookup[codes])
+
+    def categorical(self) -> pd.Categorical:
+        """Return the column as it is stored in ``adata.obs``."""
+        import pandas as pd
+
+        return pd.Categorical.from_codes(self.codes, categories=pd.Index(self.names, dtype=object))
+
+
+def label_candidates(obs: pd.DataFrame) -> list[str]:
+    """Return the columns that could hold population labels: 2 to 200 categories, fewer than half the cells."""
+    most = min(MAX_LISTED_CATEGORIES, len(obs) // 2)
+    candidates = []
+    for position, key in enumerate(obs.columns):
+        column = obs.iloc[:, position]
+        if column.dtype.kind not in "fcmM" and 2 <= _n_distinct(column) <= most:
+            candidates.append(str(key))
+    return candidates
+
+
+def _n_distinct(column: pd.Series[Any]) -> int:
+    try:
+        return int(column.nunique())
+    except TypeError:  # lists and other values that cannot be compared
+        return 0
+
+
+def read_column(obs: pd.DataFrame, key: str, *, option: str, source: str) -> Column:
+    """Return a column of ``obs`` as text categories.
+
+    Parameters
+    ----------
+    obs
+        Annotation of the cells.
+    key
+        Column name.
+    option
+        The configuration key that named the column, for messages.
+    source
+        The file, for messages.
+
+    Raises
+    ------
+    DataError
+        The column is absent or twice there, or holds numbers that are not category numbers.
+    """
+    positions = [position for position, name in enumerate(obs.columns) if str(name) == key]
+    if len(positions) != 1:
+        raise DataError(_absent(obs, key, option, source, n_found=len(positions)))
+    values = obs.iloc[:, positions[0]]
+    warnings = []
+    try:
+        codes, categories = _factorize(values)
+    except TypeError as error:
+        msg = (
+            f"{source}: obs[{quote(key)}] holds {quote(type(values.iloc[0]).__name__)} values, which are not labels. "
+            f"Allowed: text, categories or whole numbers. Set {option} to another column."
+        )
+        raise DataError(msg) from error
+    if _is_numeric(categories):
+        categories = _category_numbers(categories, codes, key, option, source)
+        if values.dtype != "category" and option == "data.population_key":
+            warnings.append(
+                f"{source}: obs[{quote(key)}] is numeric; its {len(categories)} values are taken as population names."
+            )
+    names, codes, n_missing_words = _merge(categories, codes)
+    if values.dtype == "category":
+        n_unused = len(values.cat.categories) - len(np.unique(values.cat.codes[values.cat.codes >= 0]))
+        if n_unused:
+            warnings.append(
+                f"{source}: {n_unused} unused categories of obs[{quote(key)}] are left out."
+                if n_unused > 1
+                else f"{source}: one unused category of obs[{quote(key)}] is left out."
+            )
+    if n_missing_words:
+        warnings.append(
+            f"{source}: {n_missing_words:,} cells have an empty text or a word for 'missing' in obs[{quote(key)}] "
+            "and count as missing."
+        )
+    return Column(key, names, codes, tuple(warnings))
+
+
+def _absent(obs: pd.DataFrame, key: str, option: str, source: str, n_found: int) -> str:
+    columns = [str(name) for name in obs.columns]
+    if n_found > 1:
+        return f"{source}: obs has {n_found} columns named {quote(key)}. Rename all but one."
+    if not columns:
+        return (
+            f"{source}: obs has no column {quote(key)}, and no column at all (10x formats hold no labels). "
+            f"Add the labels to obs and save as .h5ad, then set {option} to that column."
+        )
+    lower = {name.lower(): name for name in columns}
+    near = [lower[name] for name in difflib.get_close_matches(key.lower(), lower, n=3, cutoff=0.6)]
+    guess = f" Nearest: {quoted(near)}." if near else ""
+    candidates = label_candidates(obs)
+    listed = f"Columns with categories: {quoted(candidates)}" if candidates else f"Columns: {quoted(columns)}"
+    return f"{source}: obs has no column {quote(key)}.{guess} {listed}. Set {option} to one of them."
+
+
+def _factorize(values: pd.Series[Any]) -> tuple[IntArray, Sequence[Any]]:
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes = np.asarray(values.cat.codes, dtype=np.int64)
+        used = np.unique(codes[codes >= 0])
+        lookup = np.full(len(values.cat.categories) + 1, -1, dtype=np.int64)
+        lookup[used] = np.arange(used.size)
+        return lookup[codes], list(values.cat.categories[used])
+    codes, uniques = pd.factorize(values, use_na_sentinel=True)
+    return np.asarray(codes, dtype=np.int64), list(uniques)
+
+
+def _is_numeric(categories: Sequence[Any]) -> bool:
+    return bool(categories) and all(
+        isinstance(value, (int, float, complex, np.number)) and not isinstance(value, (bool, np.bool_))
+        for value in categories
+    )
+
+
+def _category_numbers(categories: Sequence[Any], codes: IntArray, key: str, option: str, source: str) -> list[str]:
+    """Return numbers as text if they can be numbers of categories (clusters, batches): few and whole."""
+    n_cells = int(np.count_nonzero(codes >= 0))
+    whole = all(not isinstance(v, (complex, np.complexfloating)) and float(v).is_integer() for v in categories)
+    if not whole or len(categories) > min(MAX_NUMERIC_CATEGORIES, n_cells / 2):
+        kind = "whole" if whole else "continuous"
+        msg = (
+            f"{source}: obs[{quote(key)}] is numeric: {len(categories):,} distinct {kind} values in {n_cells:,} cells, "
+            f"first {categories[0]!s}. Allowed: text, categories, or at most {MAX_NUMERIC_CATEGORIES} distinct whole "
+            f"numbers with 2 cells each on average. Set {option} to a column of labels, or make this one text."
+        )
+        raise DataError(msg)
+    return [str(int(value)) for value in categories]
+
+
+def _merge(categories: Sequence[Any], codes: IntArray) -> tuple[tuple[str, ...], IntArray, int]:
+    """Return names in order, codes into them, and how many cells a word for 'missing' was found in."""
+    texts = [valid_text(value) for value in categories]
+    missing = [text.strip().lower() in MISSING_WORDS for text in texts]
+    names = sorted({text for text, absent in zip(texts, missing, strict=True) if not absent})
+    position = {name: index for index, name in enumerate(names)}
+    lookup = np.array(
+        [-1 if absent else position[text] for text, absent in zip(texts, missing, strict=True)] + [-1],
+        dtype=np.int64,
+    )
+    n_words = int(np.isin(codes, np.flatnonzero(missing)).sum()) if any(missing) else 0
+    return tuple(names), lookup[codes], n_words
+
+
+def read_grouping(obs: pd.DataFrame, key: str, *, option: str, source: str) -> Column:
+    """Return the batch or sample column: as ``read_column``, and every cell must have a value.
+
+    Raises
+    ------
+    DataError
+        As ``read_column``; or a value is missing, or every cell has a value of its own.
+    """
+    column = read_column(obs, key, option=option, source=source)
+    n_missing = int(np.count_nonzero(column.codes < 0))
+    if n_missing:
+        cell = quote(obs.index[int(np.argmax(column.codes < 0))])
+        msg = (
+            f"{source}: obs[{quote(key)}] is missing for {n_missing:,} of {len(obs):,} cells, first {cell}. "
+            f"Every cell needs a value in {option}: fill them, or remove these cells."
+        )
+        raise DataError(msg)
+    if len(column.names) == len(obs) > 1:
+        msg = (
+            f"{source}: obs[{quote(key)}] differs in every one of the {len(obs):,} cells. "
+            f"Set {option} to a column with several cells per value, or leave it out."
+        )
+        raise DataError(msg)
+    return column

@@ -1,0 +1,253 @@
+"""Files of single-cell counts: what kind a path is, and its contents as a source; every failure is explained."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from scballast.data.names import quote, quoted
+from scballast.data.source import RAW_NAME, X_NAME, Source, StoredMatrix, quiet_anndata, source_of
+from scballast.data.tenx import find_matrix_file, read_10x_hdf5, read_matrix_folder
+from scballast.errors import DataError, ScballastError
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ALLOWED = "Allowed: .h5ad, .zarr, 10x .h5, or a folder with matrix.mtx, features.tsv and barcodes.tsv."
+
+
+@contextmanager
+def open_source(path: str) -> Iterator[Source]:
+    """Open a file of counts for as long as its matrices are read.
+
+    Parameters
+    ----------
+    path
+        ``.h5ad``, ``.zarr``, 10x ``.h5``, or a folder with ``matrix.mtx[.gz]``.
+
+    Raises
+    ------
+    DataError
+        The file is missing, of another kind, truncated, damaged, locked or unreadable.
+    """
+    location = Path(path).expanduser()
+    label = location.name or str(location)
+    _probe(location, label)
+    suffix = location.suffix.lower()
+    if location.is_dir():
+        yield from _open_folder(location, label)
+    elif suffix in {".h5ad", ".h5", ".hdf5"}:
+        _check_hdf5(location, label)
+        yield from _open_hdf5(location, label)
+    else:
+        hint = " Name the folder that it is in." if ".mtx" in location.suffixes else ""
+        msg = f"{label}: files of type {quote(suffix or 'without an extension')} are not read.{hint} {ALLOWED}"
+        raise DataError(msg)
+
+
+def _probe(path: Path, label: str) -> None:
+    """Raise unless the path exists and can be read."""
+    if "://" in str(path) or str(path).startswith(("s3:", "http:", "https:")):
+        msg = f"{path}: remote addresses are not read. Download the file and set data.path to it."
+        raise DataError(msg)
+    try:
+        if not path.exists():
+            raise DataError(_missing(path))
+        if path.is_dir():
+            next(path.iterdir(), None)
+        elif not path.is_file():
+            msg = f"{label}: this is not a regular file. {ALLOWED}"
+            raise DataError(msg)
+        else:
+            with path.open("rb") as file:
+                file.read(1)
+    except OSError as error:
+        msg = f"{path}: cannot be opened: {error.strerror or error}. Check the path and its permissions."
+        raise DataError(msg) from error
+
+
+def _missing(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"{path}: there is no such file, nor the folder {quote(folder)}. Check data.path."
+    near = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in {".h5ad", ".h5", ".zarr"})
+    here = f" In that folder: {quoted(near)}." if near else ""
+    return f"{path}: there is no such file.{here} Check data.path; it is relative to {quote(os.getcwd())}."
+
+
+def _check_hdf5(path: Path, label: str) -> None:
+    size = path.stat().st_size
+    if size == 0:
+        msg = f"{label}: the file is empty (0 bytes). Copy or write it again."
+        raise DataError(msg)
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start != HDF5_SIGNATURE:
+        found = " It is a gzip archive: unpack it first." if start[:2] == b"\x1f\x8b" else ""
+        msg = f"{label}: this is not an HDF5 file, whatever its name says.{found} {ALLOWED}"
+        raise DataError(msg)
+
+
+@contextmanager
+def reading(label: str) -> Iterator[None]:
+    """Turn whatever a reader raises on a foreign file into one message: any byte of it may be damaged."""
+    try:
+        yield
+    except ScballastError:
+        raise
+    except MemoryError as error:
+        msg = f"{label}: there is not enough memory to read it. Use fewer cells, or a machine with more memory."
+        raise DataError(msg) from error
+    except Exception as error:
+        raise DataError(_unreadable(label, error)) from error
+
+
+def _unreadable(label: str, error: Exception) -> str:
+    reason = (str(error).strip().splitlines() or [""])[0][:200]
+    lower = str(error).lower()
+    if "lock" in lower or "already open" in lower or "open for write" in lower:
+        return (
+            f"{label}: another process is writing it, or was killed while it did ({reason}). "
+            "Wait until it is finished, or copy the file and use the copy."
+        )
+    if "truncated" in lower:
+        return (
+            f"{label}: the file is truncated ({reason}). It is still being written or copied, or must be copied again."
+        )
+    if "filter" in lower or "plugin" in lower:
+        return f"{label}: it is compressed with a filter that is not installed ({reason}). Write it again with gzip."
+    return f"{label}: the file cannot be read: {type(error).__name__}: {reason}. Write it again, or check its format."
+
+
+def _open_hdf5(path: Path, label: str) -> Iterator[Source]:
+    import h5py
+
+    with reading(label):
+        file = h5py.File(path, "r")
+    with file:
+        with reading(label):
+            source = _hdf5_source(file, path, label)
+        yield source
+
+
+def _hdf5_source(file: Any, path: Path, label: str) -> Source:
+    import anndata as ad
+    import h5py
+
+    if "obs" in file and "var" in file:
+        if isinstance(file["obs"], h5py.Dataset):  # written before anndata 0.7
+            with quiet_anndata():
+                return source_of(ad.read_h5ad(path), label, owned=True)
+        return _anndata_source(file, label)
+    if path.suffix.lower() != ".h5ad":
+        return read_10x_hdf5(file, path, label)
+    msg = f"{label}: obs and var are missing: this is not an AnnData file. It holds: {quoted(file)}. {ALLOWED}"
+    raise DataError(msg)
+
+
+def _open_folder(path: Path, label: str) -> Iterator[Source]:
+    if any((path / name).is_file() for name in (".zgroup", "zarr.json", ".zmetadata")):
+        import zarr
+
+        with reading(label):
+            _refuse_pickles(path, label)
+            with quiet_anndata():
+                group = zarr.open_group(str(path), mode="r")
+            if "obs" not in group or "var" not in group:
+                msg = f"{label}: obs and var are missing: this is not an AnnData store. It holds: {quoted(group)}."
+                raise DataError(msg)
+            source = _anndata_source(group, label)
+        yield source
+    elif find_matrix_file(path, label) is not None:
+        with reading(label):
+            source = read_matrix_folder(path, label)
+        yield source
+    else:
+        msg = f"{label}: this folder holds neither a zarr store nor matrix.mtx. {ALLOWED}"
+        raise DataError(msg)
+
+
+def _refuse_pickles(path: Path, label: str) -> None:
+    """Raise if any array of a zarr store is pickled: to read it would run whatever code it holds."""
+    for folder, _, names in os.walk(path):
+        for name in {".zarray", ".zmetadata", "zarr.json"} & set(names):
+            metadata = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+            if _names_pickle(metadata):
+                msg = (
+                    f"{label}: {quote(os.path.relpath(folder, path))} is stored as Python pickles, which are not "
+                    "opened: they can run any code. Write the file again with anndata's write_zarr or write_h5ad."
+                )
+                raise DataError(msg)
+
+
+def _names_pickle(metadata: Any) -> bool:
+    if isinstance(metadata, dict):
+        codec = metadata.get("id", metadata.get("name"))
+        named = isinstance(codec, str) and codec.lower().rpartition(".")[2] == "pickle"
+        return named or any(_names_pickle(value) for value in metadata.values())
+    return isinstance(metadata, list) and any(_names_pickle(value) for value in metadata)
+
+
+def _anndata_source(store: Any, label: str) -> Source:
+    """Return an AnnData store as a source that reads only what is asked for: no embedding, graph or layer."""
+    matrices = {}
+    if "X" in store:
+        matrices[X_NAME] = StoredMatrix(X_NAME, None, _reader(store, "X", label), _table(store, "var", label))
+    if "raw" in store and "X" in store["raw"] and "var" in store["raw"]:
+        var = _table(store, "raw/var", label)
+        matrices[RAW_NAME] = StoredMatrix(".raw", RAW_NAME, _reader(store, "raw/X", label), var)
+    for name in store["layers"] if "layers" in store else ():
+        var = _table(store, "var", label)
+        title = f"layer {quote(name)}"
+        matrices[str(name)] = StoredMatrix(title, str(name), _reader(store, f"layers/{name}", label), var)
+    return Source(label, _table(store, "obs", label)(), matrices)
+
+
+def _reader(store: Any, key: str, label: str) -> Callable[[], Any]:
+    def read() -> Any:
+        with reading(f"{label}: {key}"):
+            element = store[key]
+            if hasattr(element, "shape") and hasattr(element, "dtype"):
+                return _DenseRows(element, f"{label}: {key}")
+            with quiet_anndata():
+                return _read_element(element)
+
+    return read
+
+
+class _DenseRows:
+    """A dense matrix in a file, read in blocks of rows so that it is never in memory as a whole."""
+
+    def __init__(self, element: Any, label: str) -> None:
+        self.shape = tuple(element.shape)
+        self.dtype = element.dtype
+        self._element = element
+        self._label = label
+
+    def __getitem__(self, rows: slice) -> Any:
+        with reading(self._label):
+            return self._element[rows]
+
+
+def _table(store: Any, key: str, label: str) -> Callable[[], Any]:
+    def read() -> Any:
+        import pandas as pd
+
+        with reading(f"{label}: {key}"):
+            with quiet_anndata():
+                table = _read_element(store[key])
+            if not isinstance(table, pd.DataFrame):
+                msg = f"{label}: {key} is not a table. Write the file again with anndata."
+                raise DataError(msg)
+            return table
+
+    return partial(read)
+
+
+def _read_element(element: Any) -> Any:
+    from anndata.io import read_elem
+
+    return read_elem(element)

@@ -1,0 +1,114 @@
+"""Names from foreign files: made unique, made safe for paths and metric names, quoted in messages."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+MAX_SAFE_LENGTH = 60
+
+
+def valid_text(name: object) -> str:
+    """Return ``name`` as text that every UTF-8 writer accepts; bytes that were not UTF-8 become ``?``."""
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def make_unique(names: Sequence[str]) -> tuple[list[str], int]:
+    """Append ``-1``, ``-2``, … to the second and later uses of a name.
+
+    Parameters
+    ----------
+    names : (n,)
+        Any text.
+
+    Returns
+    -------
+    list of str, int
+        The unique names in the same order, and how many were changed.
+    """
+    taken = set(names)
+    if len(taken) == len(names):
+        return list(names), 0
+    seen: set[str] = set()
+    next_suffix: dict[str, int] = {}
+    unique = []
+    n_changed = 0
+    for name in names:
+        candidate = name
+        if name in seen:
+            suffix = next_suffix.get(name, 1)
+            while (candidate := f"{name}-{suffix}") in taken:
+                suffix += 1
+            next_suffix[name] = suffix + 1
+            taken.add(candidate)
+            n_changed += 1
+        seen.add(candidate)
+        unique.append(candidate)
+    return unique, n_changed
+
+
+def safe_name(name: str, *, empty: str = "population") -> str:
+    """Return a readable form of ``name`` with only ``[A-Za-z0-9_-]``, 1 to 60 characters.
+
+    ``+`` becomes ``plus``, accents are dropped, Greek letters are spelt out, a leading ``-`` is dropped (it
+    would read as an option on a command line), anything else becomes ``_``.
+
+    Parameters
+    ----------
+    name
+        Any text.
+    empty
+        What stands for a name of which nothing is left.
+    """
+    spelt = "".join(_spell(character) for character in unicodedata.normalize("NFKD", name))
+    safe = re.sub(r"[^A-Za-z0-9-]+", "_", spelt).lstrip("_-")
+    return safe[:MAX_SAFE_LENGTH].rstrip("_") or empty
+
+
+def _spell(character: str) -> str:
+    if character == "+":
+        return "plus"
+    if unicodedata.combining(character):
+        return ""
+    words = unicodedata.name(character, "").split()
+    if words[:1] == ["GREEK"] and "LETTER" in words:
+        return words[words.index("LETTER") + 1].lower() if words[-1:] != ["LETTER"] else "_"
+    return character
+
+
+def safe_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return one safe name for each name, unique also where upper and lower case are the same.
+
+    File systems that ignore case would otherwise write two populations into one file. A name that is safe as
+    it stands keeps its form; collisions get ``_2``, ``_3``, … in the order of ``names``.
+    """
+    candidates = [safe_name(name) for name in names]
+    kept_as_is = {name.casefold() for name, safe in zip(names, candidates, strict=True) if name == safe}
+    used: set[str] = set()
+    result = []
+    for name, candidate in zip(names, candidates, strict=True):
+        chosen, number = candidate, 1
+        while chosen.casefold() in used or (name != chosen and chosen.casefold() in kept_as_is):
+            number += 1
+            suffix = f"_{number}"
+            chosen = candidate[: MAX_SAFE_LENGTH - len(suffix)].rstrip("_") + suffix
+        used.add(chosen.casefold())
+        result.append(chosen)
+    return tuple(result)
+
+
+def quoted(names: Iterable[object], limit: int = 8) -> str:
+    """Return the names for a message: quoted, newlines escaped, long names and long lists cut."""
+    listed = list(names)
+    shown = [quote(name) for name in listed[:limit]]
+    if len(listed) > limit:
+        shown.append(f"… {len(listed) - limit:,} more")
+    return ", ".join(shown)
+
+
+def quote(name: object, limit: int = 80) -> str:
+    """Return one name for a message: quoted, control characters escaped, cut at ``limit`` characters."""
+    text = valid_text(name)
+    return repr(text if len(text) <= limit else text[: limit - 1] + "…")

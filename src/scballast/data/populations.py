@@ -1,0 +1,144 @@
+"""Which populations are ranked, and what in their cells, batches and samples a reader must know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scballast.data.columns import Column
+from scballast.data.dataset import IntArray, Population
+from scballast.data.names import quote, quoted, safe_names
+from scballast.errors import DataError
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The ranked populations, the (n_cells,) index of each cell into them (-1: none), and warnings."""
+
+    populations: tuple[Population, ...]
+    codes: IntArray
+    warnings: tuple[str, ...]
+
+
+def check_labels(labels: Column, source: str) -> None:
+    """Raise unless the labels divide the cells into populations.
+
+    Raises
+    ------
+    DataError
+        No cell has a label, all labelled cells have the same, or every one has its own.
+    """
+    key, n_labelled = quote(labels.key), int(np.count_nonzero(labels.codes >= 0))
+    remedy = "Set data.population_key to a column with at least 2 populations."
+    if n_labelled == 0:
+        msg = f"{source}: obs[{key}] is missing for all {labels.codes.size:,} cells. {remedy}"
+        raise DataError(msg)
+    if len(labels.names) == 1:
+        only = quote(labels.names[0])
+        msg = f"{source}: obs[{key}] has one value, {only}, in all {n_labelled:,} labelled cells. {remedy}"
+        raise DataError(msg)
+    if len(labels.names) == n_labelled:
+        msg = f"{source}: obs[{key}] differs in every one of the {n_labelled:,} labelled cells. {remedy}"
+        raise DataError(msg)
+
+
+def rank_populations(labels: Column, min_cells: int, source: str) -> Ranked:
+    """Choose the populations that are ranked: those with at least ``min_cells`` cells.
+
+    A population is compared with all other cells, so these must be at least ``min_cells`` too; one ranked
+    population among small ones is enough.
+
+    Raises
+    ------
+    DataError
+        No population can be ranked.
+    """
+    sizes = labels.sizes()
+    n_cells = labels.codes.size
+    large = sizes >= min_cells
+    comparable = large & (n_cells - sizes >= min_cells)
+    if not comparable.any():
+        biggest = ", ".join(f"{quote(labels.names[i])} ({sizes[i]:,})" for i in np.argsort(-sizes, kind="stable")[:5])
+        rest = " with as many other cells" if large.any() else ""
+        msg = (
+            f"{source}: no population of obs[{quote(labels.key)}] has {min_cells:,} cells or more{rest}; the largest "
+            f"of {len(labels.names):,}: {biggest}. Lower data.min_cells, or choose a coarser data.population_key."
+        )
+        raise DataError(msg)
+    warnings = []
+    n_missing = int(np.count_nonzero(labels.codes < 0))
+    if n_missing:
+        warnings.append(
+            f"{source}: {n_missing:,} of {n_cells:,} cells have no value in obs[{quote(labels.key)}]: they train the "
+            "global model and belong to no population."
+        )
+    small = np.flatnonzero(~comparable)
+    if small.size:
+        named = ", ".join(f"{quote(labels.names[i])} ({sizes[i]:,})" for i in small[:20])
+        more = f" and {small.size - 20:,} more" if small.size > 20 else ""
+        warnings.append(
+            f"{source}: populations with fewer than {min_cells:,} cells (data.min_cells) are not ranked, but their "
+            f"cells train the global model: {named}{more}."
+        )
+    # Safe names are made among all labels, so that they do not change with data.min_cells.
+    safe = safe_names(labels.names)
+    kept = np.flatnonzero(comparable)
+    lookup = np.full(len(labels.names) + 1, -1, dtype=np.int64)
+    lookup[kept] = np.arange(kept.size)
+    populations = tuple(Population(labels.names[i], safe[i], int(sizes[i])) for i in kept)
+    return Ranked(populations, lookup[labels.codes], tuple(warnings))
+
+
+def confounding_warnings(ranked: Ranked, batches: Column | None, samples: Column | None, source: str) -> list[str]:
+    """Say which populations cannot be told from a batch or a sample, and what else is odd about these."""
+    notes = []
+    if batches is not None:
+        lone = [batches.names[i] for i in np.flatnonzero(batches.sizes() == 1)]
+        if lone:
+            notes.append(f"{source}: batches with one cell, whose effect cannot be estimated: {quoted(lone)}.")
+        notes += _within_one(ranked, batches, "batch", source)
+    if samples is None:
+        return notes
+    if len(samples.names) == 1:
+        notes.append(
+            f"{source}: obs[{quote(samples.key)}] has one value, {quote(samples.names[0])}: pseudobulk and "
+            "resampling by donor need several samples."
+        )
+    elif batches is None or batches.key != samples.key:
+        notes += _within_one(ranked, samples, "sample", source)
+    if batches is not None and batches.key != samples.key:
+        table = _cross_table(samples.codes, len(samples.names), batches.codes, len(batches.names))
+        crossing = np.flatnonzero((table > 0).sum(axis=1) > 1)
+        if crossing.size:
+            notes.append(
+                f"{source}: samples of obs[{quote(samples.key)}] that occur in several batches of "
+                f"obs[{quote(batches.key)}]: {quoted(samples.names[i] for i in crossing)}. Each is treated as one "
+                "sample; if the name stands for different samples, make the names distinct."
+            )
+    return notes
+
+
+def _within_one(ranked: Ranked, groups: Column, kind: str, source: str) -> list[str]:
+    if len(groups.names) < 2:
+        return []
+    table = _cross_table(ranked.codes, len(ranked.populations), groups.codes, len(groups.names))
+    confounded = [
+        f"{quote(population.name)} (all in {quote(groups.names[int(np.argmax(row))])})"
+        for population, row in zip(ranked.populations, table, strict=True)
+        if np.count_nonzero(row) == 1
+    ]
+    if not confounded:
+        return []
+    named = ", ".join(confounded[:10]) + (f" and {len(confounded) - 10} more" if len(confounded) > 10 else "")
+    return [
+        f"{source}: populations that occur in one {kind} only: {named}. Population and {kind} are confounded: what is "
+        f"found there may be an effect of the {kind}."
+    ]
+
+
+def _cross_table(rows: IntArray, n_rows: int, columns: IntArray, n_columns: int) -> IntArray:
+    """Return the (n_rows, n_columns) numbers of cells; cells with a negative row are left out."""
+    inside = rows >= 0
+    flat = np.bincount(rows[inside] * n_columns + columns[inside], minlength=n_rows * n_columns)
+    return flat.reshape(n_rows, n_columns)
