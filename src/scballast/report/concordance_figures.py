@@ -1,0 +1,246 @@
+"""Figures of concordance between methods: matrices, ranges between floor and ceiling, rank against rank."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scballast.report import style
+from scballast.report.labels import drawable, figure_labels, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from scballast.report.style import Picture
+    from scballast.report.tables import ResultFolder
+
+MAX_PANELS = 12  # rank–rank panels; more would be too small to read
+
+
+def mean_pairs(results: ResultFolder, estimand: str) -> pd.DataFrame | None:
+    """Mean concordance over populations for each pair of methods of one estimand.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``concordance``.
+    estimand
+        ``marker`` or ``program``.
+
+    Returns
+    -------
+    DataFrame or None
+        Columns method_a, method_b, overlap, floor, ceiling; None without pairs.
+    """
+    table = results.table("concordance")
+    if table is None:
+        return None
+    rows = table[table["estimand"] == estimand]
+    if rows.empty:
+        return None
+    means = rows.groupby(["method_a", "method_b"], sort=False)[["overlap", "floor", "ceiling"]].mean()
+    return means.reset_index()
+
+
+def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture:
+    """Draw the matrix of mean overlaps (below the diagonal) with floor and ceiling (above it).
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``concordance``.
+    estimand
+        ``marker`` or ``program``.
+    pairs
+        From `mean_pairs`.
+
+    Returns
+    -------
+    Picture
+        ``concordance_<estimand>``.
+    """
+    from matplotlib import colormaps
+
+    known = set(pairs["method_a"]) | set(pairs["method_b"])
+    methods = [method for method in results.methods(estimand) if method in known]
+    methods += sorted(known - set(methods))
+    position = {method: i for i, method in enumerate(methods)}
+    n = len(methods)
+    overlap, text = np.full((n, n), np.nan), {}
+    for row in pairs.itertuples():
+        i, j = sorted((position[row.method_a], position[row.method_b]))
+        overlap[j, i] = row.overlap
+        text[i, j] = (row.floor, row.ceiling)
+    cell = min(0.62, 5.0 / n)
+    figure = style.new_figure(max(1.6, cell * n) + 1.2)
+    axes = figure.subplots()
+    colours = colormaps[style.SEQUENTIAL].with_extremes(bad=(1, 1, 1, 0))
+    edges = np.arange(n + 1) - 0.5
+    mesh = axes.pcolormesh(
+        edges, edges, np.ma.masked_invalid(overlap), cmap=colours, vmin=0, vmax=1, edgecolor="white", linewidth=1
+    )
+    size = 9 if n <= 8 else 7.5
+    for j, i in np.argwhere(np.isfinite(overlap)):
+        colour = style.text_colour(colours(float(overlap[j, i])))
+        axes.text(i, j, style.two(overlap[j, i]), ha="center", va="center", color=colour, fontsize=size)
+    for (i, j), (floor, ceiling) in text.items():
+        shown = f"{style.two(ceiling)}\n{style.two(floor)}"
+        axes.text(j, i, shown, ha="center", va="center", color=style.GREY, fontsize=size - 1, linespacing=1.1)
+    for i in range(n):
+        axes.text(i, i, "–", ha="center", va="center", color=style.GREY)
+    style.name_rows(axes, methods)
+    style.name_columns(axes, methods)
+    axes.set_aspect("equal")
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=axes, aspect=18, shrink=0.7, pad=0.02)
+    bar.set_label(f"overlap of the top {results.top_k}")
+    bar.outline.set_visible(False)
+    caption = (
+        f"Concordance between {estimand} methods, mean over populations. Below the diagonal: share of the top "
+        f"{results.top_k} genes that two methods have in common in the same replicate. Above it, for the same pair: "
+        "the noise ceiling √(stability a · stability b) over the floor, the overlap between lists of "
+        "different populations. An overlap near its ceiling is all the agreement that two unstable lists can show."
+    )
+    alt = f"Matrix of the overlap between {n} {estimand} methods."
+    return style.finish(figure, results.path, f"concordance_{estimand}", caption=caption, alt=alt)
+
+
+def ranges(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture:
+    """Draw each pair's overlap between its floor and its ceiling, with every population.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``concordance``.
+    estimand
+        ``marker`` or ``program``.
+    pairs
+        From `mean_pairs`.
+
+    Returns
+    -------
+    Picture
+        ``concordance_range_<estimand>``.
+    """
+    table = results.table("concordance")
+    if table is None:
+        message = "the concordance table is expected"
+        raise ValueError(message)
+    pairs = pairs.sort_values(["overlap", "method_a", "method_b"], ascending=[False, True, True], kind="stable")
+    labels = [f"{row.method_a} · {row.method_b}" for row in pairs.itertuples()]
+    figure = style.new_figure(len(pairs) * style.row_height(len(pairs)) + 1.1)
+    axes = figure.subplots()
+    colour = style.ESTIMAND_COLOURS[estimand]
+    rows = np.arange(len(pairs))
+    axes.barh(rows, pairs["ceiling"] - pairs["floor"], left=pairs["floor"], height=0.62, color=style.PALE)
+    axes.scatter(pairs["floor"], rows, marker="|", s=60, color=style.GREY, linewidth=1.5)
+    axes.scatter(pairs["ceiling"], rows, marker="|", s=60, color=style.INK, linewidth=1.5)
+    for i, row in enumerate(pairs.itertuples()):
+        same = (table["method_a"] == row.method_a) & (table["method_b"] == row.method_b)
+        values = table.loc[same & (table["estimand"] == estimand), "overlap"]
+        axes.scatter(values, np.full(len(values), i), s=10, color=colour, alpha=0.3, linewidth=0)
+    axes.scatter(pairs["overlap"], rows, s=30, color=colour, edgecolor="white", linewidth=0.7, zorder=4)
+    style.name_rows(axes, labels, fontsize=style.row_font(len(pairs)))
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel(f"overlap of the top {results.top_k} genes (share in common)")
+    axes.grid(axis="x")
+    caption = (
+        f"Concordance of each pair of {estimand} methods. Large dot: mean over populations; small dots: the "
+        "populations; grey bar: from the mean floor (lists of different populations, grey tick) to the mean noise "
+        "ceiling (black tick)."
+    )
+    alt = f"Dot plot of the overlap of {len(pairs)} pairs of {estimand} methods between floor and ceiling."
+    return style.finish(figure, results.path, f"concordance_range_{estimand}", caption=caption, alt=alt)
+
+
+def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
+    """Draw every gene's mean rank under one method against its mean rank under another, by population.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``rankings``, ``concordance``, ``populations``.
+    x, y
+        Two methods of one estimand.
+
+    Returns
+    -------
+    Picture or None
+        ``ranks_<y>_vs_<x>``; None where the rankings lack one of the two.
+    """
+    ranks = results.mean_ranks([x, y])
+    if ranks is None:
+        return None
+    wide = ranks.pivot(index=["population", "gene"], columns="method", values="rank")
+    if x not in wide or y not in wide:
+        return None
+    wide = wide.dropna(subset=[x, y]).reset_index()
+    wide["population"] = wide["population"].astype(str)
+    overlap = _pair_overlap(results, x, y)
+    present = set(wide["population"])
+    everyone = [name for name in results.populations if name in present]
+    if not everyone:
+        return None
+    everyone.sort(key=lambda name: -overlap.get(name, -1.0))
+    count = min(MAX_PANELS, len(everyone))
+    chosen = [everyone[i] for i in np.unique(np.linspace(0, len(everyone) - 1, count).round().astype(int))]
+    labels = figure_labels(chosen, 20)
+    n_columns = min(4, len(chosen))
+    n_rows = math.ceil(len(chosen) / n_columns)
+    figure = style.new_figure(n_rows * 1.95 + 0.5)
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    n_genes = int(max(wide[x].max(), wide[y].max()))
+    for axes, name in zip(grid.flat, chosen, strict=False):
+        rows = wide[wide["population"] == name]
+        _rank_panel(axes, rows[x].to_numpy(), rows[y].to_numpy(), rows["gene"].to_numpy(), results.top_k)
+        axes.set_title(labels[name], fontsize=9)
+    for axes in grid.flat[len(chosen) :]:
+        axes.remove()
+    grid[0, 0].set_xscale("log")
+    grid[0, 0].set_yscale("log")
+    ticks = [10**power for power in range(math.floor(math.log10(max(n_genes, 10))) + 1)]
+    for axis in (grid[0, 0].xaxis, grid[0, 0].yaxis):
+        axis.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
+    grid[0, 0].set_xlim(0.8, n_genes * 1.3)
+    grid[0, 0].set_ylim(0.8, n_genes * 1.3)
+    for column in range(n_columns):
+        grid[(len(chosen) - 1 - column) // n_columns, column].tick_params(axis="x", labelbottom=True)
+    figure.supxlabel(f"mean rank under {x} (1 = best, log scale)", fontsize=10)
+    figure.supylabel(f"mean rank under {y}", fontsize=10)
+    some = "" if len(chosen) == len(everyone) else f"{len(chosen)} of {len(everyone)} populations are shown, "
+    order = f"{some}from the highest to the lowest overlap. " if overlap else some and f"{some.rstrip(', ')}. "
+    caption = (
+        f"Each dot is a gene: its mean rank over replicates under {y} against {x}. {order[:1].upper()}{order[1:]}"
+        f"Dashed: the top {results.top_k} of each method; genes in the lower left corner are in both. "
+        "Named: the three that both methods rank best."
+    )
+    alt = f"Scatter plots of gene ranks under {y} against {x} in {len(chosen)} populations."
+    return style.finish(figure, results.path, f"ranks_{y}_vs_{x}", caption=caption, alt=alt)
+
+
+def _pair_overlap(results: ResultFolder, x: str, y: str) -> dict[str, float]:
+    table = results.table("concordance")
+    if table is None:
+        return {}
+    either = ((table["method_a"] == x) & (table["method_b"] == y)) | (
+        (table["method_a"] == y) & (table["method_b"] == x)
+    )
+    rows = table[either & table["overlap"].notna()]
+    return dict(zip(rows["population"].astype(str), rows["overlap"].astype(float), strict=True))
+
+
+def _rank_panel(axes: Axes, x: np.ndarray, y: np.ndarray, genes: np.ndarray, k: int) -> None:
+    both = (x <= k) & (y <= k)
+    axes.scatter(x[~both], y[~both], s=3, color=style.GREY, alpha=0.35, linewidth=0, rasterized=True)
+    axes.scatter(x[both], y[both], s=7, color=style.GREEN, linewidth=0, rasterized=True)
+    axes.axvline(k, color=style.INK, linewidth=0.7, linestyle=(0, (3, 2)))
+    axes.axhline(k, color=style.INK, linewidth=0.7, linestyle=(0, (3, 2)))
+    best = np.lexsort((genes.astype(str), np.maximum(x, y)))[:3]
+    named = "\n".join(shorten(drawable(str(genes[i])), 14) for i in best)
+    axes.text(
+        0.04, 0.97, named, transform=axes.transAxes, fontsize=7.5, fontstyle="italic", ha="left", va="top",
+        parse_math=False, linespacing=1.05, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""The short Markdown description shown on a run's page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scballast.report.labels import one_line
+from scballast.report.style import two
+from scballast.report.tables import setting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scballast.report.answer import Answer
+    from scballast.report.tables import ResultFolder
+
+LIMIT = 7500  # bytes; MLflow refuses a tag of more than 8,000 characters
+_SPECIAL = set("\\`*_{}[]()<>#+-.!|~$&:/@")
+
+
+def markdown(text: str) -> str:
+    """Write a name from the data so that Markdown shows it as it is, on one line."""
+    named = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    return "".join(named.get(c, f"\\{c}" if c in _SPECIAL else c) for c in one_line(text))
+
+
+def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
+    """Write the headline table: the answer per population, as many rows as fit.
+
+    Parameters
+    ----------
+    results
+        Result folder.
+    found
+        The answers, in the order to show.
+
+    Returns
+    -------
+    str
+        Markdown of at most ``LIMIT`` bytes.
+    """
+    name = markdown(str(setting(results.config, "data.name") or "data"))
+    trusted = sum(answer.trusted for answer in found)
+    lines = [
+        f"**Which genes can be trusted?** {name}: a method is named for {trusted} of {len(found)} questions. "
+        f"Φ: stability of the top {results.top_k} genes, 0 chance, 1 identical. Details: `report.html`.",
+        "",
+        "| population | genes | method to trust | Φ [95%] | floor | concordance | first genes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    size = sum(len(line.encode()) + 1 for line in lines)
+    for i, answer in enumerate(found):
+        line = _row(answer)
+        size += len(line.encode()) + 1
+        if size > LIMIT - 80:
+            lines += ["", f"{len(found) - i} more rows: see `report.html`."]
+            break
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _row(answer: Answer) -> str:
+    if not answer.trusted:
+        return f"| {markdown(answer.population)} | {answer.estimand} | none | | | | |"
+    phi = f"{two(answer.phi)} [{two(answer.lower)}, {two(answer.upper)}]"
+    genes = ", ".join(f"*{markdown(gene.name)}*" for gene in answer.genes[:5])
+    agreement = f"{two(answer.concordance)} ({markdown(answer.reference)})" if answer.reference else ""
+    cells = (
+        markdown(answer.population),
+        answer.estimand,
+        markdown(answer.method),
+        phi,
+        two(answer.floor),
+        agreement,
+        genes,
+    )
+    return f"| {' | '.join(cells)} |"

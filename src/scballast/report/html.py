@@ -1,0 +1,124 @@
+"""From sections to one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import jinja2
+    from markupsafe import Markup
+
+    from scballast.report.style import Picture
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of the report: text columns first, numbers with their decimals.
+
+    Attributes
+    ----------
+    caption
+        What the rows are.
+    columns
+        Heading and number of decimals; None for text.
+    rows
+        Cells in the order of the columns.
+    """
+
+    caption: str
+    columns: tuple[tuple[str, int | None], ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A piece of evidence, or the reason why it is not there.
+
+    Attributes
+    ----------
+    anchor, title, lead
+        Where, what, and how to read it.
+    pictures, grids
+        The evidence.
+    missing
+        Why a part is left out; ``""`` if nothing is.
+    """
+
+    anchor: str
+    title: str
+    lead: str
+    pictures: tuple[Picture, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    missing: str = ""
+
+
+def number(value: object, digits: int = 2) -> Markup:
+    """Write a number for readers, and in full for programs, as ``<data value=…>``.
+
+    Parameters
+    ----------
+    value
+        Any number; None and NaN become "n/a".
+    digits
+        Decimals shown; 0 writes thousands separators.
+
+    Returns
+    -------
+    Markup
+        One element.
+    """
+    from markupsafe import Markup
+
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return Markup('<span class="na">n/a</span>')
+    exact = float(value)  # type: ignore[arg-type]
+    text = f"{exact:,.{digits}f}"
+    if text.lstrip("-").strip("0.,") == "":
+        text = text.lstrip("-")
+    full = repr(int(exact)) if exact.is_integer() and abs(exact) < 2**53 else repr(exact)
+    return Markup('<data value="{}">{}</data>').format(full, text.replace("-", "−"))
+
+
+def image_source(picture: Picture) -> str:
+    """Give a picture as a data address: the drawing where it is the smaller file, else the pixels."""
+    kind, content = min((("svg+xml", picture.svg), ("png", picture.png)), key=lambda item: len(item[1]))
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("scballast.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    environment.filters["source"] = image_source
+    return environment
+
+
+def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    """Render a template of this package; every value is escaped.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    template
+        File name under ``templates``.
+    values
+        Names that the template uses.
+    """
+    page = _environment().get_template(template).render(**values)
+    path.write_text(page, encoding="utf-8")

@@ -1,0 +1,64 @@
+"""The methods of a run in sentences, from its resolved configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scballast.report.caveats import n_replicates
+from scballast.report.tables import ESTIMANDS, setting
+
+if TYPE_CHECKING:
+    from scballast.report.tables import ResultFolder
+
+_RESAMPLING = {
+    "subsample": "complementary random parts of the cells, stratified by population",
+    "seed": "the same cells with another seed of the training",
+    "bootstrap": "cells drawn with replacement",
+    "donor": "disjoint halves of the samples",
+}
+
+
+def methods_text(results: ResultFolder) -> list[str]:
+    """Describe data, model, replicates and statistics for a methods section.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``config/resolved.yaml``, ``stability``, ``populations``, ``training``.
+
+    Returns
+    -------
+    list of str
+        Paragraphs of plain text.
+    """
+
+    def get(key: str, default: Any = "not recorded") -> Any:
+        value = setting(results.config, key)
+        return default if value is None else value
+
+    cells = f" with {sum(results.n_cells.values()):,} cells" if results.n_cells else ""
+    data = (
+        f"Data: {get('data.name', 'unnamed')}; {len(results.populations)} populations{cells}, column "
+        f"{get('data.population_key')}; batch covariate: {get('data.batch_key', 'none')}; genes: "
+        f"{get('data.n_top_genes', 'all')} at most; smallest population ranked: {get('data.min_cells')} cells."
+    )
+    kind = str(get("resample.kind"))
+    count = n_replicates(results)
+    model = (
+        f"Model: {get('model.name')} (scvi-tools) with {get('model.n_latent')} latent dimensions, "
+        f"{get('model.latent_distribution')} latent distribution and {get('model.gene_likelihood')} "
+        f"likelihood, trained for {get('train.max_epochs', 'scvi-tools’ default number of')} epochs "
+        f"(learning rate {get('train.lr')}, minibatches of {get('train.batch_size')} cells, "
+        f"KL warm-up {get('train.kl_warmup_epochs')}). "
+        f"Replicates: {count if count is not None else 'not recorded'}, each "
+        f"{_RESAMPLING.get(kind, kind)}; all methods of a replicate saw the same cells. Seed {get('seed')}."
+    )
+    lists = "; ".join(f"{estimand}: {', '.join(results.methods(estimand)) or 'none'}" for estimand in ESTIMANDS)
+    statistics = (
+        f"Methods by estimand: {lists}. Stability is Nogueira’s Φ (Nogueira, Sechidis & Brown 2018) of the top "
+        f"{results.top_k} genes over replicates with a jackknife interval (t distribution); the floor is the "
+        "same index between lists of different populations. Concordance is the overlap of the top genes, paired "
+        "by replicate; its noise ceiling is the geometric mean of the two stabilities. Consensus lists are "
+        "ordered by mean midrank (Borda)."
+    )
+    return [data, model, statistics]

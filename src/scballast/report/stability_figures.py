@@ -1,0 +1,247 @@
+"""Figures of stability within a method: dots against the floor, heat map, stability by population size."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.report import style
+from scballast.report.labels import figure_labels
+from scballast.report.tables import ESTIMANDS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.figure import Figure
+
+    from scballast.report.style import Picture
+    from scballast.report.tables import ResultFolder
+
+_LEFT_LIMIT = -0.25  # Φ below this is as good as chance: the axis ends here and the dot sits on its edge
+
+
+def _by_population(results: ResultFolder, method: str) -> dict[str, np.ndarray]:
+    """Give Φ, lower, upper and floor of one method in the order of the report's populations."""
+    rows = results.headline[results.headline["method"] == method].set_index("population")
+    rows = rows.reindex(results.populations)
+    return {name: rows[name].to_numpy(dtype=float) for name in ("phi", "lower", "upper", "floor")}
+
+
+def _left_limit(results: ResultFolder) -> float:
+    lowest = float(np.nanmin(results.headline[["phi", "floor"]].to_numpy(dtype=float), initial=0.0))
+    return max(_LEFT_LIMIT, min(-0.05, lowest - 0.05))
+
+
+def dots(results: ResultFolder, estimand: str) -> Picture:
+    """Draw Φ with its interval against the floor: one panel per method, one row per population.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``stability``, ``populations``.
+    estimand
+        ``marker`` or ``program``.
+
+    Returns
+    -------
+    Picture
+        ``stability_<estimand>``.
+    """
+    methods, names = results.methods(estimand), results.populations
+    labels = list(figure_labels(names, 26).values())
+    widest = 5 if len(names) <= 15 else 7
+    n_rows = math.ceil(len(methods) / widest)
+    n_columns = math.ceil(len(methods) / n_rows)
+    height = n_rows * (len(names) * style.row_height(len(names)) + 0.75) + 0.5
+    figure = style.new_figure(height)
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    left, colour = _left_limit(results), style.ESTIMAND_COLOURS[estimand]
+    for axes, method in zip(grid.flat, methods, strict=False):
+        _dot_panel(axes, _by_population(results, method), left, colour)
+        axes.set_title(_wrapped(method, n_columns), fontsize=10 if n_columns < 5 else 9)
+    for axes in grid.flat[len(methods) :]:
+        axes.remove()
+    style.name_rows(grid[0, 0], labels, fontsize=style.row_font(len(names)))
+    for axes in grid.flat[: len(methods)]:
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelbottom=True)
+    grid[0, 0].set_xlim(left, 1.04)
+    grid[0, 0].set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    figure.supxlabel(f"stability Φ of the top {results.top_k} genes (0 chance, 1 identical)", fontsize=10)
+    _legend(figure, colour)
+    caption = (
+        f"Stability of each {estimand} method in each population, largest population on top. Dot: Φ of the top "
+        f"{results.top_k} genes over replicates; line: 95% jackknife interval, cut at 1; grey tick: "
+        "the floor, the same index between lists of different populations. A filled dot lies above its floor "
+        "with its whole interval; an open one does not, or has no interval; × marks a method without a list."
+    )
+    alt = f"Dot plot of stability for {len(methods)} {estimand} methods in {len(names)} populations."
+    return style.finish(figure, results.path, f"stability_{estimand}", caption=caption, alt=alt)
+
+
+def _wrapped(method: str, n_columns: int) -> str:
+    """Break a long method name after its first underscore when the panels are narrow."""
+    head, mark, tail = method.partition("_")
+    return f"{head}{mark}\n{tail}" if n_columns > 4 and len(method) > 9 and tail else method
+
+
+def _dot_panel(axes: Axes, values: dict[str, np.ndarray], left: float, colour: str) -> None:
+    rows = np.arange(len(values["phi"]))
+    phi = np.clip(values["phi"], left, 1)
+    above = values["lower"] > values["floor"]
+    axes.axvline(0, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+    axes.hlines(rows, left, 1.04, color=style.PALE, linewidth=0.5, zorder=0)
+    axes.scatter(values["floor"], rows, marker="|", s=45, color=style.GREY, linewidth=1.5, zorder=2)
+    size = 22 if len(rows) <= 24 else 14
+    known = np.isfinite(values["lower"]) & np.isfinite(values["upper"])
+    low, high = np.clip(values["lower"], left, 1), np.clip(values["upper"], left, 1)
+    axes.hlines(rows[known], low[known], high[known], color=colour, linewidth=1.4, zorder=3)
+    axes.scatter(phi[above], rows[above], s=size, color=colour, linewidth=1, zorder=4)
+    axes.scatter(phi[~above], rows[~above], s=size, facecolor="white", edgecolor=colour, linewidth=1, zorder=4)
+    nothing = ~np.isfinite(values["phi"])
+    axes.scatter(np.zeros(nothing.sum()), rows[nothing], marker="x", s=18, color=style.GREY, linewidth=1, zorder=4)
+
+
+def _legend(figure: Figure, colour: str) -> None:
+    from matplotlib.lines import Line2D
+
+    shared: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 5, "linewidth": 1.4}
+    handles = [
+        Line2D([], [], **shared),
+        Line2D([], [], markerfacecolor="white", **shared),
+        Line2D([], [], color=style.GREY, marker="|", markersize=8, markeredgewidth=1.5, linewidth=0),
+    ]
+    names = ["above its floor", "not above", "floor (other populations)"]
+    figure.legend(handles, names, loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.4)
+
+
+def heat_map(results: ResultFolder) -> Picture:
+    """Draw Φ of every method in every population, methods grouped by estimand.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``stability``, ``populations``.
+
+    Returns
+    -------
+    Picture
+        ``stability_heatmap``.
+    """
+    groups = [results.methods(estimand) for estimand in ESTIMANDS if results.methods(estimand)]
+    names = results.populations
+    labels = list(figure_labels(names, 26).values())
+    columns = [method for group in groups for method in group]
+    gap = [0.0 if method in groups[0] else 0.35 for method in columns]  # keeps the two estimands apart
+    centres = np.arange(len(columns)) + np.array(gap)
+    values = [_by_population(results, method) for method in columns]
+    phi = np.column_stack([item["phi"] for item in values])
+    beaten = np.column_stack([~(item["lower"] > item["floor"]) for item in values]) & np.isfinite(phi)
+    row = max(0.2, style.row_height(len(names)))
+    figure = style.new_figure(len(names) * row + 1.7)
+    axes = figure.subplots()
+    mesh = _draw_cells(axes, phi, beaten, centres)
+    style.name_rows(axes, labels, fontsize=style.row_font(len(names)))
+    style.name_columns(axes, columns, positions=list(centres))
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=axes, location="right", aspect=18, shrink=min(1, 2.6 / (len(names) * row)), pad=0.02)
+    bar.set_label(f"stability Φ, top {results.top_k}")
+    bar.outline.set_visible(False)
+    caption = (
+        f"Stability Φ of the top {results.top_k} genes by population (largest on top) and method "
+        "(marker methods left, program methods right). An orange corner: the interval reaches down to the floor, "
+        "or there is no interval, so the list is no more stable than lists of different populations are alike. "
+        "Grey: no list; the reason is in the stability table."
+    )
+    alt = f"Heat map of stability, {len(names)} populations by {len(columns)} methods."
+    return style.finish(figure, results.path, "stability_heatmap", caption=caption, alt=alt)
+
+
+def _draw_cells(axes: Axes, phi: np.ndarray, beaten: np.ndarray, centres: np.ndarray) -> PolyCollection:
+    from matplotlib import colormaps
+    from matplotlib.collections import PolyCollection
+
+    colours = colormaps[style.SEQUENTIAL].with_extremes(bad=style.PALE)
+    squares, corners = [], []
+    for i, j in np.ndindex(phi.shape):
+        x, y = centres[j], i
+        squares.append([(x - 0.5, y - 0.5), (x + 0.5, y - 0.5), (x + 0.5, y + 0.5), (x - 0.5, y + 0.5)])
+        if beaten[i, j]:
+            corners.append([(x + 0.46, y + 0.46), (x + 0.46, y + 0.1), (x + 0.25, y + 0.46)])
+    shown = np.ma.masked_invalid(np.clip(phi, 0, 1).ravel())
+    mesh = PolyCollection(squares, array=shown, cmap=colours, edgecolor="white", linewidth=0.8)
+    mesh.set_clim(0, 1)
+    axes.add_collection(mesh)
+    axes.add_collection(PolyCollection(corners, facecolor=style.VERMILLION, edgecolor="white", linewidth=0.4))
+    size = 8 if phi.shape[1] <= 11 else 7.5 if phi.shape[1] <= 14 else 6
+    for row, column in np.argwhere(np.isfinite(phi)):
+        value = float(phi[row, column])
+        colour = style.text_colour(colours(min(1.0, max(0.0, value))))
+        where = (float(centres[column]), float(row))
+        axes.text(*where, style.two(value), ha="center", va="center", color=colour, fontsize=size)
+    return mesh
+
+
+def against_size(results: ResultFolder) -> Picture:
+    """Draw Φ against the number of cells, one panel per method.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``stability``, ``populations``.
+
+    Returns
+    -------
+    Picture
+        ``stability_by_size``.
+    """
+    pairs = [(estimand, method) for estimand in ESTIMANDS for method in results.methods(estimand)]
+    n_columns = min(4, len(pairs))
+    n_rows = math.ceil(len(pairs) / n_columns)
+    figure = style.new_figure(n_rows * 1.55 + 0.6)
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    cells = np.array([results.n_cells[name] for name in results.populations], dtype=float)
+    left = _left_limit(results)
+    for axes, (estimand, method) in zip(grid.flat, pairs, strict=False):
+        values = _by_population(results, method)
+        colour = style.ESTIMAND_COLOURS[estimand]
+        low, high = np.clip(values["lower"], left, 1), np.clip(values["upper"], left, 1)
+        axes.vlines(cells, low, high, color=colour, linewidth=0.8, alpha=0.5)
+        axes.scatter(cells, values["floor"], marker="_", s=30, color=style.GREY, linewidth=1.2)
+        axes.scatter(cells, np.clip(values["phi"], left, 1), s=16, color=colour, edgecolor="white", linewidth=0.5)
+        axes.set_title(method, color=colour)
+        axes.grid(axis="y")
+    for axes in grid.flat[len(pairs) :]:
+        axes.remove()
+    grid[0, 0].set_xscale("log")
+    grid[0, 0].set_ylim(left, 1.04)
+    grid[0, 0].set_yticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    _plain_log_ticks(grid[0, 0], cells)
+    for column in range(n_columns):
+        grid[(len(pairs) - 1 - column) // n_columns, column].tick_params(axis="x", labelbottom=True)
+    figure.supxlabel("cells in the population (log scale)", fontsize=10)
+    figure.supylabel(f"stability Φ, top {results.top_k}", fontsize=10)
+    caption = (
+        "Stability against population size. Each dot is a population with its 95% interval (blue: marker "
+        "methods, orange: program methods); grey dash: its floor. A method that climbs with the number of cells "
+        "is short of data in the small populations; one that stays low everywhere is not."
+    )
+    alt = f"Scatter plots of stability against number of cells for {len(pairs)} methods."
+    return style.finish(figure, results.path, "stability_by_size", caption=caption, alt=alt)
+
+
+def _plain_log_ticks(axes: Axes, values: np.ndarray) -> None:
+    """Put a few round numbers on a log axis: matplotlib's own minor labels collide in narrow panels."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    low, high = float(values.min()) / 1.3, float(values.max()) * 1.3
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    decades = [10.0**power for power in powers if low <= 10.0**power <= high]
+    finer = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    ticks = decades if len(decades) > 1 else [tick for tick in finer if low <= tick <= high]
+    axes.set_xlim(low, high)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(ticks, labels=[f"{tick:,.0f}" for tick in ticks])
