@@ -1,0 +1,280 @@
+"""Runs in the MLflow store: started, published, ended, and sent later when the store was out of reach."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scballast.errors import ScballastError
+from scballast.tracking import database, leftovers, publish
+from scballast.tracking.delivery import Delivery
+from scballast.tracking.faults import UnreachableError, clear_faults
+from scballast.tracking.heartbeat import Heartbeat
+from scballast.tracking.leftovers import SyncResult
+from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key
+from scballast.tracking.process import current_process
+from scballast.tracking.settings import TrackingSettings
+from scballast.tracking.store import KEY_TAG, PARENT_TAG, Store, StoredRun, all_of, life_tags, quiet_mlflow, stored
+from scballast.tracking.tables import read_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_log = logging.getLogger(__name__)
+
+
+class Tracking:
+    """One store of runs.
+
+    Methods that an experiment calls while it works (`start_run`, `publish`, `fail_run`, `interrupt_run`,
+    `set_tags`) never fail because an MLflow server is out of reach: what they would have sent is kept on
+    disk, a warning says so, and `sync` sends it. Everything else that the user can act on is raised as
+    `ScballastError` with one clear message.
+
+    Parameters
+    ----------
+    settings
+        Where the store is.
+    """
+
+    def __init__(self, settings: TrackingSettings) -> None:
+        self.settings = settings
+        self._store = Store(settings)
+        self._outbox = Outbox(settings.root / "outbox")
+        self._delivery = Delivery(self._store, self._outbox)
+        self._heartbeat = Heartbeat(self._store, self._outbox)
+
+    def prepare(self) -> None:
+        """Make the store ready: database, experiment, locations; end the runs whose process is gone.
+
+        Safe to call from any number of processes at once, and quick when all is in place.
+
+        Raises
+        ------
+        ScballastError
+            The folder cannot be written, the disk is full, the database is broken, access is refused.
+        """
+        try:
+            with self._store.access():
+                if not self.settings.is_server:
+                    with database.store_lock(self.settings):
+                        quiet_mlflow()
+                        database.create_or_migrate(self.settings)
+                        database.relocate(self.settings)
+                        _ = self._store.experiment_id
+                else:
+                    _ = self._store.experiment_id
+            self.reap_stale()
+        except UnreachableError as error:
+            self._warn_unreachable(error)
+
+    def start_run(
+        self,
+        name: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, object],
+        parent_run_id: str | None = None,
+        *,
+        folder: Path | None = None,
+    ) -> str:
+        """Start a run.
+
+        Parameters
+        ----------
+        name
+            Name in the UI.
+        params, tags
+            Configuration leaves, and tags.
+        parent_run_id
+            What this method returned for the parent, or its MLflow run id.
+        folder
+            Where the result will be: if the process is killed between finishing it and publishing it,
+            `sync` knows which run it belongs to.
+
+        Returns
+        -------
+        str
+            The MLflow run id; a name that begins with ``pending-`` while the server is out of reach. The
+            other methods take either.
+        """
+        entry = OutboxEntry(
+            key=new_key(),
+            name=name,
+            state="RUNNING",
+            params=publish.clean_params(params),
+            tags=publish.clean_tags(tags),
+            start_time=_now(),
+            process=current_process(),
+            parent=parent_run_id,
+            folder=None if folder is None else self._delivery.place(folder),
+        )
+        self._write(entry)
+        try:
+            with self._store.access():
+                entry = self._delivery.introduce(entry, fresh=True)
+        except UnreachableError as error:
+            self._warn_unreachable(error)
+        self._heartbeat.add(entry.key, entry.run_id)
+        return entry.reference
+
+    def publish(self, run_id: str, folder: Path) -> str | None:
+        """Send a complete result folder and end the run as FINISHED.
+
+        Parameters
+        ----------
+        run_id
+            What `start_run` returned.
+        folder
+            A result folder with its ``complete.json``.
+
+        Returns
+        -------
+        str or None
+            The MLflow run id; ``None`` when the server is out of reach and the results wait on disk.
+
+        Raises
+        ------
+        ScballastError
+            The results could not be logged for a reason that the user can remove; they stay on disk and
+            `sync` sends them.
+        """
+        if not (folder / publish.COMPLETE_MARKER).exists():
+            msg = (
+                f"{folder}: not published, for it is no complete result folder ({publish.COMPLETE_MARKER} is missing)."
+            )
+            raise ScballastError(msg)
+        place, finished = self._delivery.place(folder), publish.finished_time(folder)
+        return self._end(replace(self._entry(run_id), state="FINISHED", folder=place, end_time=finished))
+
+    def fail_run(self, run_id: str, reason: str, traceback: str = "") -> None:
+        """End a run as FAILED: the reason becomes its tag, the traceback its artifact ``failure.txt``."""
+        entry = self._entry(run_id)
+        self._end(replace(entry, state="FAILED", reason=reason, traceback=traceback, end_time=_now()))
+
+    def interrupt_run(self, run_id: str) -> None:
+        """End a run as KILLED: the user stopped it."""
+        self._end(replace(self._entry(run_id), state="KILLED", reason="interrupted by the user", end_time=_now()))
+
+    def reopen_run(self, run_id: str) -> None:
+        """Take up a run again (the parent of a sweep that is resumed): RUNNING, owned by this process."""
+        with self._store.access():
+            run = self.get_run(run_id)
+            entry = replace(
+                self._entry(run_id),
+                key=run.tags.get(KEY_TAG, run_id),
+                name=run.name,
+                state="RUNNING",
+                start_time=run.start_time,
+                process=current_process(),
+            )
+            self._write(entry)
+            publish.log_tags(self._store.client, run_id, {KEY_TAG: entry.key, **life_tags(entry.process)})
+            self._store.clear_failure(run_id)
+            self._store.client.update_run(run_id, status="RUNNING")
+        self._heartbeat.add(entry.key, run_id)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, object]) -> None:
+        """Set tags of a run: progress, links."""
+        clean = publish.clean_tags(tags)
+        entry = self._entry(run_id)
+        try:
+            with self._store.access():
+                publish.log_tags(self._store.client, self._delivery.introduce(entry).reference, clean)
+        except UnreachableError as error:
+            self._write(replace(entry, late_tags={**entry.late_tags, **clean}))
+            self._warn_unreachable(error)
+
+    def reap_stale(self) -> list[str]:
+        """End as FAILED the runs that are RUNNING although their process is gone.
+
+        A process of this machine is looked up by its number and start; of other machines, a run without a
+        sign of life for ten minutes counts as abandoned. A result that such a run had finished is not
+        lost: `sync` publishes it, and the run ends as FINISHED after all.
+
+        Returns
+        -------
+        list of str
+            The ids of the runs that were ended.
+        """
+        return leftovers.reap(self._delivery)
+
+    def sync(self) -> SyncResult:
+        """Send everything that is finished on disk but not in the store; nothing is sent twice.
+
+        Returns
+        -------
+        SyncResult
+            What was sent, and what still waits.
+        """
+        self._store.try_again()
+        with clear_faults(self.settings), database.store_lock(self.settings, "sync"):
+            return leftovers.send_all(self._delivery)
+
+    def find_runs(
+        self, tags: Mapping[str, str] | None = None, *, parent_run_id: str | None = None, status: str | None = None
+    ) -> list[StoredRun]:
+        """Return the experiment's runs with these tags, this parent and this status, oldest first."""
+        wanted = dict(tags or {})
+        if parent_run_id is not None:
+            wanted[PARENT_TAG] = parent_run_id
+        others = [] if status is None else [f"attributes.status = '{status}'"]
+        with self._store.access():
+            return self._store.search(all_of(wanted, others))
+
+    def get_run(self, run_id: str) -> StoredRun:
+        """Return one run; raises `ScballastError` when the store has none of that name."""
+        with self._store.access():
+            return stored(self._store.client.get_run(run_id))
+
+    def load_tables(self, run_id: str) -> dict[str, pd.DataFrame]:
+        """Return a run's tables as data frames, by name; raises `ScballastError` when there are none."""
+        with self._store.access():
+            return read_tables(self._store.tables_folder(run_id))
+
+    def _write(self, entry: OutboxEntry) -> None:
+        with clear_faults(self.settings):
+            self._outbox.write(entry)
+
+    def _end(self, entry: OutboxEntry) -> str | None:
+        self._heartbeat.remove(entry.key)
+        self._write(entry)
+        try:
+            with self._store.access():
+                return self._delivery.deliver(entry).run_id
+        except UnreachableError as error:
+            self._warn_unreachable(error)
+            return None
+
+    def _entry(self, run_id: str) -> OutboxEntry:
+        """Return what is known of a run; one that has ended already is taken up as it is in the store."""
+        found = self._outbox.find(run_id)
+        if found is not None:
+            return found
+        key = run_id.removeprefix(PENDING_PREFIX)
+        known = run_id if key == run_id else None
+        return OutboxEntry(
+            key=key,
+            name=run_id,
+            state="RUNNING",
+            params={},
+            tags={},
+            start_time=_now(),
+            process=current_process(),
+            run_id=known,
+            store=self.settings.shown_uri if known else None,
+        )
+
+    def _warn_unreachable(self, error: UnreachableError) -> None:
+        _log.warning(
+            "%s. Results are kept in %s and sent later: by the next run, or by scballast-ui --sync",
+            error,
+            self.settings.root,
+        )
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

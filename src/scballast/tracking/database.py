@@ -1,0 +1,186 @@
+"""The SQLite database under ``runs/``: made and migrated by one process, moved with its folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from scballast.errors import ScballastError
+from scballast.tracking.settings import TrackingSettings, sqlite_uri
+
+_log = logging.getLogger(__name__)
+
+ROOT_TAG = "scballast.runs_dir"
+
+# Write-ahead logging lets readers and a writer work at once, but needs memory shared between all
+# processes: on these file systems they may be on different machines.
+_NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "cifs",
+    "smb",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "9p",
+    "fuse.sshfs",
+    "afs",
+)
+
+_LOCATION_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+@contextmanager
+def store_lock(settings: TrackingSettings, name: str = "store", timeout_seconds: float = 300.0) -> Iterator[None]:
+    """Hold a lock of the runs folder, so that one process at a time changes its databases' shape.
+
+    Raises
+    ------
+    ScballastError
+        Another process holds it for longer than `timeout_seconds`.
+    """
+    import filelock
+
+    settings.root.mkdir(parents=True, exist_ok=True)
+    path = settings.root / f".{name}.lock"
+    try:
+        with filelock.FileLock(path, timeout=timeout_seconds):
+            yield
+    except filelock.Timeout as error:
+        msg = (
+            f"{path}: another process has held this lock for {timeout_seconds:.0f} s.\n"
+            "Wait for it to end, or end it, and try again."
+        )
+        raise ScballastError(msg) from error
+
+
+def create_or_migrate(settings: TrackingSettings) -> None:
+    """Make the database if there is none; bring one of an older MLflow up to date.
+
+    A new database appears under its name only when it is whole, so that a kill leaves none or a whole
+    one. Before a migration the old database is copied beside it.
+
+    Raises
+    ------
+    ScballastError
+        The database comes from a newer MLflow, or its migration failed.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    database = settings.database
+    if database is None:
+        # MLflow's own initialisation; under the lock, since it is not safe against a second one.
+        _dispose(SqlAlchemyStore(settings.store_uri, settings.artifact_root.as_uri()))
+    elif not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        part = database.with_name(f".{database.name}.{os.getpid()}.part")
+        part.unlink(missing_ok=True)
+        _dispose(SqlAlchemyStore(sqlite_uri(part), settings.artifact_root.as_uri()))
+        _set_journal(part, database.parent)
+        part.replace(database)
+        for stale in database.parent.glob(f".{database.name}.*.part*"):
+            stale.unlink(missing_ok=True)
+    else:
+        _migrate(settings, database)
+
+
+def _migrate(settings: TrackingSettings, database: Path) -> None:
+    import sqlalchemy
+    from mlflow.store.db import utils
+
+    engine = sqlalchemy.create_engine(settings.store_uri)
+    try:
+        found = utils._get_schema_version(engine)
+        wanted = utils._get_latest_schema_revision()
+        if found == wanted:
+            return
+        copy = database.with_name(f"{database.name}.before-{wanted}")
+        if found is not None:
+            _log.warning("%s: brought to the installed MLflow's form; the old one is kept as %s", database, copy.name)
+            copy_database(database, copy)
+        try:
+            if found is None:
+                utils._initialize_tables(engine)
+            else:
+                utils._upgrade_db(engine)
+        except Exception as error:
+            msg = (
+                f"{database}: its form ({found}) cannot be brought to that of the installed MLflow ({wanted}): "
+                f"{error}\n"
+                "It may come from a newer MLflow: install that one, or name another runs_dir."
+            )
+            raise ScballastError(msg) from error
+    finally:
+        engine.dispose()
+    _set_journal(database, database.parent)
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a SQLite database that may be in use, as one consistent state in one file."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(part)) as new:
+        old.backup(new)
+        new.execute("PRAGMA journal_mode=DELETE")
+    part.replace(target)
+
+
+def relocate(settings: TrackingSettings) -> bool:
+    """Correct the artifact locations of a runs folder that was moved or copied.
+
+    Databases hold absolute paths; each experiment remembers the folder it was made in.
+
+    Returns
+    -------
+    bool
+        Whether the folder had moved.
+    """
+    database, root = settings.database, settings.root
+    if database is None or root not in database.parents:
+        return False
+    with closing(sqlite3.connect(database, timeout=20.0)) as connection, connection:
+        rows = connection.execute("SELECT DISTINCT value FROM experiment_tags WHERE key = ?", (ROOT_TAG,))
+        old_roots = [old for (old,) in rows if old != str(root)]
+        for old in old_roots:
+            _log.warning("%s was moved here from %s; its artifact locations are corrected", root, old)
+            for prefix, replacement in ((Path(old).as_uri(), root.as_uri()), (old, str(root))):
+                for table, column in _LOCATION_COLUMNS:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                        (replacement, len(prefix) + 1, len(prefix) + 1, f"{prefix}/"),
+                    )
+            connection.execute(
+                "UPDATE experiment_tags SET value = ? WHERE key = ? AND value = ?", (str(root), ROOT_TAG, old)
+            )
+    return bool(old_roots)
+
+
+def _dispose(store: object) -> None:
+    # The engine is cached for the process: a connection left open would keep the part file's journal.
+    store.engine.dispose()  # type: ignore[attr-defined]
+
+
+def _set_journal(database: Path, folder: Path) -> None:
+    mode = "DELETE" if _is_network_file_system(folder) else "WAL"
+    with closing(sqlite3.connect(database, timeout=20.0)) as connection:
+        connection.execute(f"PRAGMA journal_mode={mode}")
+
+
+def _is_network_file_system(folder: Path) -> bool:
+    import psutil
+
+    folder = folder.resolve()
+    mounts = sorted(psutil.disk_partitions(all=True), key=lambda mount: -len(mount.mountpoint))
+    kind = next((m.fstype for m in mounts if folder.is_relative_to(m.mountpoint)), "")
+    return kind.lower().startswith(_NETWORK_FILE_SYSTEMS)

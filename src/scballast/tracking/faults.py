@@ -1,0 +1,114 @@
+"""What a failing store means for the user: one message that says what, where and what to do."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from scballast.errors import ScballastError
+from scballast.tracking.settings import TrackingSettings
+
+
+class UnreachableError(ScballastError):
+    """The MLflow server gave no answer; the results wait on disk."""
+
+
+@contextmanager
+def clear_faults(settings: TrackingSettings) -> Iterator[None]:
+    """Turn errors of the store and of the disk into ones that say what to do."""
+    try:
+        yield
+    except ScballastError:
+        raise
+    except Exception as error:
+        translated = translate(error, settings)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+# What MLflow calls a request that was never answered, or that the server could not serve just now.
+_PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR")
+
+
+def translate(error: Exception, settings: TrackingSettings) -> ScballastError | None:
+    """Return the error that the user should see in place of one from MLflow or the disk.
+
+    Returns
+    -------
+    ScballastError or None
+        `UnreachableError` where waiting helps, `ScballastError` where the user can act; ``None`` where
+        the error is neither and should go on as it is.
+    """
+    where = str(settings.root)
+    numbers = {e.errno for e in _chain(error) if isinstance(e, OSError)}
+    text = " ".join(str(e) for e in _chain(error)).lower()
+    if settings.is_server and _is_passing(error):
+        return UnreachableError(f"{settings.shown_uri} gives no answer ({_first_line(error)})")
+    if numbers & set(_FULL) or "database or disk is full" in text:
+        return ScballastError(
+            f"{where}: the disk is full, so not everything could be logged.\n"
+            "What was finished is kept. Free some space, then run: scballast-ui --sync"
+        )
+    if numbers & set(_READ_ONLY) or "readonly database" in text or "unable to open database file" in text:
+        return ScballastError(
+            f"{where}: cannot be written.\nPoint runs_dir at a folder that can be, or change its permissions."
+        )
+    if "database is locked" in text:
+        return ScballastError(
+            f"{settings.shown_uri}: another program has locked the database for more than 20 seconds.\n"
+            "What was finished is kept. Close that program, then run: scballast-ui --sync"
+        )
+    if "file is not a database" in text or "malformed" in text:
+        return ScballastError(
+            f"{settings.shown_uri}: is no intact SQLite database.\n"
+            "Move it away: scballast-ui --sync then fills a new one from the result folders."
+        )
+    if _is_refused(error):
+        return ScballastError(
+            f"{settings.shown_uri}: the server refuses access ({_first_line(error)}).\n"
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        )
+    if _is_mlflow(error):
+        return ScballastError(f"{settings.shown_uri}: MLflow did not accept a request: {_first_line(error)}")
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _is_mlflow(error: Exception) -> bool:
+    return type(error).__module__.split(".")[0] == "mlflow"
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "error_code", ""))
+
+
+def _is_passing(error: Exception) -> bool:
+    module = type(error).__module__.split(".")[0]
+    return (
+        module in ("requests", "urllib3")
+        or isinstance(error, ConnectionError | TimeoutError)
+        or (_is_mlflow(error) and _code(error) in _PASSING)
+    )
+
+
+def _is_refused(error: Exception) -> bool:
+    return _is_mlflow(error) and _code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    line = text.splitlines()[0]
+    return line if len(line) <= 300 else f"{line[:300]}…"

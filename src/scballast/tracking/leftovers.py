@@ -1,0 +1,161 @@
+"""What killed processes and unreachable servers left behind: runs to end, results to send."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scballast.errors import ScballastError
+from scballast.tracking import publish
+from scballast.tracking.delivery import Delivery
+from scballast.tracking.outbox import OutboxEntry
+from scballast.tracking.process import ProcessIdentity, current_process
+from scballast.tracking.store import FAILURE_TAG, HEARTBEAT_TAG, PROCESS_TAG, all_of
+
+SILENT_DEATH = "its process ended without a word"
+
+# No result folder lies below these folders of the runs folder.
+_NO_RESULTS_BELOW = ("artifacts", "outbox", "cache")
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What was sent by `Tracking.sync`, and what still waits.
+
+    Attributes
+    ----------
+    published
+        Names of the runs whose results were sent now.
+    ended
+        Runs whose failure or interruption was sent now.
+    running
+        Number of runs left alone because their process is at work.
+    waiting
+        Runs that could not be sent, with the reason.
+    """
+
+    published: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    running: int = 0
+    waiting: tuple[str, ...] = ()
+
+
+def reap(delivery: Delivery) -> list[str]:
+    """End as FAILED the runs that are RUNNING although their process is gone; returns their ids.
+
+    A result that such a run had finished is left to `send_all`, which ends the run as FINISHED after all.
+    """
+    store, ended = delivery.store, []
+    for entry in delivery.outbox.entries():
+        if entry.state == "RUNNING" and _is_for_this_store(delivery, entry) and not _is_alive(delivery, entry):
+            dead = _dead(delivery, entry)
+            with store.access():
+                delivered = delivery.end(dead)
+            if delivery.result(dead) is None:
+                delivery.outbox.drop(dead.key)
+            ended.append(delivered.run_id)
+    with store.access():
+        # Only what this folder's own database holds is ours to judge in every experiment.
+        everywhere = not store.settings.is_server
+        for run in store.search("attributes.status = 'RUNNING'", everywhere=everywhere):
+            process = ProcessIdentity.from_json(run.tags.get(PROCESS_TAG, ""))
+            last = float(run.tags.get(HEARTBEAT_TAG, run.start_time / 1000))
+            if process is not None and not process.is_alive(silent_seconds=time.time() - last):
+                store.client.set_tag(run.run_id, FAILURE_TAG, SILENT_DEATH)
+                store.client.set_terminated(run.run_id, "FAILED")
+                ended.append(run.run_id)
+    return ended
+
+
+def send_all(delivery: Delivery) -> SyncResult:
+    """Send what is finished on disk but not in the store; one process at a time may."""
+    published: list[str] = []
+    ended: list[str] = []
+    waiting: list[str] = []
+    at_work = []
+    for entry in delivery.outbox.entries():
+        if not _is_for_this_store(delivery, entry):
+            waiting.append(f"{entry.name}: belongs to {entry.store}")
+        elif entry.state == "RUNNING" and _is_alive(delivery, entry):
+            at_work.append(entry)
+        else:
+            _send(delivery, entry, published, ended, waiting)
+    # A run at work that has not said where its result will be may own any of the folders.
+    if all(entry.folder is not None for entry in at_work):
+        for folder in list(_unpublished(delivery)):
+            try:
+                with delivery.store.access():
+                    entry = _adopted(delivery, folder)
+            except ScballastError as error:
+                waiting.append(f"{folder}: {error}")
+            else:
+                _send(delivery, entry, published, ended, waiting)
+    return SyncResult(tuple(published), tuple(ended), len(at_work), tuple(waiting))
+
+
+def _send(delivery: Delivery, entry: OutboxEntry, published: list[str], ended: list[str], waiting: list[str]) -> None:
+    if entry.state == "RUNNING":
+        entry = _dead(delivery, entry)
+    try:
+        with delivery.store.access():
+            delivered = delivery.deliver(entry)
+    except ScballastError as error:
+        waiting.append(f"{entry.name}: {error}")
+    else:
+        (published if delivered.state == "FINISHED" else ended).append(entry.name)
+
+
+def _dead(delivery: Delivery, entry: OutboxEntry) -> OutboxEntry:
+    dead = replace(entry, state="FAILED", reason=SILENT_DEATH, end_time=int(time.time() * 1000))
+    delivery.outbox.write(dead)
+    return dead
+
+
+def _unpublished(delivery: Delivery) -> Iterator[Path]:
+    """Yield the complete result folders that were never sent and that no entry speaks of."""
+    root = delivery.store.settings.root
+    claimed = {root / entry.folder for entry in delivery.outbox.entries() if entry.folder is not None}
+    for place, folders, files in os.walk(root):
+        path = Path(place)
+        if publish.COMPLETE_MARKER in files:
+            folders.clear()
+            if publish.PUBLISHED_MARKER not in files and path not in claimed:
+                yield path
+            continue
+        skipped = _NO_RESULTS_BELOW if path == root else ()
+        folders[:] = sorted(f for f in folders if f not in skipped and not f.startswith("."))
+
+
+def _adopted(delivery: Delivery, folder: Path) -> OutboxEntry:
+    """Return an entry for a result folder that none speaks of: of the run it came from, or of a new one."""
+    digest = publish.folder_digest(folder)
+    finished = publish.finished_time(folder)
+    run_id = delivery.store.find_one(result=digest)
+    if run_id is None:
+        place = {publish.FOLDER_TAG: delivery.place(folder)}
+        unfinished = delivery.store.search(all_of(place, ["attributes.status != 'FINISHED'"]))
+        run_id = unfinished[-1].run_id if unfinished else None
+    return OutboxEntry(
+        key=digest[:32],
+        name=folder.name,
+        state="FINISHED",
+        params={},
+        tags={},
+        start_time=finished,
+        process=current_process(),
+        folder=delivery.place(folder),
+        run_id=run_id,
+        store=delivery.store.settings.shown_uri if run_id else None,
+        end_time=finished,
+    )
+
+
+def _is_alive(delivery: Delivery, entry: OutboxEntry) -> bool:
+    return entry.process.is_alive(silent_seconds=delivery.outbox.silent_seconds(entry.key))
+
+
+def _is_for_this_store(delivery: Delivery, entry: OutboxEntry) -> bool:
+    return entry.store in (None, delivery.store.settings.shown_uri)

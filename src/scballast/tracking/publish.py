@@ -1,0 +1,249 @@
+"""A result folder becomes an MLflow run: its metrics, tables, figures, report and description.
+
+Publishing the same folder twice, or again after a kill half-way, ends in the same run: every value is
+logged under the time at which the folder was finished, and every file replaces itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULT_TAG = "scballast.result"
+FOLDER_TAG = "scballast.folder"
+
+COMPLETE_MARKER = "complete.json"
+PUBLISHED_MARKER = "published.json"
+
+#: Tables that one compares across runs: also stored in the form that the UI's comparison reads.
+COMPARED_TABLES = ("answer", "stability", "concordance")
+
+# These are in the run itself, or about the folder; everything else becomes an artifact.
+_NOT_ARTIFACTS = ("metrics.json", "history.json", "params.json", "tags.json", COMPLETE_MARKER, PUBLISHED_MARKER)
+
+_MAX_METRICS = 1000
+_MAX_PARAMS = 100
+_MAX_PARAM_LENGTH = 6000
+_MAX_TAG_LENGTH = 8000
+_MAX_KEY_LENGTH = 250
+_MAX_DIGEST_LENGTH = 36
+
+
+def publish_folder(client: Any, run_id: str, folder: Path, *, finished: int) -> None:
+    """Log a result folder to a run.
+
+    Parameters
+    ----------
+    client
+        An ``MlflowClient``.
+    run_id
+        A run of its store.
+    folder
+        A complete result folder.
+    finished
+        When the folder was finished, in milliseconds since the epoch; the time of every metric.
+    """
+    run = client.get_run(run_id)
+    tags = {**clean_tags(_read_json(folder / "tags.json", {})), RESULT_TAG: folder_digest(folder)}
+    warnings = _read_json(folder / "warnings.json", [])
+    if warnings:
+        tags["scballast.warnings"] = _cut("\n".join(str(w) for w in warnings), _MAX_TAG_LENGTH, "report.html")
+    note = folder / "description.md"
+    if note.exists():
+        tags["mlflow.note.content"] = _cut(note.read_text(encoding="utf-8"), _MAX_TAG_LENGTH, "description.md")
+    compared = _compared_tables(folder)
+    if compared:
+        logged = [{"path": path, "type": "table"} for path in sorted(compared)]
+        tags["mlflow.loggedArtifacts"] = json.dumps(logged)
+
+    _log_files(client, run_id, run.info.artifact_uri, folder, compared)
+    log_params(client, run_id, _read_json(folder / "params.json", {}), known=run.data.params)
+    _log_metrics(client, run_id, folder, finished)
+    _log_dataset(client, run_id, tags)
+    # The description and the digest come last: they say that all before them is there.
+    log_tags(client, run_id, tags)
+
+
+def log_params(
+    client: Any, run_id: str, params: Mapping[str, object], *, known: Mapping[str, str] | None = None
+) -> None:
+    """Log parameters that the run does not have yet: MLflow lets each be written once."""
+    from mlflow.entities import Param
+
+    new = [Param(k, v) for k, v in clean_params(params).items() if k not in (known or {})]
+    for chunk in _chunks(new, _MAX_PARAMS):
+        client.log_batch(run_id, params=chunk)
+
+
+def log_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags in as few requests as MLflow allows."""
+    from mlflow.entities import RunTag
+
+    for chunk in _chunks([RunTag(k, v) for k, v in tags.items()], _MAX_PARAMS):
+        client.log_batch(run_id, tags=chunk)
+
+
+def clean_params(params: Mapping[str, object]) -> dict[str, str]:
+    """Return parameters as MLflow takes them: names it allows, values it can hold.
+
+    A value beyond 6,000 characters is cut and says where the whole of it is.
+    """
+    return {_key(name): _cut(_text(value), _MAX_PARAM_LENGTH, "config/resolved.yaml") for name, value in params.items()}
+
+
+def clean_tags(tags: Mapping[str, object]) -> dict[str, str]:
+    """Return tags as MLflow takes them."""
+    return {_key(name): _cut(_text(value), _MAX_TAG_LENGTH, "report.html") for name, value in tags.items()}
+
+
+def folder_digest(folder: Path) -> str:
+    """Return what tells this result from every other: a digest of its list of files and digests."""
+    return hashlib.sha256((folder / COMPLETE_MARKER).read_bytes()).hexdigest()
+
+
+def finished_time(folder: Path) -> int:
+    """Return when a result folder was finished, in milliseconds since the epoch."""
+    return int((folder / COMPLETE_MARKER).stat().st_mtime * 1000)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | tuple) else str(value)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^\w\-. :/]", "_", name)[:_MAX_KEY_LENGTH]
+
+
+def _cut(text: str, length: int, whole: str) -> str:
+    if len(text) <= length:
+        return text
+    end = f"… ({len(text):,} characters; the whole of it is in {whole})"
+    return text[: length - len(end)] + end
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _log_metrics(client: Any, run_id: str, folder: Path, finished: int) -> None:
+    """Log ``metrics.json`` and ``history.json``; a name with a history is logged by its history.
+
+    A value that is not finite has no place in a chart or a sort order: the tables hold it, with its reason.
+    """
+    from mlflow.entities import Metric
+
+    history: dict[str, list[tuple[float, float | None]]] = _read_json(folder / "history.json", {})
+    metrics: dict[str, float | None] = _read_json(folder / "metrics.json", {})
+    points = [(name, value, 0) for name, value in metrics.items() if name not in history]
+    points += [(name, value, int(epoch)) for name, curve in history.items() for epoch, value in curve]
+    logged = [
+        Metric(name, float(value), finished, step)
+        for name, value, step in points
+        if value is not None and math.isfinite(value)
+    ]
+    for chunk in _chunks(logged, _MAX_METRICS):
+        client.log_batch(run_id, metrics=chunk)
+
+
+def _log_dataset(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    name, digest = tags.get("scballast.dataset"), tags.get("scballast.dataset_digest")
+    if not name or not digest:
+        return
+    source = {"uri": tags.get("scballast.dataset_source", name)}
+    profile = {
+        key.removeprefix("scballast."): int(tags[key])
+        for key in ("scballast.n_cells", "scballast.n_genes", "scballast.n_populations")
+        if tags.get(key, "").isdigit()
+    }
+    dataset = Dataset(
+        name=name,
+        digest=digest[:_MAX_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps(source, ensure_ascii=False),
+        profile=json.dumps(profile),
+    )
+    client.log_inputs(run_id, [DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])])
+
+
+def _compared_tables(folder: Path) -> dict[str, str]:
+    """Return, by artifact path, the text of the tables in the form of MLflow's ``log_table``.
+
+    ``log_table`` itself appends to what is there, so publishing again would double the rows.
+    """
+    from scballast.tracking.tables import read_table
+
+    found = {}
+    for name in COMPARED_TABLES:
+        path = folder / "tables" / f"{name}.csv"
+        if path.exists():
+            frame = read_table(path)
+            found[f"tables/{name}.json"] = frame.to_json(orient="split", index=False, double_precision=15)
+    return found
+
+
+def _log_files(client: Any, run_id: str, artifact_uri: str, folder: Path, texts: Mapping[str, str]) -> None:
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not (path.parent == folder and path.name in _NOT_ARTIFACTS)
+    ]
+    if artifact_uri.startswith(("file:", "/")):
+        root = Path(local_file_uri_to_path(artifact_uri))
+        for path in files:
+            _place(path, root / path.relative_to(folder))
+        for name, text in texts.items():
+            write_atomically(root / name, text)
+        return
+    for path in files:
+        parent = path.relative_to(folder).parent.as_posix()
+        client.log_artifact(run_id, str(path), None if parent == "." else parent)
+    for name, text in texts.items():
+        client.log_text(run_id, text, name)
+
+
+def _place(source: Path, target: Path) -> None:
+    """Put a file at its place, whole or not at all.
+
+    Results are never written again once they are complete, so artifact and result may share their bytes
+    on the disk.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        # Not every file system has hard links, and none has them to another disk.
+        shutil.copyfile(source, part)
+    # Renaming one link of a file to another of the same file does nothing and leaves both.
+    part.replace(target)
+    part.unlink(missing_ok=True)
+
+
+def write_atomically(target: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(target)

@@ -1,0 +1,258 @@
+"""The MLflow store: one client, one experiment, and errors that say what to do."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scballast.errors import ScballastError
+from scballast.tracking.database import ROOT_TAG
+from scballast.tracking.faults import UnreachableError, clear_faults
+from scballast.tracking.process import ProcessIdentity
+from scballast.tracking.settings import TrackingSettings
+
+KEY_TAG = "scballast.key"
+PROCESS_TAG = "scballast.process"
+HEARTBEAT_TAG = "scballast.heartbeat"
+FAILURE_TAG = "scballast.failure"
+PARENT_TAG = "mlflow.parentRunId"
+
+# After a request without an answer the server is left alone for so long: a run makes several requests,
+# and each would wait out its own retries.
+_PAUSE_SECONDS = 30.0
+
+# MLflow's own are 120 s and seven retries with growing pauses: minutes during which nothing moves.
+_HTTP_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the store has it.
+
+    Attributes
+    ----------
+    status
+        ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
+    start_time, end_time
+        Milliseconds since the epoch.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    parent_run_id: str | None
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    start_time: int
+    end_time: int | None
+    artifact_uri: str
+
+
+class Store:
+    """One experiment of one MLflow store.
+
+    Parameters
+    ----------
+    settings
+        Where it is.
+    """
+
+    def __init__(self, settings: TrackingSettings) -> None:
+        self.settings = settings
+        self._client: Any = None
+        self._experiment: str | None = None
+        self._silent_until = 0.0
+
+    @property
+    def client(self) -> Any:
+        """The store's ``MlflowClient``."""
+        if self._client is None:
+            quiet_mlflow()
+            if self.settings.is_server:
+                for name, value in _HTTP_SETTINGS.items():
+                    os.environ.setdefault(name, value)
+            from mlflow.tracking import MlflowClient
+
+            # The model registry is named too: left out, MLflow takes it from the environment.
+            uri = self.settings.store_uri
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return self._client
+
+    @property
+    def experiment_id(self) -> str:
+        """The experiment, made on first use."""
+        if self._experiment is None:
+            self._experiment = self._find_or_create_experiment()
+        return self._experiment
+
+    @contextmanager
+    def access(self) -> Iterator[None]:
+        """Guard requests to the store.
+
+        Raises
+        ------
+        UnreachableError
+            The server gave no answer, or gave none a moment ago.
+        ScballastError
+            What the user can act on: full disk, no permission, locked or broken database, refused access.
+        """
+        if time.monotonic() < self._silent_until:
+            msg = f"{self.settings.shown_uri} gave no answer a moment ago"
+            raise UnreachableError(msg)
+        try:
+            with clear_faults(self.settings):
+                yield
+        except UnreachableError:
+            self._silent_until = time.monotonic() + _PAUSE_SECONDS
+            raise
+
+    def try_again(self) -> None:
+        """Forget that the server gave no answer."""
+        self._silent_until = 0.0
+
+    def create_run(
+        self,
+        name: str,
+        *,
+        key: str,
+        start_time: int,
+        process: ProcessIdentity,
+        parent: str | None,
+        tags: Mapping[str, str],
+    ) -> str:
+        """Create a run that is RUNNING and belongs to a process; returns its id."""
+        all_tags = {**tags, **life_tags(process), KEY_TAG: key}
+        if parent is not None:
+            all_tags[PARENT_TAG] = parent
+        run = self.client.create_run(self.experiment_id, start_time=start_time, tags=all_tags, run_name=name)
+        return str(run.info.run_id)
+
+    def clear_failure(self, run_id: str) -> None:
+        """Take the reason of a failure away from a run that did not fail after all."""
+        if FAILURE_TAG in self.client.get_run(run_id).data.tags:
+            self.client.delete_tag(run_id, FAILURE_TAG)
+
+    def find_one(self, **tags: str) -> str | None:
+        """Return a run of the experiment with these ``scballast.`` tags."""
+        condition = all_of({f"scballast.{name}": value for name, value in tags.items()})
+        runs = self.client.search_runs([self.experiment_id], condition, max_results=1)
+        return str(runs[0].info.run_id) if runs else None
+
+    def search(self, condition: str, *, everywhere: bool = False) -> list[StoredRun]:
+        """Return the runs that meet a condition, oldest first; `everywhere`: of all experiments."""
+        experiments = [self.experiment_id]
+        if everywhere:
+            experiments = [e.experiment_id for e in self.client.search_experiments()]
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs(experiments, condition, max_results=1000, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                break
+        return sorted((stored(run) for run in found), key=lambda run: (run.start_time, run.run_id))
+
+    def tables_folder(self, run_id: str) -> Path:
+        """Return a local folder with a run's tables; raises `ScballastError` when it has none."""
+        if not self.client.list_artifacts(run_id, "tables"):
+            status = self.client.get_run(run_id).info.status
+            msg = f"run {run_id}: holds no tables (its status is {status})."
+            raise ScballastError(msg)
+        return Path(self.client.download_artifacts(run_id, "tables"))
+
+    def _find_or_create_experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name, settings = self.settings.experiment, self.settings
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            tags = {
+                "mlflow.experimentKind": "custom_model_development",
+                "mlflow.experiment.primaryMetric.name": settings.primary_metric,
+                "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+            }
+            location = None
+            if not settings.is_server:
+                location = settings.artifact_root.as_uri()
+                tags[ROOT_TAG] = str(settings.root)
+            try:
+                return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            # Another process was a moment quicker.
+            found = self.client.get_experiment_by_name(name)
+        if found.lifecycle_stage == "deleted":
+            msg = (
+                f"tracking.experiment: {name!r} was deleted in {settings.shown_uri}.\n"
+                "Restore it there, or choose another name."
+            )
+            raise ScballastError(msg)
+        return str(found.experiment_id)
+
+
+def life_tags(process: ProcessIdentity) -> dict[str, str]:
+    """Return the tags of a run that a process works on: who, where, since when."""
+    return {
+        PROCESS_TAG: process.to_json(),
+        "scballast.host": process.host,
+        "scballast.pid": str(process.pid),
+        HEARTBEAT_TAG: f"{time.time():.0f}",
+        "mlflow.source.name": "scballast",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
+    }
+
+
+def all_of(tags: Mapping[str, str], others: Sequence[str] = ()) -> str:
+    """Return the search condition that all tags have these values."""
+    quoted = {name: value.replace("'", "''") for name, value in tags.items()}
+    return " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in quoted.items()), *others])
+
+
+def stored(run: Any) -> StoredRun:
+    """Return an MLflow run as plain values."""
+    return StoredRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        status=run.info.status,
+        parent_run_id=run.data.tags.get(PARENT_TAG),
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        start_time=run.info.start_time,
+        end_time=run.info.end_time,
+        artifact_uri=run.info.artifact_uri,
+    )
+
+
+def quiet_mlflow() -> None:
+    """Keep MLflow from phoning home, and from printing what it raises anyway."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # It logs the traceback of every database error and then raises the error.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that no account has.
+        return str(os.getuid())
