@@ -66,7 +66,7 @@ class SimulationConfig:
     marker_log_fold_change: float = 0.8
     n_programs: int = 2
     n_program_genes: int = 40
-    program_strength: float = 0.6
+    program_strength: float = 1.0
     equal_strength: bool = False
     overlap: float = 0.0
     shared_program: bool = False
@@ -93,9 +93,7 @@ class SimulationConfig:
             _require(getattr(self, name) >= lowest, name, getattr(self, name), f"at least {lowest}")
         for name in ("marker_log_fold_change", "program_strength", "donor_effect", "donor_population_effect"):
             value = getattr(self, name)
-            _require(
-                math.isfinite(value) and 0 <= value <= 5, name, value, "between 0 and 5 (natural-log units)"
-            )
+            _require(math.isfinite(value) and 0 <= value <= 5, name, value, "between 0 and 5 (natural-log units)")
         _require(
             math.isfinite(self.mean_counts) and self.mean_counts > 0,
             "mean_counts",

@@ -1,0 +1,343 @@
+"""Counts with known marker and program genes: the generative model of the ``simulated`` data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from scballast.data.planting import plant, program_sets
+from scballast.data.simulation_fit import SimulationParameters, fit_simulation_parameters
+from scballast.errors import DataError
+from scballast.seeds import Stream, generator_for
+from scballast.simulation_config import SimulationConfig
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+POPULATION_KEY = "population"
+DONOR_KEY = "donor"
+
+_MARKER_EFFECT = "truth_marker_effect"
+_PROGRAM_VARIANCE = "truth_program_variance"
+_MARKER_SET = "truth_marker_set"
+_PROGRAM_SET = "truth_program_set"
+
+_CHUNK_CELLS = 512
+_GENE_JITTER = 0.1  # sd of the log rate around the fitted gene's, so that reused genes are not equal
+_DONOR_SHARE_SHAPE = 5.0  # of the gamma weights by which donors share a population: a spread of 45%
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was planted in a simulated data set, and what it amounts to in the realised rates ρ.
+
+    Attributes
+    ----------
+    populations
+        The labels that the rows below belong to.
+    marker_effect
+        (n_populations, n_genes) E_c[log ρ] − E_c̄[log ρ], over the cells in and outside the population.
+    program_variance
+        (n_populations, n_genes) Var_c(log ρ), over the population's cells.
+    marker_sets, program_sets
+        (n_populations, n_genes) bool, the planted M_c, and the union of the programs active in c.
+    """
+
+    populations: tuple[str, ...]
+    marker_effect: FloatArray
+    program_variance: FloatArray
+    marker_sets: BoolArray
+    program_sets: BoolArray
+
+
+@dataclass(frozen=True)
+class _Genes:
+    """Genes of the simulation: b as log shares, and φ."""
+
+    log_rate: FloatArray
+    dispersion: FloatArray
+
+
+class _Moments:
+    """Sums of log ρ − log softmax(b) by label, from which both truths follow."""
+
+    def __init__(self, n_labels: int, n_genes: int) -> None:
+        self.n_cells = np.zeros(n_labels)
+        self.sums = np.zeros((n_labels, n_genes))
+        self.squares = np.zeros((n_labels, n_genes))
+
+    def add(self, labels: IntArray, values: FloatArray) -> None:
+        for label in np.unique(labels):
+            chosen = values[labels == label]
+            self.n_cells[label] += chosen.shape[0]
+            self.sums[label] += chosen.sum(axis=0)
+            self.squares[label] += (chosen**2).sum(axis=0)
+
+    def marker_effect(self) -> FloatArray:
+        others = (self.sums.sum(axis=0) - self.sums) / (self.n_cells.sum() - self.n_cells)[:, None]
+        effect: FloatArray = self.sums / self.n_cells[:, None] - others
+        return effect
+
+    def variance(self) -> FloatArray:
+        mean = self.sums / self.n_cells[:, None]
+        return np.maximum(self.squares / self.n_cells[:, None] - mean**2, 0.0)
+
+
+@lru_cache(maxsize=1)
+def default_parameters() -> SimulationParameters:
+    """Return the parameters fitted from the embedded data set, which needs no network."""
+    from scballast.data.embedded import POPULATION_KEY as EMBEDDED_KEY
+    from scballast.data.embedded import embedded_adata
+
+    embedded = embedded_adata()
+    # Labels from sorted cells and clusters each leave different cells together; what they both join is one population.
+    groups = embedded.obs.groupby([EMBEDDED_KEY, "louvain"], observed=True).ngroup().to_numpy()
+    source = f"pbmc68k (embedded in scanpy), populations: {EMBEDDED_KEY} x louvain"
+    return fit_simulation_parameters(embedded.X, groups, min_cells=10, source=source)
+
+
+def simulate(
+    config: SimulationConfig,
+    seed: int,
+    *,
+    parameters: SimulationParameters | None = None,
+) -> AnnData:
+    r"""Simulate counts with planted marker genes and planted programs.
+
+    .. math::
+        \eta_{ig} = b_g + \delta_{cg}[g \in M_c] + \sum_p t_{ip} a_{pg}[g \in P_p] + d_{jg} + d_{jcg}, \quad
+        \rho_i = \mathrm{softmax}(\eta_i), \quad x_{ig} \sim NB(\ell_i \rho_{ig}, \phi_g)
+
+    for cell i of population c and donor j, with lognormal library sizes of mean ``mean_counts``.
+
+    Parameters
+    ----------
+    config
+        Sizes, depth, planted genes and arms.
+    seed
+        >= 0. All numbers follow identity: appending populations, donors (from two on) or cells to a
+        population changes no cell that was there and stays with its donor.
+    parameters
+        Gene levels, dispersions and the spread of library sizes; default: fitted from the embedded data set.
+        Rates are drawn from the fitted genes, each used once before any is used again.
+
+    Returns
+    -------
+    AnnData
+        ``X`` (n_cells, n_genes) counts, CSR float32. ``obs``: ``population``, ``donor`` (categorical) and
+        ``expected_counts``. ``var``: ``log_rate``, ``dispersion``. ``obsm["program_activity"]``: t_ip of the cell's own
+        programs, and of the shared one last. ``varm``: the truth, see :func:`truth_from_adata`. ``uns["simulation"]``:
+        the settings, the seed and the provenance of the fitted parameters.
+    """
+    import pandas as pd
+    from anndata import AnnData
+
+    fitted = default_parameters() if parameters is None else parameters
+    genes = _draw_genes(config.n_genes, fitted, seed)
+    log_fold_changes, programs = plant(config, seed)
+    labels, label_parents = _labels(config)
+    moments = _Moments(len(labels), config.n_genes)
+
+    counts: list[sparse.csr_matrix] = []
+    label_codes: list[IntArray] = []
+    donors: list[IntArray] = []
+    libraries: list[FloatArray] = []
+    activities: list[FloatArray] = []
+    for population, size in enumerate(config.population_sizes):
+        donors.append(_donors_of_cells(config, seed, population))
+        libraries.append(_libraries(config, fitted, seed, population))
+        label_codes.append(_labels_of_cells(config, seed, population))
+        active = [program for program in programs if program.is_active_in(population)]
+        activity = np.column_stack([p.activities(seed, population, size) for p in active] or [np.empty((size, 0))])
+        activities.append(activity)
+        donor_effects = _donor_effects(config, seed, population)
+        loadings = np.zeros((len(active), config.n_genes))
+        for row, program in enumerate(active):
+            loadings[row, program.genes] = program.loadings
+        for start in range(0, size, _CHUNK_CELLS):
+            cells = slice(start, min(start + _CHUNK_CELLS, size))
+            shift = log_fold_changes[population] + activity[cells] @ loadings + donor_effects[donors[-1][cells]]
+            rho, log_rho_shift = _softmax(genes.log_rate, shift)
+            moments.add(label_codes[-1][cells], log_rho_shift)
+            counts.append(_draw_counts(rho, libraries[-1][cells], genes.dispersion, seed, population, start))
+
+    names = [
+        f"population_{population + 1}:cell_{cell + 1}"
+        for population, size in enumerate(config.population_sizes)
+        for cell in range(size)
+    ]
+    obs = pd.DataFrame(
+        {
+            POPULATION_KEY: pd.Categorical.from_codes(np.concatenate(label_codes), categories=labels),
+            DONOR_KEY: pd.Categorical.from_codes(
+                np.concatenate(donors), categories=[f"donor_{donor + 1}" for donor in range(config.n_donors)]
+            ),
+            "expected_counts": np.concatenate(libraries),
+        },
+        index=pd.Index(names),
+    )
+    width = len(str(config.n_genes))
+    var = pd.DataFrame(
+        {"log_rate": genes.log_rate, "dispersion": genes.dispersion},
+        index=pd.Index([f"gene_{gene + 1:0{width}d}" for gene in range(config.n_genes)]),
+    )
+    adata = AnnData(X=sparse.vstack(counts, format="csr", dtype=np.float32), obs=obs, var=var)
+    if activities[0].shape[1] > 0:
+        adata.obsm["program_activity"] = np.concatenate(activities)
+    adata.varm[_MARKER_EFFECT] = moments.marker_effect().T
+    adata.varm[_PROGRAM_VARIANCE] = moments.variance().T
+    marker_sets = log_fold_changes[label_parents] > 0
+    if len(config.population_sizes) == 1:
+        marker_sets[:] = False  # what both halves of the null split share sets neither apart
+    adata.varm[_MARKER_SET] = marker_sets.T
+    adata.varm[_PROGRAM_SET] = program_sets(programs, label_parents, config.n_genes).T
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
+    settings["population_sizes"] = np.asarray(config.population_sizes)
+    adata.uns["simulation"] = {
+        "config": settings,
+        "seed": seed,
+        "populations": np.asarray(labels, dtype=object),
+        "null_split": np.asarray(labels[:2] if config.null_split else [], dtype=object),
+        "fitted_from": dict(fitted.provenance),
+    }
+    return adata
+
+
+def truth_from_adata(adata: AnnData, populations: Sequence[str] | None = None) -> Truth:
+    """Return the truth of a simulated data set, for the genes that ``adata`` still has.
+
+    Parameters
+    ----------
+    adata
+        From :func:`simulate`, or a subset of its genes or cells; the truth is that of the whole simulation.
+    populations
+        Labels wanted, in this order; default: all, in the order of the simulation.
+
+    Raises
+    ------
+    DataError
+        ``adata`` is not simulated, or a population is not in it.
+    """
+    if "simulation" not in adata.uns or _MARKER_EFFECT not in adata.varm:
+        msg = "the data hold no truth: uns['simulation'] and varm['truth_*'] come with data.kind=simulated only."
+        raise DataError(msg)
+    known = [str(name) for name in adata.uns["simulation"]["populations"]]
+    wanted = known if populations is None else list(populations)
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        msg = f"populations {unknown} are not in the simulation, which has {known}."
+        raise DataError(msg)
+    rows = [known.index(name) for name in wanted]
+
+    def of(key: str) -> npt.NDArray[Any]:
+        return np.ascontiguousarray(np.asarray(adata.varm[key]).T[rows])
+
+    return Truth(
+        populations=tuple(wanted),
+        marker_effect=of(_MARKER_EFFECT),
+        program_variance=of(_PROGRAM_VARIANCE),
+        marker_sets=of(_MARKER_SET).astype(bool),
+        program_sets=of(_PROGRAM_SET).astype(bool),
+    )
+
+
+def _draw_genes(n_genes: int, fitted: SimulationParameters, seed: int) -> _Genes:
+    stream = generator_for(seed, Stream.SIMULATION, "genes")
+    n_fitted = fitted.log_rate.size
+    rounds = -(-n_genes // n_fitted)
+    chosen = np.concatenate([stream.permutation(n_fitted) for _ in range(rounds)])[:n_genes]
+    log_rate = fitted.log_rate[chosen] + _GENE_JITTER * stream.standard_normal(n_genes)
+    return _Genes(
+        log_rate=log_rate - np.log(np.exp(log_rate).sum()),
+        dispersion=np.exp(fitted.log_dispersion[chosen]),
+    )
+
+
+def _labels(config: SimulationConfig) -> tuple[list[str], IntArray]:
+    """Return the labels, and the population that each belongs to."""
+    names = [f"population_{population + 1}" for population in range(len(config.population_sizes))]
+    parents = np.arange(len(names))
+    if not config.null_split:
+        return names, parents
+    return [f"{names[0]}_a", f"{names[0]}_b", *names[1:]], np.concatenate([[0], parents])
+
+
+def _labels_of_cells(config: SimulationConfig, seed: int, population: int) -> IntArray:
+    size = config.population_sizes[population]
+    if not config.null_split:
+        return np.full(size, population)
+    if population > 0:
+        return np.full(size, population + 1)
+    # One coin per pair of cells: both halves are of equal size, and more cells relabel none.
+    coins = generator_for(seed, Stream.SIMULATION, "null_split").integers(0, 2, size=(size + 1) // 2)
+    labels: IntArray = np.column_stack([coins, 1 - coins]).ravel()[:size]
+    return labels
+
+
+def _donors_of_cells(config: SimulationConfig, seed: int, population: int) -> IntArray:
+    """Return each cell's donor: the first to arrive, so that one more donor only takes cells over."""
+    arrivals = np.empty((config.n_donors, config.population_sizes[population]))
+    for donor in range(config.n_donors):
+        stream = generator_for(seed, Stream.SIMULATION, "donor_cells", population, donor)
+        share = stream.gamma(_DONOR_SHARE_SHAPE)
+        arrivals[donor] = stream.standard_exponential(arrivals.shape[1]) / share
+    first: IntArray = arrivals.argmin(axis=0)
+    return first
+
+
+def _donor_effects(config: SimulationConfig, seed: int, population: int) -> FloatArray:
+    """Return (donor, gene) effects on the cells of one population; of a single donor, none."""
+    effects = np.zeros((config.n_donors, config.n_genes))
+    if config.n_donors == 1:
+        return effects
+    for donor in range(config.n_donors):
+        overall = generator_for(seed, Stream.SIMULATION, "donor_effect", donor)
+        here = generator_for(seed, Stream.SIMULATION, "donor_effect", donor, population)
+        effects[donor] = config.donor_effect * overall.standard_normal(config.n_genes)
+        effects[donor] += config.donor_population_effect * here.standard_normal(config.n_genes)
+    return effects
+
+
+def _libraries(config: SimulationConfig, fitted: SimulationParameters, seed: int, population: int) -> FloatArray:
+    sd = fitted.library_log_sd if config.library_log_sd is None else config.library_log_sd
+    stream = generator_for(seed, Stream.SIMULATION, "library", population)
+    noise = stream.standard_normal(config.population_sizes[population])
+    return config.mean_counts * np.exp(sd * noise - sd**2 / 2)
+
+
+def _softmax(log_rate: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return ρ, and log ρ − log_rate; log_rate is normalised."""
+    eta = log_rate + shift
+    highest = eta.max(axis=1, keepdims=True)
+    rho = np.exp(eta - highest)
+    total = rho.sum(axis=1, keepdims=True)
+    return rho / total, shift - highest - np.log(total)
+
+
+def _draw_counts(
+    rho: FloatArray,
+    library: FloatArray,
+    dispersion: FloatArray,
+    seed: int,
+    population: int,
+    first_cell: int,
+) -> sparse.csr_matrix:
+    """Draw a chunk's counts, each cell from a stream of its own: draws take a varying number of random bits."""
+    shape = 1 / dispersion
+    counts = np.empty(rho.shape, dtype=np.float32)
+    for row in range(rho.shape[0]):
+        stream = generator_for(seed, Stream.SIMULATION, "counts", population, first_cell + row)
+        noise = stream.standard_gamma(shape) * dispersion
+        counts[row] = stream.poisson(library[row] * rho[row] * noise)
+    return sparse.csr_matrix(counts)
