@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scballast.baselines.controls import random_scores
 from scballast.baselines.logreg import logreg_scores
+from scballast.baselines.pseudobulk import pseudobulk_scores
 from scballast.baselines.residuals import pearson_residuals
 from scballast.baselines.t_test import t_test_scores
 from scballast.baselines.view import Baseline, CellView
@@ -16,6 +17,7 @@ BASELINES: dict[str, Baseline] = {
         Baseline("wilcoxon", "marker", deterministic=True, score=wilcoxon_scores),
         Baseline("t_test", "marker", deterministic=True, score=t_test_scores),
         Baseline("logreg", "marker", deterministic=True, score=logreg_scores),
+        Baseline("pseudobulk", "marker", deterministic=True, score=pseudobulk_scores, needs_samples=True),
         Baseline("within_pca", "program", deterministic=True, score=within_pca_scores),
         Baseline("residual_pca", "program", deterministic=True, score=residual_pca_scores),
         Baseline("within_dispersion", "program", deterministic=True, score=within_dispersion_scores),
