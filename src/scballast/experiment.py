@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from scballast.answer import answer_table
 from scballast.cache import ScoreCache
 from scballast.config import Config, config_hash, to_leaves, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
+from scballast.errors import ConfigError, DataError
 from scballast.evaluation import (
     Method,
     ScoreSet,
     concordance_table,
     consensus_table,
     differences_table,
+    rank_scores,
     rankings_table,
     stability_table,
 )
 from scballast.fit import fit_table
 from scballast.latent import latent_tables
-from scballast.metrics import collect_metrics, mean_history
 from scballast.methods import PlannedMethod, plan_methods
+from scballast.metrics import collect_metrics, global_keys, mean_history
+from scballast.models import FAMILIES
 from scballast.resample import Replicate, draw_replicates
 from scballast.results import Results
-from scballast.scoring import baseline_scores, model_scores
-from scballast.training import MemberKey, TrainedModels, train_models
+from scballast.scoring import Scores, baseline_scores, model_scores
+from scballast.training import TrainedModels, train_models
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +52,14 @@ class Experiment:
     dataset: Dataset
     results: Results
     models: TrainedModels | None
+
+    def first_model(self) -> Any:
+        """Return the scvi-tools model of the first replicate that has one, or None."""
+        keys = global_keys(self.models) if self.models else []
+        if not keys or self.models is None or not FAMILIES[self.results.config["model"]["name"]].likelihood:
+            return None
+        found = self.models.find(keys[0])
+        return found[0].export(found[1]) if found else None
 
 
 def prepare_dataset(config: Config) -> Dataset:
@@ -92,15 +107,14 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         tables["training"] = models.table
     with clock.stage("statistics"):
         score_set = _score_set(config, dataset, methods, scores)
-        tables.update(statistics_tables(config, score_set))
-        tables.update(_truth_tables(config, dataset, score_set))
+        tables.update(statistics_tables(score_set, config.rank.top_k))
     tables["populations"] = _populations_table(dataset)
     warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
     for warning in warnings:
         logger.warning("Warning: %s", warning)
     results = Results(
         tables=tables,
-        metrics=collect_metrics(tables, config, clock.seconds, cache),
+        metrics={**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)},
         history=mean_history(models),
         config=to_nested(config),
         params={key: _text(value) for key, value in to_leaves(config).items()},
@@ -108,3 +122,146 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         warnings=warnings,
     )
     return Experiment(dataset, results, models)
+
+
+def statistics_tables(score_set: ScoreSet, top_k: int) -> dict[str, pd.DataFrame]:
+    """Return every table that follows from the scores: rankings, and all that is recomputed from them."""
+    stability = stability_table(score_set, top_k)
+    concordance = concordance_table(score_set, top_k)
+    return {
+        "rankings": rankings_table(score_set),
+        "stability": stability,
+        "concordance": concordance,
+        "consensus": consensus_table(score_set, top_k),
+        "differences": differences_table(score_set, top_k),
+        "answer": answer_table(stability, concordance, top_k=top_k),
+    }
+
+
+def check_against_data(config: Config, dataset: Dataset) -> None:
+    """Check what can only be checked with the data at hand.
+
+    Raises
+    ------
+    ConfigError
+        The selection is as large as the genes, or the latent space as large as genes or cells.
+    DataError
+        Resampling by donor with fewer than two donors.
+    """
+    n_cells, n_genes = dataset.adata.shape
+    if config.rank.top_k >= n_genes:
+        message = (
+            f"rank.top_k: {config.rank.top_k} is not below the number of genes, {n_genes}, so every gene would "
+            f"be selected. Allowed: 1 to {n_genes - 1}."
+        )
+        raise ConfigError(message)
+    limit = min(n_genes, int(n_cells * config.resample.fraction))
+    if config.model.n_latent >= limit:
+        message = (
+            f"model.n_latent: {config.model.n_latent} is not below {limit}, the smaller of the genes ({n_genes}) "
+            f"and the cells of a replicate. Allowed: 1 to {limit - 1}."
+        )
+        raise ConfigError(message)
+    if config.resample.kind == "donor" and dataset.sample_key is None:
+        message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
+        raise DataError(message)
+
+
+def _replicates(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
+    samples = None
+    if dataset.sample_key is not None:
+        samples = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()
+    return draw_replicates(
+        config.resample.kind,  # type: ignore[arg-type]  # the configuration allows no other value
+        config.resample.n_replicates,
+        dataset.label_codes,
+        dataset.labels,
+        seed=config.seed,
+        fraction=config.resample.fraction,
+        samples=samples,
+    )
+
+
+def _score_set(config: Config, dataset: Dataset, methods: Sequence[PlannedMethod], scores: Scores) -> ScoreSet:
+    return rank_scores(
+        scores,
+        methods=[Method(method.name, method.estimand, method.deterministic) for method in methods],
+        populations=[population.name for population in dataset.populations],
+        genes=[str(gene) for gene in dataset.adata.var_names],
+        resample_kind=config.resample.kind,
+        seed=config.seed,
+    )
+
+
+def _populations_table(dataset: Dataset) -> pd.DataFrame:
+    import pandas as pd
+
+    ranked = {population.name: population for population in dataset.populations}
+    counts = np.bincount(dataset.label_codes[dataset.label_codes >= 0], minlength=len(dataset.labels))
+    rows = [
+        {
+            "population": label,
+            "safe_name": ranked[label].safe_name if label in ranked else "",
+            "n_cells": int(count),
+            "ranked": label in ranked,
+        }
+        for label, count in zip(dataset.labels, counts, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _resample_warnings(config: Config) -> tuple[str, ...]:
+    resample = config.resample
+    warnings = []
+    if resample.kind == "bootstrap":
+        warnings.append(
+            "resample.kind=bootstrap: cells drawn twice stand on both sides of the train/validation split and "
+            "inflate tests. Prefer subsample."
+        )
+    if resample.n_replicates < 3:
+        warnings.append(
+            f"resample.n_replicates={resample.n_replicates}: fewer than 3 replicates give point estimates "
+            "and no intervals."
+        )
+    return tuple(warnings)
+
+
+def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
+    packages = ("scballast", "scvi-tools", "torch", "anndata", "scanpy", "numpy", "mlflow", "optuna")
+    return {
+        "scballast.config_hash": config_hash(config),
+        "scballast.dataset": dataset.name,
+        "scballast.dataset_digest": dataset.digest,
+        "scballast.device": _device_name(config.device),
+        "scballast.resample_kind": config.resample.kind,
+        **{f"version.{package}": version(package) for package in packages},
+    }
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return "cpu" if device == "auto" else device
+
+
+def _cache_metrics(cache: ScoreCache) -> Mapping[str, float]:
+    return {"cache/hits": float(cache.hits), "cache/misses": float(cache.misses)}
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+class _Clock:
+    """Wall time by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start

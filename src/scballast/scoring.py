@@ -203,8 +203,8 @@ def _de_scores(method: PlannedMethod, views: _Views, missing: FloatArray) -> Flo
     return model_de_scores(
         ensemble.export(position),
         dataset.population_codes[replicate.cells],
-        len(dataset.populations),
-        mode=config.rank.de_mode,
+        [population.name for population in dataset.populations],
+        mode=config.rank.de_mode,  # type: ignore[arg-type]  # the configuration allows no other value
         seed=integer_for(config.seed, Stream.DIFFERENTIAL_EXPRESSION, replicate.number, method.name),
     )
 

@@ -1,0 +1,79 @@
+"""Results back in AnnData, where scanpy's plots find them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+KEY = "scballast"
+_TABLES = ("answer", "stability", "consensus")
+
+
+def annotate(
+    adata: AnnData,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    groupby: str,
+    method: str | None = None,
+    key_added: str = KEY,
+) -> None:
+    """Write consensus genes into ``adata.uns`` as ``sc.tl.rank_genes_groups`` writes its own.
+
+    ``sc.pl.rank_genes_groups(adata, key="scballast")`` and its relatives plot them. The scores are the
+    selection frequencies: the share of replicates that have the gene in their top k.
+
+    Parameters
+    ----------
+    adata
+        The cells; changed in place.
+    tables
+        The tables of an experiment: ``consensus`` and ``answer``.
+    groupby
+        Column of ``adata.obs`` with the populations, needed by scanpy's plots.
+    method
+        Whose genes; default: in each population the trusted marker method, and where the answer is
+        "none" no genes.
+    key_added
+        Where in ``adata.uns``.
+
+    Raises
+    ------
+    DataError
+        The method has no consensus list, or no population has a trusted method.
+    """
+    consensus, answer = tables["consensus"], tables["answer"]
+    lists: dict[str, pd.DataFrame] = {}
+    for population in consensus["population"].unique():
+        chosen = method or _trusted(answer, population)
+        rows = consensus[(consensus["population"] == population) & (consensus["method"] == chosen)]
+        if len(rows):
+            lists[str(population)] = rows.sort_values("rank")
+    if not lists:
+        methods = ", ".join(sorted(map(str, consensus["method"].unique())))
+        message = f"no consensus genes for method={method!r}; methods with consensus lists: {methods}."
+        raise DataError(message)
+    length = min(len(rows) for rows in lists.values())
+    adata.uns[key_added] = {
+        "params": {"groupby": groupby, "reference": "rest", "method": method or KEY, "use_raw": False, "layer": None},
+        "names": _records(lists, "gene", length, "U64"),
+        "scores": _records(lists, "selection_frequency", length, "f4"),
+        **{name: tables[name].copy() for name in _TABLES if name in tables},
+    }
+
+
+def _trusted(answer: pd.DataFrame, population: Any) -> str:
+    rows = answer[(answer["population"] == population) & (answer["estimand"] == "marker")]
+    return str(rows["method"].iloc[0]) if len(rows) else "none"
+
+
+def _records(lists: Mapping[str, pd.DataFrame], column: str, length: int, dtype: str) -> np.ndarray[Any, Any]:
+    columns = [rows[column].to_numpy()[:length].astype(dtype) for rows in lists.values()]
+    return np.rec.fromarrays(columns, names=list(lists))
