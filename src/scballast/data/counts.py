@@ -73,7 +73,8 @@ class ValueCensus:
             kinds["negative"] &= finite
             kinds["huge"] &= finite
         if values.dtype.kind == "f":
-            distance = np.abs(values - np.rint(values), where=finite, out=np.zeros_like(values))
+            clean = values if finite.all() else np.where(finite, values, 0)
+            distance = np.abs(clean - np.rint(clean))
             kinds["fractional"] = distance > ROUNDING_TOLERANCE
             self.n_rounded += int(np.count_nonzero(distance)) - int(np.count_nonzero(kinds["fractional"]))
         self.largest = max(self.largest, float(values.max(where=finite, initial=0)))
@@ -247,6 +248,8 @@ def _sound_csr(stored: Any, where: str) -> sp.csr_matrix:
 
 def _numbers(block: np.ndarray[Any, Any], where: str) -> tuple[np.ndarray[Any, Any], bool]:
     """Return a dense block with a numeric dtype, and whether it was text before."""
+    if block.dtype == np.float16:
+        return block.astype(np.float32), False  # scipy has no sparse float16
     if block.dtype.kind in "biuf":
         return block, False
     if block.dtype.kind not in "OSUT":

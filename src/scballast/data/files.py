@@ -54,8 +54,7 @@ def _probe(path: Path, label: str) -> None:
         msg = f"{path}: remote addresses are not read. Download the file and set data.path to it."
         raise DataError(msg)
     try:
-        if not path.exists():
-            raise DataError(_missing(path))
+        path.stat()
         if path.is_dir():
             next(path.iterdir(), None)
         elif not path.is_file():
@@ -64,6 +63,8 @@ def _probe(path: Path, label: str) -> None:
         else:
             with path.open("rb") as file:
                 file.read(1)
+    except FileNotFoundError as error:
+        raise DataError(_missing(path)) from error
     except OSError as error:
         msg = f"{path}: cannot be opened: {error.strerror or error}. Check the path and its permissions."
         raise DataError(msg) from error
@@ -108,14 +109,14 @@ def reading(label: str) -> Iterator[None]:
 def _unreadable(label: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [""])[0][:200]
     lower = str(error).lower()
-    if "lock" in lower or "already open" in lower or "open for write" in lower:
-        return (
-            f"{label}: another process is writing it, or was killed while it did ({reason}). "
-            "Wait until it is finished, or copy the file and use the copy."
-        )
     if "truncated" in lower:
         return (
             f"{label}: the file is truncated ({reason}). It is still being written or copied, or must be copied again."
+        )
+    if "unable to lock" in lower or "already open" in lower or "open for write" in lower:
+        return (
+            f"{label}: another process is writing it, or was killed while it did ({reason}). "
+            "Wait until it is finished, or copy the file and use the copy."
         )
     if "filter" in lower or "plugin" in lower:
         return f"{label}: it is compressed with a filter that is not installed ({reason}). Write it again with gzip."
