@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scballast.report.tables import CONTROLS, setting
+from scballast.report.tables import setting
+from scballast.score_set import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,8 +140,17 @@ def _training(results: ResultFolder) -> list[Caveat]:
     if training is None:
         return []
     found = []
+    if "failure" in training:
+        failed = training[training["failure"] != ""]
+        if len(failed):
+            text = (
+                f"{len(failed)} of {len(training)} models failed and count for nothing here; the first said: "
+                f"{failed['failure'].iloc[0]}."
+            )
+            found.append(Caveat("Failed models", text, len(failed), "models", "tables/training.csv"))
+        training = training[training["failure"] == ""]
     if "n_steps" in training:
-        steps = training["n_steps"].dropna()
+        steps = training.loc[training["n_steps"] > 0, "n_steps"]  # models that take no gradient steps have 0
         few, some = int((steps < STEPS_REFUSED).sum()), int((steps < STEPS_COMFORTABLE).sum())
         if some:
             limit, count = (STEPS_REFUSED, few) if few else (STEPS_COMFORTABLE, some)

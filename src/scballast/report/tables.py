@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Columns that stay text whatever they hold: a population may be called "1", "NA" or "nan".
 TEXT_COLUMNS = frozenset(
     {
-        "category", "end", "estimand", "gene", "key", "member", "method", "method_a", "method_b", "model",
+        "category", "end", "estimand", "failure", "gene", "key", "member", "method", "method_a", "method_b", "model",
         "name", "objective", "parameter", "population", "reason", "reference", "role", "run_id", "safe_name",
         "scope", "state", "trial", "warning",
     }
@@ -27,7 +27,6 @@ METHOD_ORDER = (
     "spread", "local", "conditioned", "per_population", "residual_pca", "within_pca", "within_dispersion",
 )  # fmt: skip
 ESTIMANDS = ("marker", "program")
-CONTROLS = frozenset({"random", "shuffled"})
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scballast.report import concordance_figures, stability_figures
 from scballast.report.answer import Answer, Glyph, answers, glyph
 from scballast.report.caveats import caveats, n_replicates
-from scballast.report.html import Section, write_page
+from scballast.report.evidence import evidence
+from scballast.report.html import write_page
 from scballast.report.methods_text import methods_text
 from scballast.report.style import figure_style
-from scballast.report.tables import ESTIMANDS, ResultFolder, setting
+from scballast.report.tables import ResultFolder, setting
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from scballast.report.style import Picture
-
-RANK_PAIRS = (("wilcoxon", "contrast"), ("per_population", "spread"))
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def render(folder: Path) -> None:
     results = ResultFolder(folder)
     found = answers(results)
     with figure_style():
-        sections = [section for section in _sections(results) if section is not None]
+        sections = evidence(results)
     places = {name: i for i, name in enumerate(dict.fromkeys(a.population for a in found))}
     values = {
         "title": f"Which genes can be trusted? {setting(results.config, 'data.name') or 'Data'}",
@@ -91,46 +87,3 @@ def _facts(results: ResultFolder) -> list[Fact]:
             facts.append(Fact(label, value, 0 if isinstance(value, int) else None))
     facts.append(Fact("top k", results.top_k, 0))
     return facts
-
-
-def _sections(results: ResultFolder) -> list[Section | None]:
-    return [_stability(results), _concordance(results), _ranks(results)]
-
-
-def _stability(results: ResultFolder) -> Section:
-    pictures = [stability_figures.heat_map(results)]
-    pictures += [stability_figures.dots(results, estimand) for estimand in ESTIMANDS if results.methods(estimand)]
-    missing = ""
-    if set(results.populations) <= set(results.n_cells):
-        pictures.append(stability_figures.against_size(results))
-    else:
-        missing = "Stability against population size is left out: tables/populations.csv does not give every size."
-    lead = "Does a method give the same list again when the cells are drawn anew?"
-    return Section("stability", "Stability", lead, tuple(pictures), missing=missing)
-
-
-def _concordance(results: ResultFolder) -> Section:
-    pictures: list[Picture] = []
-    for estimand in ESTIMANDS:
-        pairs = concordance_figures.mean_pairs(results, estimand)
-        if pairs is not None:
-            pictures.append(concordance_figures.matrix(results, estimand, pairs))
-            pictures.append(concordance_figures.ranges(results, estimand, pairs))
-    missing = "" if pictures else "Left out: tables/concordance.csv is missing or has no pair of methods."
-    lead = "Do methods that ask the same question name the same genes? Only methods of one estimand are compared."
-    return Section("concordance", "Concordance", lead, tuple(pictures), missing=missing)
-
-
-def _ranks(results: ResultFolder) -> Section:
-    pictures, absent = [], []
-    for x, y in RANK_PAIRS:
-        picture = concordance_figures.rank_against_rank(results, x, y)
-        if picture is None:
-            absent.append(f"{y} against {x}")
-        else:
-            pictures.append(picture)
-    missing = ""
-    if absent:
-        missing = f"Left out: {' and '.join(absent)}, since tables/rankings.parquet lacks one of the two methods."
-    lead = "Where two methods part ways, gene by gene."
-    return Section("ranks", "Rank against rank", lead, tuple(pictures), missing=missing)

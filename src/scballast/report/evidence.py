@@ -1,0 +1,191 @@
+"""The evidence of a trial's report, section by section; what cannot be shown says why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scballast.report import concordance_figures, fit_figures, latent_figures, stability_figures
+from scballast.report.html import Grid, Section
+from scballast.report.tables import ESTIMANDS, setting
+
+if TYPE_CHECKING:
+    from scballast.report.style import Picture
+    from scballast.report.tables import ResultFolder
+
+RANK_PAIRS = (("wilcoxon", "contrast"), ("per_population", "spread"))
+MAX_KEYS = 4  # columns of the cells whose association is drawn
+
+
+def evidence(results: ResultFolder) -> list[Section]:
+    """Draw every figure of a trial and put it under its question.
+
+    Parameters
+    ----------
+    results
+        Result folder.
+
+    Returns
+    -------
+    list of Section
+        In the order of the report.
+    """
+    sections = [
+        _stability(results),
+        _concordance(results),
+        _ranks(results),
+        _fit(results),
+        _latent(results),
+        _factors(results),
+        _training(results),
+    ]
+    truth = results.table("truth")
+    if truth is not None:
+        lead = "These cells are simulated, so the genes that a method should find are known."
+        sections.insert(0, Section("truth", "Truth", lead, (latent_figures.truth(results, truth),)))
+    return sections
+
+
+def _stability(results: ResultFolder) -> Section:
+    pictures = [stability_figures.heat_map(results)]
+    pictures += [stability_figures.dots(results, estimand) for estimand in ESTIMANDS if results.methods(estimand)]
+    missing = ""
+    if set(results.populations) <= set(results.n_cells):
+        pictures.append(stability_figures.against_size(results))
+    else:
+        missing = "Stability against population size is left out: tables/populations.csv does not give every size."
+    lead = "Does a method give the same list again when the cells are drawn anew?"
+    return Section("stability", "Stability", lead, tuple(pictures), (_method_grid(results),), missing)
+
+
+def _method_grid(results: ResultFolder) -> Grid:
+    rows = []
+    for estimand in ESTIMANDS:
+        for method in results.methods(estimand):
+            own = results.headline[results.headline["method"] == method]
+            above = int((own["lower"] > own["floor"]).sum())
+            rows.append((method, estimand, own["phi"].mean(), own["floor"].mean(), above, len(own)))
+    columns = (
+        ("Method", None),
+        ("Estimand", None),
+        ("Mean Φ", 2),
+        ("Mean floor", 2),
+        ("Populations above their floor", 0),
+        ("of", 0),
+    )
+    return Grid("Stability by method, mean over populations.", columns, tuple(rows))
+
+
+def _concordance(results: ResultFolder) -> Section:
+    pictures: list[Picture] = []
+    for estimand in ESTIMANDS:
+        pairs = concordance_figures.mean_pairs(results, estimand)
+        if pairs is not None:
+            pictures.append(concordance_figures.matrix(results, estimand, pairs))
+            pictures.append(concordance_figures.ranges(results, estimand, pairs))
+    missing = "" if pictures else "Left out: tables/concordance.csv is missing or has no pair of methods."
+    lead = "Do methods that ask the same question name the same genes? Only methods of one estimand are compared."
+    return Section("concordance", "Concordance", lead, tuple(pictures), missing=missing)
+
+
+def _ranks(results: ResultFolder) -> Section:
+    pictures, absent = [], []
+    for x, y in RANK_PAIRS:
+        picture = concordance_figures.rank_against_rank(results, x, y)
+        if picture is None:
+            absent.append(f"{y} against {x}")
+        else:
+            pictures.append(picture)
+    missing = ""
+    if absent:
+        missing = f"Left out: {' and '.join(absent)}, since tables/rankings.parquet lacks one of the two methods."
+    lead = "Where two methods part ways, gene by gene."
+    return Section("ranks", "Rank against rank", lead, tuple(pictures), missing=missing)
+
+
+def _fit(results: ResultFolder) -> Section:
+    lead = "Does a population's own model describe its cells better than the one model of all cells?"
+    pairs = fit_figures.paired_fit(results)
+    if pairs is None:
+        missing = "Left out: tables/fit.csv does not hold global and per-population models on the same cells."
+        return Section("fit", "Held-out fit", lead, missing=missing)
+    return Section("fit", "Held-out fit", lead, (fit_figures.fit_by_population(results, pairs),))
+
+
+def _latent(results: ResultFolder) -> Section:
+    pictures: list[Picture] = []
+    absent: list[str] = []
+    table = results.table("association")
+    if table is None:
+        absent.append("the association of dimensions with populations (no tables/association.csv)")
+    else:
+        populations = setting(results.config, "data.population_key")
+        keys = sorted(dict.fromkeys(table["key"]), key=lambda key: key != populations)
+        pictures += [latent_figures.association(results, key) for key in keys[:MAX_KEYS]]
+        if len(keys) > MAX_KEYS:
+            absent.append(f"{len(keys) - MAX_KEYS} more association keys (they are in tables/association.csv)")
+    for name, draw, label in (
+        ("axis_purity", latent_figures.axis_purity, "axis purity"),
+        ("loadings", latent_figures.loadings, "the loadings"),
+    ):
+        if results.table(name) is None:
+            absent.append(f"{label} (no table {name})")
+        else:
+            pictures.append(draw(results))
+    missing = f"Left out: {'; '.join(absent)}." if absent else ""
+    lead = "What do the latent dimensions follow, and is a population an extreme on one of them?"
+    return Section("latent", "Latent space", lead, tuple(pictures), missing=missing)
+
+
+def _factors(results: ResultFolder) -> Section:
+    lead = (
+        "Are the factors of two replicates the same? A matched correlation near its null beside a high subspace "
+        "agreement means that the space is reproducible and its single axes are not: read no axis by itself."
+    )
+    table = results.table("factors")
+    if table is None:
+        return Section("factors", "Factor agreement", lead, missing="Left out: there is no tables/factors.csv.")
+    rows: list[tuple[Any, ...]] = []
+    names = ["matched_correlation", "null", "subspace_cos2", "chance"]
+    for model, own in table.groupby("model", sort=False):
+        rows.append((model, len(own), *(own[name].mean() for name in names)))
+    columns = (
+        ("Model", None),
+        ("Pairs of replicates", 0),
+        ("Matched |correlation|", 3),
+        ("its null", 3),
+        ("Subspace mean cos²", 3),
+        ("its chance", 3),
+    )
+    return Section("factors", "Factor agreement", lead, grids=(Grid("Mean over pairs.", columns, tuple(rows)),))
+
+
+def _training(results: ResultFolder) -> Section:
+    lead = "Were the models trained long enough?"
+    picture = fit_figures.training_curves(results)
+    grids: tuple[Grid, ...] = ()
+    table = results.table("training")
+    if table is not None and "n_steps" in table:
+        trained = table[table["n_steps"] > 0]
+        rows = tuple(
+            (
+                role,
+                len(own),
+                own["n_cells"].min(),
+                own["n_steps"].min(),
+                own["epochs"].min(),
+                own["final_kl_weight"].min(),
+            )
+            for role, own in trained.groupby("role", sort=False)
+        )
+        columns = (
+            ("Models", None),
+            ("Number", 0),
+            ("Fewest cells", 0),
+            ("Fewest gradient steps", 0),
+            ("Fewest epochs", 0),
+            ("Lowest final KL weight", 3),
+        )
+        grids = (Grid("Trained models by role.", columns, rows),) if rows else ()
+    pictures = () if picture is None else (picture,)
+    missing = "" if pictures else "Left out: history.json holds no training curve."
+    return Section("training", "Training", lead, pictures, grids, missing)

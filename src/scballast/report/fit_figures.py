@@ -1,0 +1,186 @@
+"""Figures of model fit: held-out likelihood of global and separate models, training curves."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scballast.report import style
+from scballast.report.labels import drawable, figure_labels, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from scballast.report.style import Picture
+    from scballast.report.tables import ResultFolder
+
+MAX_CURVES = 12
+_UNITS = {
+    "elbo": "negative ELBO (nats per cell)",
+    "reconstruction loss": "reconstruction (nats per cell)",
+    "kl": "KL divergence (nats per cell)",
+    "kl weight": "KL weight",
+}
+
+
+def paired_fit(results: ResultFolder) -> pd.DataFrame | None:
+    """Pair the held-out fit of the global and the separate model on the same cells.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``fit``.
+
+    Returns
+    -------
+    DataFrame or None
+        One row per population and replicate: population, replicate, shared, own (nats per cell, lower
+        is better); None where either kind of model is missing.
+    """
+    table = results.table("fit")
+    if table is None:
+        return None
+    rows = table[(table["population"] != "") & table["heldout_nll"].notna()]
+    shared, own = rows[rows["model"] == "global"], rows[rows["model"] == "per_population"]
+    keys = ["population", "replicate"]
+    left = shared[[*keys, "heldout_nll"]].rename(columns={"heldout_nll": "shared"})
+    right = own[[*keys, "heldout_nll"]].rename(columns={"heldout_nll": "own"})
+    merged = left.merge(right, on=keys)
+    return None if merged.empty else merged
+
+
+def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
+    """Draw the held-out fit of both models, and their difference replicate by replicate.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``populations``.
+    pairs
+        From `paired_fit`.
+
+    Returns
+    -------
+    Picture
+        ``heldout_fit``.
+    """
+    present = set(pairs["population"])
+    names = [name for name in results.populations if name in present]
+    figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.35)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
+    style.name_rows(left, list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))
+    for i, name in enumerate(names):
+        rows = pairs[pairs["population"] == name]
+        shared, own = float(rows["shared"].mean()), float(rows["own"].mean())
+        left.plot([shared, own], [i, i], color=style.PALE, linewidth=2.5, zorder=1, solid_capstyle="butt")
+        left.scatter(shared, i, s=26, color=style.BLUE, zorder=3)
+        left.scatter(own, i, s=26, marker="D", facecolor="white", edgecolor=style.VERMILLION, linewidth=1.3, zorder=2)
+        gain = (rows["own"] - rows["shared"]).to_numpy(dtype=float)
+        right.scatter(gain, np.full(len(gain), i), s=10, color=style.GREY, alpha=0.6, linewidth=0)
+        better = style.BLUE if gain.mean() > 0 else style.VERMILLION
+        right.scatter(gain.mean(), i, s=26, color=better, zorder=3)
+    right.axvline(0, color=style.INK, linewidth=0.8)
+    right.tick_params(axis="y", length=0)
+    reach = float((pairs["own"] - pairs["shared"]).abs().max()) * 1.1 or 1.0
+    right.set_xlim(-reach, reach)
+    left.set_xlabel("held-out negative log-likelihood\n(nats per cell, lower is better)")
+    right.set_xlabel("separate − global (nats per cell)\n← separate better · global better →")
+    for axes in (left, right):
+        axes.grid(axis="x")
+        axes.locator_params(axis="x", nbins=5)
+    _fit_legend(left)
+    caption = (
+        "Fit to held-out cells of each population (largest on top): one global model (blue dot) and a separate "
+        "model trained on that population alone (orange diamond), judged on the same cells. Left: mean over "
+        "replicates. Right: the difference, each replicate (grey) and the mean; to the right of zero the global "
+        "model predicts the population's cells better than its own model does."
+    )
+    alt = f"Held-out fit of global and separate models in {len(names)} populations."
+    return style.finish(figure, results.path, "heldout_fit", caption=caption, alt=alt)
+
+
+def _fit_legend(axes: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=style.BLUE, marker="o", markersize=5, linewidth=0),
+        Line2D([], [], color=style.VERMILLION, marker="D", markersize=5, markerfacecolor="white", linewidth=0),
+    ]
+    figure = axes.get_figure(root=True)
+    if figure is not None:
+        names = ["global model", "separate model of the population"]
+        figure.legend(handles, names, loc="outside upper center", ncols=2, handletextpad=0.2)
+
+
+def curve_groups(history: dict[str, list[list[float]]]) -> dict[str, dict[str, list[list[float]]]]:
+    """Put curves of one quantity together: ``train/elbo`` and ``validation/elbo`` share a panel.
+
+    Parameters
+    ----------
+    history
+        Name to ``[[epoch, value], ...]``.
+
+    Returns
+    -------
+    dict
+        Panel title to its curves by name; curves without a finite value are left out.
+    """
+    groups: dict[str, dict[str, list[list[float]]]] = {}
+    for name, points in history.items():
+        known = [[x, y] for x, y in points if y is not None and math.isfinite(y)]
+        if not known:
+            continue
+        words = [w for w in name.replace("_", "/").split("/") if w not in {"train", "validation"}]
+        groups.setdefault(" ".join(words) or name, {})[name] = known
+    return groups
+
+
+def training_curves(results: ResultFolder) -> Picture | None:
+    """Draw the stored epoch curves.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``history.json``.
+
+    Returns
+    -------
+    Picture or None
+        ``training_curves``; None where no curve is stored.
+    """
+    groups = list(curve_groups(results.history).items())[:MAX_CURVES]
+    if not groups:
+        return None
+    n_columns = min(3, len(groups))
+    n_rows = math.ceil(len(groups) / n_columns)
+    figure = style.new_figure(n_rows * 2.1 + 0.5, style.WIDTH if n_columns > 1 else 4.6)
+    grid = figure.subplots(n_rows, n_columns, squeeze=False)
+    for axes, (title, curves) in zip(grid.flat, groups, strict=False):
+        tails = []
+        for colour, (name, points) in zip(style.CYCLE * len(curves), curves.items(), strict=False):
+            epochs, values = np.array(points, dtype=float).T
+            style_of_line = (0, (4, 2)) if "validation" in name else "-"
+            axes.plot(epochs, values, color=colour, linewidth=1.4, linestyle=style_of_line, label=drawable(name))
+            tails.append(values[epochs >= 0.05 * epochs.max()])
+        # The first epochs would squeeze the rest flat.
+        low, high = float(np.concatenate(tails).min()), float(np.concatenate(tails).max())
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+        axes.set_title(shorten(drawable(_UNITS.get(title, title)), 34), fontsize=9.5)
+        axes.grid(axis="y")
+        if len(curves) > 1:
+            axes.legend(fontsize=style.SMALL)
+    for axes in grid.flat[len(groups) :]:
+        axes.remove()
+    figure.supxlabel("epoch", fontsize=10)
+    more = len(curve_groups(results.history)) - len(groups)
+    rest = f" {more} more curves are in history.json." if more else ""
+    caption = (
+        "Training curves, mean over replicates (dashed: validation cells). The axis "
+        f"starts after the first 5% of the epochs. A curve that still falls at its end asks for more epochs.{rest}"
+    )
+    alt = f"Line plots of {len(groups)} training quantities by epoch."
+    return style.finish(figure, results.path, "training_curves", caption=caption, alt=alt)

@@ -1,0 +1,277 @@
+"""Figures of the latent space: association with populations, axis purity, loadings, planted truth."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scballast.report import style
+from scballast.report.labels import drawable, figure_labels, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from scballast.report.style import Picture
+    from scballast.report.tables import ResultFolder
+
+MAX_GENES = 60  # rows of the loadings heat map
+MAX_CATEGORIES = 60  # rows of one association heat map
+SIGNIFICANT = 0.05
+_LIMIT = 3.0  # standardised mean differences beyond this share the strongest colour
+
+
+def _first_replicate(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["replicate"] == table["replicate"].min()] if "replicate" in table else table
+
+
+def _dimension_names(dimensions: list[object]) -> list[str]:
+    return [drawable(str(item)) for item in dimensions]
+
+
+def association(results: ResultFolder, key: str) -> Picture:
+    """Draw the standardised mean difference of each category on each latent dimension.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``association``, ``populations``.
+    key
+        Column of the cells: populations, condition, batch.
+
+    Returns
+    -------
+    Picture
+        ``association_<n>``, n being the position of the key in the table.
+    """
+    table = results.table("association")
+    if table is None:
+        message = "the association table is expected"
+        raise ValueError(message)
+    number = list(dict.fromkeys(table["key"])).index(key) + 1
+    rows = _first_replicate(table[table["key"] == key])
+    effect = rows.pivot_table(index="category", columns="dimension", values="smd", sort=False, dropna=False)
+    chance = rows.pivot_table(index="category", columns="dimension", values="q_value", sort=False, dropna=False)
+    known = [name for name in results.populations if name in effect.index]
+    order = [*known, *(name for name in effect.index if name not in set(known))]
+    left_out = max(0, len(order) - MAX_CATEGORIES)
+    order = order[:MAX_CATEGORIES]
+    columns = sorted(effect.columns)
+    values = effect.reindex(index=order, columns=columns).to_numpy(dtype=float)
+    small = chance.reindex(index=order, columns=columns).to_numpy(dtype=float) < SIGNIFICANT
+    row = style.row_height(len(order))
+    figure = style.new_figure(max(1.6, len(order) * row) + 1.1)
+    axes = figure.subplots()
+    from matplotlib import colormaps
+
+    colours = colormaps[style.DIVERGING].with_extremes(bad=style.PALE)
+    mesh = axes.pcolormesh(
+        np.arange(len(columns) + 1) - 0.5,
+        np.arange(len(order) + 1) - 0.5,
+        np.ma.masked_invalid(values),
+        cmap=colours,
+        vmin=-_LIMIT,
+        vmax=_LIMIT,
+        edgecolor="white",
+        linewidth=0.6,
+    )
+    for colour, dark in ((style.INK, False), ("white", True)):
+        i, j = np.nonzero(small & ((np.abs(values) > 0.6 * _LIMIT) == dark))
+        axes.scatter(j, i, s=6, color=colour, linewidth=0)
+    style.name_rows(axes, list(figure_labels(order, 26).values()), fontsize=style.row_font(len(order)))
+    names = _dimension_names(columns)
+    every = 1 if len(names) <= 25 else 2 if len(names) <= 50 else 5
+    axes.set_xticks(range(0, len(names), every), labels=names[::every])
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlabel("latent dimension")
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=axes, extend="both", aspect=18, shrink=min(1.0, 2.6 / max(1.6, len(order) * row)))
+    bar.set_label("standardised mean difference")
+    bar.outline.set_visible(False)
+    more = f" {left_out} more categories are in the table." if left_out else ""
+    caption = (
+        f"Which latent dimension goes with which category of {one_key(key)}, in the first replicate: mean of the "
+        "category's cells less the mean of the others, in pooled standard deviations. Dot: Benjamini–Hochberg "
+        f"q below {SIGNIFICANT}. Dimensions of other replicates are in another order and sign.{more}"
+    )
+    alt = f"Heat map of {len(order)} categories by {len(names)} latent dimensions."
+    return style.finish(figure, results.path, f"association_{number}", caption=caption, alt=alt)
+
+
+def one_key(key: str) -> str:
+    """Name a column in a caption."""
+    return f"“{shorten(drawable(key), 40)}”"
+
+
+def axis_purity(results: ResultFolder) -> Picture:
+    """Draw the purity of both ends of every axis against the base rate.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``axis_purity``.
+
+    Returns
+    -------
+    Picture
+        ``axis_purity``.
+    """
+    table = results.table("axis_purity")
+    if table is None:
+        message = "the table of axis purity is expected"
+        raise ValueError(message)
+    first = _first_replicate(table)
+    dimensions = sorted(set(first["dimension"]))
+    labels = figure_labels(list(dict.fromkeys(first["population"])), 17)
+    figure = style.new_figure(len(dimensions) * style.row_height(len(dimensions)) + 1.25)
+    grid = figure.subplots(1, 2, sharey=True)
+    place = {dimension: i for i, dimension in enumerate(dimensions)}
+    for axes, end, colour in zip(grid, ("low", "high"), (style.PURPLE, style.GREEN), strict=True):
+        rows = first[first["end"] == end]
+        y = np.array([place[item] for item in rows["dimension"]])
+        purity = rows["purity"].to_numpy(dtype=float)
+        base = rows["base_rate"].to_numpy(dtype=float)
+        axes.hlines(y, base, purity, color=colour, linewidth=1.4, alpha=0.5)
+        axes.scatter(base, y, marker="|", s=45, color=style.GREY, linewidth=1.5)
+        axes.scatter(purity, y, s=24, color=colour, zorder=3)
+        for position, name in zip(y, rows["population"], strict=True):
+            axes.text(1.05, float(position), labels[name], fontsize=style.SMALL, va="center", clip_on=False)
+        axes.set_title(f"{end} end")
+        axes.set_xlim(0, 1.02)
+        axes.set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+    style.name_rows(grid[0], _dimension_names(list(dimensions)), fontsize=style.row_font(len(dimensions)))
+    grid[0].set_ylabel("latent dimension")
+    figure.supxlabel("share of the most frequent population among the 5% most extreme cells", fontsize=10)
+    caption = (
+        "Is a population an extreme on an axis? For both ends of every latent axis of the first replicate: the "
+        "share of the most frequent population (named at the right) among the 5% most extreme cells; grey tick: "
+        "its share of all cells."
+    )
+    alt = f"Dot plot of the purity of both ends of {len(dimensions)} latent axes."
+    return style.finish(figure, results.path, "axis_purity", caption=caption, alt=alt)
+
+
+def loadings(results: ResultFolder) -> Picture:
+    """Draw the loadings of the genes that weigh most on each dimension.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``loadings``.
+
+    Returns
+    -------
+    Picture
+        ``loadings``.
+    """
+    table = results.table("loadings")
+    if table is None:
+        message = "the table of loadings is expected"
+        raise ValueError(message)
+    wide = table.pivot_table(index="gene", columns="dimension", values="loading", sort=True)
+    # The softmax leaves each column's mean free: only differences between genes mean anything.
+    centred = wide.to_numpy(dtype=float) - wide.to_numpy(dtype=float).mean(axis=0)
+    n_dimensions = centred.shape[1]
+    per_dimension = max(1, min(4, MAX_GENES // n_dimensions))
+    chosen: list[int] = []
+    for column in range(n_dimensions):
+        best = np.argsort(-np.abs(centred[:, column]), kind="stable")
+        fresh = [int(gene) for gene in best if int(gene) not in set(chosen)]
+        picked = fresh[:per_dimension]
+        chosen += sorted(picked, key=lambda gene: -centred[gene, column])
+    chosen = chosen[:MAX_GENES]
+    values = centred[chosen]
+    names = list(figure_labels([str(wide.index[i]) for i in chosen], 16).values())
+    row = 0.17 if len(names) > 30 else 0.2
+    figure = style.new_figure(len(names) * row + 1.0, 6.0 if n_dimensions <= 20 else style.WIDTH)
+    axes = figure.subplots()
+    limit = float(np.quantile(np.abs(values), 0.98)) or 1.0
+    mesh = axes.pcolormesh(
+        np.arange(n_dimensions + 1) - 0.5,
+        np.arange(len(names) + 1) - 0.5,
+        values,
+        cmap=style.DIVERGING,
+        vmin=-limit,
+        vmax=limit,
+        edgecolor="white",
+        linewidth=0.4,
+    )
+    style.name_rows(axes, names, fontsize=style.SMALL, fontstyle="italic")
+    every = 1 if n_dimensions <= 25 else 2
+    labels = _dimension_names(list(wide.columns))
+    axes.set_xticks(range(0, n_dimensions, every), labels=labels[::every])
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.5, n_dimensions - 0.5)
+    axes.set_xlabel("latent dimension")
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=axes, extend="both", aspect=24, shrink=min(1.0, 3 / (len(names) * row)))
+    bar.set_label("loading, centred (natural log of expression)")
+    bar.outline.set_visible(False)
+    caption = (
+        f"Loadings of the first replicate's model, centred over genes: the {per_dimension} genes that weigh most "
+        "on each dimension and were not already shown. Single axes are only weakly identified: "
+        "compare the factor agreement before reading a column as a program."
+    )
+    alt = f"Heat map of the loadings of {len(names)} genes on {n_dimensions} dimensions."
+    return style.finish(figure, results.path, "loadings", caption=caption, alt=alt)
+
+
+def truth(results: ResultFolder, table: pd.DataFrame) -> Picture:
+    """Draw the average precision of each method against the planted genes.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``stability``, ``populations``.
+    table
+        ``truth``: method, population, average_precision, and chance where stored; a row for each
+        replicate or one for each method and population.
+
+    Returns
+    -------
+    Picture
+        ``truth``.
+    """
+    methods = [m for e in ("marker", "program") for m in results.methods(e) if m in set(table["method"])]
+    n_columns = min(4, len(methods))
+    n_rows = math.ceil(len(methods) / n_columns)
+    present = set(table["population"])
+    names = [name for name in results.populations if name in present]
+    figure = style.new_figure(n_rows * (len(names) * style.row_height(len(names)) + 0.6) + 0.6)
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    for axes, method in zip(grid.flat, methods, strict=False):
+        _truth_panel(axes, table[table["method"] == method], names)
+        axes.set_title(method)
+    for axes in grid.flat[len(methods) :]:
+        axes.remove()
+    style.name_rows(grid[0, 0], list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))
+    for axes in grid.flat[: len(methods)]:
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelbottom=True)
+    grid[0, 0].set_xlim(-0.02, 1.04)
+    grid[0, 0].set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    figure.supxlabel("average precision against the planted genes", fontsize=10)
+    caption = (
+        "Simulated data: how well each method finds the planted genes of each population (average precision; "
+        "small dots: replicates, large dot: their mean; grey tick: chance, the share of planted genes)."
+    )
+    alt = f"Dot plot of average precision for {len(methods)} methods in {len(names)} populations."
+    return style.finish(figure, results.path, "truth", caption=caption, alt=alt)
+
+
+def _truth_panel(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+    for i, name in enumerate(names):
+        values = rows.loc[rows["population"] == name, "average_precision"].dropna().to_numpy(dtype=float)
+        if len(values):
+            axes.scatter(values, np.full(len(values), i), s=8, color=style.GREEN, alpha=0.4, linewidth=0)
+            axes.scatter(values.mean(), i, s=24, color=style.GREEN, zorder=3)
+        if "chance" in rows:
+            chance = rows.loc[rows["population"] == name, "chance"].dropna()
+            if len(chance):
+                axes.scatter(float(chance.iloc[0]), i, marker="|", s=45, color=style.GREY, linewidth=1.5)
+    axes.grid(axis="x")
