@@ -58,14 +58,15 @@ class CellView:
     def log_counts(self) -> csr_matrix:
         """(n_cells, n_genes) float64 natural log of 1 + counts per 10,000, sorted indices; a zero stays zero.
 
-        float64, because ties between equal counts in cells of equal depth must be ties and no others.
+        Count over total is divided out first, in float64: equal fractions such as 1/300 and 2/600 then round to
+        the same number, so that what is tied stays tied for the rank test.
         """
-        counts = csr_matrix(self.counts, dtype=np.float64, copy=True)
-        totals = np.asarray(self.total_counts, dtype=np.float64)
-        per_cell = np.divide(CELL_TARGET_COUNTS, totals, out=np.zeros_like(totals), where=totals > 0)
-        counts.data = np.log1p(counts.data * np.repeat(per_cell, np.diff(counts.indptr)))
-        counts.sort_indices()
-        return counts
+        shares = csr_matrix(self.counts, dtype=np.float64, copy=True)
+        shares.eliminate_zeros()
+        totals = np.repeat(np.asarray(self.total_counts, dtype=np.float64), np.diff(shares.indptr))
+        shares.data = np.log1p(shares.data / totals * CELL_TARGET_COUNTS)
+        shares.sort_indices()
+        return shares
 
     def sizes(self) -> IntArray:
         """(n_populations,) cells of each population in this replicate."""
