@@ -58,11 +58,13 @@ def _run(composed: DictConfig) -> object:
 
 
 def _run_single(composed: DictConfig) -> None:
-    from scballast.summary import print_plan, print_summary
+    from scballast.summary import print_summary
     from scballast.trial import run_trial
 
     config = from_omegaconf(composed)
     if config.plan:
+        from scballast.sweep.plan import print_plan
+
         print_plan(config)
         return
     print_summary(run_trial(config), config)

@@ -32,11 +32,11 @@ def print_summary(outcome: TrialOutcome, config: Config) -> None:
         if not len(rows):
             continue
         table = Table(title=f"{title}: the method to trust", title_justify="left")
-        table.add_column("population", overflow="fold", min_width=12)
+        table.add_column("population", overflow="fold")
         table.add_column("method", no_wrap=True)
         table.add_column(f"Φ@{config.rank.top_k} (95% interval)", no_wrap=True)
         table.add_column("floor", no_wrap=True)
-        table.add_column("first consensus genes", overflow="fold", min_width=24)
+        table.add_column("first consensus genes", overflow="fold")
         for row in rows.itertuples():
             table.add_row(
                 escape(str(row.population)),

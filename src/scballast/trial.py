@@ -124,10 +124,9 @@ def _save_model(experiment: Experiment, folder: Path) -> None:
     """Keep the global model of the first replicate that has one, as scvi-tools saves it, without the cells."""
     model: Any = experiment.first_model()
     if model is not None:
-        from scballast.models.scvi_training import quiet_scvi
+        from scballast.models.saved import save_model
 
-        with quiet_scvi():
-            model.save(str(folder / "model"), overwrite=True, save_anndata=False)
+        save_model(model, folder / "model")
 
 
 def _run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:

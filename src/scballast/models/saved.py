@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,11 @@ _FILE = "model.pt"
 def save_model(model: Any, folder: Path) -> None:
     """Save a scvi-tools model as ``LinearSCVI.save`` does, without the cells and without its training curves.
 
-    The curves are pandas objects, which a weights-only reader refuses; the experiment keeps them as a table.
+    The curves are pandas objects, and parts of the registry dictionaries with a factory, both of which a
+    weights-only reader refuses: the experiment keeps the former as a table, the latter become plain.
     """
+    import torch
+
     history = model.history_
     model.history_ = None
     try:
@@ -27,6 +31,8 @@ def save_model(model: Any, folder: Path) -> None:
             model.save(str(folder), overwrite=True, save_anndata=False)
     finally:
         model.history_ = history
+    saved = torch.load(folder / _FILE, map_location="cpu", weights_only=False)  # written a moment ago, by us
+    torch.save({**saved, "attr_dict": _plain(saved["attr_dict"])}, folder / _FILE)
 
 
 def load_saved_model(folder: Path, adata: AnnData) -> Any:
@@ -65,7 +71,7 @@ def _read_plain(file: Path) -> dict[str, Any]:
         message = f"{file.parent}: no saved model here. PCA and NMF leave none."
         raise DataError(message)
     kinds = [type(np.dtype(code)) for code in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u4", "u8", "b1", "U1", "O")]
-    allowed = [multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *kinds]
+    allowed = [bytes, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *kinds]
     try:
         with torch.serialization.safe_globals(allowed):
             saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
@@ -76,3 +82,8 @@ def _read_plain(file: Path) -> dict[str, Any]:
         )
         raise DataError(message) from error
     return saved
+
+
+def _plain(value: Any) -> Any:
+    """Return nested dictionaries as plain ones."""
+    return {key: _plain(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value
