@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .score_set import CONTROLS
+from scballast.score_set import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from .overlap import concordance_curve_weights, expected_overlap, rank_biased_weights, top_k_weights
-from .ranking import FloatArray, RankSpans, rank_spans
-from .stability import mean_interval, score_matrix, score_pair
-from .statistic import Interval, Statistic, undefined
+from scballast.arguments import check_persistence, score_matrix, score_pair
+from scballast.overlap import concordance_curve_weights, expected_overlap, rank_biased_weights, top_k_weights
+from scballast.ranking import FloatArray, RankSpans, rank_spans
+from scballast.stability import mean_interval
+from scballast.statistic import Interval, Statistic, undefined
 
 
 def overlap_at_k(first: npt.ArrayLike, second: npt.ArrayLike, k: int) -> Statistic:
@@ -188,9 +189,7 @@ def compare_methods(
     if one.shape != other.shape:
         message = f"the methods must be paired by replicate and gene, got shapes {one.shape} and {other.shape}"
         raise ValueError(message)
-    if not 0.0 < p < 1.0:
-        message = f"p must be in (0, 1), got {p}"
-        raise ValueError(message)
+    check_persistence(p)
     scored = ~(np.isnan(one).all(axis=1) | np.isnan(other).all(axis=1))
     values = agreement_by_replicate(rank_spans(one[scored]), rank_spans(other[scored]), k, p)
     return MethodComparison(

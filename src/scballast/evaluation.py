@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .concordance import agreement_by_replicate, standardised
-from .factors import match_factors, subspace_agreement
-from .floors import BetweenReplicates, Index, between_replicates
-from .overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
-from .ranking import FloatArray, IntArray, rank_spans, tie_keys
-from .ranking import top_k as select
-from .score_set import CONTROLS, Method, ScoreSet, rank_scores, rankings_table, score_set_from_rankings
-from .stability import consensus_ranking, jackknife_interval, kendall_w, mean_interval, pairwise_kuncheva
-from .statistic import Interval
+from scballast.concordance import agreement_by_replicate, standardised
+from scballast.factors import match_factors, subspace_agreement
+from scballast.floors import BetweenReplicates, Index, between_replicates
+from scballast.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
+from scballast.ranking import FloatArray, IntArray, rank_spans, tie_keys
+from scballast.ranking import top_k as select
+from scballast.score_set import CONTROLS, Method, ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+from scballast.stability import consensus_ranking, jackknife_interval, kendall_w, mean_interval, pairwise_kuncheva
+from scballast.statistic import Interval
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, optimize
 
-from .ranking import FloatArray, IntArray
-from .statistic import Statistic
+from scballast.ranking import FloatArray, IntArray
+from scballast.statistic import Statistic
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .concordance import standardised
-from .overlap import concordance_curve_weights, rank_biased_weights, shared_weight
-from .ranking import BoolArray, FloatArray, IntArray, rank_spans, top_k
-from .score_set import Method, ScoreSet
+from scballast.concordance import standardised
+from scballast.overlap import concordance_curve_weights, rank_biased_weights, shared_weight
+from scballast.ranking import BoolArray, FloatArray, IntArray, rank_spans, top_k
+from scballast.score_set import Method, ScoreSet
 
 KINDS_WITH_DISJOINT_PAIRS = frozenset({"subsample", "donor"})
 

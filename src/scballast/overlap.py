@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from .ranking import FloatArray, IntArray, RankSpans
+from scballast.ranking import FloatArray, IntArray, RankSpans
 
 NEGLIGIBLE = 1e-12
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .ranking import BoolArray, FloatArray, IntArray, rank_genes, tie_keys
+from scballast.ranking import BoolArray, FloatArray, IntArray, rank_genes, tie_keys
 
 if TYPE_CHECKING:
     import pandas as pd
