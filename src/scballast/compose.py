@@ -30,7 +30,7 @@ def compose_config(overrides: Sequence[str]) -> Config:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    _check_keys(overrides)
+    check_keys(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -70,7 +70,7 @@ def config_groups() -> dict[str, tuple[str, ...]]:
     return {group: tuple(options) for group, options in groups.items()}
 
 
-def _check_keys(overrides: Sequence[str]) -> None:
+def check_keys(overrides: Sequence[str]) -> None:
     """Name an unknown key or option, and the nearest known one, before Hydra does in its own words."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
