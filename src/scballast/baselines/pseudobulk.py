@@ -72,9 +72,11 @@ def pseudobulk_scores(view: CellView) -> FloatArray:
 def wald_statistic(inside: IntArray, outside: IntArray) -> FloatArray:
     """Return PyDESeq2's Wald statistic of a paired comparison.
 
-    PyDESeq2's defaults, its answers to degenerate data included (size factors by iteration where every
-    gene has a zero somewhere, a constant dispersion trend where the curve does not converge): the log tells.
-    Neither Cook's distances nor independent filtering touch the statistic.
+    PyDESeq2's defaults, its constant dispersion trend where the curve does not converge included; the log
+    passes on what it says. One exception: where every gene has a zero in some sum there is no median of
+    ratios, and size factors come from the positive counts (``poscounts``), as DESeq2 advises for single cells;
+    PyDESeq2's default there, an iterative fit, is slow and was seen to turn signs round. Neither Cook's
+    distances nor independent filtering touch the statistic.
 
     Parameters
     ----------
@@ -108,6 +110,9 @@ def wald_statistic(inside: IntArray, outside: IntArray) -> FloatArray:
 
 
 def _fit(counts: pd.DataFrame, metadata: pd.DataFrame) -> FloatArray:
+    no_ratios = bool((counts == 0).any(axis=0).all())
+    if no_ratios:
+        logger.info("pseudobulk: every gene has a zero in some sum: size factors from the positive counts.")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         from pydeseq2.dds import DeseqDataSet
@@ -119,6 +124,7 @@ def _fit(counts: pd.DataFrame, metadata: pd.DataFrame) -> FloatArray:
             counts=counts,
             metadata=metadata,
             design="~sample + population",
+            size_factors_fit_type="poscounts" if no_ratios else "ratio",
             inference=inference,
             quiet=True,
         )
