@@ -134,6 +134,7 @@ class SweepConfig:
     sampler_kwargs: Mapping[str, Any] = field(default_factory=dict)
     storage: str | None = None
     max_failures: int = _key(5, minimum=1)
+    n_workers: int | None = _key(None, minimum=1)
     search_space: Mapping[str, Any] = field(default_factory=dict)
 
 

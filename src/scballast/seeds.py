@@ -22,6 +22,7 @@ class Stream(IntEnum):
     HELDOUT = 8
     ASSOCIATION = 9
     SIMULATION = 10
+    SWEEP = 11
 
 
 def sequence_for(seed: int, stream: Stream, *identity: int | str) -> np.random.SeedSequence:

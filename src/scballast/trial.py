@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scballast.config import Config, config_hash, to_leaves
+from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
 from scballast.experiment import Experiment, prepare_dataset, run_experiment
 from scballast.results import ResultFolder, write_results
@@ -66,7 +67,13 @@ def open_tracking(config: Config) -> Tracking:
     )
 
 
-def run_trial(config: Config, *, place: SweepPlace | None = None, prepared: Tracking | None = None) -> TrialOutcome:
+def run_trial(
+    config: Config,
+    *,
+    place: SweepPlace | None = None,
+    prepared: Tracking | None = None,
+    dataset: Dataset | None = None,
+) -> TrialOutcome:
     """Run one experiment and publish it.
 
     The data are loaded and checked first: bad input leaves no run behind. Whatever happens after that, the
@@ -80,23 +87,22 @@ def run_trial(config: Config, *, place: SweepPlace | None = None, prepared: Trac
         Its place in a sweep, if it has one.
     prepared
         Tracking that the controller has prepared already.
+    dataset
+        What `prepare_dataset` returned for this configuration, where the caller has it.
     """
     root = runs_dir(config)
-    dataset = prepare_dataset(config)
+    dataset = dataset or prepare_dataset(config)
     tracking = prepared or open_tracking(config)
     if prepared is None:
         tracking.prepare()
-    name = _run_name(config, dataset.name, place)
-    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset": dataset.name}
-    if place is not None:
-        tags |= {"scballast.sweep": place.sweep, "scballast.trial": str(place.trial), **dict(place.tags)}
-    params = {key: str(value) for key, value in to_leaves(config).items()}
+    name = run_name(config, dataset.name, place)
+    tags = trial_tags(config, dataset.name, place)
+    folder = root / "results" / name
     parent = place.parent_run_id if place else None
-    run_id = tracking.start_run(name, params, tags, parent_run_id=parent)
+    run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=parent, folder=folder)
     try:
         experiment = run_experiment(config, dataset, cache_dir=root / "cache")
         experiment = replace(experiment, results=replace(experiment.results, tags={**experiment.results.tags, **tags}))
-        folder = root / "results" / name
         with ResultFolder(folder) as partial:
             _write(experiment, partial)
         tracking.publish(run_id, folder)
@@ -107,6 +113,19 @@ def run_trial(config: Config, *, place: SweepPlace | None = None, prepared: Trac
         tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
     return TrialOutcome(run_id, folder, experiment)
+
+
+def trial_params(config: Config) -> dict[str, str]:
+    """Return the configuration's leaves as text."""
+    return {key: str(value) for key, value in to_leaves(config).items()}
+
+
+def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[str, str]:
+    """Return the tags that a run has from its start."""
+    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset": dataset}
+    if place is not None:
+        tags |= {"scballast.sweep": place.sweep, "scballast.trial": str(place.trial), **dict(place.tags)}
+    return tags
 
 
 def _write(experiment: Experiment, folder: Path) -> None:
@@ -129,7 +148,8 @@ def _save_model(experiment: Experiment, folder: Path) -> None:
         save_model(model, folder / "model")
 
 
-def _run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:
+def run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:
+    """Return a name for a run: data set, model, place in its sweep, time."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     trial = f"-trial{place.trial}" if place else ""
     return f"{dataset}-{config.model.name}{trial}-{stamp}-{uuid.uuid4().hex[:6]}"
