@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # One thread per worker: two workers share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+# The same examples on every machine, however slow it is.
+settings.register_profile("scballast", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("scballast")
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,15 +16,20 @@ PACKAGE = Path(scballast.__file__).parent
 # Lower layers first. A module may import from its own layer and from those before it.
 LAYERS = (
     ("errors", "config", "simulation_config", "seeds", "progress"),
-    ("resample", "data", "ranking", "statistic", "overlap", "cache"),
+    ("resample", "data", "ranking", "statistic", "arguments", "overlap", "cache"),
     (
+        "rank_agreement",
         "stability",
         "concordance",
         "factors",
         "score_set",
+        "floors",
         "evaluation",
         "answer",
         "association",
+        "purity",
+        "rank_agreement",
+        "purity",
         "truth",
         "baselines",
         "rankers",
@@ -39,7 +44,10 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
-PURE = ("ranking", "statistic", "overlap", "stability", "concordance", "factors", "rankers", "resample")
+PURE = (
+    "ranking", "statistic", "arguments", "overlap", "rank_agreement", "stability", "concordance", "factors", "rankers",
+    "resample",
+)  # fmt: skip
 ALLOWED_IN_PURE = {"numpy", "scipy", "scballast"}
 HEAVY = {"torch", "scvi", "scanpy", "anndata", "mlflow", "optuna", "pandas", "sklearn", "matplotlib", "lightning"}
 
