@@ -90,7 +90,7 @@ def model_de_scores(
         raise ValueError(message)
     scores = np.full((len(populations), model.adata.n_vars), np.nan)
     unique_positions, rows = np.unique(positions, return_inverse=True)
-    posterior = _encode(model, unique_positions)
+    posterior = encode_cells(model, unique_positions)
     mean_counts = _MeanCounts.of(model, positions, codes, len(populations))
     # The same memory for every population: fresh pages for this much cost as much as the decoder does.
     scales, rest = torch.empty((2, n_samples, model.adata.n_vars), device=posterior.location.device)
@@ -105,13 +105,13 @@ def model_de_scores(
             )
             continue
         generator = torch.Generator().manual_seed(integer_for(seed, Stream.DIFFERENTIAL_EXPRESSION, name))
-        _draw_scales(model, posterior, rows[inside], generator, scales)
-        _draw_scales(model, posterior, rows[~inside], generator, rest)
+        draw_scales(model, posterior, rows[inside], generator, scales)
+        draw_scales(model, posterior, rows[~inside], generator, rest)
         if mode == "vanilla":
             scores[code] = bayes_factor(scales, rest)
         else:
             unexpressed, unexpressed_rest = mean_counts.unexpressed(code)
-            pseudocount = _pseudocount(scales, rest, unexpressed, unexpressed_rest)
+            pseudocount = pseudocount_offset(scales, rest, unexpressed, unexpressed_rest)
             scores[code] = change_score(change_statistics(scales, rest, pseudocount), n_samples)
     return scores
 
@@ -245,17 +245,40 @@ def _as_numpy(values: torch.Tensor) -> FloatArray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Posterior:
-    """The posterior of each distinct cell, and what the decoder needs of the cell besides."""
+class CellPosterior:
+    """The posterior of some cells, and what the decoder needs of them besides.
 
-    location: torch.Tensor  # (cell, latent)
-    scale: torch.Tensor  # (cell, latent)
-    library: torch.Tensor  # (cell, 1)
-    covariates: Mapping[str, torch.Tensor]  # by scvi-tools' registry key: (cell, columns)
+    Attributes
+    ----------
+    location, scale
+        (n_cells, n_latent) of the normal posterior, before softmax under ``ln``.
+    library
+        (n_cells, 1) log library size; the expression shares do not depend on it.
+    covariates
+        (n_cells, columns) by scvi-tools' registry key.
+    """
+
+    location: torch.Tensor
+    scale: torch.Tensor
+    library: torch.Tensor
+    covariates: Mapping[str, torch.Tensor]
 
 
-def _encode(model: LinearSCVI | SCVI, positions: IntArray) -> _Posterior:
-    """Encode the cells at ``positions`` of the model's AnnData."""
+def encode_cells(model: LinearSCVI | SCVI, positions: IntArray) -> CellPosterior:
+    """Return the posterior of cells of the model's own AnnData.
+
+    Parameters
+    ----------
+    model
+        Trained, with its AnnData.
+    positions
+        (n_cells,) positions in ``model.adata``.
+
+    Returns
+    -------
+    CellPosterior
+        In the order of ``positions``, on the model's device. No random state is touched.
+    """
     import torch
     from scvi import REGISTRY_KEYS
 
@@ -273,7 +296,7 @@ def _encode(model: LinearSCVI | SCVI, positions: IntArray) -> _Posterior:
             for key, value in tensors.items():
                 if key != REGISTRY_KEYS.X_KEY:
                     covariates.setdefault(key, []).append(value.to(module.device))
-    return _Posterior(
+    return CellPosterior(
         location=torch.cat(locations),
         scale=torch.cat(scales),
         library=torch.cat(libraries),
@@ -281,10 +304,24 @@ def _encode(model: LinearSCVI | SCVI, positions: IntArray) -> _Posterior:
     )
 
 
-def _draw_scales(
-    model: LinearSCVI | SCVI, posterior: _Posterior, rows: IntArray, generator: torch.Generator, out: torch.Tensor
+def draw_scales(
+    model: LinearSCVI | SCVI, posterior: CellPosterior, rows: IntArray, generator: torch.Generator, out: torch.Tensor
 ) -> None:
-    """Fill ``out`` (n_samples, n_genes) with expression shares: cells drawn uniformly from ``rows``, latents anew."""
+    """Draw expression shares: a cell uniformly, its latent variables from their posterior, what they decode to.
+
+    Parameters
+    ----------
+    model
+        That ``posterior`` comes from.
+    posterior
+        Of :func:`encode_cells`.
+    rows
+        (n,) rows of ``posterior`` to draw cells from; a row may stand twice and then counts twice.
+    generator
+        On the processor; its numbers alone decide.
+    out
+        (n_samples, n_genes) filled in place, on the model's device; each draw sums to 1 over genes.
+    """
     import torch
 
     module = model.module
@@ -334,9 +371,23 @@ class _MeanCounts:
         return inside < UNEXPRESSED_MEAN_COUNT, outside < UNEXPRESSED_MEAN_COUNT
 
 
-def _pseudocount(
+def pseudocount_offset(
     scales: torch.Tensor, rest: torch.Tensor, unexpressed: BoolArray, unexpressed_rest: BoolArray
 ) -> float:
+    """Return scvi-tools' pseudocount, from what the draws give to genes that are next to absent.
+
+    Parameters
+    ----------
+    scales, rest
+        (n_samples, n_genes) draws of the expression shares in the population and in the other cells.
+    unexpressed, unexpressed_rest
+        (n_genes,) whether the mean count of each side is below ``UNEXPRESSED_MEAN_COUNT``.
+
+    Returns
+    -------
+    float
+        An expression share, at least 1e-10.
+    """
     from scvi.model.base._differential import estimate_pseudocounts_offset
 
     offset = estimate_pseudocounts_offset(
