@@ -201,6 +201,8 @@ def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
         axes.remove()
     grid[0, 0].set_xscale("log")
     grid[0, 0].set_yscale("log")
+    for axes in grid.flat[: len(chosen)]:
+        axes.minorticks_off()
     ticks = [10**power for power in range(math.floor(math.log10(max(n_genes, 10))) + 1)]
     for axis in (grid[0, 0].xaxis, grid[0, 0].yaxis):
         axis.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from scballast.report.style import Picture
+
+
+LARGEST_DRAWING = 120_000  # bytes of SVG put into the page
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A label and value of the page's head; ``digits`` None for text."""
+
+    label: str
+    value: Any
+    digits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +100,22 @@ def number(value: object, digits: int = 2) -> Markup:
 
 
 def image_source(picture: Picture) -> str:
-    """Give a picture as a data address: the drawing where it is the smaller file, else the pixels."""
-    kind, content = min((("svg+xml", picture.svg), ("png", picture.png)), key=lambda item: len(item[1]))
+    """Give a picture as a data address: the drawing where it is small, else the pixels in 256 colours.
+
+    The files beside the page keep every colour; the page must open at once with 40 populations.
+    """
+    small = len(picture.svg) <= LARGEST_DRAWING
+    kind, content = ("svg+xml", picture.svg) if small else ("png", _few_colours(picture.png))
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _few_colours(png: bytes) -> bytes:
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    buffer = io.BytesIO()
+    image.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
+    return min(buffer.getvalue(), png, key=len)
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WIDTH = 7.2  # inches: a double column (183 mm); text stays readable when it is shrunk to a single one
 SMALL = 8.0  # points
+DPI = 200
 
 # Okabe & Ito (2008): told apart with any colour vision.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -51,6 +52,8 @@ _SETTINGS: dict[str, Any] = {
     "grid.color": PALE,
     "grid.linewidth": 0.8,
     "text.parse_math": False,  # names from the data are never formulas
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.06,
     "svg.fonttype": "path",
     "svg.hashsalt": "scballast",
     "path.simplify": True,
@@ -97,7 +100,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -121,11 +124,15 @@ def finish(figure: Figure, folder: Path, stem: str, *, caption: str, alt: str) -
     Picture
         The files' bytes with their text.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once: both files, and any machine, get the same positions
     png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-    figure.savefig(svg, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    # Straight to the backends: Figure.savefig would draw everything once more for each file.
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
     target = folder / "figures"
     target.mkdir(parents=True, exist_ok=True)
     (target / f"{stem}.png").write_bytes(png.getvalue())

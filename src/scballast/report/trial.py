@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scballast.report.answer import Answer, Glyph, answers, glyph
 from scballast.report.caveats import caveats, n_replicates
 from scballast.report.evidence import evidence
-from scballast.report.html import write_page
+from scballast.report.html import Fact, write_page
 from scballast.report.methods_text import methods_text
 from scballast.report.style import figure_style
 from scballast.report.tables import ResultFolder, setting
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A label and value of the page's head; ``digits`` None for text."""
-
-    label: str
-    value: Any
-    digits: int | None = None
 
 
 @dataclass(frozen=True)

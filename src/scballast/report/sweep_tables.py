@@ -1,0 +1,150 @@
+"""Read a sweep's folder: trials, objectives, what dominates what, what was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.report.tables import read_json, read_table, read_yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+_UNITS = {"fit/heldout_nll": "nats per cell", "fit/heldout_elbo": "nats per cell"}
+_DEFAULT = (
+    {"metric": "fit/heldout_nll", "direction": "minimize"},
+    {"metric": "stability/contrast", "direction": "maximize"},
+)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric and the way in which it gets better."""
+
+    metric: str
+    maximise: bool
+
+    @property
+    def text(self) -> str:
+        """Name with direction."""
+        return f"{self.metric}: {'higher' if self.maximise else 'lower'} is better"
+
+    @property
+    def label(self) -> str:
+        """Axis label with unit and direction."""
+        unit = _UNITS.get(self.metric, "Φ, mean over populations" if self.metric.startswith("stability/") else "")
+        direction = "higher is better" if self.maximise else "lower is better"
+        return f"{self.metric}\n({'; '.join(part for part in (unit, direction) if part)})"
+
+
+def non_dominated(values: np.ndarray, maximise: list[bool]) -> np.ndarray:
+    """Mark the rows that no other row beats.
+
+    Parameters
+    ----------
+    values : (n_trials, n_objectives) float
+        A row with a NaN is never marked.
+    maximise
+        For each objective, whether higher is better.
+
+    Returns
+    -------
+    (n_trials,) bool
+        True where no other row is at least as good everywhere and better somewhere.
+    """
+    cost = np.where(np.asarray(maximise), -values, values)
+    known = np.flatnonzero(np.isfinite(cost).all(axis=1))
+    rivals = cost[known]
+    marked = np.zeros(len(cost), dtype=bool)
+    for i in known:
+        beaten = (rivals <= cost[i]).all(axis=1) & (rivals < cost[i]).any(axis=1)
+        marked[i] = not beaten.any()
+    return marked
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """A sweep's stored values."""
+
+    path: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration of the sweep."""
+        return read_yaml(self.path / "config" / "resolved.yaml")
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """Notes of the sweep."""
+        return [str(item) for item in read_json(self.path / "warnings.json", [])]
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no ``trials.csv``.
+        """
+        path = self.path / "trials.csv"
+        if not path.is_file():
+            message = f"{self.path}: no trials.csv. Run the sweep, then report."
+            raise FileNotFoundError(message)
+        return read_table(path)
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """Give ``tables/<name>.csv``, or None where there is none or it is empty."""
+        path = self.path / "tables" / f"{name}.csv"
+        table = read_table(path) if path.is_file() else None
+        return None if table is None or table.empty else table
+
+    @cached_property
+    def objectives(self) -> list[Objective]:
+        """Objectives that the trials' metrics have."""
+        listed = self.config.get("objectives") or _DEFAULT
+        found = [Objective(item["metric"], str(item["direction"]).startswith("max")) for item in listed]
+        return [item for item in found if item.metric in self.trials]
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        """Trials that have every objective."""
+        return self.trials.dropna(subset=[item.metric for item in self.objectives]).reset_index(drop=True)
+
+    @cached_property
+    def pareto(self) -> set[str]:
+        """Trials that are not dominated: the stored mark, else found from the objectives."""
+        trials = self.finished
+        if "pareto" in trials:
+            return set(trials.loc[trials["pareto"].astype(str) == "True", "trial"])
+        if not self.objectives:
+            return set()
+        values = trials[[item.metric for item in self.objectives]].to_numpy(dtype=float)
+        return set(trials.loc[non_dominated(values, [item.maximise for item in self.objectives]), "trial"])
+
+    @cached_property
+    def chosen(self) -> str | None:
+        """The chosen trial, where one is marked in ``trials.csv``."""
+        if "chosen" not in self.trials:
+            return None
+        marked = self.trials.loc[self.trials["chosen"].astype(str) == "True", "trial"]
+        return str(marked.iloc[0]) if len(marked) else None
+
+    @cached_property
+    def reason(self) -> str:
+        """Why that trial was chosen."""
+        if self.chosen is None or "reason" not in self.trials:
+            return ""
+        return str(self.trials.loc[self.trials["trial"] == self.chosen, "reason"].iloc[0])
+
+    @cached_property
+    def parameters(self) -> list[str]:
+        """Columns of parameters, which have a dot in their names, that differ between trials."""
+        return [
+            c for c in self.trials.columns if "." in c and "/" not in c and self.trials[c].nunique(dropna=False) > 1
+        ]
