@@ -73,18 +73,22 @@ def match_factors(
     Raises
     ------
     ValueError
-        Not two matrices over the same genes, fewer than 2 genes, values that are not finite, or permutations
-        that do not fit.
+        Not two matrices over the same genes, fewer than 2 genes, values that are not finite, no permutation, or
+        permutations that do not fit.
     """
     one, other = _loading_pair(first, second)
     n_genes = one.shape[0]
     if permutations is None:
         generator = np.random.default_rng(seed)
-        orders = np.stack([generator.permutation(n_genes) for _ in range(n_permutations)])
+        orders = np.array([generator.permutation(n_genes) for _ in range(n_permutations)])
     else:
         orders = np.asarray(permutations)
-    if orders.ndim != 2 or not np.array_equal(np.sort(orders, axis=1), np.tile(np.arange(n_genes), (len(orders), 1))):
-        message = f"permutations must be orders of the {n_genes} genes, one per row, got shape {orders.shape}"
+    if (
+        orders.ndim != 2
+        or not len(orders)
+        or not np.array_equal(np.sort(orders, axis=1), np.tile(np.arange(n_genes), (len(orders), 1)))
+    ):
+        message = f"permutations must be orders of the {n_genes} genes, one per row and at least one, got shape {orders.shape}"
         raise ValueError(message)
     one, other = _unit_columns(one), _unit_columns(other)
     correlations = np.abs(one.T @ other)
