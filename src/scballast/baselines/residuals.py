@@ -49,7 +49,11 @@ def pearson_residuals(counts: csr_matrix, theta: float = 100.0) -> FloatArray:
         return np.zeros(matrix.shape)
     expected = np.outer(of_cells, of_genes / total)
     residuals: FloatArray = matrix.toarray() - expected
-    deviation = np.sqrt(expected + expected**2 / theta)
+    # In place: a large population's residuals are the largest arrays of the baselines.
+    deviation = expected / theta
+    deviation += 1.0
+    deviation *= expected
+    np.sqrt(deviation, out=deviation)
     np.divide(residuals, deviation, out=residuals, where=deviation > 0)
     limit = np.sqrt(matrix.shape[0])
     return np.clip(residuals, -limit, limit, out=residuals)
