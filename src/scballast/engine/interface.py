@@ -68,7 +68,7 @@ class TrainedEnsemble(Protocol):
         """Fit of one member on ``cells``, positions in the AnnData."""
 
     def history(self, member: int) -> Mapping[str, Sequence[float]]:
-        """Training curves by epoch: ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_weight``."""
+        """Curves by epoch: ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_weight``."""
 
     def n_steps(self, member: int) -> int:
         """Gradient steps that the member has seen."""

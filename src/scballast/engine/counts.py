@@ -1,0 +1,111 @@
+"""The one count matrix that all members share, and what is known of each cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scballast.engine.interface import FloatArray, IntArray
+from scballast.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_CHUNK = 1 << 22  # values checked at a time, so that the check of a large matrix needs no copy of it
+
+
+@dataclass(frozen=True)
+class CountMatrix:
+    """Counts (cells × genes) as CSR, with categories as codes.
+
+    Attributes
+    ----------
+    row_starts, genes, values
+        (n_cells + 1,) int64, (n_nonzero,) int32 and float32: the CSR arrays; those of the AnnData where they
+        already have these types.
+    batch, label
+        (n_cells,) int32 codes; all 0 without a key.
+    batch_categories, label_categories
+        What the codes stand for.
+    """
+
+    row_starts: IntArray
+    genes: IntArray
+    values: FloatArray
+    n_genes: int
+    batch: IntArray
+    label: IntArray
+    batch_categories: tuple[Any, ...]
+    label_categories: tuple[Any, ...]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.row_starts) - 1
+
+    def totals(self, cells: IntArray) -> FloatArray:
+        """(n,) float64 total count of each of the cells."""
+        sums = np.empty(len(cells))
+        for i in range(0, len(cells), 65_536):
+            part = cells[i : i + 65_536]
+            sums[i : i + len(part)] = np.asarray(self.rows(part).sum(axis=1, dtype=np.float64)).ravel()
+        return sums
+
+    def rows(self, cells: IntArray) -> sp.csr_matrix:
+        """Return the counts of some cells."""
+        whole = sp.csr_matrix((self.n_cells, self.n_genes), dtype=np.float32)
+        whole.data, whole.indices, whole.indptr = self.values, self.genes, self.row_starts
+        return whole[cells]
+
+
+def count_matrix(adata: AnnData, layer: str | None, batch_key: str | None, labels_key: str | None) -> CountMatrix:
+    """Take counts and categories from an AnnData, without a copy where its arrays can be used as they are.
+
+    Raises
+    ------
+    ConfigError
+        ``layer``, ``batch_key`` or ``labels_key`` does not exist.
+    DataError
+        A count is negative or not finite, or a cell has no batch or label.
+    """
+    if layer is not None and layer not in adata.layers:
+        message = f"layer={layer!r} does not exist. Layers here: {sorted(adata.layers)}."
+        raise ConfigError(message)
+    matrix = adata.X if layer is None else adata.layers[layer]
+    csr = matrix if sp.issparse(matrix) and matrix.format == "csr" else sp.csr_matrix(matrix)
+    values = np.ascontiguousarray(csr.data, dtype=np.float32)
+    for start in range(0, len(values), _CHUNK):
+        part = values[start : start + _CHUNK]
+        if not (np.isfinite(part).all() and part.min() >= 0):
+            where = "X" if layer is None else f"layer {layer!r}"
+            message = f"{where} is not counts: it has negative or non-finite values. Point layer at the counts."
+            raise DataError(message)
+    batch, batch_categories = _codes(adata, batch_key, "batch_key")
+    label, label_categories = _codes(adata, labels_key, "labels_key")
+    return CountMatrix(
+        row_starts=np.ascontiguousarray(csr.indptr, dtype=np.int64),
+        genes=np.ascontiguousarray(csr.indices, dtype=np.int32),
+        values=values,
+        n_genes=csr.shape[1],
+        batch=batch,
+        label=label,
+        batch_categories=batch_categories,
+        label_categories=label_categories,
+    )
+
+
+def _codes(adata: AnnData, key: str | None, name: str) -> tuple[IntArray, tuple[Any, ...]]:
+    if key is None:
+        return np.zeros(adata.n_obs, dtype=np.int32), (0,)
+    if key not in adata.obs:
+        message = f"{name}={key!r} is not a column of obs. Columns: {sorted(map(str, adata.obs.columns))}."
+        raise ConfigError(message)
+    column = adata.obs[key].astype("category").cat
+    codes = column.codes.to_numpy().astype(np.int32)
+    if (codes < 0).any():
+        message = f"{int((codes < 0).sum())} cells have no value in obs[{key!r}] ({name}). Name it or drop them."
+        raise DataError(message)
+    return codes, tuple(column.categories)

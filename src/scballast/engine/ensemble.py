@@ -1,0 +1,203 @@
+"""Train all members of an ensemble, and answer for all of them what the experiment asks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.engine.counts import CountMatrix, count_matrix
+from scballast.engine.evaluate import heldout_fit, posterior_means
+from scballast.engine.export import export_member
+from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
+from scballast.engine.kernels import KernelCounts, MemberKernel
+from scballast.engine.members import MemberPlan, plan_members
+from scballast.engine.trained import TrainedMember
+from scballast.engine.trainer_cpu import train_on_cpu
+from scballast.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scvi.model import LinearSCVI
+
+logger = logging.getLogger(__name__)
+
+_RATE = "decoder.factor_regressor.fc_layers.Layer 0."
+
+
+def fit_ensemble(
+    adata: AnnData,
+    members: Sequence[Member],
+    model: Mapping[str, Any],
+    train: Mapping[str, Any],
+    batch_key: str | None = None,
+    labels_key: str | None = None,
+    layer: str | None = None,
+    device: str = "auto",
+    on_progress: Callable[[int], None] | None = None,
+) -> Ensemble:
+    """Train all members side by side, each as ``LinearSCVI.train`` would train it on its own cells.
+
+    Parameters
+    ----------
+    adata
+        Raw counts in ``X`` or ``layer``. CSR, float32 counts and int32 indices are used without a copy.
+    members
+        What to train. A member's result depends on its own cells, seed and settings only: not on the other
+        members, their order, the number of threads or of members.
+    model, train
+        Settings by scvi-tools' names; see :class:`~scballast.engine.settings.ModelSettings` and
+        :class:`~scballast.engine.settings.TrainSettings`. ``Member.overrides`` replaces any of them.
+    batch_key, labels_key
+        Columns of ``adata.obs``: experimental batch, and label for ``dispersion="gene-label"``. A member
+        knows the categories of its own cells.
+    device
+        ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``mps``.
+    on_progress
+        Called in the calling thread with the number of members finished since the last call.
+
+    Raises
+    ------
+    ConfigError
+        A setting cannot be used, or the device is not there.
+    DataError
+        The data are not counts, or lack a batch.
+    TrainingError
+        No member ended with a finite loss.
+    """
+    import torch
+
+    if not members:
+        message = "members: none were given. Give at least one."
+        raise ConfigError(message)
+    check_device(device)
+    counts = count_matrix(adata, layer, batch_key, labels_key)
+    plans = plan_members(counts, members, model, train)
+    trained = train_on_cpu(counts, plans, torch.get_num_threads(), on_progress)
+    failures = {i: member.failure for i, member in enumerate(trained) if member.failure is not None}
+    for position, reason in failures.items():
+        logger.warning("ensemble: member %d of %d is dropped: %s.", position, len(members), reason)
+    if len(failures) == len(members):
+        message = f"ensemble: no member has a result; member 0: {failures[0]}. Lower train.lr."
+        raise TrainingError(message)
+    return Ensemble(adata, counts, trained, failures, (batch_key, labels_key, layer))
+
+
+def train_ensemble(
+    adata: AnnData,
+    members: Sequence[Member],
+    model: Mapping[str, Any] | None = None,
+    train: Mapping[str, Any] | None = None,
+    batch_key: str | None = None,
+    layer: str | None = None,
+    device: str = "auto",
+    labels_key: str | None = None,
+) -> list[LinearSCVI]:
+    """Train all members side by side and return each as a genuine scvi-tools model; see :func:`fit_ensemble`.
+
+    Raises
+    ------
+    TrainingError
+        The loss of a member stopped being finite: a list cannot leave it out unseen. ``fit_ensemble``
+        keeps the others.
+    """
+    fitted = fit_ensemble(adata, members, model or {}, train or {}, batch_key, labels_key, layer, device)
+    if fitted.failures:
+        reasons = "; ".join(f"member {i}: {reason}" for i, reason in fitted.failures.items())
+        message = f"ensemble: {len(fitted.failures)} of {len(members)} members have no result. {reasons}."
+        raise TrainingError(message)
+    return [fitted.export(i) for i in range(len(members))]
+
+
+class Ensemble:
+    """Trained members; implements :class:`~scballast.engine.interface.TrainedEnsemble`."""
+
+    def __init__(
+        self,
+        adata: AnnData,
+        counts: CountMatrix,
+        trained: Sequence[TrainedMember],
+        failures: Mapping[int, str],
+        keys: tuple[str | None, str | None, str | None],
+    ) -> None:
+        self.failures = failures
+        self._adata, self._counts, self._trained, self._keys = adata, counts, trained, keys
+        self._kernel_counts = KernelCounts(counts)
+
+    def loadings(self, member: int) -> FloatArray:
+        """(n_genes, n_latent) ``LinearSCVI.get_loadings()``: decoder weight with its batch norm folded in."""
+        tensors = self._result(member).packed.tensors
+        scale = tensors[_RATE + "1.weight"] / np.sqrt(tensors[_RATE + "1.running_var"] + np.float32(1e-3))
+        n_latent = self._trained[member].plan.model.n_latent
+        loadings: FloatArray = scale[:, None] * tensors[_RATE + "0.weight"][:, :n_latent]
+        return loadings
+
+    def posterior_means(self, member: int, cells: IntArray | None = None) -> FloatArray:
+        """(n, n_latent) posterior means of ``cells``, default the member's own; after softmax for ``ln``.
+
+        For ``ln`` a mean over 1,024 fixed low-discrepancy points: see
+        :func:`~scballast.engine.evaluate.posterior_means`.
+        """
+        trained = self._result(member)
+        chosen = trained.plan.cells if cells is None else self._checked(cells)
+        return posterior_means(self._evaluator(trained.plan), trained.packed, trained.plan, chosen)
+
+    def heldout_fit(self, member: int, cells: IntArray, n_mc_samples: int) -> HeldoutFit:
+        """Importance-weighted marginal likelihood and ELBO per cell, for positions in the AnnData.
+
+        Cells of a batch or label that the member has never seen are NaN.
+        """
+        trained = self._result(member)
+        evaluator = self._evaluator(trained.plan)
+        return heldout_fit(evaluator, self._counts, trained.packed, trained.plan, self._checked(cells), n_mc_samples)
+
+    def history(self, member: int) -> Mapping[str, Sequence[float]]:
+        """Training curves by epoch, and validation curves by validation, by scvi-tools' names."""
+        return self._result(member).history
+
+    def n_steps(self, member: int) -> int:
+        """Gradient steps that the member has seen."""
+        return self._result(member).n_steps
+
+    def export(self, member: int) -> LinearSCVI:
+        """Return a genuine scvi-tools model that can be saved, loaded and queried."""
+        return export_member(self._result(member), self._adata, *self._keys)
+
+    def _evaluator(self, plan: MemberPlan) -> MemberKernel:
+        return MemberKernel(plan, self._kernel_counts)
+
+    def _result(self, member: int) -> TrainedMember:
+        if member in self.failures:
+            message = f"member {member} has no result: {self.failures[member]}."
+            raise TrainingError(message)
+        return self._trained[member]
+
+    def _checked(self, cells: IntArray) -> IntArray:
+        chosen = np.ascontiguousarray(cells, dtype=np.int32)
+        if len(chosen) and not (0 <= chosen.min() and chosen.max() < self._counts.n_cells):
+            message = f"cells go from {chosen.min()} to {chosen.max()}; the data has 0 to {self._counts.n_cells - 1}."
+            raise ConfigError(message)
+        return chosen
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises
+    ------
+    ConfigError
+        The name is unknown, or torch does not find the device: there is no silent run on the CPU.
+    """
+    import torch
+
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        message = f"device={device!r} is unknown. Allowed: auto | cpu | cuda | mps."
+        raise ConfigError(message)
+    if device == "cuda" and not torch.cuda.is_available():
+        message = "device=cuda, but torch finds no GPU here. Use device=cpu, or install torch for CUDA."
+        raise ConfigError(message)
+    if device == "mps" and not torch.backends.mps.is_available():
+        message = "device=mps, but torch does not offer it here. Use device=cpu."
+        raise ConfigError(message)

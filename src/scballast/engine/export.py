@@ -1,0 +1,90 @@
+"""Turn a trained member into a genuine ``scvi.model.LinearSCVI``."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.engine.initial import initial_module
+from scballast.engine.settings import linear_scvi_arguments
+from scballast.engine.trained import TRAIN_CURVES, VALIDATION_CURVES, TrainedMember
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from scvi.model import LinearSCVI
+
+
+def export_member(
+    trained: TrainedMember, adata: AnnData, batch_key: str | None, labels_key: str | None, layer: str | None
+) -> LinearSCVI:
+    """Build the scvi-tools model of a trained member on its own cells.
+
+    Parameters
+    ----------
+    adata
+        The AnnData that the ensemble was trained on. A member of all its cells is registered on it as it is
+        (as ``LinearSCVI.setup_anndata`` does); one of some cells, on a copy of those.
+
+    Returns
+    -------
+    LinearSCVI
+        Trained, in evaluation mode. What the member did not train keeps its initial values: the
+        zero-inflation branch of the decoder under ``nb`` and ``poisson`` (in scvi-tools its batch norm
+        statistics move, without effect on any output), the library encoder when the library is observed.
+    """
+    import torch
+    from scvi.model import LinearSCVI
+
+    plan = trained.plan
+    with _quiet():
+        whole = len(plan.cells) == adata.n_obs and np.array_equal(plan.cells, np.arange(adata.n_obs))
+        own = adata if whole and not adata.is_view else adata[plan.cells].copy()
+        if not own.obs_names.is_unique:
+            own.obs_names_make_unique()
+        LinearSCVI.setup_anndata(own, batch_key=batch_key, labels_key=labels_key, layer=layer)
+        with torch.random.fork_rng(devices=[]):
+            model = LinearSCVI(own, **linear_scvi_arguments(plan.model))
+    state = dict(initial_module(plan).state_dict())
+    state.update({name: torch.from_numpy(value) for name, value in trained.packed.state().items()})
+    for name, value in state.items():
+        if name.endswith("num_batches_tracked") and name.rsplit(".", 1)[0] + ".running_mean" in trained.packed.tensors:
+            state[name] = torch.full_like(value, trained.n_steps)
+    model.module.load_state_dict(state)
+    model.module.eval()
+    model.is_trained_ = True
+    model.history_ = _history(trained)
+    model.train_indices, model.validation_indices = plan.train_positions, plan.validation_positions
+    used = np.concatenate([plan.train_positions, plan.validation_positions])
+    model.test_indices = np.setdiff1d(np.arange(len(plan.cells)), used)
+    return model
+
+
+def _history(trained: TrainedMember) -> dict[str, Any]:
+    import pandas as pd
+
+    frames = {}
+    for name, values in trained.history.items():
+        epochs = trained.validation_epochs if name in VALIDATION_CURVES else range(len(values))
+        index = pd.Index(epochs, name="epoch")
+        frames[name] = pd.DataFrame({name: values}, index=index)
+    assert set(frames) <= {*TRAIN_CURVES, *VALIDATION_CURVES}
+    return frames
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep scvi-tools' remarks on small batches and overwritten columns off the terminal."""
+    scvi_logger = logging.getLogger("scvi")
+    level = scvi_logger.level
+    scvi_logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        scvi_logger.setLevel(level)

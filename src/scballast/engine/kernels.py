@@ -1,0 +1,231 @@
+"""Calls into the compiled CPU kernels (``native/ldvae.cpp``); they release the GIL."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scballast.engine.counts import CountMatrix
+from scballast.engine.interface import FloatArray, IntArray
+from scballast.engine.members import MemberPlan
+from scballast.engine.native import load_library
+from scballast.engine.packing import Packed
+from scballast.engine.settings import DISPERSIONS, LATENT_DISTRIBUTIONS, LIKELIHOODS
+
+_SCALARS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+
+
+class _Spec(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("n_genes", "n_hidden", "n_latent", "n_layers", "n_batch")),
+        *((name, ctypes.c_int32) for name in ("n_dispersion", "likelihood", "latent", "dispersion", "model_library")),
+        ("dropout_rate", ctypes.c_double),
+    )
+
+
+class _Counts(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_void_p)
+        for name in ("row_starts", "genes", "values", "batch", "label", "log_factorials", "log_totals")
+    )
+
+
+class _Categories(ctypes.Structure):
+    _fields_ = tuple((n, ctypes.c_void_p) for n in ("batch_map", "label_map", "library_means", "library_vars"))
+
+
+class _Optimiser(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_double) for name in ("lr", "weight_decay", "eps"))
+
+
+class Sums(ctypes.Structure):
+    """Sums over the cells of one or more minibatches, in nats."""
+
+    _fields_ = tuple((name, ctypes.c_double) for name in ("reconstruction", "kl_latent", "kl_library", "loss"))
+
+
+class KernelCounts:
+    """The count matrix as the kernels see it; keeps the arrays alive."""
+
+    def __init__(self, counts: CountMatrix) -> None:
+        library = load_library("float")
+        self._arrays = {
+            "row_starts": counts.row_starts,
+            "genes": counts.genes,
+            "values": counts.values,
+            "batch": counts.batch,
+            "label": counts.label,
+            "log_factorials": np.empty(counts.n_cells),
+            "log_totals": np.empty(counts.n_cells),
+        }
+        self.struct = _Counts(**{name: array.ctypes.data for name, array in self._arrays.items()})
+        library.row_constants(
+            ctypes.c_void_p(self.struct.row_starts),
+            ctypes.c_void_p(self.struct.values),
+            ctypes.c_int64(0),
+            ctypes.c_int64(counts.n_cells),
+            ctypes.c_void_p(self.struct.log_factorials),
+            ctypes.c_void_p(self.struct.log_totals),
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Posteriors in evaluation mode, and reconstruction losses of samples from them.
+
+    Attributes
+    ----------
+    latent
+        (n, 2, n_latent) mean and standard deviation, before the softmax of ``ln``.
+    library
+        (n, 2) mean and standard deviation of the log library size; meaningless when it is observed.
+    reconstruction
+        (n_samples, n) negative log-likelihood in nats; NaN for a cell of a batch or label that the member
+        has never seen.
+    """
+
+    latent: FloatArray
+    library: FloatArray
+    reconstruction: FloatArray
+
+
+class MemberKernel:
+    """The kernels bound to one member."""
+
+    def __init__(self, plan: MemberPlan, counts: KernelCounts, dtype: type[np.floating] = np.float32) -> None:
+        self._library = load_library(_SCALARS[np.dtype(dtype)])
+        self._dtype, self._plan, self._counts = dtype, plan, counts
+        model = plan.model
+        self._spec = _Spec(
+            n_genes=plan.n_genes,
+            n_hidden=model.n_hidden,
+            n_latent=model.n_latent,
+            n_layers=model.n_layers,
+            n_batch=plan.n_batch,
+            n_dispersion={"gene": 1, "gene-batch": plan.n_batch, "gene-label": plan.n_labels}[model.dispersion],
+            likelihood=LIKELIHOODS.index(model.gene_likelihood),
+            latent=LATENT_DISTRIBUTIONS.index(model.latent_distribution),
+            dispersion=DISPERSIONS.index(model.dispersion),
+            model_library=not model.use_observed_lib_size,
+            dropout_rate=model.dropout_rate,
+        )
+        self._priors = np.ascontiguousarray(np.stack([plan.library_means, plan.library_vars]), dtype=np.float64)
+        self._categories = _Categories(
+            batch_map=plan.batch_map.ctypes.data,
+            label_map=plan.label_map.ctypes.data,
+            library_means=self._priors[0].ctypes.data,
+            library_vars=self._priors[1].ctypes.data,
+        )
+        train = plan.train
+        self._optimiser = _Optimiser(lr=train.lr, weight_decay=train.weight_decay, eps=train.eps)
+        self._common = tuple(ctypes.byref(struct) for struct in (self._spec, self._counts.struct, self._categories))
+
+    def sizes(self) -> tuple[int, int]:
+        """Numbers of parameters and of running statistics, as the kernels count them."""
+        n_parameters, n_running = ctypes.c_int64(), ctypes.c_int64()
+        self._library.layout_sizes(ctypes.byref(self._spec), ctypes.byref(n_parameters), ctypes.byref(n_running))
+        return n_parameters.value, n_running.value
+
+    def gradients(
+        self,
+        packed: Packed,
+        cells: IntArray,
+        latent_noise: FloatArray,
+        library_noise: FloatArray,
+        keep: npt.NDArray[np.uint8],
+        kl_weight: float,
+    ) -> tuple[FloatArray, Sums]:
+        """Gradient of the mean loss over one minibatch with given noise; running statistics are updated.
+
+        Parameters
+        ----------
+        latent_noise, library_noise
+            (n, n_latent) and (n,) standard normal draws.
+        keep
+            (n_layers + modelled library, n, n_hidden) uint8, 0 where dropout strikes; layers of the latent
+            encoder first, then the library encoder.
+        """
+        gradient, sums = np.zeros_like(packed.parameters), Sums()
+        cells, noise = _row(cells), [np.ascontiguousarray(a, self._dtype) for a in (latent_noise, library_noise)]
+        keep = np.ascontiguousarray(keep, np.uint8)
+        self._library.gradients_of_minibatch(
+            *self._common,
+            _pointer(cells),
+            ctypes.c_int32(len(cells)),
+            _pointer(packed.parameters),
+            _pointer(packed.running),
+            _pointer(noise[0]),
+            _pointer(noise[1]),
+            _pointer(keep),
+            ctypes.c_double(kl_weight),
+            _pointer(gradient),
+            ctypes.byref(sums),
+        )
+        return gradient, sums
+
+    def train_epoch(
+        self,
+        packed: Packed,
+        moments: tuple[FloatArray, FloatArray],
+        order: IntArray,
+        starts: IntArray,
+        kl_weight: float,
+        steps_done: int,
+        stop: ctypes.c_int32,
+    ) -> tuple[int, Sums]:
+        """Train on the minibatches of one epoch in place; returns the steps made and the sums over cells."""
+        sums = Sums()
+        steps = self._library.train_epoch(
+            *self._common,
+            _pointer(order),
+            _pointer(starts),
+            ctypes.c_int32(len(starts) - 1),
+            _pointer(packed.parameters),
+            _pointer(moments[0]),
+            _pointer(moments[1]),
+            _pointer(packed.running),
+            ctypes.byref(self._optimiser),
+            ctypes.c_double(kl_weight),
+            ctypes.c_uint64(self._plan.seed),
+            ctypes.c_int64(steps_done),
+            ctypes.byref(stop),
+            ctypes.byref(sums),
+        )
+        return int(steps), sums
+
+    def evaluate(
+        self, packed: Packed, cells: IntArray, latent_noise: FloatArray, library_noise: FloatArray
+    ) -> Evaluation:
+        """Evaluate cells with ``latent_noise`` (n_samples, n, n_latent) and ``library_noise`` (n_samples, n)."""
+        cells = _row(cells)
+        n_samples, n, n_latent = latent_noise.shape
+        noise = [np.ascontiguousarray(a, self._dtype) for a in (latent_noise, library_noise)]
+        latent = np.empty((n, 2, n_latent), self._dtype)
+        library = np.zeros((n, 2), self._dtype)
+        reconstruction = np.empty((n_samples, n))
+        self._library.evaluate_cells(
+            *self._common,
+            _pointer(cells),
+            ctypes.c_int32(n),
+            _pointer(packed.parameters),
+            _pointer(packed.running),
+            ctypes.c_int32(n_samples),
+            _pointer(noise[0]),
+            _pointer(noise[1]),
+            _pointer(latent),
+            _pointer(library),
+            _pointer(reconstruction),
+        )
+        return Evaluation(latent, library, reconstruction)
+
+
+def _pointer(array: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _row(cells: IntArray) -> IntArray:
+    return np.ascontiguousarray(cells, dtype=np.int32)

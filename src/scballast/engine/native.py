@@ -1,0 +1,123 @@
+"""Compile and load the CPU kernels in ``native/``: once per processor, compiler and version of the source."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from scballast.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_SOURCES = ("arithmetic.hpp", "layout.hpp", "encoder.hpp", "decoder.hpp", "likelihood.hpp", "noise.hpp", "ldvae.cpp")
+# Not -ffast-math: the loss must still be able to become NaN, or a member's failure would go unseen.
+_FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-shared",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-signed-zeros",
+    "-fassociative-math",
+    "-freciprocal-math",
+    "-ffp-contract=fast",
+    "-fopenmp-simd",
+    "-fvisibility=hidden",
+)
+_COMPILE_SECONDS = 300
+
+
+class NoCompilerError(ConfigError):
+    """There is no working C++ compiler on this machine."""
+
+
+@functools.cache
+def load_library(scalar: str) -> ctypes.CDLL:
+    """Return the kernels for ``"float"`` or ``"double"``, compiled on first use and kept in the user's cache.
+
+    The cache folder is ``SCBALLAST_CACHE_DIR``, or ``scballast`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises
+    ------
+    NoCompilerError
+        No C++ compiler is installed, or it refuses the source.
+    """
+    compiler = _compiler()
+    folder = resources.files("scballast.engine").joinpath("native")
+    with resources.as_file(folder) as sources:
+        flags = [*_FLAGS, *_machine_flags(), f"-DSCALAR={scalar}"]
+        digest = hashlib.sha256()
+        for part in (*flags, _output([compiler, "--version"]), platform.machine(), _processor()):
+            digest.update(part.encode() + b"\0")
+        for name in _SOURCES:
+            digest.update((sources / name).read_bytes())
+        target = _cache_folder() / f"ldvae-{scalar}-{digest.hexdigest()[:24]}.so"
+        if not target.exists():
+            _compile(compiler, flags, sources / "ldvae.cpp", target)
+    return ctypes.CDLL(str(target))
+
+
+def _compile(compiler: str, flags: list[str], source: Path, target: Path) -> None:
+    logger.info("compiling the CPU kernels (once per machine) into %s", target.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes may compile at once: each writes its own file, the rename is atomic.
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        built = Path(folder) / target.name
+        command = [compiler, *flags, str(source), "-o", str(built)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            message = f"{compiler} could not be run: {error}."
+            raise NoCompilerError(message) from error
+        if done.returncode != 0:
+            message = f"{compiler} could not compile the CPU kernels: {done.stderr.strip()[:400]}"
+            raise NoCompilerError(message)
+        built.replace(target)
+
+
+def _compiler() -> str:
+    named = os.environ.get("CXX")
+    for candidate in (named,) if named else ("g++", "c++", "clang++"):
+        found = shutil.which(candidate)
+        if found:
+            return found
+    message = f"no C++ compiler found ({named or 'g++, c++, clang++'}). Install one, or set CXX."
+    raise NoCompilerError(message)
+
+
+def _machine_flags() -> tuple[str, ...]:
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return ("-march=native", "-mprefer-vector-width=512") if "avx512f" in _processor() else ("-march=native",)
+    return ("-mcpu=native",)
+
+
+@functools.cache
+def _processor() -> str:
+    """Tell processors apart for ``-march=native``: a cache folder may be shared between machines."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(errors="replace").splitlines()
+        keys = ("flags", "Features", "model name")
+        return "\n".join(next((line for line in lines if line.startswith(key)), "") for key in keys)
+    return platform.processor()
+
+
+def _cache_folder() -> Path:
+    named = os.environ.get("SCBALLAST_CACHE_DIR")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scballast"
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout

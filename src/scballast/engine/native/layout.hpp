@@ -1,0 +1,78 @@
+// Where each parameter of a member lies in its flat array; engine/packing.py mirrors it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+// scvi-tools' batch norm everywhere in the model.
+constexpr double BATCH_NORM_EPS = 1e-3, BATCH_NORM_MOMENTUM = 0.01;
+
+enum Likelihood : int32_t { NB = 0, ZINB = 1, POISSON = 2 };
+enum Latent : int32_t { NORMAL = 0, LOGISTIC_NORMAL = 1 };
+enum Dispersion : int32_t { PER_GENE = 0, PER_BATCH = 1, PER_LABEL = 2 };
+
+struct Spec {
+    int32_t n_genes, n_hidden, n_latent, n_layers, n_batch, n_dispersion;
+    int32_t likelihood, latent, dispersion, model_library;
+    double dropout_rate;
+};
+
+// Rows of the count matrix and what is known of each cell; shared by all members.
+struct Counts {
+    const int64_t* row_starts;
+    const int32_t* genes;
+    const float* values;
+    const int32_t* batch;
+    const int32_t* label;
+    const double* log_factorials;  // sum over genes of lgamma(x + 1), per cell
+    const double* log_totals;      // log of the cell's total count
+};
+
+// Codes and priors of one member: -1 where it has never seen the batch or label.
+struct Categories {
+    const int32_t* batch_map;
+    const int32_t* label_map;
+    const double* library_means;
+    const double* library_vars;
+};
+
+inline int padded(int n) { return (n + 15) / 16 * 16; }
+
+struct Layout {
+    int genes, gene_stride, hidden, hidden_stride, encoders, input_width, latent, layers, batch_columns, decoder_rows;
+    int dispersion_rows;
+    // offsets in the parameters
+    size_t input_weight, input_bias, input_gamma, input_beta, layer0, layer_size, head_weight, head_bias;
+    size_t library_weight, library_bias, rate_weight, rate_gamma, rate_beta, zero_weight, zero_gamma, zero_beta;
+    size_t dispersion, n_parameters;
+    // offsets in the running statistics (mean, then variance)
+    size_t input_running, layer_running, rate_running, zero_running, n_running;
+
+    explicit Layout(const Spec& s) {
+        genes = s.n_genes, gene_stride = padded(genes), hidden = s.n_hidden, hidden_stride = padded(hidden);
+        encoders = s.model_library ? 2 : 1, input_width = encoders * hidden_stride, latent = s.n_latent;
+        layers = s.n_layers, batch_columns = s.n_batch > 1 ? s.n_batch : 0, decoder_rows = latent + batch_columns;
+        dispersion_rows = s.likelihood == POISSON ? 0 : s.n_dispersion;
+        size_t at = 0;
+        const auto take = [&at](size_t n) {
+            const size_t start = at;
+            at += n;
+            return start;
+        };
+        const size_t H = hidden_stride, G = gene_stride, W = input_width;
+        input_bias = take(W), input_gamma = take(W), input_beta = take(W);
+        layer_size = H * H + 3 * H, layer0 = take(layer_size * (layers - 1));
+        head_weight = take(2 * latent * H), head_bias = take(padded(2 * latent));
+        library_weight = take(s.model_library ? 2 * H : 0), library_bias = take(s.model_library ? 16 : 0);
+        rate_weight = take(decoder_rows * G), rate_gamma = take(G), rate_beta = take(G);
+        const bool zeros = s.likelihood == ZINB;
+        zero_weight = take(zeros ? decoder_rows * G : 0), zero_gamma = take(zeros ? G : 0), zero_beta = take(zeros ? G : 0);
+        dispersion = take(dispersion_rows * G);
+        // Last: its gradient is sparse and never stored, so the gradients of all others are one block.
+        input_weight = take(static_cast<size_t>(genes) * W);
+        n_parameters = at;
+        at = 0;
+        input_running = take(2 * W), layer_running = take(2 * H * (layers - 1)), rate_running = take(2 * G);
+        zero_running = take(zeros ? 2 * G : 0);
+        n_running = at;
+    }
+};

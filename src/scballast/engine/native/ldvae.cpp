@@ -1,0 +1,515 @@
+// One LDVAE member on the CPU: a training step (forward, analytic backward, Adam) and evaluation.
+// Members are independent, so each is trained by one thread while its parameters stay in cache.
+#include <memory>
+
+#include "decoder.hpp"
+#include "encoder.hpp"
+#include "likelihood.hpp"
+#include "noise.hpp"
+
+namespace {
+
+struct Optimiser {
+    double lr, weight_decay, eps;
+};
+
+struct Sums {
+    double reconstruction, kl_latent, kl_library, loss;
+};
+
+template <class T> struct Noise {
+    std::vector<T> latent, library;
+    std::vector<uint8_t> keep;  // (layers of the latent encoder, n, hidden), then (n, hidden) of the library encoder
+};
+
+template <class T> class Workspace {
+  public:
+    Minibatch<T> x;
+    Noise<T> noise;
+    std::vector<T> gradient;
+    Sums sums;
+
+    void prepare(const Spec& spec) {
+        s = spec;
+        layout = std::make_unique<Layout>(spec);
+        const Layout& l = *layout;
+        rate.resize(l);
+        if (s.likelihood == ZINB) zero.resize(l);
+        hidden.resize(l.layers);
+        gradient.resize(l.input_weight);
+        small = gradient.data();
+        if (log1p_table.empty())
+            for (int i = 0; i < 1024; ++i) log1p_table.push_back(static_cast<T>(std::log1p(static_cast<double>(i))));
+    }
+
+    const Layout& dims() const { return *layout; }
+
+    void draw(uint64_t seed, uint64_t step, int n) {
+        const Layout& l = *layout;
+        noise.latent.resize(padded(n * l.latent) + 16);
+        normals(seed, step, STREAM_LATENT, static_cast<int64_t>(n) * l.latent, noise.latent.data(), words);
+        if (s.model_library) {
+            noise.library.resize(padded(n) + 16);
+            normals(seed, step, STREAM_LIBRARY, n, noise.library.data(), words);
+        }
+        if (s.dropout_rate > 0) {
+            const int64_t size = static_cast<int64_t>(n) * l.hidden;
+            noise.keep.resize(size * (l.layers + s.model_library));
+            for (int i = 0; i < l.layers; ++i)
+                keep_mask(seed, step, STREAM_DROPOUT + i, size, s.dropout_rate, &noise.keep[i * size], words);
+            if (s.model_library)
+                keep_mask(seed, step, STREAM_DROPOUT_LIBRARY, size, s.dropout_rate, &noise.keep[l.layers * size], words);
+        }
+    }
+
+    void encode(const Counts& counts, const int32_t* cells, int n, const T* p, T* running, bool training, bool update) {
+        const Layout& l = *layout;
+        const int K = l.latent, H = l.hidden_stride, W = l.input_width;
+        x.gather(counts, cells, n, log1p_table.data(), static_cast<int>(log1p_table.size()));
+        const bool drop = training && s.dropout_rate > 0;
+        const T keep_scale = static_cast<T>(1.0 / (1.0 - s.dropout_rate));
+        const int64_t mask = static_cast<int64_t>(n) * l.hidden;
+        const uint8_t* keep[2] = {noise.keep.data(), noise.keep.data() + mask * l.layers};
+        hidden[0].resize(n, W);
+        sparse_linear(x, p + l.input_weight, p + l.input_bias, W, hidden[0].x_hat.data());
+        hidden[0].forward(n, W, H, l.hidden, p + l.input_gamma, p + l.input_beta, running + l.input_running,
+                          running + l.input_running + W, training, update, drop ? keep : nullptr, keep_scale);
+        const T* below = hidden[0].out.data();
+        int below_stride = W;
+        for (int i = 1; i < l.layers; ++i) {
+            const T* weight = p + l.layer0 + (i - 1) * l.layer_size;
+            const T* bias = weight + static_cast<size_t>(H) * H;
+            T* run = running + l.layer_running + static_cast<size_t>(i - 1) * 2 * H;
+            const uint8_t* keep_layer[1] = {noise.keep.data() + mask * i};
+            hidden[i].resize(n, H);
+            dense_linear(n, below, below_stride, H, weight, bias, H, hidden[i].x_hat.data(), H);
+            hidden[i].forward(n, H, H, l.hidden, bias + H, bias + 2 * H, run, run + H, training, update,
+                              drop ? keep_layer : nullptr, keep_scale);
+            below = hidden[i].out.data(), below_stride = H;
+        }
+        head.resize(static_cast<size_t>(n) * 2 * K), sd.resize(static_cast<size_t>(n) * K);
+        dense_linear(n, below, below_stride, H, p + l.head_weight, p + l.head_bias, 2 * K, head.data(), 2 * K);
+        for (int b = 0; b < n; ++b)
+            for (int k = 0; k < K; ++k)
+                sd[b * K + k] = std::sqrt(fast_exp(head[b * 2 * K + K + k]) + T(VARIANCE_EPS));
+        if (s.model_library) {
+            library_head.resize(2 * n), library_sd.resize(n);
+            dense_linear(n, hidden[0].out.data() + H, W, H, p + l.library_weight, p + l.library_bias, 2, library_head.data(), 2);
+            for (int b = 0; b < n; ++b) library_sd[b] = std::sqrt(fast_exp(library_head[2 * b + 1]) + T(VARIANCE_EPS));
+        }
+    }
+
+    // Latent values of one cell from its posterior and a standard normal draw.
+    void place(int b, const T* draw, T* z) const {
+        const int K = layout->latent;
+        for (int k = 0; k < K; ++k) z[k] = head[b * 2 * K + k] + sd[b * K + k] * draw[k];
+        if (s.latent == LOGISTIC_NORMAL) {
+            T top = z[0], total = 0;
+            for (int k = 1; k < K; ++k) top = std::max(top, z[k]);
+            for (int k = 0; k < K; ++k) total += z[k] = fast_exp(z[k] - top);
+            for (int k = 0; k < K; ++k) z[k] /= total;
+        }
+    }
+
+    // Loss and gradients of one minibatch: `small` holds those of all parameters but the input weight,
+    // whose gradient is left as the sparse product of the minibatch and `d_hidden`.
+    void forward_backward(const Counts& counts, const Categories& c, const int32_t* cells, int n, const T* p, T* running,
+                          double kl_weight, bool update_running) {
+        const Layout& l = *layout;
+        const int K = l.latent;
+        encode(counts, cells, n, p, running, true, update_running);
+        z.resize(static_cast<size_t>(n) * K), d_z.assign(static_cast<size_t>(n) * K, T(0));
+        library.resize(n), d_library.assign(n, T(0)), batch.resize(n), label.resize(n);
+        sums = {0, 0, 0, 0};
+        for (int b = 0; b < n; ++b) {
+            place(b, &noise.latent[static_cast<size_t>(b) * K], &z[static_cast<size_t>(b) * K]);
+            batch[b] = c.batch_map[counts.batch[cells[b]]];
+            label[b] = s.dispersion == PER_LABEL ? c.label_map[counts.label[cells[b]]] : 0;
+            for (int k = 0; k < K; ++k) {
+                const double m = head[b * 2 * K + k], sigma = sd[b * K + k];
+                sums.kl_latent += 0.5 * (sigma * sigma + m * m - 1.0) - std::log(sigma);
+            }
+            library[b] = s.model_library ? library_head[2 * b] + library_sd[b] * noise.library[b]
+                                         : static_cast<T>(counts.log_totals[cells[b]]);
+            if (s.model_library) {
+                const double prior_var = c.library_vars[batch[b]], d = library_head[2 * b] - c.library_means[batch[b]];
+                const double ratio = static_cast<double>(library_sd[b]) * library_sd[b] / prior_var;
+                sums.kl_library += 0.5 * (ratio + d * d / prior_var - 1.0 - std::log(ratio));
+            }
+        }
+        moments.compute(n, K, l.batch_columns, z.data(), batch.data());
+        rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, &moments, n, update_running,
+                  T(-1e30));
+        rate.start_backward();
+        if (s.likelihood == ZINB) {
+            zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, &moments, n,
+                      update_running, T(0));
+            zero.start_backward();
+        }
+        if (s.likelihood != POISSON) table.compute(l, p + l.dispersion);
+        switch (s.likelihood) {
+            case NB: decode_rows<NB>(counts, n); break;
+            case ZINB: decode_rows<ZINB>(counts, n); break;
+            default: decode_rows<POISSON>(counts, n);
+        }
+        sums.loss = (sums.reconstruction + kl_weight * sums.kl_latent + sums.kl_library);
+        const T scale = T(-1.0 / n);
+        for (T& d : d_z) d *= scale;
+        rate.finish_backward(n, p + l.rate_weight, p + l.rate_gamma, moments, batch.data(), scale, small + l.rate_weight,
+                             small + l.rate_gamma, small + l.rate_beta, d_z.data());
+        if (s.likelihood == ZINB)
+            zero.finish_backward(n, p + l.zero_weight, p + l.zero_gamma, moments, batch.data(), scale, small + l.zero_weight,
+                                 small + l.zero_gamma, small + l.zero_beta, d_z.data());
+        for (size_t i = 0; i < static_cast<size_t>(l.dispersion_rows) * l.gene_stride; ++i)
+            small[l.dispersion + i] = scale * table.gradient[i] * table.theta[i];
+        encoder_backward(c, n, p, kl_weight);
+    }
+
+    // acc (input_width) of one gene: sum over the minibatch's cells of log1p(count) * d_hidden.
+    void input_gradient(int gene, T* out) const {
+        const int W = layout->input_width;
+        switch (W / Vec<T>::width) {
+            case 8: gradient_row<8>(gene, 0, out); break;
+            case 16: gradient_row<16>(gene, 0, out); break;
+            default:
+                for (int from = 0; from < W; from += Vec<T>::width) gradient_row<1>(gene, from, out);
+        }
+    }
+
+  private:
+    Spec s;
+    std::unique_ptr<Layout> layout;
+    std::vector<Normalised<T>> hidden;
+    InputMoments<T> moments;
+    DispersionTable<T> table;
+    NonZeros non_zeros;
+    std::vector<T> log1p_table, head, sd, library_head, library_sd, z, d_z, library, d_library, d_head, d_hidden, d_below;
+    std::vector<T> rows, zero_rows, softmax;
+    std::vector<int32_t> batch, label;
+    std::vector<uint32_t> words;
+    T* small = nullptr;
+
+  public:
+    DecoderBranch<T> rate, zero;
+    const T* small_gradient() const { return small; }
+    const std::vector<T>& heads() const { return head; }
+    const std::vector<T>& sds() const { return sd; }
+    const std::vector<T>& library_heads() const { return library_head; }
+    const std::vector<T>& library_sds() const { return library_sd; }
+    DispersionTable<T>& dispersion() { return table; }
+    NonZeros& scratch() { return non_zeros; }
+
+  private:
+    template <int VECTORS> void gradient_row(int gene, int from, T* out) const {
+        constexpr int V = Vec<T>::width;
+        const int W = layout->input_width;
+        vec<T> sum[VECTORS] = {};
+        for (int i = x.gene_start[gene]; i < x.gene_start[gene + 1]; ++i) {
+            const T* d = &d_hidden[static_cast<size_t>(x.gene_cell[i]) * W + from];
+            const vec<T> value = broadcast(x.gene_log_count[i]);
+            for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(d + j * V);
+        }
+        for (int j = 0; j < VECTORS; ++j) store(out + from + j * V, sum[j]);
+    }
+
+    template <int LIKELIHOOD> void decode_rows(const Counts& counts, int n) {
+        const Layout& l = *layout;
+        const int K = l.latent, G = l.gene_stride;
+        rows.resize(static_cast<size_t>(BLOCK) * G), softmax.resize(G);
+        if (LIKELIHOOD == ZINB) zero_rows.resize(static_cast<size_t>(BLOCK) * G);
+        for (int b = 0; b < n; b += BLOCK) {
+            const int in_block = std::min(BLOCK, n - b);
+            const T* source[BLOCK];
+            T* gradient_of[BLOCK];
+            int row[BLOCK];
+            for (int i = 0; i < BLOCK; ++i) {
+                const int cell = b + std::min(i, in_block - 1);
+                source[i] = &moments.centred[static_cast<size_t>(cell) * K];
+                gradient_of[i] = &d_z[static_cast<size_t>(cell) * K];
+                row[i] = l.batch_columns ? batch[cell] : 0;
+            }
+            rate.decode(source, row, rows.data());
+            if (LIKELIHOOD == ZINB) zero.decode(source, row, zero_rows.data());
+            for (int i = 0; i < in_block; ++i) {
+                const int cell = b + i, start = x.row[cell], m = x.row[cell + 1] - start;
+                const size_t dispersion_row = s.dispersion == PER_BATCH ? batch[cell] : label[cell];
+                T* zeros = LIKELIHOOD == ZINB ? &zero_rows[static_cast<size_t>(i) * G] : nullptr;
+                sums.reconstruction -= cell_log_likelihood<T, LIKELIHOOD, true>(
+                    G, m, &x.gene[start], &x.count[start], counts.log_factorials[x.cells[cell]], library[cell], table,
+                    s.dispersion == PER_GENE ? 0 : dispersion_row, non_zeros, &rows[static_cast<size_t>(i) * G], zeros,
+                    softmax.data(), d_library[cell]);
+            }
+            std::fill(rows.begin() + static_cast<size_t>(in_block) * G, rows.end(), T(0));
+            rate.accumulate(source, row, rows.data(), in_block, gradient_of);
+            if (LIKELIHOOD == ZINB) {
+                std::fill(zero_rows.begin() + static_cast<size_t>(in_block) * G, zero_rows.end(), T(0));
+                zero.accumulate(source, row, zero_rows.data(), in_block, gradient_of);
+            }
+        }
+    }
+
+    void encoder_backward(const Categories& c, int n, const T* p, double kl_weight) {
+        const Layout& l = *layout;
+        const int K = l.latent, H = l.hidden_stride, W = l.input_width;
+        d_head.resize(static_cast<size_t>(n) * 2 * K);
+        const T kl = static_cast<T>(kl_weight / n);
+        for (int b = 0; b < n; ++b) {
+            T* d = &d_z[static_cast<size_t>(b) * K];
+            if (s.latent == LOGISTIC_NORMAL) {
+                T inner = 0;
+                for (int k = 0; k < K; ++k) inner += d[k] * z[b * K + k];
+                for (int k = 0; k < K; ++k) d[k] = z[b * K + k] * (d[k] - inner);
+            }
+            for (int k = 0; k < K; ++k) {
+                const T m = head[b * 2 * K + k], sigma = sd[b * K + k], variance = sigma * sigma;
+                d_head[b * 2 * K + k] = d[k] + kl * m;
+                const T d_variance = (d[k] * noise.latent[b * K + k]) / (2 * sigma) + kl * T(0.5) * (1 - 1 / variance);
+                d_head[b * 2 * K + K + k] = d_variance * fast_exp(head[b * 2 * K + K + k]);
+            }
+        }
+        d_hidden.resize(static_cast<size_t>(n) * W);
+        if (l.layers == 1) {
+            dense_linear_backward(n, hidden[0].out.data(), W, H, p + l.head_weight, d_head.data(), 2 * K, 2 * K, d_hidden.data(),
+                                  small + l.head_weight, small + l.head_bias);
+        } else {
+            d_below.resize(static_cast<size_t>(n) * H);
+            dense_linear_backward(n, hidden[l.layers - 1].out.data(), H, H, p + l.head_weight, d_head.data(), 2 * K, 2 * K,
+                                  d_below.data(), small + l.head_weight, small + l.head_bias);
+            std::vector<T> d_out(static_cast<size_t>(n) * H);
+            for (int i = l.layers - 1; i >= 1; --i) {
+                const size_t at = l.layer0 + (i - 1) * l.layer_size, bias = at + static_cast<size_t>(H) * H;
+                hidden[i].backward(n, H, p + bias + H, d_below.data(), small + bias + H, small + bias + 2 * H);
+                std::swap(d_out, d_below);
+                const int stride = i == 1 ? W : H;
+                T* target = i == 1 ? d_hidden.data() : d_below.data();
+                dense_linear_backward_between(n, hidden[i - 1].out.data(), stride, H, p + at, d_out.data(), target, small + at,
+                                              small + bias);
+            }
+        }
+        if (s.model_library) {
+            std::vector<T> d_library_head(2 * n);
+            for (int b = 0; b < n; ++b) {
+                const T d = d_library[b] * T(-1.0 / n), prior_var = T(c.library_vars[batch[b]]);
+                const T m = library_head[2 * b] - T(c.library_means[batch[b]]), sigma = library_sd[b];
+                d_library_head[2 * b] = d + m / prior_var / n;
+                const T d_variance = d * noise.library[b] / (2 * sigma) + T(0.5) * (1 / prior_var - 1 / (sigma * sigma)) / n;
+                d_library_head[2 * b + 1] = d_variance * fast_exp(library_head[2 * b + 1]);
+            }
+            dense_linear_backward(n, hidden[0].out.data() + H, W, H, p + l.library_weight, d_library_head.data(), 2, 2,
+                                  d_hidden.data() + H, small + l.library_weight, small + l.library_bias);
+        }
+        hidden[0].backward(n, W, p + l.input_gamma, d_hidden.data(), small + l.input_gamma, small + l.input_beta);
+        T* d_bias = small + l.input_bias;
+        std::fill(d_bias, d_bias + W, T(0));
+        for (int b = 0; b < n; ++b)
+            for (int j = 0; j < W; ++j) d_bias[j] += d_hidden[static_cast<size_t>(b) * W + j];
+        x.sort_by_gene(l.genes);
+    }
+
+    void dense_linear_backward_between(int n, const T* below, int stride, int H, const T* weight, const T* d_out, T* d_x,
+                                       T* d_weight, T* d_bias) {
+        dense_linear_backward(n, below, stride, H, weight, d_out, H, H, d_x, d_weight, d_bias);
+    }
+};
+
+template <class T>
+void adam(size_t n, T* __restrict w, T* __restrict m, T* __restrict v, const T* __restrict gradient, T weight_decay, T step,
+          T second_scale, T eps) {
+    for (size_t i = 0; i < n; ++i) {
+        const T g = gradient[i] + weight_decay * w[i];
+        m[i] += T(0.1) * (g - m[i]);
+        v[i] = T(0.999) * v[i] + T(0.001) * g * g;
+        w[i] -= step * m[i] / (std::sqrt(v[i]) * second_scale + eps);
+    }
+}
+
+template <class T> Workspace<T>& workspace(const Spec& spec) {
+    static thread_local Workspace<T> instance;
+    instance.prepare(spec);
+    return instance;
+}
+
+template <class T>
+void gradients(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, int n,
+               const T* parameters, T* running, const T* latent_noise, const T* library_noise, const uint8_t* keep,
+               double kl_weight, T* gradient, Sums* sums) {
+    Workspace<T>& w = workspace<T>(spec);
+    const Layout& l = w.dims();
+    w.noise.latent.assign(latent_noise, latent_noise + static_cast<size_t>(n) * l.latent);
+    if (spec.model_library) w.noise.library.assign(library_noise, library_noise + n);
+    if (spec.dropout_rate > 0)
+        w.noise.keep.assign(keep, keep + static_cast<size_t>(n) * l.hidden * (l.layers + spec.model_library));
+    w.forward_backward(counts, categories, cells, n, parameters, running, kl_weight, true);
+    std::copy(w.small_gradient(), w.small_gradient() + l.input_weight, gradient);
+    for (int g = 0; g < l.genes; ++g) w.input_gradient(g, gradient + l.input_weight + static_cast<size_t>(g) * l.input_width);
+    *sums = w.sums;
+}
+
+// One epoch: minibatch i is cells[starts[i] .. starts[i + 1]). Stops early when *stop is set.
+template <class T>
+int train(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, const int32_t* starts,
+          int n_minibatches, T* parameters, T* first, T* second, T* running, const Optimiser& optimiser, double kl_weight,
+          uint64_t seed, int64_t steps_done, const volatile int32_t* stop, Sums* sums) {
+    Workspace<T>& w = workspace<T>(spec);
+    const Layout& l = w.dims();
+    std::vector<T> row(l.input_width);
+    *sums = {0, 0, 0, 0};
+    for (int i = 0; i < n_minibatches; ++i) {
+        if (*stop) return i;
+        const int64_t step = steps_done + i + 1;
+        const int n = starts[i + 1] - starts[i];
+        w.draw(seed, static_cast<uint64_t>(step), n);
+        w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight, true);
+        const T decay = static_cast<T>(optimiser.weight_decay), eps = static_cast<T>(optimiser.eps);
+        const T size = static_cast<T>(optimiser.lr / (1.0 - std::pow(0.9, static_cast<double>(step))));
+        const T second_scale = static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(0.999, static_cast<double>(step))));
+        for (int g = 0; g < l.genes; ++g) {
+            w.input_gradient(g, row.data());
+            const size_t at = l.input_weight + static_cast<size_t>(g) * l.input_width;
+            adam<T>(l.input_width, parameters + at, first + at, second + at, row.data(), decay, size, second_scale, eps);
+        }
+        adam<T>(l.input_weight, parameters, first, second, w.small_gradient(), decay, size, second_scale, eps);
+        sums->reconstruction += w.sums.reconstruction;
+        sums->kl_latent += w.sums.kl_latent;
+        sums->kl_library += w.sums.kl_library;
+        sums->loss += w.sums.loss;
+    }
+    return n_minibatches;
+}
+
+template <class T, int LIKELIHOOD>
+void evaluate_samples(Workspace<T>& w, const Spec& spec, const Counts& counts, const Categories& categories, int n, int n_samples,
+                    const T* latent_noise, const T* library_noise, double* reconstruction) {
+    const Layout& l = w.dims();
+    const int K = l.latent, G = l.gene_stride;
+    std::vector<T> z(static_cast<size_t>(BLOCK) * K), rows(static_cast<size_t>(BLOCK) * G), zeros(rows.size()), softmax(G);
+    for (int b = 0; b < n; ++b) {
+        const int32_t cell = w.x.cells[b], batch = categories.batch_map[counts.batch[cell]];
+        const int32_t label = spec.dispersion == PER_LABEL ? categories.label_map[counts.label[cell]] : 0;
+        if (batch < 0 || label < 0) {
+            for (int i = 0; i < n_samples; ++i) reconstruction[static_cast<size_t>(i) * n + b] = __builtin_nan("");
+            continue;
+        }
+        const size_t dispersion_row = spec.dispersion == PER_BATCH ? batch : label;
+        const int start = w.x.row[b], m = w.x.row[b + 1] - start;
+        for (int first = 0; first < n_samples; first += BLOCK) {
+            const int in_block = std::min(BLOCK, n_samples - first);
+            const T* source[BLOCK];
+            int row[BLOCK];
+            for (int i = 0; i < BLOCK; ++i) {
+                const size_t sample = first + std::min(i, in_block - 1);
+                w.place(b, latent_noise + (sample * n + b) * K, &z[static_cast<size_t>(i) * K]);
+                source[i] = &z[static_cast<size_t>(i) * K];
+                row[i] = l.batch_columns ? batch : 0;
+            }
+            w.rate.decode(source, row, rows.data());
+            if (LIKELIHOOD == ZINB) w.zero.decode(source, row, zeros.data());
+            for (int i = 0; i < in_block; ++i) {
+                const size_t sample = first + i;
+                T unused, library = static_cast<T>(counts.log_totals[cell]);
+                if (spec.model_library)
+                    library = w.library_heads()[2 * b] + w.library_sds()[b] * library_noise[sample * n + b];
+                reconstruction[sample * n + b] = -cell_log_likelihood<T, LIKELIHOOD, false>(
+                    G, m, &w.x.gene[start], &w.x.count[start], counts.log_factorials[cell], library, w.dispersion(),
+                    spec.dispersion == PER_GENE ? 0 : dispersion_row, w.scratch(), &rows[static_cast<size_t>(i) * G],
+                    &zeros[static_cast<size_t>(i) * G], softmax.data(), unused);
+            }
+        }
+    }
+}
+
+// Posteriors (mean, sd) and, for each sample, the reconstruction loss per cell, all in evaluation mode.
+template <class T>
+void evaluate(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, int n,
+              const T* parameters, T* running, int n_samples, const T* latent_noise, const T* library_noise, T* posterior,
+              T* library_posterior, double* reconstruction) {
+    Workspace<T>& w = workspace<T>(spec);
+    const Layout& l = w.dims();
+    const int K = l.latent;
+    w.encode(counts, cells, n, parameters, running, false, false);
+    for (int b = 0; b < n; ++b) {
+        for (int k = 0; k < K; ++k) {
+            posterior[b * 2 * K + k] = w.heads()[b * 2 * K + k];
+            posterior[b * 2 * K + K + k] = w.sds()[b * K + k];
+        }
+        if (spec.model_library) {
+            library_posterior[2 * b] = w.library_heads()[2 * b];
+            library_posterior[2 * b + 1] = w.library_sds()[b];
+        }
+    }
+    if (n_samples == 0) return;
+    const T* p = parameters;
+    w.rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, nullptr, n, false, T(-1e30));
+    if (spec.likelihood == ZINB)
+        w.zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, nullptr, n, false, T(0));
+    if (spec.likelihood != POISSON) w.dispersion().compute(l, p + l.dispersion);
+    const auto run = [&](auto likelihood) {
+        evaluate_samples<T, decltype(likelihood)::value>(w, spec, counts, categories, n, n_samples, latent_noise, library_noise,
+                                                       reconstruction);
+    };
+    switch (spec.likelihood) {
+        case NB: run(std::integral_constant<int, NB>{}); break;
+        case ZINB: run(std::integral_constant<int, ZINB>{}); break;
+        default: run(std::integral_constant<int, POISSON>{});
+    }
+}
+
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+// SCALAR is float for training; the tests of exactness compile it as double.
+EXPORT void gradients_of_minibatch(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
+                                   int32_t n, const SCALAR* parameters, SCALAR* running, const SCALAR* latent_noise,
+                                   const SCALAR* library_noise, const uint8_t* keep, double kl_weight, SCALAR* gradient,
+                                   Sums* sums) {
+    gradients<SCALAR>(*spec, *counts, *categories, cells, n, parameters, running, latent_noise, library_noise, keep, kl_weight,
+                      gradient, sums);
+}
+
+EXPORT int32_t train_epoch(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
+                           const int32_t* starts, int32_t n_minibatches, SCALAR* parameters, SCALAR* first, SCALAR* second,
+                           SCALAR* running, const Optimiser* optimiser, double kl_weight, uint64_t seed, int64_t steps_done,
+                           const volatile int32_t* stop, Sums* sums) {
+    return train<SCALAR>(*spec, *counts, *categories, cells, starts, n_minibatches, parameters, first, second, running,
+                         *optimiser, kl_weight, seed, steps_done, stop, sums);
+}
+
+EXPORT void evaluate_cells(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
+                           int32_t n, const SCALAR* parameters, SCALAR* running, int32_t n_samples,
+                           const SCALAR* latent_noise, const SCALAR* library_noise, SCALAR* posterior,
+                           SCALAR* library_posterior, double* reconstruction) {
+    evaluate<SCALAR>(*spec, *counts, *categories, cells, n, parameters, running, n_samples, latent_noise, library_noise,
+                     posterior, library_posterior, reconstruction);
+}
+
+// Sizes of a member's arrays, for engine/packing.py to check its own against.
+EXPORT void layout_sizes(const Spec* spec, int64_t* n_parameters, int64_t* n_running) {
+    const Layout layout(*spec);
+    *n_parameters = static_cast<int64_t>(layout.n_parameters);
+    *n_running = static_cast<int64_t>(layout.n_running);
+}
+
+// log_factorials and log_totals of rows [from, to).
+EXPORT void row_constants(const int64_t* row_starts, const float* values, int64_t from, int64_t to, double* log_factorials,
+                          double* log_totals) {
+    constexpr int SIZE = 4096;
+    static const std::vector<double> table = [] {
+        std::vector<double> t(SIZE);
+        for (int i = 0; i < SIZE; ++i) t[i] = std::lgamma(i + 1.0);
+        return t;
+    }();
+    for (int64_t r = from; r < to; ++r) {
+        double total = 0, log_factorial = 0;
+        for (int64_t i = row_starts[r]; i < row_starts[r + 1]; ++i) {
+            const double x = values[i];
+            const int whole = x >= 0 && x < SIZE ? static_cast<int>(x) : 0;
+            double term = table[whole], digamma;
+            if (whole != x) gamma_functions(x + 1.0, term, digamma);
+            total += x;
+            log_factorial += term;
+        }
+        log_factorials[r] = log_factorial;
+        log_totals[r] = std::log(total);
+    }
+}

@@ -1,0 +1,144 @@
+"""A member's parameters as flat arrays for the CPU kernels; mirrors ``native/layout.hpp``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scballast.engine.interface import FloatArray
+from scballast.engine.members import MemberPlan
+
+_Z, _L = "z_encoder.encoder.fc_layers.Layer {}.", "l_encoder.encoder.fc_layers.Layer 0."
+_RATE, _ZERO = "decoder.factor_regressor.fc_layers.Layer 0.", "decoder.px_dropout_decoder.fc_layers.Layer 0."
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Parameters and running statistics of one member.
+
+    Attributes
+    ----------
+    parameters, running
+        Flat arrays, rows padded with zeros to multiples of 16 so that kernels need no remainders.
+    tensors
+        Views into them by the names and shapes of the module's ``state_dict``; only what the member trains
+        (no library encoder when the library size is observed, no zero-inflation branch under nb and
+        poisson, no dispersion under poisson).
+    """
+
+    parameters: FloatArray
+    running: FloatArray
+    tensors: dict[str, FloatArray]
+
+    def load(self, state: dict[str, FloatArray]) -> None:
+        """Copy a ``state_dict`` in; names that the member does not train are passed over."""
+        for name, view in self.tensors.items():
+            view[...] = state[name]
+
+    def state(self) -> dict[str, FloatArray]:
+        """Return copies by ``state_dict`` name."""
+        return {name: np.ascontiguousarray(view) for name, view in self.tensors.items()}
+
+
+def empty_packed(plan: MemberPlan, dtype: type[np.floating] = np.float32) -> Packed:
+    """Zeroed arrays for one member, with its views."""
+    builder = _Builder(plan)
+    parameters, running = aligned_zeros(builder.n_parameters, dtype), aligned_zeros(builder.n_running, dtype)
+    return Packed(parameters, running, builder.views(parameters, running))
+
+
+def gradient_views(plan: MemberPlan, gradient: FloatArray) -> dict[str, FloatArray]:
+    """Return views into a flat gradient by parameter name."""
+    builder = _Builder(plan)
+    views = builder.views(gradient, np.zeros(builder.n_running, gradient.dtype))
+    return {name: view for name, view in views.items() if "running" not in name}
+
+
+def aligned_zeros(n: int, dtype: type[np.floating]) -> FloatArray:
+    """(n,) zeros that start on a cache line."""
+    size = np.dtype(dtype).itemsize
+    raw = np.zeros(n + 64 // size, dtype=dtype)
+    shift = (-raw.ctypes.data % 64) // size
+    return raw[shift : shift + n]
+
+
+class _Builder:
+    """Walks the layout once, noting offsets."""
+
+    def __init__(self, plan: MemberPlan) -> None:
+        model = plan.model
+        self.genes, self.hidden, self.latent, self.layers = plan.n_genes, model.n_hidden, model.n_latent, model.n_layers
+        self.gene_stride, self.hidden_stride = _padded(self.genes), _padded(self.hidden)
+        self.library = not model.use_observed_lib_size
+        self.width = self.hidden_stride * (2 if self.library else 1)
+        self.decoder_rows = self.latent + (plan.n_batch if plan.n_batch > 1 else 0)
+        self.zero_inflated = model.gene_likelihood == "zinb"
+        rows = {"gene": 1, "gene-batch": plan.n_batch, "gene-label": plan.n_labels}[model.dispersion]
+        self.dispersion_rows = 0 if model.gene_likelihood == "poisson" else rows
+        self.vector_dispersion = model.dispersion == "gene"
+        h, g, w = self.hidden_stride, self.gene_stride, self.width
+        branch = self.decoder_rows * g + 2 * g
+        small = 3 * w + (self.layers - 1) * (h * h + 3 * h) + 2 * self.latent * h + _padded(2 * self.latent)
+        small += (2 * h + 16) * self.library + branch * (1 + self.zero_inflated) + self.dispersion_rows * g
+        self.n_parameters = small + self.genes * w
+        self.n_running = 2 * w + 2 * h * (self.layers - 1) + 2 * g * (1 + self.zero_inflated)
+
+    def views(self, parameters: FloatArray, running: FloatArray) -> dict[str, FloatArray]:
+        views: dict[str, FloatArray] = {}
+        take, take_running = _taker(parameters), _taker(running)
+        hidden, stride, genes, latent = self.hidden, self.hidden_stride, self.genes, self.latent
+        encoders = [_Z.format(0), _L] if self.library else [_Z.format(0)]
+        for suffix in ("0.bias", "1.weight", "1.bias"):
+            block = take(self.width)
+            for e, prefix in enumerate(encoders):
+                views[prefix + suffix] = block[e * stride : e * stride + hidden]
+        for suffix in ("1.running_mean", "1.running_var"):
+            block = take_running(self.width)
+            for e, prefix in enumerate(encoders):
+                views[prefix + suffix] = block[e * stride : e * stride + hidden]
+        for i in range(1, self.layers):
+            prefix = _Z.format(i)
+            views[prefix + "0.weight"] = take(stride * stride).reshape(stride, stride)[:hidden, :hidden]
+            for suffix in ("0.bias", "1.weight", "1.bias"):
+                views[prefix + suffix] = take(stride)[:hidden]
+            for suffix in ("1.running_mean", "1.running_var"):
+                views[prefix + suffix] = take_running(stride)[:hidden]
+        weight = take(2 * latent * stride).reshape(2 * latent, stride)[:, :hidden]
+        bias = take(_padded(2 * latent))
+        views["z_encoder.mean_encoder.weight"], views["z_encoder.var_encoder.weight"] = weight[:latent], weight[latent:]
+        views["z_encoder.mean_encoder.bias"] = bias[:latent]
+        views["z_encoder.var_encoder.bias"] = bias[latent : 2 * latent]
+        if self.library:
+            weight, bias = take(2 * stride).reshape(2, stride)[:, :hidden], take(16)
+            views["l_encoder.mean_encoder.weight"], views["l_encoder.var_encoder.weight"] = weight[:1], weight[1:]
+            views["l_encoder.mean_encoder.bias"], views["l_encoder.var_encoder.bias"] = bias[:1], bias[1:2]
+        for prefix in [_RATE, _ZERO] if self.zero_inflated else [_RATE]:
+            rows = take(self.decoder_rows * self.gene_stride).reshape(self.decoder_rows, self.gene_stride)
+            views[prefix + "0.weight"] = rows[:, :genes].T
+            for suffix in ("1.weight", "1.bias"):
+                views[prefix + suffix] = take(self.gene_stride)[:genes]
+            for suffix in ("1.running_mean", "1.running_var"):
+                views[prefix + suffix] = take_running(self.gene_stride)[:genes]
+        if self.dispersion_rows:
+            rows = take(self.dispersion_rows * self.gene_stride).reshape(self.dispersion_rows, self.gene_stride)
+            views["px_r"] = rows[0, :genes] if self.vector_dispersion else rows[:, :genes].T
+        weight = take(genes * self.width).reshape(genes, self.width)
+        for e, prefix in enumerate(encoders):
+            views[prefix + "0.weight"] = weight[:, e * stride : e * stride + hidden].T
+        return views
+
+
+def _taker(flat: FloatArray):  # type: ignore[no-untyped-def]
+    at = 0
+
+    def take(n: int) -> FloatArray:
+        nonlocal at
+        at += n
+        return flat[at - n : at]
+
+    return take
+
+
+def _padded(n: int) -> int:
+    return (n + 15) // 16 * 16
