@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scballast.errors import ScballastError
+from scballast.results import MARKER, is_complete, read_tables
 from scballast.tracking import database, leftovers, publish
 from scballast.tracking.delivery import Delivery
 from scballast.tracking.faults import UnreachableError, clear_faults
@@ -18,8 +19,15 @@ from scballast.tracking.leftovers import SyncResult
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key
 from scballast.tracking.process import current_process
 from scballast.tracking.settings import TrackingSettings
-from scballast.tracking.store import KEY_TAG, PARENT_TAG, Store, StoredRun, all_of, life_tags, quiet_mlflow, stored
-from scballast.tracking.tables import read_tables
+from scballast.tracking.store import (
+    KEY_TAG,
+    PARENT_TAG,
+    LoadedRun,
+    Store,
+    StoredRun,
+    life_tags,
+    stored,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +56,17 @@ class Tracking:
         self._delivery = Delivery(self._store, self._outbox)
         self._heartbeat = Heartbeat(self._store, self._outbox)
 
-    def prepare(self) -> None:
-        """Make the store ready: database, experiment, locations; end the runs whose process is gone.
+    def prepare(self, *, create_experiment: bool = True, send: bool = True) -> None:
+        """Make the store ready: database, experiment, locations; end and send what was left behind.
 
         Safe to call from any number of processes at once, and quick when all is in place.
+
+        Parameters
+        ----------
+        create_experiment
+            Make the experiment too; left out where runs are only looked at.
+        send
+            Send the results that were left behind, unless another process is at it.
 
         Raises
         ------
@@ -62,13 +77,13 @@ class Tracking:
             with self._store.access():
                 if not self.settings.is_server:
                     with database.store_lock(self.settings):
-                        quiet_mlflow()
                         database.create_or_migrate(self.settings)
                         database.relocate(self.settings)
-                        _ = self._store.experiment_id
+                        if create_experiment:
+                            self._store.experiment_id(self.settings.experiment)
                 else:
-                    _ = self._store.experiment_id
-            self.reap_stale()
+                    self._store.experiment_id(self.settings.experiment)
+            self._settle(send=send)
         except UnreachableError as error:
             self._warn_unreachable(error)
 
@@ -103,6 +118,7 @@ class Tracking:
         """
         entry = OutboxEntry(
             key=new_key(),
+            experiment=self.settings.experiment,
             name=name,
             state="RUNNING",
             params=publish.clean_params(params),
@@ -142,10 +158,8 @@ class Tracking:
             The results could not be logged for a reason that the user can remove; they stay on disk and
             `sync` sends them.
         """
-        if not (folder / publish.COMPLETE_MARKER).exists():
-            msg = (
-                f"{folder}: not published, for it is no complete result folder ({publish.COMPLETE_MARKER} is missing)."
-            )
+        if not is_complete(folder):
+            msg = f"{folder}: not published: {MARKER} is missing, or a file that it names."
             raise ScballastError(msg)
         place, finished = self._delivery.place(folder), publish.finished_time(folder)
         return self._end(replace(self._entry(run_id), state="FINISHED", folder=place, end_time=finished))
@@ -153,11 +167,12 @@ class Tracking:
     def fail_run(self, run_id: str, reason: str, traceback: str = "") -> None:
         """End a run as FAILED: the reason becomes its tag, the traceback its artifact ``failure.txt``."""
         entry = self._entry(run_id)
-        self._end(replace(entry, state="FAILED", reason=reason, traceback=traceback, end_time=_now()))
+        self._end_anyway(replace(entry, state="FAILED", reason=reason, traceback=traceback, end_time=_now()))
 
     def interrupt_run(self, run_id: str) -> None:
         """End a run as KILLED: the user stopped it."""
-        self._end(replace(self._entry(run_id), state="KILLED", reason="interrupted by the user", end_time=_now()))
+        entry = self._entry(run_id)
+        self._end_anyway(replace(entry, state="KILLED", reason="interrupted by the user", end_time=_now()))
 
     def reopen_run(self, run_id: str) -> None:
         """Take up a run again (the parent of a sweep that is resumed): RUNNING, owned by this process."""
@@ -200,7 +215,8 @@ class Tracking:
         list of str
             The ids of the runs that were ended.
         """
-        return leftovers.reap(self._delivery)
+        with clear_faults(self.settings), database.store_lock(self.settings, "sync"):
+            return leftovers.reap(self._delivery)
 
     def sync(self) -> SyncResult:
         """Send everything that is finished on disk but not in the store; nothing is sent twice.
@@ -221,19 +237,37 @@ class Tracking:
         wanted = dict(tags or {})
         if parent_run_id is not None:
             wanted[PARENT_TAG] = parent_run_id
-        others = [] if status is None else [f"attributes.status = '{status}'"]
+        condition = "" if status is None else f"attributes.status = '{status}'"
         with self._store.access():
-            return self._store.search(all_of(wanted, others))
+            return self._store.search(self.settings.experiment, wanted, condition=condition)
 
     def get_run(self, run_id: str) -> StoredRun:
         """Return one run; raises `ScballastError` when the store has none of that name."""
         with self._store.access():
             return stored(self._store.client.get_run(run_id))
 
+    def load_run(self, run_id: str) -> LoadedRun:
+        """Return a run with its artifacts on this machine; raises `ScballastError` when it holds no results."""
+        with self._store.access():
+            run = stored(self._store.client.get_run(run_id))
+            return LoadedRun(run, self._store.artifacts_folder(run_id))
+
     def load_tables(self, run_id: str) -> dict[str, pd.DataFrame]:
         """Return a run's tables as data frames, by name; raises `ScballastError` when there are none."""
-        with self._store.access():
-            return read_tables(self._store.tables_folder(run_id))
+        return read_tables(self.load_run(run_id).folder)
+
+    def _settle(self, *, send: bool) -> None:
+        """End and send what was left behind, unless another process is at it."""
+        try:
+            with clear_faults(self.settings), database.store_lock(self.settings, "sync", timeout_seconds=0):
+                leftovers.reap(self._delivery)
+                result = leftovers.send_all(self._delivery) if send else SyncResult()
+        except database.LockedError:
+            return
+        for name in result.published:
+            _log.warning("%s: results of an earlier run, sent now", name)
+        for reason in result.waiting:
+            _log.warning("results that still wait: %s", reason)
 
     def _write(self, entry: OutboxEntry) -> None:
         with clear_faults(self.settings):
@@ -249,6 +283,13 @@ class Tracking:
             self._warn_unreachable(error)
             return None
 
+    def _end_anyway(self, entry: OutboxEntry) -> None:
+        """End a run that went wrong; what goes wrong in that must not hide why."""
+        try:
+            self._end(entry)
+        except ScballastError as error:
+            _log.warning("the end of run %s could not be logged: %s", entry.name, error)
+
     def _entry(self, run_id: str) -> OutboxEntry:
         """Return what is known of a run; one that has ended already is taken up as it is in the store."""
         found = self._outbox.find(run_id)
@@ -258,6 +299,7 @@ class Tracking:
         known = run_id if key == run_id else None
         return OutboxEntry(
             key=key,
+            experiment=self.settings.experiment,
             name=run_id,
             state="RUNNING",
             params={},
@@ -269,6 +311,8 @@ class Tracking:
         )
 
     def _warn_unreachable(self, error: UnreachableError) -> None:
+        if error.told:
+            return
         _log.warning(
             "%s. Results are kept in %s and sent later: by the next run, or by scballast-ui --sync",
             error,

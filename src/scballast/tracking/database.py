@@ -41,13 +41,17 @@ _LOCATION_COLUMNS = (
 )
 
 
+class LockedError(ScballastError):
+    """Another process holds the lock."""
+
+
 @contextmanager
 def store_lock(settings: TrackingSettings, name: str = "store", timeout_seconds: float = 300.0) -> Iterator[None]:
     """Hold a lock of the runs folder, so that one process at a time changes its databases' shape.
 
     Raises
     ------
-    ScballastError
+    LockedError
         Another process holds it for longer than `timeout_seconds`.
     """
     import filelock
@@ -62,7 +66,7 @@ def store_lock(settings: TrackingSettings, name: str = "store", timeout_seconds:
             f"{path}: another process has held this lock for {timeout_seconds:.0f} s.\n"
             "Wait for it to end, or end it, and try again."
         )
-        raise ScballastError(msg) from error
+        raise LockedError(msg) from error
 
 
 def create_or_migrate(settings: TrackingSettings) -> None:
@@ -76,6 +80,7 @@ def create_or_migrate(settings: TrackingSettings) -> None:
     ScballastError
         The database comes from a newer MLflow, or its migration failed.
     """
+    quiet_mlflow()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     database = settings.database
@@ -172,15 +177,31 @@ def _dispose(store: object) -> None:
 
 
 def _set_journal(database: Path, folder: Path) -> None:
-    mode = "DELETE" if _is_network_file_system(folder) else "WAL"
+    mode = "DELETE" if is_network_file_system(folder) else "WAL"
     with closing(sqlite3.connect(database, timeout=20.0)) as connection:
         connection.execute(f"PRAGMA journal_mode={mode}")
 
 
-def _is_network_file_system(folder: Path) -> bool:
+def is_network_file_system(folder: Path) -> bool:
+    """Return whether a folder lies on a file system that several machines may write to at once."""
     import psutil
 
     folder = folder.resolve()
     mounts = sorted(psutil.disk_partitions(all=True), key=lambda mount: -len(mount.mountpoint))
     kind = next((m.fstype for m in mounts if folder.is_relative_to(m.mountpoint)), "")
     return kind.lower().startswith(_NETWORK_FILE_SYSTEMS)
+
+
+def quiet_mlflow() -> None:
+    """Keep MLflow from phoning home, and from printing what it raises anyway."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # It logs the traceback of every database error and then raises the error.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # Each retry would be a warning of its own.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)

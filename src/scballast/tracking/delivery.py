@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scballast.results import is_complete
 from scballast.tracking import publish
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry
-from scballast.tracking.store import FAILURE_TAG, Store
+from scballast.tracking.store import FAILURE_TAG, KEY_TAG, Store
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Delivery:
         if entry.folder is None:
             return None
         folder = self.store.settings.root / entry.folder
-        return folder if (folder / publish.COMPLETE_MARKER).exists() else None
+        return folder if is_complete(folder) else None
 
     def introduce(self, entry: OutboxEntry, *, fresh: bool = False) -> OutboxEntry:
         """Return the entry with the store's name for its run, which is created if it is not there yet.
@@ -58,17 +59,18 @@ class Delivery:
         """
         if entry.run_id is not None:
             return entry
-        run_id = None if fresh else self.store.find_one(key=entry.key)
+        run_id = None if fresh else self.store.find_one(entry.experiment, KEY_TAG, entry.key)
         if run_id is None:
             tags = dict(entry.tags)
             if entry.folder is not None:
                 tags[publish.FOLDER_TAG] = entry.folder
             run_id = self.store.create_run(
                 entry.name,
+                experiment=entry.experiment,
                 key=entry.key,
                 start_time=entry.start_time,
                 process=entry.process,
-                parent=self._parent(entry.parent),
+                parent=self._parent(entry),
                 tags=tags,
             )
         entry = replace(entry, run_id=run_id, store=self.store.settings.shown_uri)
@@ -112,11 +114,12 @@ class Delivery:
         client.set_terminated(entry.run_id, entry.state, entry.end_time)
         return Delivered(entry.run_id, entry.state)
 
-    def _parent(self, parent: str | None) -> str | None:
+    def _parent(self, child: OutboxEntry) -> str | None:
         """Return the store's name for a parent, which may have been started while the server was away."""
+        parent = child.parent
         if parent is None or not parent.startswith(PENDING_PREFIX):
             return parent
         entry = self.outbox.find(parent)
         if entry is not None:
             return self.introduce(entry).run_id
-        return self.store.find_one(key=parent.removeprefix(PENDING_PREFIX))
+        return self.store.find_one(child.experiment, KEY_TAG, parent.removeprefix(PENDING_PREFIX))

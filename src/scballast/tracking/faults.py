@@ -13,6 +13,9 @@ from scballast.tracking.settings import TrackingSettings
 class UnreachableError(ScballastError):
     """The MLflow server gave no answer; the results wait on disk."""
 
+    #: Whether the user has been told of this silence already.
+    told: bool = False
+
 
 @contextmanager
 def clear_faults(settings: TrackingSettings) -> Iterator[None]:
@@ -29,7 +32,7 @@ def clear_faults(settings: TrackingSettings) -> Iterator[None]:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 # What MLflow calls a request that was never answered, or that the server could not serve just now.
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR")
@@ -48,7 +51,7 @@ def translate(error: Exception, settings: TrackingSettings) -> ScballastError | 
     numbers = {e.errno for e in _chain(error) if isinstance(e, OSError)}
     text = " ".join(str(e) for e in _chain(error)).lower()
     if settings.is_server and _is_passing(error):
-        return UnreachableError(f"{settings.shown_uri} gives no answer ({_first_line(error)})")
+        return UnreachableError(f"{settings.shown_uri} gives no answer ({_cause(error)})")
     if numbers & set(_FULL) or "database or disk is full" in text:
         return ScballastError(
             f"{where}: the disk is full, so not everything could be logged.\n"
@@ -106,6 +109,12 @@ def _is_passing(error: Exception) -> bool:
 
 def _is_refused(error: Exception) -> bool:
     return _is_mlflow(error) and _code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
+
+
+def _cause(error: Exception) -> str:
+    """Return why a request failed: what the system said, else what MLflow said."""
+    said = [e.strerror for e in _chain(error) if isinstance(e, OSError) and e.strerror]
+    return said[-1] if said else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scballast.errors import ScballastError
+from scballast.results import MARKER
 from scballast.tracking import publish
 from scballast.tracking.delivery import Delivery
-from scballast.tracking.outbox import OutboxEntry
+from scballast.tracking.outbox import PENDING_PREFIX, OutboxEntry
 from scballast.tracking.process import ProcessIdentity, current_process
-from scballast.tracking.store import FAILURE_TAG, HEARTBEAT_TAG, PROCESS_TAG, all_of
+from scballast.tracking.store import FAILURE_TAG, HEARTBEAT_TAG, PROCESS_TAG
 
 SILENT_DEATH = "its process ended without a word"
 
@@ -32,7 +34,7 @@ class SyncResult:
     ended
         Runs whose failure or interruption was sent now.
     running
-        Number of runs left alone because their process is at work.
+        Number of runs left alone because their process is at work on them.
     waiting
         Runs that could not be sent, with the reason.
     """
@@ -46,24 +48,33 @@ class SyncResult:
 def reap(delivery: Delivery) -> list[str]:
     """End as FAILED the runs that are RUNNING although their process is gone; returns their ids.
 
-    A result that such a run had finished is left to `send_all`, which ends the run as FINISHED after all.
+    One process at a time may: another could be sending the result of the very run. A result that such a
+    run had finished is left to `send_all`, which ends the run as FINISHED after all.
     """
     store, ended = delivery.store, []
-    for entry in delivery.outbox.entries():
-        if entry.state == "RUNNING" and _is_for_this_store(delivery, entry) and not _is_alive(delivery, entry):
-            dead = _dead(delivery, entry)
-            with store.access():
-                delivered = delivery.end(dead)
-            if delivery.result(dead) is None:
-                delivery.outbox.drop(dead.key)
-            ended.append(delivered.run_id)
+    for seen in delivery.outbox.entries():
+        if not _is_for_this_store(delivery, seen) or _is_alive(delivery, seen):
+            continue
+        # The process may have ended its run between the look at the entry and the look at the process;
+        # now that it is gone, what stands there stays.
+        entry = delivery.outbox.find(f"{PENDING_PREFIX}{seen.key}")
+        if entry is None or entry.state != "RUNNING":
+            continue
+        dead = _dead(delivery, entry)
+        with store.access():
+            delivered = delivery.end(dead)
+        if delivery.result(dead) is None:
+            delivery.outbox.drop(dead.key)
+        ended.append(delivered.run_id)
     with store.access():
         # Only what this folder's own database holds is ours to judge in every experiment.
-        everywhere = not store.settings.is_server
-        for run in store.search("attributes.status = 'RUNNING'", everywhere=everywhere):
+        experiment = store.settings.experiment if store.settings.is_server else None
+        for run in store.search(experiment, condition="attributes.status = 'RUNNING'"):
             process = ProcessIdentity.from_json(run.tags.get(PROCESS_TAG, ""))
             last = float(run.tags.get(HEARTBEAT_TAG, run.start_time / 1000))
-            if process is not None and not process.is_alive(silent_seconds=time.time() - last):
+            if process is None or process.is_alive(silent_seconds=time.time() - last):
+                continue
+            if store.client.get_run(run.run_id).info.status == "RUNNING":
                 store.client.set_tag(run.run_id, FAILURE_TAG, SILENT_DEATH)
                 store.client.set_terminated(run.run_id, "FAILED")
                 ended.append(run.run_id)
@@ -79,7 +90,7 @@ def send_all(delivery: Delivery) -> SyncResult:
     for entry in delivery.outbox.entries():
         if not _is_for_this_store(delivery, entry):
             waiting.append(f"{entry.name}: belongs to {entry.store}")
-        elif entry.state == "RUNNING" and _is_alive(delivery, entry):
+        elif _is_at_work(delivery, entry):
             at_work.append(entry)
         else:
             _send(delivery, entry, published, ended, waiting)
@@ -120,7 +131,7 @@ def _unpublished(delivery: Delivery) -> Iterator[Path]:
     claimed = {root / entry.folder for entry in delivery.outbox.entries() if entry.folder is not None}
     for place, folders, files in os.walk(root):
         path = Path(place)
-        if publish.COMPLETE_MARKER in files:
+        if MARKER in files:
             folders.clear()
             if publish.PUBLISHED_MARKER not in files and path not in claimed:
                 yield path
@@ -133,13 +144,16 @@ def _adopted(delivery: Delivery, folder: Path) -> OutboxEntry:
     """Return an entry for a result folder that none speaks of: of the run it came from, or of a new one."""
     digest = publish.folder_digest(folder)
     finished = publish.finished_time(folder)
-    run_id = delivery.store.find_one(result=digest)
+    params = json.loads((folder / "params.json").read_text(encoding="utf-8"))
+    experiment = params.get("tracking.experiment", delivery.store.settings.experiment)
+    run_id = delivery.store.find_one(experiment, publish.RESULT_TAG, digest)
     if run_id is None:
         place = {publish.FOLDER_TAG: delivery.place(folder)}
-        unfinished = delivery.store.search(all_of(place, ["attributes.status != 'FINISHED'"]))
+        unfinished = delivery.store.search(experiment, place, condition="attributes.status != 'FINISHED'")
         run_id = unfinished[-1].run_id if unfinished else None
     return OutboxEntry(
         key=digest[:32],
+        experiment=experiment,
         name=folder.name,
         state="FINISHED",
         params={},
@@ -151,6 +165,11 @@ def _adopted(delivery: Delivery, folder: Path) -> OutboxEntry:
         store=delivery.store.settings.shown_uri if run_id else None,
         end_time=finished,
     )
+
+
+def _is_at_work(delivery: Delivery, entry: OutboxEntry) -> bool:
+    """Return whether a process is at work on a run, or sending it; this one has time to send its own."""
+    return _is_alive(delivery, entry) and (entry.state == "RUNNING" or entry.process != current_process())
 
 
 def _is_alive(delivery: Delivery, entry: OutboxEntry) -> bool:

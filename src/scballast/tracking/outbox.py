@@ -32,6 +32,8 @@ class OutboxEntry:
     ----------
     key
         Identity of the run before the store has given it one; also its tag ``scballast.key``.
+    experiment, name
+        Name of the MLflow experiment and of the run.
     state
         ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
     parent
@@ -49,6 +51,7 @@ class OutboxEntry:
     """
 
     key: str
+    experiment: str
     name: str
     state: str
     params: Mapping[str, str]

@@ -16,17 +16,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scballast.results import MARKER
+
 RESULT_TAG = "scballast.result"
 FOLDER_TAG = "scballast.folder"
 
-COMPLETE_MARKER = "complete.json"
 PUBLISHED_MARKER = "published.json"
 
 #: Tables that one compares across runs: also stored in the form that the UI's comparison reads.
 COMPARED_TABLES = ("answer", "stability", "concordance")
 
 # These are in the run itself, or about the folder; everything else becomes an artifact.
-_NOT_ARTIFACTS = ("metrics.json", "history.json", "params.json", "tags.json", COMPLETE_MARKER, PUBLISHED_MARKER)
+_NOT_ARTIFACTS = ("metrics.json", "history.json", "params.json", "tags.json", MARKER, PUBLISHED_MARKER)
 
 _MAX_METRICS = 1000
 _MAX_PARAMS = 100
@@ -105,12 +106,12 @@ def clean_tags(tags: Mapping[str, object]) -> dict[str, str]:
 
 def folder_digest(folder: Path) -> str:
     """Return what tells this result from every other: a digest of its list of files and digests."""
-    return hashlib.sha256((folder / COMPLETE_MARKER).read_bytes()).hexdigest()
+    return hashlib.sha256((folder / MARKER).read_bytes()).hexdigest()
 
 
 def finished_time(folder: Path) -> int:
     """Return when a result folder was finished, in milliseconds since the epoch."""
-    return int((folder / COMPLETE_MARKER).stat().st_mtime * 1000)
+    return int((folder / MARKER).stat().st_mtime * 1000)
 
 
 def _text(value: object) -> str:
@@ -189,14 +190,17 @@ def _compared_tables(folder: Path) -> dict[str, str]:
 
     ``log_table`` itself appends to what is there, so publishing again would double the rows.
     """
-    from scballast.tracking.tables import read_table
+    import pandas as pd
 
     found = {}
     for name in COMPARED_TABLES:
         path = folder / "tables" / f"{name}.csv"
         if path.exists():
-            frame = read_table(path)
-            found[f"tables/{name}.json"] = frame.to_json(orient="split", index=False, double_precision=15)
+            frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+            # Not pandas' own writer: it rounds.
+            text = json.dumps({"columns": list(frame.columns), "data": rows}, ensure_ascii=False)
+            found[f"tables/{name}.json"] = text
     return found
 
 

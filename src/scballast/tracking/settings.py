@@ -84,12 +84,11 @@ class TrackingSettings:
 
 def sqlite_uri(path: Path) -> str:
     """Return the address of a SQLite file, or refuse a path that no such address can hold."""
-    if "?" in str(path):
-        msg = (
-            f"runs_dir: {path} holds a question mark, which the address of a SQLite database cannot.\n"
-            "Name another folder."
-        )
-        raise ConfigError(msg)
+    # SQLAlchemy reads what follows a question mark as settings; some releases of it decode percent signs.
+    for sign, name in (("?", "question mark"), ("%", "percent sign")):
+        if sign in str(path):
+            msg = f"runs_dir: {path} holds a {name}, which the address of a database cannot.\nName another folder."
+            raise ConfigError(msg)
     return f"{_SQLITE}{path}"
 
 

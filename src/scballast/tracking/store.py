@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import getpass
-import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scballast.errors import ScballastError
-from scballast.tracking.database import ROOT_TAG
+from scballast.tracking.database import ROOT_TAG, quiet_mlflow
 from scballast.tracking.faults import UnreachableError, clear_faults
 from scballast.tracking.process import ProcessIdentity
 from scballast.tracking.settings import TrackingSettings
@@ -60,8 +59,27 @@ class StoredRun:
     artifact_uri: str
 
 
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run and its artifacts on this machine's disk.
+
+    Attributes
+    ----------
+    folder
+        The artifacts as they were in the result folder: ``tables/``, ``figures/``, ``model/``, …
+    """
+
+    run: StoredRun
+    folder: Path
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The run's metrics by name."""
+        return self.run.metrics
+
+
 class Store:
-    """One experiment of one MLflow store.
+    """One MLflow store.
 
     Parameters
     ----------
@@ -72,7 +90,7 @@ class Store:
     def __init__(self, settings: TrackingSettings) -> None:
         self.settings = settings
         self._client: Any = None
-        self._experiment: str | None = None
+        self._experiments: dict[str, str] = {}
         self._silent_until = 0.0
 
     @property
@@ -90,12 +108,11 @@ class Store:
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         return self._client
 
-    @property
-    def experiment_id(self) -> str:
-        """The experiment, made on first use."""
-        if self._experiment is None:
-            self._experiment = self._find_or_create_experiment()
-        return self._experiment
+    def experiment_id(self, name: str) -> str:
+        """Return the id of an experiment, which is made if it is not there yet."""
+        if name not in self._experiments:
+            self._experiments[name] = self._find_or_create_experiment(name)
+        return self._experiments[name]
 
     @contextmanager
     def access(self) -> Iterator[None]:
@@ -110,7 +127,9 @@ class Store:
         """
         if time.monotonic() < self._silent_until:
             msg = f"{self.settings.shown_uri} gave no answer a moment ago"
-            raise UnreachableError(msg)
+            repeated = UnreachableError(msg)
+            repeated.told = True
+            raise repeated
         try:
             with clear_faults(self.settings):
                 yield
@@ -126,6 +145,7 @@ class Store:
         self,
         name: str,
         *,
+        experiment: str,
         key: str,
         start_time: int,
         process: ProcessIdentity,
@@ -136,7 +156,9 @@ class Store:
         all_tags = {**tags, **life_tags(process), KEY_TAG: key}
         if parent is not None:
             all_tags[PARENT_TAG] = parent
-        run = self.client.create_run(self.experiment_id, start_time=start_time, tags=all_tags, run_name=name)
+        run = self.client.create_run(
+            self.experiment_id(experiment), start_time=start_time, tags=all_tags, run_name=name
+        )
         return str(run.info.run_id)
 
     def clear_failure(self, run_id: str) -> None:
@@ -144,39 +166,59 @@ class Store:
         if FAILURE_TAG in self.client.get_run(run_id).data.tags:
             self.client.delete_tag(run_id, FAILURE_TAG)
 
-    def find_one(self, **tags: str) -> str | None:
-        """Return a run of the experiment with these ``scballast.`` tags."""
-        condition = all_of({f"scballast.{name}": value for name, value in tags.items()})
-        runs = self.client.search_runs([self.experiment_id], condition, max_results=1)
-        return str(runs[0].info.run_id) if runs else None
+    def find_one(self, experiment: str, tag: str, value: str) -> str | None:
+        """Return the first run of an experiment with this tag."""
+        runs = self.search(experiment, {tag: value})
+        return runs[0].run_id if runs else None
 
-    def search(self, condition: str, *, everywhere: bool = False) -> list[StoredRun]:
-        """Return the runs that meet a condition, oldest first; `everywhere`: of all experiments."""
-        experiments = [self.experiment_id]
-        if everywhere:
+    def search(
+        self, experiment: str | None, tags: Mapping[str, str] | None = None, *, condition: str = ""
+    ) -> list[StoredRun]:
+        """Return the runs with these tags that meet a condition, oldest first.
+
+        Parameters
+        ----------
+        experiment
+            Name of the experiment; ``None`` searches all of them.
+        tags
+            Exact values.
+        condition
+            In MLflow's search syntax.
+        """
+        if experiment is None:
             experiments = [e.experiment_id for e in self.client.search_experiments()]
-        found: list[Any] = []
+        else:
+            experiments = [self.experiment_id(experiment)]
+        tags = tags or {}
+        # The syntax cannot quote a quote: such values are compared below only.
+        plain = {name: value for name, value in tags.items() if "'" not in value and '"' not in value}
+        conditions = [
+            *(f"tags.`{name}` = '{value}'" for name, value in plain.items()),
+            *([condition] if condition else []),
+        ]
+        found: list[StoredRun] = []
         token = None
         while True:
-            page = self.client.search_runs(experiments, condition, max_results=1000, page_token=token)
-            found += page
+            page = self.client.search_runs(experiments, " and ".join(conditions), max_results=1000, page_token=token)
+            found += [stored(run) for run in page]
             token = page.token
             if not token:
                 break
-        return sorted((stored(run) for run in found), key=lambda run: (run.start_time, run.run_id))
+        wanted = [run for run in found if all(run.tags.get(name) == value for name, value in tags.items())]
+        return sorted(wanted, key=lambda run: (run.start_time, run.run_id))
 
-    def tables_folder(self, run_id: str) -> Path:
-        """Return a local folder with a run's tables; raises `ScballastError` when it has none."""
+    def artifacts_folder(self, run_id: str) -> Path:
+        """Return a local folder with a run's artifacts; raises `ScballastError` when it has no tables."""
         if not self.client.list_artifacts(run_id, "tables"):
             status = self.client.get_run(run_id).info.status
             msg = f"run {run_id}: holds no tables (its status is {status})."
             raise ScballastError(msg)
-        return Path(self.client.download_artifacts(run_id, "tables"))
+        return Path(self.client.download_artifacts(run_id, ""))
 
-    def _find_or_create_experiment(self) -> str:
+    def _find_or_create_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        name, settings = self.settings.experiment, self.settings
+        settings = self.settings
         found = self.client.get_experiment_by_name(name)
         if found is None:
             tags = {
@@ -217,12 +259,6 @@ def life_tags(process: ProcessIdentity) -> dict[str, str]:
     }
 
 
-def all_of(tags: Mapping[str, str], others: Sequence[str] = ()) -> str:
-    """Return the search condition that all tags have these values."""
-    quoted = {name: value.replace("'", "''") for name, value in tags.items()}
-    return " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in quoted.items()), *others])
-
-
 def stored(run: Any) -> StoredRun:
     """Return an MLflow run as plain values."""
     return StoredRun(
@@ -237,17 +273,6 @@ def stored(run: Any) -> StoredRun:
         end_time=run.info.end_time,
         artifact_uri=run.info.artifact_uri,
     )
-
-
-def quiet_mlflow() -> None:
-    """Keep MLflow from phoning home, and from printing what it raises anyway."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_DISABLE_AGENT_HINT", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    # It logs the traceback of every database error and then raises the error.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _user() -> str:
