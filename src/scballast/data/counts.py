@@ -314,9 +314,15 @@ def _canonical(blocks: list[sp.csr_matrix], shape: tuple[int, int], *, owned: bo
 def row_sums(matrix: sp.csr_matrix) -> FloatArray:
     """Return the (n_cells,) float64 sums of the rows, without a float64 copy of the values."""
     sums = np.zeros(matrix.shape[0], dtype=np.float64)
-    filled = np.diff(matrix.indptr) > 0
-    if filled.any():
-        sums[filled] = np.add.reduceat(matrix.data, matrix.indptr[:-1][filled], dtype=np.float64)
+    filled = np.flatnonzero(np.diff(matrix.indptr))
+    starts = matrix.indptr[filled].astype(np.int64)
+    ends = matrix.indptr[filled + 1].astype(np.int64)
+    first = 0
+    while first < filled.size:
+        last = max(first + 1, int(np.searchsorted(ends, starts[first] + BLOCK_VALUES, side="right")))
+        values = matrix.data[starts[first] : ends[last - 1]].astype(np.float64)
+        sums[filled[first:last]] = np.add.reduceat(values, starts[first:last] - starts[first])
+        first = last
     return sums
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +18,8 @@ from scballast.data.source import RAW_NAME, X_NAME, Source, StoredMatrix, quiet_
 from scballast.data.tenx import find_matrix_file, read_10x_hdf5, read_matrix_folder
 from scballast.errors import DataError, ScballastError
 
+HDF5_CHECK = Path(__file__).with_name("hdf5_check.py")
+HDF5_CHECK_SECONDS = 300
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ALLOWED = "Allowed: .h5ad, .zarr, 10x .h5, or a folder with matrix.mtx, features.tsv and barcodes.tsv."
 
@@ -92,6 +97,23 @@ def _check_hdf5(path: Path, label: str) -> None:
         raise DataError(msg)
 
 
+def _survive(path: Path, label: str) -> None:
+    """Raise if the HDF5 library crashes on the file, which a child process finds out: a crash has no message."""
+    command = [sys.executable, "-I", str(HDF5_CHECK), str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=HDF5_CHECK_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        msg = (
+            f"{label}: its structure could not be read in {HDF5_CHECK_SECONDS} seconds: it is damaged, or its disk "
+            "does not answer. Copy the file to a local disk, or write it again."
+        )
+        raise DataError(msg) from error
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        msg = f"{label}: the file is damaged: the HDF5 library crashes on it ({name}). Copy or write it again."
+        raise DataError(msg)
+
+
 @contextmanager
 def reading(label: str) -> Iterator[None]:
     """Turn whatever a reader raises on a foreign file into one message: any byte of it may be damaged."""
@@ -126,6 +148,7 @@ def _unreadable(label: str, error: Exception) -> str:
 def _open_hdf5(path: Path, label: str) -> Iterator[Source]:
     import h5py
 
+    _survive(path, label)
     with reading(label):
         file = h5py.File(path, "r")
     with file:

@@ -177,8 +177,8 @@ def _columns(
     label, obs = source.label, source.obs
     if not population_key:
         candidates = label_candidates(obs)
-        listed = f"Columns with categories: {quoted(candidates)}." if candidates else "obs has no such column."
-        msg = f"{label}: data.population_key is not set: which column of obs holds the populations? {listed}"
+        listed = f"Columns with categories: {quoted(candidates)}" if candidates else "None has 2 or more categories"
+        msg = f"{label}: data.population_key is not set. Set it to the column of obs with the populations. {listed}."
         raise DataError(msg)
     for option, key in (("data.batch_key", config.batch_key), ("data.sample_key", config.sample_key)):
         if key == population_key:
@@ -220,7 +220,10 @@ def _without_zeros(
     cells = np.diff(counts.indptr) > 0
     genes = cells_expressing(counts) > 0
     if not cells.any():
-        msg = f"{source}: {title} is empty: all {counts.shape[0]:,} × {counts.shape[1]:,} counts are 0."
+        msg = (
+            f"{source}: {title} is empty: all {counts.shape[0]:,} × {counts.shape[1]:,} counts are 0. "
+            "Check how the file was made, or point data.layer at the counts."
+        )
         raise DataError(msg)
     notes = []
     for kind, kept, names in (("cells", cells, cell_names), ("genes", genes, gene_names)):

@@ -11,6 +11,8 @@ MAX_SAFE_LENGTH = 60
 
 def valid_text(name: object) -> str:
     """Return ``name`` as text that every UTF-8 writer accepts; bytes that were not UTF-8 become ``?``."""
+    if type(name) is str and name.isascii():
+        return name
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     return text.encode("utf-8", "replace").decode("utf-8")
 
