@@ -223,7 +223,10 @@ ERRORS = [
     Case(
         "population key not set",
         changed(lambda a: None),
-        ("data.population_key is not set", "Columns with categories: 'cell_type', 'batch', 'sample'"),
+        (
+            "data.population_key is not set. Set it to the column of obs with the populations.",
+            "Columns with categories: 'cell_type', 'batch', 'sample'",
+        ),
         {"population_key": None},
     ),
     Case(

@@ -56,7 +56,7 @@ def test_a_file_whose_writer_was_killed(tmp_path: Path) -> None:
 def test_every_truncation_of_a_file_is_reported(tmp_path: Path) -> None:
     content = written(tmp_path).read_bytes()
     path = tmp_path / "part.h5ad"
-    for n_bytes in np.linspace(0, len(content) - 1, 25).astype(int):
+    for n_bytes in np.linspace(0, len(content) - 1, 12).astype(int):
         path.write_bytes(content[:n_bytes])
         with pytest.raises(DataError, match=r"^part\.h5ad: "):
             load_dataset(file_config(path))
@@ -68,7 +68,7 @@ def test_random_damage_ends_in_data_or_a_message(tmp_path: Path) -> None:
     path = tmp_path / "damaged.h5ad"
     messages: list[str] = []
     n_loaded = 0
-    for _ in range(40):
+    for _ in range(20):
         damaged = bytearray(content)
         for position in rng.integers(8, len(content), 20):
             damaged[position] = int(rng.integers(256))
@@ -77,7 +77,7 @@ def test_random_damage_ends_in_data_or_a_message(tmp_path: Path) -> None:
             n_loaded += load_dataset(file_config(path)).adata.n_obs > 0
         except DataError as error:
             messages.append(str(error))
-    assert n_loaded + len(messages) == 40
+    assert n_loaded + len(messages) == 20
     assert messages
     assert all(message.startswith("damaged.h5ad: ") for message in messages)
 
@@ -121,3 +121,13 @@ def test_messages_escape_what_they_quote(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_dataset(file_config(written(tmp_path, change)))
     assert "gene 'bad\\n\\x1b[31mname'" in str(caught.value)
+
+
+def test_a_file_that_crashes_the_hdf5_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crash = tmp_path / "crash.py"
+    crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", encoding="utf-8")
+    monkeypatch.setattr("scballast.data.files.HDF5_CHECK", crash)
+    with pytest.raises(
+        DataError, match=r"counts.h5ad: the file is damaged: the HDF5 library crashes on it \(SIGSEGV\)"
+    ):
+        load_dataset(file_config(written(tmp_path)))

@@ -124,7 +124,11 @@ def test_few_distinct_means_widen_the_trend_and_this_is_said() -> None:
 def test_sums_are_exact_and_skip_no_row() -> None:
     matrix = sp.csr_matrix(np.array([[2**24, 1, 1], [0, 0, 0], [0, 0, 3], [0, 0, 0]], dtype=np.float32))
     assert row_sums(matrix).tolist() == [2**24 + 2, 0, 3, 0]
-    assert cells_expressing(matrix).tolist() == [1, 1, 2]
+    for block in (1, 2, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("scballast.data.counts.BLOCK_VALUES", block)
+            assert row_sums(matrix).tolist() == [2**24 + 2, 0, 3, 0]
+            assert cells_expressing(matrix).tolist() == [1, 1, 2]
     assert take(matrix, np.array([True, False, True, True]), np.array([True, False, True])).toarray().tolist() == [
         [2**24, 1],
         [0, 3],

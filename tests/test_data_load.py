@@ -6,6 +6,7 @@ import gzip
 import os
 import socket
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -386,3 +387,26 @@ def test_importing_the_data_layer_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_wide_and_long_data_are_never_dense(tmp_path: Path) -> None:
+    n_cells, n_genes, per_cell = 4_000, 60_000, 200
+    rng = np.random.default_rng(0)
+    indices = np.sort(rng.integers(0, n_genes, (n_cells, per_cell)), axis=1).ravel()
+    data = rng.integers(1, 6, indices.size).astype(np.float32)
+    adata = ad.AnnData(
+        X=sp.csr_matrix((data, indices, np.arange(n_cells + 1) * per_cell), shape=(n_cells, n_genes)),
+        obs=pd.DataFrame({"cell_type": ["T", "B"] * (n_cells // 2)}, index=[f"c{i}" for i in range(n_cells)]),
+        var=pd.DataFrame(index=[f"g{i}" for i in range(n_genes)]),
+    )
+    path = tmp_path / "wide.h5ad"
+    adata.write_h5ad(path)
+    load_dataset(DataConfig())  # so that imports are not measured
+    tracemalloc.start()
+    dataset = load_dataset(file_config(path, n_top_genes=2000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert dataset.adata.n_vars == 2000
+    kept = [int(name[1:]) for name in dataset.adata.obs_names]
+    assert dataset.total_counts.tolist() == data.reshape(n_cells, per_cell).sum(axis=1)[kept].tolist()
+    assert peak < n_cells * n_genes * 4 / 8, "an eighth of what the matrix would take as dense float32"
