@@ -45,7 +45,7 @@ class Shape:
     hostile: bool = False
 
 
-LARGE = Shape(40, 400, 4, 20, MARKER, PROGRAM, hostile=True)
+LARGE = Shape(40, 250, 4, 20, MARKER, PROGRAM, hostile=True)
 
 
 def population_names(shape: Shape) -> list[str]:
@@ -195,29 +195,33 @@ def _concordance(rng: Any, names: list[str], shape: Shape) -> list[dict[str, Any
 def _rankings(
     rng: Any, names: list[str], methods: list[tuple[str, str]], genes: list[str], n_replicates: int
 ) -> pd.DataFrame:
-    parts = []
-    for p, name in enumerate(names):
-        truth = np.random.default_rng(p).standard_normal(len(genes))
-        for method, estimand in methods:
-            for replicate in range(n_replicates):
-                quality = QUALITY[method]
-                score = quality * truth + (1 - quality) * rng.standard_normal(len(genes))
-                ranks = np.empty(len(genes), dtype=np.int32)
-                ranks[np.argsort(-score)] = np.arange(1, len(genes) + 1)
-                part = pd.DataFrame({"replicate": replicate, "gene": genes, "score": score, "rank": ranks})
-                parts.append(part.assign(method=method, estimand=estimand, population=name))
-    table = pd.concat(parts, ignore_index=True)
-    return table.astype({c: "category" for c in ("method", "estimand", "population", "gene")})
+    shape = (len(names), len(methods), n_replicates, len(genes))
+    truth = rng.standard_normal((len(names), 1, 1, len(genes)))
+    quality = np.array([QUALITY[method] for method, _ in methods])[:, None, None]
+    score = quality * truth + (1 - quality) * rng.standard_normal(shape)
+    rank = (np.argsort(np.argsort(-score, axis=-1), axis=-1) + 1).astype(np.int32)
+    population, method, replicate, gene = (index.ravel() for index in np.indices(shape))
+    return pd.DataFrame(
+        {
+            "method": pd.Categorical.from_codes(method, [m for m, _ in methods]),
+            "estimand": pd.Categorical(np.array([e for _, e in methods])[method]),
+            "replicate": replicate,
+            "population": pd.Categorical.from_codes(population, names),
+            "gene": pd.Categorical.from_codes(gene, genes),
+            "score": score.ravel(),
+            "rank": rank.ravel(),
+        }
+    )
 
 
 def _consensus(rankings: pd.DataFrame) -> list[dict[str, Any]]:
     keys = ["population", "method", "gene"]
-    grouped = rankings.groupby(keys, observed=True)["rank"]
-    table = grouped.agg(mean_rank="mean", selection_frequency=lambda r: float((r <= 50).mean())).reset_index()
+    chosen = rankings.assign(selected=rankings["rank"] <= 50).groupby(keys, observed=True)
+    table = chosen.agg(mean_rank=("rank", "mean"), selection_frequency=("selected", "mean")).reset_index()
     order = ["population", "method", "mean_rank", "selection_frequency"]
     table = table.sort_values(order, ascending=[True, True, True, False], kind="stable")
     table["rank"] = table.groupby(["population", "method"], observed=True).cumcount() + 1
-    rows: list[dict[str, Any]] = table[table["rank"] <= 30].to_dict("records")
+    rows: list[dict[str, Any]] = table[table["rank"] <= 20].to_dict("records")
     return rows
 
 
@@ -225,7 +229,7 @@ def _answer(stability: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
     rows = []
     head = stability[(stability["k"] == 50) & (stability["method"] != "random")]
     for name in names:
-        for estimand in ("marker", "program"):
+        for estimand in dict.fromkeys(head["estimand"]):
             best = head[(head["population"] == name) & (head["estimand"] == estimand) & (head["method"] != "wilcoxon")]
             best = best.sort_values("lower").iloc[-1]
             good = bool(best["lower"] > best["floor"])

@@ -179,7 +179,7 @@ def _caveats(sweep: SweepFolder) -> list[Caveat]:
     found = []
     lost = len(sweep.trials) - len(sweep.finished)
     if lost:
-        text = f"{lost} of {len(sweep.trials)} trials lack an objective (failed, pruned or unfinished) and are not compared."
+        text = f"{lost} of {len(sweep.trials)} trials failed, were pruned or did not finish, and are not compared."
         found.append(Caveat("Unfinished trials", text, lost, "trials", "trials.csv"))
     if len(sweep.finished) < FEW_TRIALS:
         text = "With so few trials the front and the importances are rough."

@@ -50,11 +50,21 @@ def read_table(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     for column in table.columns:
         if column not in TEXT_COLUMNS:
-            try:
-                table[column] = pd.to_numeric(table[column])
-            except ValueError:
-                continue  # a text column that this list does not know, such as a parameter of a sweep
+            table[column] = _numbers(table[column])
     return table
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers."""
+    import numpy as np
+
+    text = column.where(~column.isin(["", "NaN"]), "nan").to_numpy(dtype=str)
+    try:
+        values = text.astype(np.float64)  # pandas' own parser may be off in the last digit
+    except ValueError:
+        return column
+    whole = len(text) > 0 and all(item.lstrip("-").isdigit() for item in text)
+    return pd.Series(values.astype(np.int64) if whole else values, index=column.index)
 
 
 def read_json(path: Path, default: Any) -> Any:
