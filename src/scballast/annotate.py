@@ -76,4 +76,8 @@ def _trusted(answer: pd.DataFrame, population: Any) -> str:
 
 def _records(lists: Mapping[str, pd.DataFrame], column: str, length: int, dtype: str) -> np.ndarray[Any, Any]:
     columns = [rows[column].to_numpy()[:length].astype(dtype) for rows in lists.values()]
-    return np.rec.fromarrays(columns, names=list(lists))
+    kind = np.dtype([(name, dtype) for name in lists])
+    records = np.empty(length, dtype=kind).view(np.recarray)
+    for name, values in zip(lists, columns, strict=True):
+        records[name] = values
+    return records

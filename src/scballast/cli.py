@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scballast.compose import compose_config, from_omegaconf
+from scballast.compose import check_keys, compose_config, from_omegaconf
 from scballast.config import conf_dir
 from scballast.errors import ScballastError
 
@@ -30,6 +30,8 @@ def main() -> None:
     try:
         if not _asks_hydra(words):
             compose_config(_overrides(words))
+        elif _sweeps(words):
+            check_keys(_overrides(words))
     except ScballastError as error:
         _fail(error)
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_run)
@@ -38,12 +40,7 @@ def main() -> None:
 
 def _run(composed: DictConfig) -> object:
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        from scballast.sweep import run_sweep_job
-
-        return run_sweep_job(composed)
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         _run_single(composed)
@@ -74,6 +71,11 @@ def _asks_hydra(words: Sequence[str]) -> bool:
     """Return whether the words ask for something other than an experiment: help, shell completion, a sweep."""
     flags = [word for word in words if word.startswith("-")]
     return any(flag not in ("-n", "--run") for flag in flags)
+
+
+def _sweeps(words: Sequence[str]) -> bool:
+    """Return whether the words ask for a sweep; its own configurations are checked where it starts."""
+    return any(word in ("-m", "--multirun") for word in words)
 
 
 def _overrides(words: Sequence[str]) -> list[str]:

@@ -30,7 +30,7 @@ from scballast.evaluation import (
     stability_table,
 )
 from scballast.fit import fit_table
-from scballast.latent import latent_tables
+from scballast.latent import grouping, latent_tables
 from scballast.methods import PlannedMethod, plan_methods
 from scballast.metrics import collect_metrics, global_keys, mean_history
 from scballast.models import FAMILIES
@@ -38,9 +38,12 @@ from scballast.resample import Replicate, draw_replicates
 from scballast.results import Results
 from scballast.scoring import Scores, baseline_scores, model_scores
 from scballast.training import TrainedModels, train_models
+from scballast.truth import truth_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from scballast.data.simulate import Truth
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +93,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     clock = _Clock()
     cache = ScoreCache(cache_dir)
     methods = plan_methods(config, has_samples=dataset.sample_key is not None)
-    replicates = _replicates(config, dataset)
+    replicates = replicates_of(config, dataset)
     with clock.stage("baselines"):
         scores = baseline_scores(config, dataset, replicates, methods, cache)
     models: TrainedModels | None = None
@@ -107,7 +110,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         tables["training"] = models.table
     with clock.stage("statistics"):
         score_set = _score_set(config, dataset, methods, scores)
-        tables.update(statistics_tables(score_set, config.rank.top_k))
+        tables.update(statistics_tables(score_set, config.rank.top_k, dataset.truth))
     tables["populations"] = _populations_table(dataset)
     warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
     for warning in warnings:
@@ -124,17 +127,19 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     return Experiment(dataset, results, models)
 
 
-def statistics_tables(score_set: ScoreSet, top_k: int) -> dict[str, pd.DataFrame]:
+def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = None) -> dict[str, pd.DataFrame]:
     """Return every table that follows from the scores: rankings, and all that is recomputed from them."""
     stability = stability_table(score_set, top_k)
     concordance = concordance_table(score_set, top_k)
+    against_truth = {} if truth is None else {"truth": truth_table(score_set, truth, top_k)}
     return {
         "rankings": rankings_table(score_set),
         "stability": stability,
         "concordance": concordance,
         "consensus": consensus_table(score_set, top_k),
         "differences": differences_table(score_set, top_k),
-        "answer": answer_table(stability, concordance, top_k=top_k),
+        "answer": answer_table(stability, concordance, against_truth.get("truth"), top_k=top_k),
+        **against_truth,
     }
 
 
@@ -155,7 +160,8 @@ def check_against_data(config: Config, dataset: Dataset) -> None:
             f"be selected. Allowed: 1 to {n_genes - 1}."
         )
         raise ConfigError(message)
-    limit = min(n_genes, int(n_cells * config.resample.fraction))
+    share = {"subsample": config.resample.fraction, "donor": 0.5}.get(config.resample.kind, 1.0)
+    limit = min(n_genes, int(n_cells * share))
     if config.model.n_latent >= limit:
         message = (
             f"model.n_latent: {config.model.n_latent} is not below {limit}, the smaller of the genes ({n_genes}) "
@@ -165,9 +171,11 @@ def check_against_data(config: Config, dataset: Dataset) -> None:
     if config.resample.kind == "donor" and dataset.sample_key is None:
         message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
         raise DataError(message)
+    for key in config.association.keys:
+        grouping(dataset, key)
 
 
-def _replicates(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
+def replicates_of(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
     samples = None
     if dataset.sample_key is not None:
         samples = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()

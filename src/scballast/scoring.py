@@ -17,7 +17,7 @@ from scballast.data.dataset import Dataset
 from scballast.methods import PlannedMethod
 from scballast.models import FAMILIES
 from scballast.progress import progress_bar
-from scballast.rankers import RANKERS, FactorView, contrast, local_loadings, spread
+from scballast.rankers import RANKERS, FactorView, Ranker, contrast, local_loadings, spread
 from scballast.resample import Replicate
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.training import MemberKey, Role, TrainedModels
@@ -84,7 +84,8 @@ def model_scores(
 
 def cell_view(config: Config, dataset: Dataset, replicate: Replicate) -> CellView:
     """Return the cells of a replicate as the baselines see them."""
-    samples, names = None, ()
+    samples: IntArray | None = None
+    names: tuple[str, ...] = ()
     if dataset.sample_key is not None:
         column = dataset.adata.obs[dataset.sample_key].astype("category")
         samples = column.cat.codes.to_numpy()[replicate.cells]
@@ -158,7 +159,7 @@ def _score_one(method: PlannedMethod, views: _Views) -> FloatArray:
     view = views.of("conditioned" if method.source == "conditioned" else "global")
     if view is None:
         return missing
-    score = spread if method.source == "conditioned" else contrast
+    score: Ranker = spread if method.source == "conditioned" else contrast
     if method.source == "ranker":
         score = RANKERS[method.name].score
     if method.source == "shuffled":

@@ -71,7 +71,7 @@ def _read_plain(file: Path) -> dict[str, Any]:
         message = f"{file.parent}: no saved model here. PCA and NMF leave none."
         raise DataError(message)
     kinds = [type(np.dtype(code)) for code in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u4", "u8", "b1", "U1", "O")]
-    allowed = [bytes, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *kinds]
+    allowed: list[Any] = [bytes, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *kinds]
     try:
         with torch.serialization.safe_globals(allowed):
             saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
