@@ -45,8 +45,7 @@ class ScoreCache:
         if self._folder is None:
             self.misses += 1
             return compute()
-        text = json.dumps({"version": _VERSION, **origin}, sort_keys=True)
-        path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+        path = _path(self._folder, origin)
         found = _read(path)
         if found is not None:
             self.hits += 1
@@ -56,6 +55,10 @@ class ScoreCache:
         _write(path, scores)
         return scores
 
+    def holds(self, origin: Mapping[str, Any]) -> bool:
+        """Return whether there is an entry computed from ``origin``."""
+        return self._folder is not None and _path(self._folder, origin).is_file()
+
 
 def array_digest(*arrays: npt.NDArray[Any]) -> str:
     """Return a digest of the contents, types and shapes of arrays."""
@@ -64,6 +67,11 @@ def array_digest(*arrays: npt.NDArray[Any]) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _path(folder: Path, origin: Mapping[str, Any]) -> Path:
+    text = json.dumps({"version": _VERSION, **origin}, sort_keys=True)
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
 
 
 def _read(path: Path) -> FloatArray | None:

@@ -75,15 +75,7 @@ def train_models(
         With a table of one row per model: role, replicate, population, cells, steps, epochs, last KL weight
         and, where training failed, why.
     """
-    sources = {method.source for method in methods}
-    family = FAMILIES[config.model.name]
-    requests: dict[Role, dict[MemberKey, Member]] = {"global": _global_members(config, replicates)}
-    if "per_population" in sources:
-        requests["per_population"] = _population_members(config, dataset, replicates)
-    if "conditioned" in sources:
-        requests["conditioned"] = _replicate_members(config, replicates, "conditioned", Stream.CONDITIONED_MODEL)
-    if "scvi_de" in sources and family.name != "scvi":
-        requests["scvi"] = _replicate_members(config, replicates, "scvi", Stream.SCVI_MODEL)
+    requests = plan_members(config, dataset, replicates, methods)
     ensembles: dict[Role, TrainedEnsemble] = {}
     positions: dict[MemberKey, int] = {}
     for role, members in requests.items():
@@ -94,6 +86,25 @@ def train_models(
     cells = {key: _cells_of(member) for members in requests.values() for key, member in members.items()}
     table = _training_table(ensembles, positions, cells, dataset)
     return TrainedModels(ensembles, positions, cells, table, tuple(_warnings(table)))
+
+
+def plan_members(
+    config: Config,
+    dataset: Dataset,
+    replicates: Sequence[Replicate],
+    methods: Sequence[PlannedMethod],
+) -> dict[Role, dict[MemberKey, Member]]:
+    """Return the members that the methods need, by the ensemble that each is trained in."""
+    sources = {method.source for method in methods}
+    family = FAMILIES[config.model.name]
+    requests: dict[Role, dict[MemberKey, Member]] = {"global": _global_members(config, replicates)}
+    if "per_population" in sources:
+        requests["per_population"] = _population_members(config, dataset, replicates)
+    if "conditioned" in sources:
+        requests["conditioned"] = _replicate_members(config, replicates, "conditioned", Stream.CONDITIONED_MODEL)
+    if "scvi_de" in sources and family.name != "scvi":
+        requests["scvi"] = _replicate_members(config, replicates, "scvi", Stream.SCVI_MODEL)
+    return requests
 
 
 def condition_column(dataset: Dataset) -> npt.NDArray[np.object_]:

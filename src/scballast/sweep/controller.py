@@ -1,0 +1,330 @@
+"""A sweep from its command line to its report: read it from top to bottom and see all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scballast.config import Config, to_leaves, to_nested
+from scballast.errors import ConfigError, DataError, ScballastError
+from scballast.sweep.check import checked_points, first_config, point_configs
+from scballast.sweep.outcome import wrap_up
+from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
+from scballast.sweep.process import ProcessDiedError, TrialProcess
+from scballast.sweep.samplers import build_sampler
+from scballast.sweep.space import Point, Space, describe, n_asked_for, split_words
+from scballast.sweep.storage import StorageAddress, storage_address
+from scballast.sweep.study import Identity, Progress, SweepStudy
+from scballast.sweep.worker import Worker, without_secrets
+from scballast.tracking import Tracking
+from scballast.tracking.settings import without_password
+from scballast.trial import open_tracking
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+_BAD_INPUT = 2
+_POLL_SECONDS = 1.0
+# With launchers that send workers elsewhere and do not say how many: so many.
+_N_SENT_WORKERS = 4
+# Where and how, not what: a change of these does not keep a sweep from being resumed.
+_NOT_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its command line asks for it, checked."""
+
+    words: list[str]
+    space: Space
+    points: list[Point]
+    config: Config
+
+
+def run_sweep(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> None:
+    """Run a sweep, or plan it; ends the program with its exit status when that is not 0.
+
+    Parameters
+    ----------
+    hydra_context
+        Hydra's own.
+    master
+        The composed configuration of the command line without what it sweeps.
+    words
+        The command line's overrides.
+    """
+    try:
+        with _sigterm_interrupts():
+            sweep = _checked(hydra_context, master, words)
+            if sweep.config.plan:
+                _plan(hydra_context, master, sweep)
+                return
+            progress = _run(hydra_context, master, sweep)
+    except ScballastError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(_BAD_INPUT if isinstance(error, ConfigError | DataError) else 1)
+    if progress.done == 0 or not progress.is_over:
+        sys.exit(1)
+
+
+def _checked(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> Sweep:
+    from omegaconf import OmegaConf
+
+    loader = hydra_context.config_loader
+    search_space: Any = OmegaConf.to_container(master.sweep.search_space, resolve=True)
+    shared, space = split_words(words, search_space or {}, loader=loader)
+    config = first_config(loader, master, shared, space)
+    points = checked_points(loader, master, shared, space, config)
+    build_sampler(config, 0)
+    return Sweep(shared, space, points, config)
+
+
+def _plan(hydra_context: Any, master: DictConfig, sweep: Sweep) -> None:
+    from scballast.sweep.plan import print_sweep_plan
+
+    loader, config, points = hydra_context.config_loader, sweep.config, sweep.points
+    configs = point_configs(loader, master, sweep.words, sweep.space, points) if points else [config]
+    n_trials = len(points) or config.sweep.n_trials
+    n_asked = n_asked_for(sweep.space)
+    print_sweep_plan(configs, n_trials, n_asked, sweep.space, _n_workers(config, master))
+
+
+def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
+    config, since = sweep.config, time.time()
+    address = storage_address(config.sweep.storage, Path(config.runs_dir).expanduser().resolve())
+    process = TrialProcess()
+    try:
+        dataset = _describe(process, config)
+        tracking = open_tracking(config)
+        tracking.prepare()
+        study, name = _open_study(sweep, address, dataset)
+        parent = find_or_start_parent(study, tracking, without_secrets(config), dataset, _command(name))
+        logger.info("Sweep %s: %s.", name, study.progress())
+        worker = Worker(
+            hydra_context=hydra_context,
+            master=master,
+            words=[word for word in sweep.words if not word.lstrip("+").startswith("sweep.storage=")],
+            space=sweep.space,
+            config=config,
+            address=address,
+            name=name,
+            total=study.total,
+            parent_run_id=parent,
+            since=since,
+            process=process,
+        )
+        try:
+            _work(study, tracking, worker)
+        except KeyboardInterrupt:
+            _say_goodbye(study, tracking, parent, name)
+            sys.exit(1)
+    finally:
+        process.close()
+    tracking.reap_stale()
+    wrap_up(study, tracking, parent, dataset)
+    return _say_result(study, config, since, name)
+
+
+def _describe(process: TrialProcess, config: Config) -> dict[str, Any]:
+    """Load and check the data in the process that will run trials, while the libraries load in this one."""
+    process.send({"do": "describe", "config": to_nested(without_secrets(config))})
+    with contextlib.suppress(ImportError):
+        import optuna  # noqa: F401
+    try:
+        answer = process.receive()
+    except ProcessDiedError as error:
+        message = f"the data could not be loaded: {error}."
+        raise ScballastError(message) from error
+    if answer["status"] == "interrupted":
+        raise KeyboardInterrupt
+    if answer["status"] != "done":
+        kind = {"config": ConfigError, "data": DataError}.get(answer["kind"], ScballastError)
+        raise kind(f"{answer['reason']}\n{answer['traceback']}".strip())
+    _check_objectives(config, answer)
+    return answer
+
+
+def _check_objectives(config: Config, dataset: Mapping[str, Any]) -> None:
+    """Refuse objectives that no trial can have, as far as the first configuration tells."""
+    if config.sweep.kind == "grid":
+        return
+    for objective in config.objectives:
+        family, _, rest = objective.metric.partition("/")
+        method = rest.split("/")[0]
+        if family == "stability" and method not in dataset["methods"]:
+            message = (
+                f"objectives: {objective.metric!r} is not measured: {method!r} is none of this sweep's methods, "
+                f"{', '.join(dataset['methods'])}."
+            )
+            raise ConfigError(message)
+        if family == "fit" and config.fit.n_mc_samples == 0:
+            message = f"objectives: {objective.metric!r} is not measured with fit.n_mc_samples=0. Set it to 64."
+            raise ConfigError(message)
+
+
+# ---------------------------------------------------------------------- the study
+
+
+def _open_study(sweep: Sweep, address: StorageAddress, dataset: Mapping[str, str]) -> tuple[SweepStudy, str]:
+    config = sweep.config
+    searched = {dimension.key for dimension in sweep.space}
+    groups = {key for key in searched if "." not in key}
+    identity = Identity(
+        kind=config.sweep.kind,
+        dataset=dataset["name"],
+        digest=dataset["digest"],
+        space=describe(sweep.space),
+        objectives=[(objective.metric, objective.direction) for objective in config.objectives],
+        base={
+            key: value
+            for key, value in to_leaves(config).items()
+            if key not in searched and key.split(".")[0] not in (*_NOT_IDENTITY, *groups)
+        },
+    )
+    name = config.sweep.name or _free_name(address, dataset["name"], identity)
+    return SweepStudy.create_or_resume(name, address, config, sweep.space, identity, sweep.points), name
+
+
+def _free_name(address: StorageAddress, dataset: str, identity: Identity) -> str:
+    """Return a name from data set and date: today's sweep of the same kind if there is one, else a new one."""
+    stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset)}-{date.today().isoformat()}"
+    number = 1
+    while True:
+        name = stem if number == 1 else f"{stem}-{number}"
+        stored = SweepStudy.stored_identity(name, address)
+        if stored is None or not identity.differences(stored):
+            return name
+        number += 1
+
+
+# ---------------------------------------------------------------------- the work
+
+
+def _work(study: SweepStudy, tracking: Tracking, worker: Worker) -> None:
+    """Launch workers until every trial has ended, here or in other commands that share the study."""
+    look_up = partial(finished_run, tracking, worker.name)
+    while study.failures_in_a_row(worker.since) < worker.config.sweep.max_failures:
+        if study.progress().waiting:
+            _launch(worker, study.progress())
+            keep_parent(study, tracking, worker.parent_run_id)
+        with study.lock():
+            given_up = study.give_up_dead(look_up)
+        if given_up:
+            logger.info("Given up, since their processes are gone: trials %s.", ", ".join(map(str, given_up)))
+            tracking.reap_stale()
+        progress = study.progress()
+        if progress.is_over:
+            return
+        if not progress.waiting:
+            # Other commands still work; if one of them dies, its trial comes back here.
+            time.sleep(_POLL_SECONDS)
+
+
+def _launch(worker: Worker, progress: Progress) -> None:
+    from hydra.core.plugins import Plugins
+
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=worker.hydra_context, task_function=worker, config=worker.master
+    )
+    n_workers = min(_n_workers(worker.config, worker.master), max(1, progress.waiting))
+    jobs = [[*worker.words, f"hydra.sweep.subdir=workers/{os.getpid()}-{number}"] for number in range(n_workers)]
+    if n_workers > 1:
+        # The data are in this process for the first trial; workers elsewhere load their own.
+        worker.process.close()
+    try:
+        for done in launcher.launch(jobs, initial_job_idx=0):
+            if isinstance(done._return_value, Exception):
+                raise done._return_value
+    except ScballastError:
+        raise
+    except Exception as error:
+        # A launcher gives up all workers when one is killed; the trials of the others are asked again.
+        if n_workers == 1:
+            raise
+        logger.warning("The launcher lost its workers (%s: %s); starting new ones.", type(error).__name__, error)
+        time.sleep(_POLL_SECONDS)
+
+
+def _n_workers(config: Config, master: DictConfig) -> int:
+    """Return how many workers to launch: ``sweep.n_workers``, or what the launcher is set to."""
+    if config.sweep.n_workers is not None:
+        return config.sweep.n_workers
+    launcher = str(master.hydra.launcher.get("_target_", ""))
+    if "joblib" in launcher.lower():
+        n_jobs = int(master.hydra.launcher.n_jobs)
+        return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
+    return 1 if "basic" in launcher.lower() else _N_SENT_WORKERS
+
+
+# ---------------------------------------------------------------------- the end
+
+
+def _say_goodbye(study: SweepStudy, tracking: Tracking, parent: str, name: str) -> None:
+    """After Ctrl-C: end what this command began, leave what others are at, say how to go on."""
+    with study.lock():
+        study.give_up_dead(lambda _: None)
+    tracking.reap_stale()
+    progress = study.progress()
+    keep_parent(study, tracking, parent)
+    if not progress.running:
+        tracking.interrupt_run(parent)
+    sys.stderr.write(f"Stopped: {progress}. Finished trials are kept. Go on with:\n  {_command(name)}\n")
+
+
+def _say_result(study: SweepStudy, config: Config, since: float, name: str) -> Progress:
+    progress = study.progress()
+    if not progress.is_over:
+        reasons = [t.user_attrs.get("scballast.reason", "") for t in study.trials() if t.state.name == "FAIL"]
+        sys.stderr.write(
+            f"Stopped after {study.failures_in_a_row(since)} failures in a row (sweep.max_failures="
+            f"{config.sweep.max_failures}): {progress}. The last: {reasons[-1] if reasons else 'none'}\n"
+            f"Go on with:\n  {_command(name)}\n"
+        )
+    elif progress.done == 0:
+        sys.stderr.write(f"Every trial failed: {progress}.\n")
+    else:
+        sys.stderr.write(f"Sweep {name}: {progress}.\n")
+    return progress
+
+
+def _command(name: str) -> str:
+    """Return the command that resumes the sweep, without passwords."""
+    words = [without_secret(word) for word in sys.argv[1:]]
+    if not any(word.startswith("sweep.name=") for word in words):
+        words.append(f"sweep.name={name}")
+    return shlex.join(["scballast", *words])
+
+
+def without_secret(word: str) -> str:
+    """Return a word of the command line without the password of an address."""
+    key, separator, value = word.partition("=")
+    return f"{key}{separator}{without_password(value)}" if "://" in value else word
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM (a scheduler's time limit) end the sweep as Ctrl-C does."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    except ValueError:
+        # Only the main thread has signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,171 @@
+"""How much work experiments mean, and how long it would take: counted, and probed by a little of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.cache import FloatArray, ScoreCache
+from scballast.config import Config, config_hash
+from scballast.experiment import replicates_of
+from scballast.methods import PlannedMethod, plan_methods
+from scballast.scoring import baseline_scores
+from scballast.training import plan_members, train_models
+
+if TYPE_CHECKING:
+    from scballast.data.dataset import Dataset
+
+_MOST_EPOCHS = 400
+# scvi-tools' rule: 400 epochs up to 20,000 cells, then fewer.
+_CELLS_OF_MOST_EPOCHS = 20_000
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one experiment.
+
+    Attributes
+    ----------
+    members, trainings
+        Trained models, and the ensembles in which they are trained together.
+    rankings, cached
+        Rankings by baselines, and those of them that the cache holds.
+    finished
+        Whether the same configuration has finished on the same data.
+    """
+
+    members: int
+    trainings: int
+    rankings: int
+    cached: int
+    finished: bool
+
+
+def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> dict[str, Any]:
+    """Count the work of every configuration, and probe the time of the first that is not done.
+
+    Parameters
+    ----------
+    configs
+        Checked configurations.
+    load
+        Returns the data of one.
+
+    Returns
+    -------
+    dict
+        ``work`` (a `Work` per configuration), ``training_seconds`` and ``baseline_seconds`` of one
+        experiment, ``probe_seconds``.
+    """
+    start = time.perf_counter()
+    work = [_count(config, load(config)) for config in configs]
+    todo = next((config for config, own in zip(configs, work, strict=True) if not own.finished), configs[0])
+    dataset = load(todo)
+    return {
+        "work": work,
+        "training_seconds": _probe_training(todo, dataset),
+        "baseline_seconds": _probe_baselines(todo, dataset),
+        "probe_seconds": time.perf_counter() - start,
+    }
+
+
+class _LookingCache(ScoreCache):
+    """Counts what is there, and computes nothing."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
+        super().__init__(folder)
+        self._nothing: FloatArray = np.zeros(shape)
+
+    def scores(self, origin: Mapping[str, Any], compute: Callable[[], FloatArray]) -> FloatArray:
+        if self.holds(origin):
+            self.hits += 1
+        else:
+            self.misses += 1
+        return self._nothing
+
+
+class _ProbingCache(_LookingCache):
+    """Computes one entry of each method that has one missing, and keeps none."""
+
+    def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
+        super().__init__(folder, shape)
+        self.seconds: dict[str, float] = {}
+        self.missing: dict[str, int] = {}
+
+    def scores(self, origin: Mapping[str, Any], compute: Callable[[], FloatArray]) -> FloatArray:
+        name = str(origin["method"])
+        if not self.holds(origin):
+            self.missing[name] = self.missing.get(name, 0) + 1
+            if name not in self.seconds:
+                start = time.perf_counter()
+                compute()
+                self.seconds[name] = time.perf_counter() - start
+        return self._nothing
+
+
+def _cache_dir(config: Config) -> Path:
+    return Path(config.runs_dir).expanduser().resolve() / "cache"
+
+
+def _methods(config: Config, dataset: Dataset) -> tuple[PlannedMethod, ...]:
+    return plan_methods(config, has_samples=dataset.sample_key is not None)
+
+
+def _count(config: Config, dataset: Dataset) -> Work:
+    methods, replicates = _methods(config, dataset), replicates_of(config, dataset)
+    requests = plan_members(config, dataset, replicates, methods)
+    if all(method.source == "baseline" for method in methods):
+        requests = {}
+    cache = _LookingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
+    baseline_scores(config, dataset, replicates, methods, cache)
+    return Work(
+        members=sum(len(members) for members in requests.values()),
+        trainings=sum(bool(members) for members in requests.values()),
+        rankings=cache.hits + cache.misses,
+        cached=cache.hits,
+        finished=_has_finished(config, dataset),
+    )
+
+
+def _has_finished(config: Config, dataset: Dataset) -> bool:
+    from scballast.tracking import Tracking, TrackingSettings
+
+    root = Path(config.runs_dir).expanduser().resolve()
+    settings = TrackingSettings(uri=config.tracking.uri, experiment=config.tracking.experiment, runs_dir=root)
+    if settings.database is not None and not settings.database.exists():
+        return False
+    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset_digest": dataset.digest}
+    return bool(Tracking(settings).find_runs(tags, status="FINISHED"))
+
+
+def _probe_training(config: Config, dataset: Dataset) -> float:
+    """Extrapolate from one and three epochs: what every training costs, and what each epoch adds."""
+    methods = _methods(config, dataset)
+    if all(method.source == "baseline" for method in methods):
+        return 0.0
+    if config.model.name in ("pca", "nmf"):
+        return _time_training(config, dataset, methods)
+    one, three = (
+        _time_training(replace(config, train=replace(config.train, max_epochs=n)), dataset, methods) for n in (1, 3)
+    )
+    per_epoch = max(0.0, (three - one) / 2)
+    cells = dataset.adata.n_obs * config.resample.fraction
+    rule = min(_MOST_EPOCHS, round(_CELLS_OF_MOST_EPOCHS / cells * _MOST_EPOCHS))
+    return one + per_epoch * ((config.train.max_epochs or rule) - 1)
+
+
+def _time_training(config: Config, dataset: Dataset, methods: Sequence[PlannedMethod]) -> float:
+    start = time.perf_counter()
+    train_models(config, dataset, replicates_of(config, dataset), methods)
+    return time.perf_counter() - start
+
+
+def _probe_baselines(config: Config, dataset: Dataset) -> float:
+    cache = _ProbingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
+    baseline_scores(config, dataset, replicates_of(config, dataset), _methods(config, dataset), cache)
+    return sum(cache.seconds[name] * number for name, number in cache.missing.items())

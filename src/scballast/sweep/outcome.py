@@ -1,0 +1,295 @@
+"""A sweep's result: its tables from the trials' stored ones, its report, its end in MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scballast.config import to_nested
+from scballast.errors import ScballastError
+from scballast.results import ResultFolder, Results, write_results
+from scballast.sweep.parent import keep_parent, parent_params
+from scballast.sweep.study import REASON, SweepStudy
+from scballast.sweep.trials import Scores, choose, pareto_front, score_trials
+from scballast.tracking import Tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna.trial import FrozenTrial
+
+logger = logging.getLogger(__name__)
+
+_WRAPPED = "scballast.wrapped"
+# Shown of every trial, searched or not: the report draws by them.
+_HEADLINE = ("model.name", "model.n_latent", "model.gene_likelihood", "model.latent_distribution")
+_SHOWN_METRICS = ("fit/", "stability/", "axis/", "seconds/")
+_STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAILED"}
+
+
+def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Mapping[str, str]) -> None:
+    """Write a sweep's folder and report, publish them into its run and end the run.
+
+    Of several commands that share a sweep the first to arrive does it. A sweep that others still work on is
+    left to them.
+    """
+    with study.lock():
+        progress = study.progress()
+        signature = _signature(study.trials())
+        if progress.running or study.study.user_attrs.get(_WRAPPED) == signature:
+            return
+    keep_parent(study, tracking, parent)
+    with study.lock():
+        if study.study.user_attrs.get(_WRAPPED) == signature:
+            return
+        if progress.done == 0:
+            tracking.fail_run(parent, f"no trial finished: {progress}", _failures(study.trials()))
+        else:
+            folder = _write(study, tracking, dataset)
+            _mark(study, tracking)
+            tracking.publish(parent, folder)
+            if not progress.is_over:
+                tracking.fail_run(parent, f"stopped: {progress}", _failures(study.trials()))
+        study.study.set_user_attr(_WRAPPED, signature)
+
+
+def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
+    """Return one row per trial: state, parameters, metrics, Pareto front, choice.
+
+    Parameters
+    ----------
+    root
+        The runs folder.
+    """
+    import pandas as pd
+
+    trials, scores = study.trials(), score_trials(study.trials(), study.config.objectives)
+    front, choice = set(pareto_front(scores)), choose(scores)
+    rows = []
+    for trial in trials:
+        folder = _folder(trial, root)
+        values = dict(zip((o.metric for o in study.config.objectives), trial.values or (), strict=False))
+        values = {o.metric: values.get(o.metric, math.nan) for o in scores.objectives}
+        metrics = _read_json(folder / "metrics.json") if folder else {}
+        shown = {
+            name: value for name, value in metrics.items() if name.startswith(_SHOWN_METRICS) and name.count("/") == 1
+        }
+        rows.append(
+            {
+                "trial": trial.number,
+                "run_id": trial.user_attrs.get("scballast.run_id", ""),
+                "state": _STATES.get(trial.state.name, trial.state.name),
+                **_parameters(study, trial, folder),
+                **shown,
+                **{name: value if math.isfinite(value) else math.nan for name, value in values.items()},
+                "pareto": trial.number in front,
+                "chosen": choice is not None and trial.number == choice.number,
+                "reason": choice.reason if choice is not None and trial.number == choice.number else "",
+                "failure": trial.user_attrs.get(REASON, ""),
+                "duplicate_of": trial.user_attrs.get("scballast.duplicate_of", ""),
+                "config_hash": trial.user_attrs.get("scballast.config_hash", ""),
+                "hydra_dir": trial.user_attrs.get("scballast.hydra_dir", ""),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFrame:
+    """Return how much each parameter decides each objective (PED-ANOVA; shares that sum to 1).
+
+    References
+    ----------
+    Watanabe, Bansal and Hutter (2023), PED-ANOVA: efficiently quantifying hyperparameter importance.
+    """
+    import optuna
+    import pandas as pd
+
+    rows = []
+    known = [trial for trial in trials if trial.number in scores.values and trial.params]
+    for index, objective in enumerate(scores.objectives):
+        values = {trial.number: scores.values[trial.number][index] for trial in known}
+        if len(set(values.values())) < 2:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            direction: Any = objective.direction
+            alone = optuna.create_study(direction=direction)
+            alone.add_trials(
+                optuna.create_trial(params=t.params, distributions=t.distributions, value=values[t.number])
+                for t in known
+            )
+            try:
+                found = optuna.importance.get_param_importances(alone)
+            except (ValueError, RuntimeError) as error:
+                logger.info("Parameter importance for %s is left out: %s", objective.metric, error)
+                continue
+        rows += [
+            {"objective": objective.metric, "parameter": key, "importance": share}
+            for key, share in found.items()
+            if math.isfinite(share)
+        ]
+    return pd.DataFrame(rows, columns=["objective", "parameter", "importance"])
+
+
+def _write(study: SweepStudy, tracking: Tracking, dataset: Mapping[str, str]) -> Path:
+    from scballast.report import render_sweep_report
+
+    root, name = tracking.settings.root, study.study.study_name
+    trials = trials_table(study, root)
+    scores = score_trials(study.trials(), study.config.objectives)
+    tables = {"importance": importance_table(study.trials(), scores)}
+    tables |= _trial_tables(study, tracking, root)
+    # The report of no rows says that there are none; a file of no columns could not be read.
+    tables = {key: table for key, table in tables.items() if len(table)}
+    sweep = replace(study.config.sweep, name=name, storage=study.address.shown)
+    config = replace(study.config, sweep=sweep, objectives=scores.objectives or study.config.objectives)
+    results = Results(
+        tables=tables,
+        metrics={},
+        config=to_nested(config),
+        params=parent_params(study.config, study.space),
+        tags=_tags(study, dataset, scores),
+        warnings=tuple(_notes(study.trials())),
+    )
+    folder = root / "sweeps" / name
+    with ResultFolder(folder) as partial:
+        write_results(results, partial)
+        trials.to_csv(partial / "trials.csv", index=False, lineterminator="\n")
+        render_sweep_report(partial)
+    return folder
+
+
+def _trial_tables(study: SweepStudy, tracking: Tracking, root: Path) -> dict[str, pd.DataFrame]:
+    """Return stability and answer of every finished trial, with the trial's parameters."""
+    import pandas as pd
+
+    stability, answers = [], []
+    for trial in study.trials():
+        if trial.state.name != "COMPLETE":
+            continue
+        folder = _folder(trial, root)
+        found = _stored_tables(trial, folder, tracking)
+        parameters = {key: value for key, value in _parameters(study, trial, folder).items() if key not in ("trial",)}
+        table = found.get("stability")
+        if table is not None:
+            own = table[table["k"] == study.config.rank.top_k]
+            own = own[["method", "population", "phi", "lower", "upper", "floor"]]
+            stability.append(own.assign(trial=trial.number, **parameters))
+        if found.get("answer") is not None:
+            answers.append(found["answer"].assign(trial=trial.number))
+    joined = {}
+    if stability:
+        joined["sweep_stability"] = pd.concat(stability, ignore_index=True)
+    if answers:
+        joined["sweep_answer"] = pd.concat(answers, ignore_index=True)
+    return joined
+
+
+def _stored_tables(trial: FrozenTrial, folder: Path | None, tracking: Tracking) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    if folder is not None:
+        paths = {name: folder / "tables" / f"{name}.csv" for name in ("stability", "answer")}
+        return {
+            name: pd.read_csv(path, keep_default_na=False, na_values=[""])
+            for name, path in paths.items()
+            if path.is_file()
+        }
+    # A trial of another machine, whose disk is not this one's.
+    try:
+        return tracking.load_tables(str(trial.user_attrs.get("scballast.run_id", "")))
+    except ScballastError as error:
+        logger.warning("The tables of trial %d are not at hand: %s", trial.number, error)
+        return {}
+
+
+def _parameters(study: SweepStudy, trial: FrozenTrial, folder: Path | None) -> dict[str, Any]:
+    import yaml
+
+    searched = [dimension.key for dimension in study.space]
+    parameters: dict[str, Any] = {}
+    if folder is not None:
+        resolved = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
+        parameters = {key: _leaf(resolved, key) for key in dict.fromkeys((*_HEADLINE, *searched)) if "." in key}
+    # A group is a parameter by its option's name; what it sets is in the configuration.
+    return parameters | {key: trial.params[key] for key in searched if key in trial.params and key not in parameters}
+
+
+def _leaf(nested: Mapping[str, Any], key: str) -> Any:
+    value: Any = nested
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _folder(trial: FrozenTrial, root: Path) -> Path | None:
+    stored = trial.user_attrs.get("scballast.results")
+    if not stored or not (root / stored / "metrics.json").is_file():
+        return None
+    return root / str(stored)
+
+
+def _tags(study: SweepStudy, dataset: Mapping[str, str], scores: Scores) -> dict[str, str]:
+    choice = choose(scores)
+    tags = {
+        "scballast.sweep": study.study.study_name,
+        "scballast.dataset": dataset["name"],
+        "scballast.dataset_digest": dataset["digest"],
+        "scballast.pareto_front": ", ".join(map(str, pareto_front(scores))) or "none",
+    }
+    if choice is not None:
+        run_id = next(t for t in study.trials() if t.number == choice.number).user_attrs.get("scballast.run_id", "")
+        tags |= {
+            "scballast.chosen": str(choice.number),
+            "scballast.chosen_run": run_id,
+            "scballast.rule": choice.reason,
+        }
+    return tags
+
+
+def _mark(study: SweepStudy, tracking: Tracking) -> None:
+    """Tag the trials' runs: on the Pareto front or not, chosen or not."""
+    scores = score_trials(study.trials(), study.config.objectives)
+    front, choice = pareto_front(scores), choose(scores)
+    for trial in study.trials():
+        run_id = trial.user_attrs.get("scballast.run_id")
+        if run_id and trial.number in scores.values:
+            chosen = choice is not None and trial.number == choice.number
+            tags = {"scballast.pareto": str(trial.number in front).lower(), "scballast.chosen": str(chosen).lower()}
+            tracking.set_tags(run_id, tags)
+
+
+def _notes(trials: Sequence[FrozenTrial]) -> list[str]:
+    notes = []
+    for trial in trials:
+        if trial.state.name == "FAIL":
+            notes.append(f"Trial {trial.number} failed: {trial.user_attrs.get(REASON, 'no reason is known')}")
+    copies = [str(t.number) for t in trials if t.user_attrs.get("scballast.duplicate_of")]
+    if copies:
+        notes.append(f"Trials {', '.join(copies)} asked for configurations that were done, and reuse their results.")
+    return notes
+
+
+def _failures(trials: Iterable[FrozenTrial]) -> str:
+    failed = [trial for trial in trials if trial.state.name == "FAIL"]
+    parts = [
+        f"Trial {t.number}: {t.user_attrs.get(REASON, '')}\n{t.user_attrs.get('scballast.traceback', '')}"
+        for t in failed
+    ]
+    return "\n\n".join(parts)
+
+
+def _signature(trials: Iterable[FrozenTrial]) -> str:
+    states = [(trial.number, trial.state.name, trial.values) for trial in trials]
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]
+
+
+def _read_json(path: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,136 @@
+"""The MLflow run of a sweep: one for all of its workers, with how far the sweep is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from scballast.config import Config, to_leaves
+from scballast.errors import ScballastError
+from scballast.sweep.space import Space, describe
+from scballast.sweep.study import PARENT, SweepStudy
+from scballast.sweep.trials import best_so_far
+from scballast.tracking import Tracking
+from scballast.tracking.process import ProcessIdentity
+from scballast.tracking.settings import without_password
+
+logger = logging.getLogger(__name__)
+
+_ROLE = "scballast.role"
+_PENDING = "pending-"
+
+
+def find_or_start_parent(
+    study: SweepStudy, tracking: Tracking, config: Config, dataset: Mapping[str, str], command: str
+) -> str:
+    """Return the sweep's MLflow run, started if there is none; it belongs to this process if to no other.
+
+    Parameters
+    ----------
+    dataset
+        ``name`` and ``digest``.
+    command
+        The command line, without passwords.
+    """
+    with study.lock():
+        known: str | None = study.study.user_attrs.get(PARENT)
+        if known is not None and _take_over(tracking, known):
+            return known
+        name = study.study.study_name
+        tags = {
+            "scballast.sweep": name,
+            _ROLE: "sweep",
+            "scballast.command": command,
+            "scballast.dataset": dataset["name"],
+            "scballast.dataset_digest": dataset["digest"],
+            "optuna.storage": study.address.shown,
+            **progress_tags(study),
+        }
+        run_id = tracking.start_run(name, parent_params(config, study.space), tags)
+        study.study.set_user_attr(PARENT, run_id)
+        return run_id
+
+
+def keep_parent(study: SweepStudy, tracking: Tracking, run_id: str) -> None:
+    """Bring the parent's progress up to date, and take it over when the process that held it is gone."""
+    with study.lock():
+        if not study.progress().is_over:
+            _take_over(tracking, run_id)
+        tracking.set_tags(run_id, progress_tags(study))
+
+
+def progress_tags(study: SweepStudy) -> dict[str, str]:
+    """Return the tags that say how far a sweep is."""
+    progress = study.progress()
+    return {
+        "scballast.done": str(progress.done),
+        "scballast.failed": str(progress.failed),
+        "scballast.total": str(progress.total),
+        "scballast.progress": f"{progress.done}/{progress.failed}/{progress.total}",
+        "scballast.best": best_so_far(study.trials(), study.config.objectives),
+    }
+
+
+def parent_params(config: Config, space: Space = ()) -> dict[str, Any]:
+    """Return the sweep's configuration as parameters: what is searched by its values, no passwords."""
+    leaves = to_leaves(config)
+    for key in ("sweep.storage", "tracking.uri"):
+        if leaves.get(key):
+            leaves[key] = without_password(str(leaves[key]))
+    return {key: str(value) for key, value in leaves.items()} | describe(space)
+
+
+def fail_trial_run(
+    tracking: Tracking, sweep: str, number: int, parent: str | None, config: Config | None, reason: str, trace: str
+) -> None:
+    """End a trial's run as failed; a trial that failed before its run began gets one that says so."""
+    tags = {"scballast.sweep": sweep, "scballast.trial": str(number)}
+    try:
+        runs = tracking.find_runs(tags)
+    except ScballastError as error:
+        logger.warning("The run of trial %d cannot be looked up: %s", number, error)
+        return
+    if not runs:
+        run_id = tracking.start_run(
+            f"{sweep}-trial{number}", parent_params(config) if config else {}, tags, parent_run_id=parent
+        )
+        tracking.fail_run(run_id, reason, trace)
+    for run in runs:
+        if run.status == "RUNNING" or (run.status == "FINISHED" and config is not None):
+            tracking.fail_run(run.run_id, reason, trace)
+
+
+def finished_run(tracking: Tracking, sweep: str, number: int) -> tuple[Mapping[str, float], dict[str, str]] | None:
+    """Return the metrics of a trial whose results were whole when its process died, and what to note of it."""
+    try:
+        tracking.reap_stale()
+        tracking.sync()
+        runs = tracking.find_runs({"scballast.sweep": sweep, "scballast.trial": str(number)}, status="FINISHED")
+    except ScballastError as error:
+        logger.warning("The run of trial %d cannot be looked up: %s", number, error)
+        return None
+    if not runs:
+        return None
+    return runs[0].metrics, {"scballast.run_id": runs[0].run_id, "scballast.results": f"results/{runs[0].name}"}
+
+
+def _take_over(tracking: Tracking, run_id: str) -> bool:
+    """Make a run this process's own unless another live one holds it; False when there is no such run."""
+    if run_id.startswith(_PENDING):
+        return True
+    try:
+        run = tracking.get_run(run_id)
+        owner = ProcessIdentity.from_json(run.tags.get("scballast.process", ""))
+        silent = _silent_seconds(run.tags)
+        if run.status != "RUNNING" or owner is None or not owner.is_alive(silent_seconds=silent):
+            tracking.reopen_run(run_id)
+    except ScballastError as error:
+        logger.warning("The sweep's run %s cannot be taken up again: %s", run_id, error)
+        return False
+    return True
+
+
+def _silent_seconds(tags: Mapping[str, str]) -> float:
+    return time.time() - float(tags.get("scballast.heartbeat", 0.0))

@@ -1,0 +1,102 @@
+"""What ``plan=true`` prints: the work that a command means, and an estimate of its time; nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scballast.config import Config, to_nested
+from scballast.errors import ConfigError, DataError, ScballastError
+from scballast.sweep.process import ProcessDiedError, TrialProcess
+from scballast.sweep.space import Space
+
+# Counting the work of a configuration takes a moment; of larger sweeps the first ones stand for all.
+_MOST_COUNTED = 200
+
+
+def print_plan(config: Config) -> None:
+    """Print what one experiment means."""
+    found = _estimate([config])
+    work = found["work"][0]
+    print("One experiment.")
+    print(f"Members to train: {work.members}, in {work.trainings} trainings.")
+    print(_rankings(work.rankings, work.cached))
+    if work.finished:
+        print("The same configuration has finished on the same data before.")
+    print(_time(found, 1, 1))
+
+
+def print_sweep_plan(configs: Sequence[Config], n_trials: int, n_asked: int, space: Space, n_workers: int) -> None:
+    """Print what a sweep means.
+
+    Parameters
+    ----------
+    configs
+        The distinct configurations of a grid; for a tuned sweep one that stands for all.
+    n_trials
+        How many trials the sweep has.
+    n_asked
+        How many configurations a grid asks for, with those that are asked for twice.
+    space
+        What is searched.
+    n_workers
+        How many workers share the work.
+    """
+    counted = list(configs[:_MOST_COUNTED])
+    found = _estimate(counted)
+    work = found["work"]
+    config = configs[0]
+    finished = sum(own.finished for own in work)
+    todo = n_trials - finished
+    share = n_trials / len(work)
+    kind = "A grid" if config.sweep.kind == "grid" else f"A search by {config.sweep.sampler}"
+    print(f"{kind} of {n_trials} trials over {', '.join(d.key for d in space) or 'one configuration'}.")
+    for dimension in space:
+        print(f"  {dimension.key}: {dimension.text}")
+    if config.sweep.kind == "grid":
+        print(f"Duplicates left out: {n_asked - n_trials}.")
+    print(f"Finished before, and reused: {finished}.")
+    members = round(share * sum(own.members for own in work if not own.finished))
+    trainings = round(share * sum(own.trainings for own in work if not own.finished))
+    print(f"Members to train: {members}, in {trainings} trainings.")
+    # Rankings by baselines do not depend on the model: all trials share them.
+    print(_rankings(max(own.rankings for own in work), max(own.cached for own in work)))
+    print(_time(found, todo, n_workers))
+
+
+def _estimate(configs: Sequence[Config]) -> dict[str, Any]:
+    process = TrialProcess()
+    nested = [to_nested(config) for config in configs]
+    try:
+        answer = process.call({"do": "estimate", "config": nested[0], "configs": nested})
+    except ProcessDiedError as error:
+        message = f"the probe ended early: {error}."
+        raise ScballastError(message) from error
+    except KeyboardInterrupt:
+        process.interrupt()
+        raise
+    finally:
+        process.close()
+    if answer["status"] != "done":
+        kind = {"config": ConfigError, "data": DataError}.get(str(answer.get("kind")), ScballastError)
+        raise kind(f"{answer.get('reason', 'stopped')}\n{answer.get('traceback', '')}".strip())
+    return answer
+
+
+def _rankings(number: int, cached: int) -> str:
+    return f"Rankings by baselines: {number}, of which the cache holds {cached}."
+
+
+def _time(found: Mapping[str, Any], todo: int, n_workers: int) -> str:
+    seconds = found["baseline_seconds"] * bool(todo) + found["training_seconds"] * todo / max(1, min(n_workers, todo))
+    shared = f", {n_workers} workers" if n_workers > 1 else ""
+    return (
+        f"Time: about {_duration(seconds)} for training and baselines{shared}, and some seconds per experiment for "
+        f"its statistics and report (from a probe of {_duration(found['probe_seconds'])})."
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

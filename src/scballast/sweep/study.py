@@ -1,0 +1,437 @@
+"""A sweep as an Optuna study: its identity, its trials, and how any number of workers share them.
+
+A grid is a study whose trials are all fixed beforehand; a tuned sweep one whose trials wait without
+parameters until a worker takes them. Everything else is the same: claiming, ending, giving up the
+trials of dead processes, resuming.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scballast.config import Config, Objective
+from scballast.errors import ConfigError
+from scballast.sweep.samplers import build_sampler
+from scballast.sweep.space import Point, Space
+from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
+from scballast.tracking.process import ProcessIdentity, current_process
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+logger = logging.getLogger(__name__)
+
+IDENTITY = "scballast.identity"
+PARENT = "scballast.parent_run_id"
+PROCESS = "scballast.process"
+HEARTBEAT = "scballast.heartbeat"
+RETRY_OF = "scballast.retry_of"
+ATTEMPT = "scballast.attempt"
+REASON = "scballast.reason"
+TRACEBACK = "scballast.traceback"
+
+# Parameters whose process died while their worker lived on are tried so often in all: memory may have
+# been short for another's sake, but a trial that is too large stays so.
+MOST_ATTEMPTS = 3
+HEARTBEAT_SECONDS = 60.0
+# These ended for no fault of their own.
+INTERRUPTED = "interrupted by the user"
+SILENT_DEATH = "its process ended without a word"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must not change between the parts of a sweep.
+
+    Attributes
+    ----------
+    kind
+        ``grid`` or ``optuna``.
+    dataset, digest
+        Name and content digest of the data set.
+    space
+        Values by key, as text.
+    objectives
+        Metric and direction.
+    base
+        The leaves of the configuration that decide results and are not searched.
+    """
+
+    kind: str
+    dataset: str
+    digest: str
+    space: Mapping[str, str]
+    objectives: Sequence[Sequence[str]]
+    base: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the identity as the study keeps it."""
+        return json.dumps(
+            {
+                "kind": self.kind,
+                "dataset": self.dataset,
+                "digest": self.digest,
+                "space": dict(self.space),
+                "objectives": [list(pair) for pair in self.objectives],
+                "base": dict(self.base),
+            },
+            sort_keys=True,
+        )
+
+    def differences(self, stored: str) -> list[str]:
+        """Return what has changed against a stored identity, a clause each."""
+        old, new = json.loads(stored), json.loads(self.to_json())
+        found = []
+        if old["kind"] != new["kind"]:
+            found.append(f"sweep.kind was {old['kind']}, is {new['kind']}")
+        if old["digest"] != new["digest"]:
+            found.append(
+                f"the data set was {old['dataset']} ({old['digest'][:12]}), is {new['dataset']} ({new['digest'][:12]})"
+            )
+        for part, name in (("space", "the search space of "), ("base", "")):
+            for key in sorted(old[part].keys() | new[part].keys()):
+                before, now = old[part].get(key, "not there"), new[part].get(key, "not there")
+                if before != now:
+                    found.append(f"{name}{key} was {before}, is {now}")
+        if old["objectives"] != new["objectives"]:
+            found.append(f"objectives were {_pairs(old['objectives'])}, are {_pairs(new['objectives'])}")
+        return found
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is: numbers of trials."""
+
+    done: int
+    failed: int
+    running: int
+    waiting: int
+    total: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial has ended."""
+        return self.done + self.failed >= self.total
+
+    def __str__(self) -> str:
+        return f"{self.done} done, {self.failed} failed, {self.total} in all"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this worker has taken."""
+
+    trial: Trial
+    number: int
+    point: Point
+
+
+# Given a dead trial's number: the metrics of its run and what to note of it, if it had finished after all.
+Recover = Callable[[int], tuple[Mapping[str, float], Mapping[str, Any]] | None]
+
+
+class SweepStudy:
+    """A sweep's study; create it with `create_or_resume`, join it with `join`."""
+
+    def __init__(self, study: Study, address: StorageAddress, config: Config, space: Space, total: int) -> None:
+        self.study = study
+        self.address = address
+        self.config = config
+        self.space = space
+        self.total = total
+        self._objectives: tuple[Objective, ...] = config.objectives
+
+    # ------------------------------------------------------------------ opening
+
+    @classmethod
+    def create_or_resume(
+        cls,
+        name: str,
+        address: StorageAddress,
+        config: Config,
+        space: Space,
+        identity: Identity,
+        points: Sequence[Point],
+    ) -> SweepStudy:
+        """Create a sweep's study or take it up again, and bring its trials up to the number wanted.
+
+        Parameters
+        ----------
+        points
+            The fixed configurations of a grid; empty: ``sweep.n_trials`` that the sampler chooses.
+
+        Raises
+        ------
+        ConfigError
+            The study of this name has another search space, data set, objectives or settings.
+        """
+        import optuna
+
+        with sweep_lock(address):
+            storage = open_storage(address)
+            directions: list[Any] = [objective.direction for objective in config.objectives]
+            if name in optuna.get_all_study_names(storage):
+                study = optuna.load_study(study_name=name, storage=storage)
+                _check_identity(study, name, identity)
+            else:
+                study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    study.set_metric_names([objective.metric for objective in config.objectives])
+            if IDENTITY not in study.user_attrs:
+                study.set_user_attr(IDENTITY, identity.to_json())
+            sweep = cls(study, address, config, space, len(points) or config.sweep.n_trials)
+            sweep._fill(points)
+        return sweep
+
+    @classmethod
+    def join(cls, name: str, address: StorageAddress, config: Config, space: Space, total: int) -> SweepStudy:
+        """Open the study that a controller has created."""
+        import optuna
+
+        with sweep_lock(address):
+            study = optuna.load_study(study_name=name, storage=open_storage(address))
+        return cls(study, address, config, space, total)
+
+    @staticmethod
+    def stored_identity(name: str, address: StorageAddress) -> str | None:
+        """Return the identity of the study of a name, if there is one."""
+        import optuna
+
+        with sweep_lock(address):
+            storage = open_storage(address)
+            if name not in optuna.get_all_study_names(storage):
+                return None
+            found: str | None = optuna.load_study(study_name=name, storage=storage).user_attrs.get(IDENTITY)
+            return found
+
+    def _fill(self, points: Sequence[Point]) -> None:
+        """Add the waiting trials that are not there yet, and ask a grid's failed configurations again."""
+        from optuna.trial import TrialState, create_trial
+
+        trials = self._trials()
+        if points:
+            # Configurations by number: a kill between two of them leaves the first ones there.
+            there = [trial.user_attrs.get("scballast.point") for trial in trials]
+            for index, point in enumerate(points):
+                if index not in there:
+                    self.study.enqueue_trial(point, user_attrs={"scballast.point": index})
+            at_work = any(trial.state == TrialState.RUNNING and _is_alive(trial) for trial in trials)
+            for trial in [] if at_work else current_trials(trials):
+                if trial.state == TrialState.FAIL:
+                    self._ask_again(trial, attempt=1)
+            return
+        for _ in range(self.total - len(current_trials(trials))):
+            self.study.add_trial(create_trial(state=TrialState.WAITING))
+
+    # ------------------------------------------------------------------ taking and ending trials
+
+    def claim(self, recover: Recover) -> Claim | None:
+        """Take the next trial, or return None when none waits.
+
+        Parameters
+        ----------
+        recover
+            Called for the trials of dead processes, which are ended first.
+        """
+        with self.lock():
+            self.give_up_dead(recover)
+            trials = self._trials()
+            progress = self._progress(trials)
+            waiting = [trial for trial in trials if trial.state.name == "WAITING"]
+            if not waiting or progress.done + progress.failed + progress.running >= self.total:
+                return None
+            self.study.sampler = build_sampler(self.config, waiting[0].number)
+            trial = self.study.ask()
+            trial.set_user_attr(HEARTBEAT, time.time())
+            # The owner comes last: a trial that runs without one belongs to a process that died in here.
+            trial.set_user_attr(PROCESS, current_process().to_json())
+        point = {dimension.key: dimension.suggest(trial) for dimension in self.space}
+        return Claim(trial, trial.number, point)
+
+    def complete(self, number: int, metrics: Mapping[str, float], notes: Mapping[str, Any]) -> None:
+        """End a trial with its objectives' values."""
+        self._end(number, self.values(metrics), notes)
+
+    def fail(self, number: int, reason: str, traceback: str = "", *, again: bool = False, died: bool = False) -> None:
+        """End a trial as failed.
+
+        Parameters
+        ----------
+        again
+            Whether its parameters are asked again; the failed trial then counts no more.
+        died
+            Whether its process died, which is not tried for ever.
+        """
+        with self.lock():
+            trial = self.study.trials[number]
+            attempt = int(trial.user_attrs.get(ATTEMPT, 1))
+            if again and not (died and attempt >= MOST_ATTEMPTS):
+                self._ask_again(trial, attempt=attempt + int(died))
+            self._end(number, None, {REASON: reason, TRACEBACK: traceback})
+
+    def values(self, metrics: Mapping[str, float]) -> list[float]:
+        """Return the objectives' values of a trial.
+
+        A grid shows whatever it ran: where a configuration has no value (a PCA has no held-out fit), its
+        trial carries the worst one, infinity, and is in no Pareto front.
+        """
+        worst = {"minimize": float("inf"), "maximize": float("-inf")}
+        return [metrics.get(objective.metric, worst[objective.direction]) for objective in self._objectives]
+
+    def missing_objectives(self, metrics: Mapping[str, float]) -> list[str]:
+        """Return the objectives that a trial ought to have and has not."""
+        if self.config.sweep.kind == "grid":
+            return []
+        return [objective.metric for objective in self._objectives if objective.metric not in metrics]
+
+    def give_up_dead(self, recover: Recover) -> list[int]:
+        """End the trials whose process is gone and ask their parameters again; to be called under the lock."""
+        given_up = []
+        for trial in self._trials():
+            if trial.state.name != "RUNNING" or _is_alive(trial):
+                continue
+            found = recover(trial.number)
+            if found is not None and not self.missing_objectives(found[0]):
+                # Its results were whole when it died, and have been published since.
+                self._end(trial.number, self.values(found[0]), found[1])
+                continue
+            self._ask_again(trial, attempt=int(trial.user_attrs.get(ATTEMPT, 1)))
+            self._end(trial.number, None, {REASON: SILENT_DEATH})
+            given_up.append(trial.number)
+        return given_up
+
+    def note(self, number: int, notes: Mapping[str, Any]) -> None:
+        """Set attributes of a running trial."""
+        trial_id = self.study.trials[number]._trial_id
+        for key, value in notes.items():
+            self.study._storage.set_trial_user_attr(trial_id, key, value)
+
+    def _end(self, number: int, values: list[float] | None, notes: Mapping[str, Any]) -> None:
+        from optuna.trial import TrialState
+
+        try:
+            self.note(number, notes)
+            state = TrialState.FAIL if values is None else TrialState.COMPLETE
+            self.study.tell(number, values, state=state)
+        except (ValueError, RuntimeError):
+            # Another worker took this one for dead: the machine slept, or the disk hung for ten minutes.
+            if not self.study.trials[number].state.is_finished():
+                raise
+            logger.warning("Trial %d was given up by another worker before it ended.", number)
+
+    def _ask_again(self, trial: FrozenTrial, *, attempt: int) -> None:
+        from optuna.trial import TrialState, create_trial
+
+        if any(other.user_attrs.get(RETRY_OF) == trial.number for other in self._trials()):
+            return
+        notes: dict[str, Any] = {RETRY_OF: trial.number, ATTEMPT: attempt}
+        parameters = trial.system_attrs.get("fixed_params", trial.params)
+        if "scballast.point" in trial.user_attrs:
+            notes["scballast.point"] = trial.user_attrs["scballast.point"]
+        if parameters:
+            self.study.enqueue_trial(parameters, user_attrs=notes)
+        else:
+            self.study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=notes))
+
+    # ------------------------------------------------------------------ looking
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the sweep's lock."""
+        with sweep_lock(self.address):
+            yield
+
+    @contextmanager
+    def heartbeat(self, claim: Claim) -> Iterator[None]:
+        """Give signs of life for a trial, for workers on other machines to see."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(HEARTBEAT_SECONDS):
+                with suppress(Exception):
+                    claim.trial.set_user_attr(HEARTBEAT, time.time())
+
+        thread = threading.Thread(target=beat, name="scballast-sweep-heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return the trials that count, in order; those asked again since are left out."""
+        return current_trials(self._trials())
+
+    def progress(self) -> Progress:
+        """Return how far the sweep is."""
+        return self._progress(self._trials())
+
+    def failures_in_a_row(self, since: float) -> int:
+        """Return how many trials have failed, after a moment in seconds, since the last that finished."""
+        count = 0
+        ended = [
+            t for t in self._trials() if t.datetime_complete is not None and t.datetime_complete.timestamp() > since
+        ]
+        for trial in sorted(ended, key=lambda t: t.datetime_complete.timestamp() if t.datetime_complete else 0.0):
+            if trial.state.name == "COMPLETE":
+                count = 0
+            elif trial.user_attrs.get(REASON):
+                count += 1
+        return count
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _progress(self, trials: Sequence[FrozenTrial]) -> Progress:
+        states = [trial.state.name for trial in current_trials(trials)]
+        return Progress(
+            done=states.count("COMPLETE"),
+            failed=states.count("FAIL"),
+            running=states.count("RUNNING"),
+            waiting=states.count("WAITING"),
+            total=self.total,
+        )
+
+
+def current_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials without those whose parameters were asked again."""
+    replaced = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    return [trial for trial in trials if trial.number not in replaced or trial.state.name == "COMPLETE"]
+
+
+def _is_alive(trial: FrozenTrial) -> bool:
+    process = ProcessIdentity.from_json(trial.user_attrs.get(PROCESS, ""))
+    if process is None:
+        return False
+    return process.is_alive(silent_seconds=time.time() - float(trial.user_attrs.get(HEARTBEAT, 0.0)))
+
+
+def _check_identity(study: Study, name: str, identity: Identity) -> None:
+    stored = study.user_attrs.get(IDENTITY)
+    if stored is None:
+        if study.get_trials(deepcopy=False):
+            message = f"sweep.name: the study {name!r} was not made by scballast. Choose another name."
+            raise ConfigError(message)
+        return
+    changed = identity.differences(stored)
+    if changed:
+        message = (
+            f"sweep.name: the sweep {name!r} cannot be resumed, because it would mix what cannot be compared: "
+            f"{'; '.join(changed)}.\nUndo the change, or give the sweep another name: sweep.name=NAME."
+        )
+        raise ConfigError(message)
+
+
+def _pairs(objectives: Sequence[Sequence[str]]) -> str:
+    return ", ".join(f"{direction} {metric}" for metric, direction in objectives)
