@@ -34,7 +34,9 @@ STABILITY = pd.DataFrame(
 RANKINGS = pd.DataFrame({"method": ["contrast"] * 3, "gene": ["NA", "CD3D", "nan"], "rank": [1, 2, 3]})
 
 
-def make_result(folder: Path, *, n_metrics: int = 3, n_curves: int = 1, n_epochs: int = 5, offset: float = 0.0) -> Path:
+def make_result(
+    folder: Path, *, n_metrics: int = 3, n_curves: int = 1, n_epochs: int = 5, offset: float = 0.0, sweep: str = "s1"
+) -> Path:
     """Write a complete result folder in the layout that experiments write."""
     for name in ("tables", "figures", "config"):
         (folder / name).mkdir(parents=True)
@@ -57,6 +59,7 @@ def make_result(folder: Path, *, n_metrics: int = 3, n_curves: int = 1, n_epochs
         "params.json": {**PARAMS, "extra": "x" * 7000},
         "tags.json": {
             **TAGS,
+            "scballast.sweep": sweep,
             "scballast.dataset": "pbmc",
             "scballast.dataset_digest": "0123456789abcdef" * 4,
             "scballast.n_cells": "700",

@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scballast.errors import ScballastError
 from scballast.results import MARKER, is_complete, read_tables
-from scballast.tracking import database, leftovers, publish
+from scballast.tracking import database, leftovers, publish, registry
 from scballast.tracking.delivery import Delivery
 from scballast.tracking.faults import UnreachableError, clear_faults
 from scballast.tracking.heartbeat import Heartbeat
@@ -31,6 +31,7 @@ from scballast.tracking.store import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
 
 _log = logging.getLogger(__name__)
 
@@ -255,6 +256,39 @@ class Tracking:
     def load_tables(self, run_id: str) -> dict[str, pd.DataFrame]:
         """Return a run's tables as data frames, by name; raises `ScballastError` when there are none."""
         return read_tables(self.load_run(run_id).folder)
+
+    def register_model(self, run_id: str, folder: Path, name: str, alias: str) -> str:
+        """Put a saved model into the registry and point an alias at it; doing it again changes nothing.
+
+        Parameters
+        ----------
+        run_id
+            The run that trained it.
+        folder
+            What `scballast.models.saved.save_model` wrote.
+        name, alias
+            What it will be found under; characters that MLflow does not allow become underscores.
+
+        Returns
+        -------
+        str
+            Its address, ``models:/NAME@ALIAS``.
+        """
+        with self._store.access():
+            return registry.register_model(self._store, run_id, folder, name, alias)
+
+    def load_model(self, uri: str, adata: AnnData) -> Any:
+        """Load a registered model onto `adata` (raw counts of its genes): weights only, no foreign code.
+
+        Parameters
+        ----------
+        uri
+            ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+        adata
+            The cells to use it on.
+        """
+        with self._store.access():
+            return registry.load_model(self._store, uri, adata)
 
     def _settle(self, *, send: bool) -> None:
         """End and send what was left behind, unless another process is at it."""
