@@ -88,7 +88,7 @@ class TestMatchFactors:
             match_factors(first[:1], first[:1])
         with pytest.raises(ValueError, match="finite"):
             match_factors(first, np.where(first > 2, np.nan, first))
-        with pytest.raises(ValueError, match="orders of the 60 genes"):
+        with pytest.raises(ValueError, match="60 genes in any order"):
             match_factors(first, first, permutations=np.zeros((2, 60), dtype=int))
         with pytest.raises(ValueError, match="at least one"):
             match_factors(first, first, n_permutations=0)

@@ -3,20 +3,17 @@
 The rule
 --------
 1. *Candidates* are the methods of the estimand with scores for the population; controls never are.
-2. *Stable*: the lower bound of a candidate's stability is above its floor by ``MARGIN`` or more. Methods that are
-   deterministic where replicates differ by seed alone have no stability: they are never the answer, but others may
-   be compared with them.
-3. *Concordant*: with at least one other stable method, the lower bound of the overlap is above the pair's floor by
-   ``MARGIN`` or more. A method's concordance is its mean overlap with those other methods.
+2. *Stable*: the lower bound of a candidate's stability is above its floor. Methods that are deterministic where
+   replicates differ by seed alone have no stability: they are never the answer, but others may be compared with them.
+3. *Concordant*: with at least one other stable method, the lower bound of the overlap is above the pair's floor. A
+   method's concordance is its mean overlap with all other stable methods.
 4. Of the methods that are stable and concordant the most concordant one is kept, with all whose concordance cannot
    be told from its own (the upper bound reaches it).
 5. Of these, the one with the highest average precision where there is truth; otherwise the one whose lower bound of
    stability is farthest above its floor.
 
-When step 2 or 3 leaves nothing, the answer is none, and the reason says how close the best method came. The floors
-contain what cells shared between replicates or methods repeat (see ``evaluation``). The margin is there because
-the intervals know how much the replicates differ, not how much another sample of cells would: on random labels,
-lower bounds of gene-wise differences of means pass the bare floor in one data set of six.
+When step 2 or 3 leaves nothing, the answer is none, and the reason says how close the best method came. What the
+floors contain is said in ``floors``.
 """
 
 from __future__ import annotations
@@ -33,7 +30,6 @@ from scballast.score_set import CONTROLS
 if TYPE_CHECKING:
     import pandas as pd
 
-MARGIN = 0.05
 NONE = "none"
 
 
@@ -61,7 +57,7 @@ class _Candidate:
 
     @property
     def stable(self) -> bool:
-        return self.height >= MARGIN
+        return self.height > 0.0
 
 
 def answer_table(
@@ -164,7 +160,7 @@ def _compare(
         for other in references
         if (pair := overlaps.get(frozenset((candidate.name, other.name)))) is not None and other.name != candidate.name
     }
-    if not any(pair["lower"] - pair["floor"] >= MARGIN for pair in found.values()):
+    if not any(pair["lower"] > pair["floor"] for pair in found.values()):
         return candidate
 
     def mean(column: str) -> float:
@@ -182,9 +178,9 @@ def _compare(
 
 def _why(chosen: _Candidate, n_stable: int, n_concordant: int, n_contenders: int) -> str:
     text = (
-        f"Stability {_range(chosen.phi, chosen.lower, chosen.upper)} against a floor of {chosen.floor:.2f}; overlap "
+        f"Stability {_range(chosen.phi, chosen.lower, chosen.upper)} against a floor of {chosen.floor:z.2f}; overlap "
         f"{_range(chosen.concordance, chosen.concordance_lower, chosen.concordance_upper)} with "
-        f"{', '.join(chosen.references)} against {chosen.concordance_floor:.2f}. "
+        f"{', '.join(chosen.references)} against {chosen.concordance_floor:z.2f}. "
         f"{n_stable} stable, {n_concordant} of them concordant, {n_contenders} about as concordant as the best"
     )
     if n_contenders == 1:
@@ -200,14 +196,11 @@ def _why_unstable(candidates: Sequence[_Candidate]) -> str:
         best = max(known, key=lambda candidate: candidate.height)
         return (
             f"No method is stable: the closest, {best.name}, has a stability of "
-            f"{_range(best.phi, best.lower, best.upper)}, and its lower bound is not {MARGIN:.2f} above the floor of "
-            f"{best.floor:.2f}."
+            f"{_range(best.phi, best.lower, best.upper)} against a floor of {best.floor:z.2f}."
         )
     if not candidates:
         return "No method gave scores."
-    return (
-        "No method has an interval of its stability above a floor; this needs 3 or more replicates and 2 populations."
-    )
+    return "No method has both an interval of its stability (3 replicates or more) and a floor (2 populations or more)."
 
 
 def _why_alone(
@@ -230,8 +223,7 @@ def _why_alone(
     overlap = _range(pair["overlap"], pair["lower"], pair["upper"])
     return (
         f"{names} {is_are} stable, but no two stable methods agree beyond their floor: the closest, {one} and "
-        f"{other}, have an overlap of {overlap}, and its lower bound is not {MARGIN:.2f} above the floor of "
-        f"{pair['floor']:.2f}."
+        f"{other}, have an overlap of {overlap} against a floor of {pair['floor']:z.2f}."
     )
 
 
@@ -254,4 +246,4 @@ def _average_precision(truth: pd.DataFrame | None) -> dict[tuple[str, str, str],
 
 
 def _range(estimate: float, lower: float, upper: float) -> str:
-    return f"{estimate:.2f} [{lower:.2f}, {upper:.2f}]"
+    return f"{estimate:z.2f} [{lower:z.2f}, {upper:z.2f}]"

@@ -2,9 +2,9 @@
 
 Every table can be computed again from ``tables/rankings.parquet`` (``score_set_from_rankings``), to the last bit.
 
-An index is read against two lines. Its *floor* is what lists without a signal of one population in common show
-(``floors``): an index whose lower bound is not above its floor says nothing. Its *ceiling*, for two methods, is the
-root of the product of their stabilities: what noise in the two lists leaves of perfect agreement. Methods of one
+An index is read against two lines. Its *floor* is the most that lists without a signal of the population itself
+show (``floors``): an index whose lower bound is not above its floor says nothing. Its *ceiling*, for two methods, is
+the root of the product of their stabilities: what noise in the two lists leaves of perfect agreement. Methods of one
 replicate see the same cells and share part of their noise, so the ceiling can be passed; the ``disjoint`` overlap,
 between replicates without a common cell, is held under it but for chance.
 """

@@ -83,12 +83,9 @@ def match_factors(
         orders = np.array([generator.permutation(n_genes) for _ in range(n_permutations)])
     else:
         orders = np.asarray(permutations)
-    if (
-        orders.ndim != 2
-        or not len(orders)
-        or not np.array_equal(np.sort(orders, axis=1), np.tile(np.arange(n_genes), (len(orders), 1)))
-    ):
-        message = f"permutations must be orders of the {n_genes} genes, one per row and at least one, got shape {orders.shape}"
+    genes = np.tile(np.arange(n_genes), (len(orders), 1))
+    if orders.ndim != 2 or len(orders) == 0 or not np.array_equal(np.sort(orders, axis=1), genes):
+        message = f"permutations must be at least one row of the {n_genes} genes in any order, got {orders.shape}"
         raise ValueError(message)
     one, other = _unit_columns(one), _unit_columns(other)
     correlations = np.abs(one.T @ other)

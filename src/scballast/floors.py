@@ -1,27 +1,36 @@
-"""The floor of an index: what it shows between lists that have no signal of one population in common.
+r"""The floor of an index: the most that lists without a signal of the population itself show.
 
-It has two parts.
+It is the sum of three parts.
 
 *Lists of different populations.* Abundant and variable genes recur in every list, so even an index corrected for
 chance flatters. This part is the same index between lists of different populations, taken between replicates that
 share no cell.
 
 *Shared cells.* Replicates 2i and 2i+1 of ``subsample`` and ``donor`` share no cell, any two others do, and the
-methods of one replicate see the same cells. Noise that was sampled once is then found again: on random labels the
-top 50 of a t statistic repeat themselves with Φ = 0.14, all of it from cells in common. This part is the index as it
-is reported less the same index between replicates without a common cell, or 0 where that is larger.
+methods of one replicate see the same cells. Noise that was sampled once is then found again: with labels at random
+the top 50 of a t statistic repeat themselves with Φ = 0.14, all of it from cells in common. This part is the index
+as it is reported less the same index between replicates without a common cell, or 0 where that is negative.
 
-``seed`` and ``bootstrap`` have no replicates without common cells: there, neighbouring replicates give the first
-part, and the second is unknown and left out.
+*Its own error.* With no signal, lists of one population and of different populations are exchangeable, but two
+halves of one data set happen to agree or not. Across data sets such an agreement varies as much as it does across
+splits of one data set (it is a sum over genes of products of two halves, (a + b)(a - b) = a² - b² with a the noise
+of the data and b that of the split), so the error of a mean over n pairs of replicates is
+:math:`s \sqrt{1 + 1/n}`, with s the standard deviation over pairs, pooled over populations. This part is that error
+times the 95% point of Student's t.
+
+``seed`` and ``bootstrap`` have no replicates without common cells: there the floor is the first part alone, from
+neighbouring replicates, and says nothing about other cells.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from scballast.concordance import standardised
 from scballast.overlap import concordance_curve_weights, rank_biased_weights, shared_weight
@@ -29,6 +38,8 @@ from scballast.ranking import BoolArray, FloatArray, IntArray, rank_spans, top_k
 from scballast.score_set import Method, ScoreSet
 
 KINDS_WITH_DISJOINT_PAIRS = frozenset({"subsample", "donor"})
+LEVEL = 0.95
+"""One-sided level of the floor's own error."""
 
 Index = str | int
 """``"rbo"``, ``"aucc"``, ``"spearman"``, or a k: the share of the top k in common."""
@@ -36,16 +47,16 @@ Index = str | int
 
 @dataclass(frozen=True)
 class BetweenReplicates:
-    """One index between lists of different replicates, by population; NaN where no lists can be compared.
+    """One index between lists of different replicates, by pair of replicates and population.
 
     Attributes
     ----------
-    same : (n_populations,) float
-        Mean between lists of the population itself.
-    different : (n_populations,) float
-        Mean between lists of the population and those of the others.
+    same : (n_pairs, n_populations) float
+        Between lists of the population itself; NaN where there are no lists.
+    different : (n_pairs, n_populations) float
+        Mean between lists of the population and those of the others; NaN where there are no lists.
     disjoint
-        The replicates share no cell.
+        The replicates of a pair share no cell.
     """
 
     same: FloatArray
@@ -56,12 +67,14 @@ class BetweenReplicates:
         """Floor of the population's reported index; NaN where that is undefined."""
         if math.isnan(reported):
             return math.nan
-        shared = reported - float(self.same[position]) if self.disjoint else 0.0
-        return float(self.different[position]) + (0.0 if math.isnan(shared) else max(0.0, shared))
+        floor = _mean(self.different[:, position])
+        if not self.disjoint or np.isnan(self.same[:, position]).all():
+            return floor
+        return floor + max(0.0, reported - _mean(self.same[:, position])) + self._error(position)
 
     def without_shared_cells(self, position: int) -> float:
         """Mean over replicates without a common cell; NaN where there are none."""
-        return float(self.same[position]) if self.disjoint else math.nan
+        return _mean(self.same[:, position]) if self.disjoint else math.nan
 
     def corrected(self, k: int, n_genes: int) -> BetweenReplicates:
         """Turn the share of the top k in common into Kuncheva's index; NaN where k leaves no gene out."""
@@ -71,6 +84,17 @@ class BetweenReplicates:
         chance = k / n_genes
         same, different = ((share - chance) / (1.0 - chance) for share in (self.same, self.different))
         return BetweenReplicates(same, different, self.disjoint)
+
+    def _error(self, position: int) -> float:
+        """Upper limit of the error of the floor; 0 where fewer than 2 pairs leave it unknown."""
+        excess = self.same - self.different
+        counts = (~np.isnan(excess)).sum(axis=0)  # (population,)
+        repeated = excess[:, counts > 1]
+        degrees = int((counts[counts > 1] - 1).sum())
+        if degrees == 0 or counts[position] == 0:
+            return 0.0
+        variance = float(np.nansum((repeated - np.nanmean(repeated, axis=0)) ** 2)) / degrees
+        return float(stats.t.ppf(LEVEL, degrees)) * math.sqrt(variance * (1.0 + 1.0 / counts[position]))
 
 
 def between_replicates(
@@ -97,20 +121,28 @@ def between_replicates(
         For each pair, by index.
     """
     replicates, disjoint = _replicates_to_compare(score_set.n_replicates, score_set.resample_kind)
-    sums = [_Sums(len(score_set.populations)) for _ in pairs]
     names = {method.name for pair in pairs for method in pair}
+    found: list[dict[Index, list[tuple[FloatArray, FloatArray]]]] = [defaultdict(list) for _ in pairs]
     for one, other in replicates:
         lists = {
             (name, replicate): _Lists.of(score_set, name, replicate, ks, curve_k, p)
             for name in names
             for replicate in {one, other}
         }
-        for (first, second), total in zip(pairs, sums, strict=True):
-            total.add(lists[first.name, one], lists[second.name, other])
-            if first.name != second.name and one != other:
-                total.add(lists[first.name, other], lists[second.name, one])
-    indices: tuple[Index, ...] = (*ks, "rbo", "aucc", "spearman")
-    return [{index: total.means(index, disjoint=disjoint) for index in indices} for total in sums]
+        for (first, second), by_index in zip(pairs, found, strict=True):
+            indices = _indices(lists[first.name, one], lists[second.name, other])
+            if first.name == second.name:
+                mirrored = {index: values.T for index, values in indices.items()}
+            else:
+                mirrored = _indices(lists[first.name, other], lists[second.name, one])
+            for index, values in indices.items():
+                by_index[index].append(_same_and_different(values, mirrored[index]))
+    return [{index: _stack(values, disjoint=disjoint) for index, values in by_index.items()} for by_index in found]
+
+
+def _stack(by_pair: Sequence[tuple[FloatArray, FloatArray]], *, disjoint: bool) -> BetweenReplicates:
+    same, different = zip(*by_pair, strict=True)
+    return BetweenReplicates(np.stack(same), np.stack(different), disjoint)
 
 
 def _replicates_to_compare(n_replicates: int, resample_kind: str) -> tuple[list[tuple[int, int]], bool]:
@@ -152,43 +184,32 @@ class _Lists:
         )
 
 
-class _Sums:
-    """Running sums of each index over pairs of replicates, population × population."""
-
-    def __init__(self, n_populations: int) -> None:
-        self._shape = (n_populations, n_populations)
-        self._totals: dict[Index, FloatArray] = {}
-        self._counts: dict[Index, FloatArray] = {}
-
-    def add(self, first: _Lists, second: _Lists) -> None:
-        both = np.outer(first.scored, second.scored)
-        for k, selected in first.selected.items():
-            self._add(k, selected @ second.selected[k].T, both)
-        self._add("rbo", shared_weight(first.rank_biased, second.rank_biased) + first.beyond, both)
-        self._add("aucc", shared_weight(first.curve, second.curve), both)
-        self._add("spearman", first.midranks @ second.midranks.T, np.outer(first.ordered, second.ordered))
-
-    def _add(self, index: Index, values: FloatArray, counts: BoolArray) -> None:
-        self._totals.setdefault(index, np.zeros(self._shape))
-        self._counts.setdefault(index, np.zeros(self._shape))
-        self._totals[index] += values * counts
-        self._counts[index] += counts
-
-    def means(self, index: Index, *, disjoint: bool) -> BetweenReplicates:
-        total, count = self._totals.get(index, np.zeros(self._shape)), self._counts.get(index, np.zeros(self._shape))
-        return BetweenReplicates(
-            same=_divide(total.diagonal(), count.diagonal()),
-            different=_divide(_others(total), _others(count)),
-            disjoint=disjoint,
-        )
+def _indices(first: _Lists, second: _Lists) -> dict[Index, FloatArray]:
+    """Each index between the lists of any two populations, population × population; NaN without lists."""
+    both = np.outer(first.scored, second.scored)
+    values: dict[Index, FloatArray] = {k: first.selected[k] @ second.selected[k].T for k in first.selected}
+    values["rbo"] = shared_weight(first.rank_biased, second.rank_biased) + first.beyond
+    values["aucc"] = shared_weight(first.curve, second.curve)
+    found: dict[Index, FloatArray] = {index: np.where(both, value, np.nan) for index, value in values.items()}
+    ordered = np.outer(first.ordered, second.ordered)
+    return {**found, "spearman": np.where(ordered, first.midranks @ second.midranks.T, np.nan)}
 
 
-def _others(matrix: FloatArray) -> FloatArray:
-    """Row and column sums without the diagonal: a pair of populations counts in either order."""
-    sums: FloatArray = matrix.sum(axis=0) + matrix.sum(axis=1) - 2.0 * matrix.diagonal()
-    return sums
+def _same_and_different(values: FloatArray, mirrored: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Means of an index on and off the diagonal, over both ways of giving two replicates to two methods."""
+    both = np.stack([values, mirrored])  # (way, population of the first, population of the second)
+    off = np.where(np.eye(len(values), dtype=bool), np.nan, both)
+    others = np.concatenate([off, off.swapaxes(1, 2)], axis=0)  # (4, population, other population)
+    return _column_means(both.diagonal(axis1=1, axis2=2)), _column_means(others.swapaxes(1, 2).reshape(-1, len(values)))
 
 
-def _divide(total: FloatArray, count: FloatArray) -> FloatArray:
-    mean: FloatArray = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0.5)
+def _column_means(values: FloatArray) -> FloatArray:
+    known = ~np.isnan(values)
+    count = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    mean: FloatArray = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
     return mean
+
+
+def _mean(values: FloatArray) -> float:
+    return float(_column_means(values[:, None])[0])
