@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scballast.engine.counts import CountMatrix, count_matrix
-from scballast.engine.evaluate import heldout_fit, posterior_means
+from scballast.engine.evaluate import Evaluator, heldout_fit, posterior_means
 from scballast.engine.export import export_member
 from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.members import MemberPlan, plan_members
+from scballast.engine.native import NoCompilerError, load_library
 from scballast.engine.trained import TrainedMember
 from scballast.engine.trainer_cpu import train_on_cpu
 from scballast.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
     from scvi.model import LinearSCVI
 
@@ -37,6 +40,7 @@ def fit_ensemble(
     layer: str | None = None,
     device: str = "auto",
     on_progress: Callable[[int], None] | None = None,
+    kernels: str = "auto",
 ) -> Ensemble:
     """Train all members side by side, each as ``LinearSCVI.train`` would train it on its own cells.
 
@@ -57,6 +61,10 @@ def fit_ensemble(
         ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``mps``.
     on_progress
         Called in the calling thread with the number of members finished since the last call.
+    kernels
+        On the CPU: ``compiled`` (one thread per member; needs a C++ compiler, which is used once per machine),
+        ``torch`` (stacked members, the form that CUDA and MPS run), or ``auto``: compiled, and torch with a
+        logged warning where there is no compiler. Both give the same result up to rounding.
 
     Raises
     ------
@@ -72,17 +80,28 @@ def fit_ensemble(
     if not members:
         message = "members: none were given. Give at least one."
         raise ConfigError(message)
-    check_device(device)
+    chosen = choose_device(device)
+    compiled = _use_compiled(kernels, chosen)
     counts = count_matrix(adata, layer, batch_key, labels_key)
     plans = plan_members(counts, members, model, train)
-    trained = train_on_cpu(counts, plans, torch.get_num_threads(), on_progress)
+    make_evaluator: Callable[[MemberPlan], Evaluator]
+    if compiled:
+        kernel_counts = KernelCounts(counts)
+        trained = train_on_cpu(counts, kernel_counts, plans, torch.get_num_threads(), on_progress)
+        make_evaluator = partial(MemberKernel, counts=kernel_counts)
+    else:
+        from scballast.engine.trainer_torch import DeviceCounts, TorchEvaluator, train_with_torch
+
+        resident = DeviceCounts(counts, chosen, torch.float32)
+        trained = train_with_torch(counts, resident, plans, on_progress)
+        make_evaluator = partial(TorchEvaluator, resident=resident)
     failures = {i: member.failure for i, member in enumerate(trained) if member.failure is not None}
     for position, reason in failures.items():
         logger.warning("ensemble: member %d of %d is dropped: %s.", position, len(members), reason)
     if len(failures) == len(members):
         message = f"ensemble: no member has a result; member 0: {failures[0]}. Lower train.lr."
         raise TrainingError(message)
-    return Ensemble(adata, counts, trained, failures, (batch_key, labels_key, layer))
+    return Ensemble(adata, counts, trained, failures, (batch_key, labels_key, layer), make_evaluator)
 
 
 def train_ensemble(
@@ -121,10 +140,11 @@ class Ensemble:
         trained: Sequence[TrainedMember],
         failures: Mapping[int, str],
         keys: tuple[str | None, str | None, str | None],
+        make_evaluator: Callable[[MemberPlan], Evaluator],
     ) -> None:
         self.failures = failures
         self._adata, self._counts, self._trained, self._keys = adata, counts, trained, keys
-        self._kernel_counts = KernelCounts(counts)
+        self._evaluator = make_evaluator
 
     def loadings(self, member: int) -> FloatArray:
         """(n_genes, n_latent) ``LinearSCVI.get_loadings()``: decoder weight with its batch norm folded in."""
@@ -165,9 +185,6 @@ class Ensemble:
         """Return a genuine scvi-tools model that can be saved, loaded and queried."""
         return export_member(self._result(member), self._adata, *self._keys)
 
-    def _evaluator(self, plan: MemberPlan) -> MemberKernel:
-        return MemberKernel(plan, self._kernel_counts)
-
     def _result(self, member: int) -> TrainedMember:
         if member in self.failures:
             message = f"member {member} has no result: {self.failures[member]}."
@@ -182,8 +199,8 @@ class Ensemble:
         return chosen
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that is not there.
+def choose_device(device: str) -> torch.device:
+    """Resolve a device's name, and refuse one that is not there.
 
     Raises
     ------
@@ -201,3 +218,27 @@ def check_device(device: str) -> None:
     if device == "mps" and not torch.backends.mps.is_available():
         message = "device=mps, but torch does not offer it here. Use device=cpu."
         raise ConfigError(message)
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _use_compiled(kernels: str, device: torch.device) -> bool:
+    if kernels not in ("auto", "compiled", "torch"):
+        message = f"kernels={kernels!r} is unknown. Allowed: auto | compiled | torch."
+        raise ConfigError(message)
+    if device.type != "cpu":
+        if kernels == "compiled":
+            message = f"kernels=compiled run on the CPU only, not on {device.type}. Use kernels=auto."
+            raise ConfigError(message)
+        return False
+    if kernels == "torch":
+        return False
+    try:
+        load_library("float")
+    except NoCompilerError as error:
+        if kernels == "compiled":
+            raise
+        logger.warning("ensemble: training runs in plain torch, several times slower: %s", error)
+        return False
+    return True

@@ -24,10 +24,13 @@ Progress = Callable[[int], None]
 
 
 def train_on_cpu(
-    counts: CountMatrix, plans: Sequence[MemberPlan], n_threads: int, on_progress: Progress | None = None
+    counts: CountMatrix,
+    kernel_counts: KernelCounts,
+    plans: Sequence[MemberPlan],
+    n_threads: int,
+    on_progress: Progress | None = None,
 ) -> list[TrainedMember]:
     """Train members side by side; the result of each does not depend on the others or on ``n_threads``."""
-    kernel_counts = KernelCounts(counts)
     stop = ctypes.c_int32(0)
 
     def run(position: int) -> TrainedMember:

@@ -145,7 +145,7 @@ double cell_log_likelihood(int stride, int n_nonzero, const int32_t* genes, cons
             if constexpr (LIKELIHOOD == ZINB) {
                 // The dense pass took every count for a zero: put the difference right.
                 const double log_ratio = fast_log(th + LIKELIHOOD_EPS) - log_q, pi = nz.pi[i], u = th * log_ratio - pi;
-                const double grow = std::exp(u > 20.0 ? 20.0 : u), s = u > 20.0 ? 1.0 : grow / (1.0 + grow);
+                const double grow = fast_exp(u > 20.0 ? 20.0 : u), s = u > 20.0 ? 1.0 : grow / (1.0 + grow);
                 gain += u - (u > 20.0 ? u : fast_log(1.0 + grow));
                 d_log_mu -= (1.0 - s) * th * inverse * mu;
                 d_th += (1.0 - s) * (log_ratio + th / (th + LIKELIHOOD_EPS) - th * inverse);

@@ -1,0 +1,120 @@
+"""Members with the same structure as one stack of tensors, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scballast.engine.interface import FloatArray
+from scballast.engine.members import MemberPlan
+from scballast.engine.packing import empty_packed
+from scballast.engine.settings import ModelSettings
+
+_LATENT_ROWS = ("z_encoder.mean_encoder.", "z_encoder.var_encoder.")
+_DECODERS = ("decoder.factor_regressor.", "decoder.px_dropout_decoder.")
+
+
+def structure(plan: MemberPlan) -> tuple[object, ...]:
+    """Return what members must share to be stacked; everything else may differ between them."""
+    model = plan.model
+    return (
+        model.gene_likelihood,
+        model.latent_distribution,
+        model.dispersion,
+        model.use_observed_lib_size,
+        model.n_hidden,
+        model.n_layers,
+        plan.n_batch,
+        plan.n_labels if model.dispersion == "gene-label" else 0,
+    )
+
+
+def shared_settings(plans: Sequence[MemberPlan]) -> ModelSettings:
+    """Return the settings of the stack: those that the members share, with the widest latent space."""
+    return replace(plans[0].model, n_latent=max(plan.model.n_latent for plan in plans))
+
+
+class Stack:
+    """Parameters of several members as flat rows, so that the optimiser is a few operations for all.
+
+    Attributes
+    ----------
+    flat
+        (member, n_parameters) trained parameters.
+    parameters
+        Views into ``flat`` by name, each a leaf that autograd differentiates.
+    running
+        Running statistics by name.
+    latent_mask
+        (member, n_latent) bool.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[MemberPlan],
+        states: Sequence[dict[str, FloatArray]],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._plans = list(plans)
+        self._width = shared_settings(plans).n_latent
+        names = empty_packed(plans[0]).tensors
+        wide = {
+            name: np.stack([self._widen(name, s[name], p) for p, s in zip(plans, states, strict=True)])
+            for name in names
+        }
+        self._shapes = {name: a.shape[1:] for name, a in wide.items() if "running" not in name}
+        self.running = {name: torch.from_numpy(a).to(device, dtype) for name, a in wide.items() if "running" in name}
+        rows = np.concatenate([wide[name].reshape(len(plans), -1) for name in self._shapes], axis=1)
+        self.flat = torch.from_numpy(rows).to(device, dtype)
+        own = np.arange(self._width) < np.array([[plan.model.n_latent] for plan in plans])
+        self.latent_mask = torch.from_numpy(own).to(device)
+        self.parameters = self._views()
+
+    def select(self, members: Sequence[int]) -> None:
+        """Keep only these members, in this order."""
+        index = torch.tensor(members, device=self.flat.device)
+        self.flat = self.flat[index]
+        self.running = {name: tensor[index] for name, tensor in self.running.items()}
+        self.latent_mask = self.latent_mask[index]
+        self._plans = [self._plans[i] for i in members]
+        self.parameters = self._views()
+
+    def flat_gradient(self, gradients: Sequence[Tensor]) -> Tensor:
+        """(member, n_parameters) from gradients in the order of ``parameters``."""
+        return torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients], dim=1)
+
+    def state(self, member: int) -> dict[str, FloatArray]:
+        """Parameters and running statistics of one member by ``state_dict`` name, at its own size."""
+        both = {**self.parameters, **self.running}
+        plan = self._plans[member]
+        return {name: self._narrow(name, t[member].detach().cpu().numpy(), plan) for name, t in both.items()}
+
+    def _views(self) -> dict[str, Tensor]:
+        views, at = {}, 0
+        for name, shape in self._shapes.items():
+            size = int(np.prod(shape))
+            views[name] = self.flat[:, at : at + size].view(len(self.flat), *shape).detach().requires_grad_()
+            at += size
+        return views
+
+    def _widen(self, name: str, array: FloatArray, plan: MemberPlan) -> FloatArray:
+        missing = self._width - plan.model.n_latent
+        if name.startswith(_LATENT_ROWS):
+            return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
+        if name.startswith(_DECODERS) and name.endswith("0.weight"):
+            k = plan.model.n_latent
+            return np.concatenate([array[:, :k], np.zeros((len(array), missing), array.dtype), array[:, k:]], axis=1)
+        return np.asarray(array)
+
+    def _narrow(self, name: str, array: FloatArray, plan: MemberPlan) -> FloatArray:
+        k = plan.model.n_latent
+        if name.startswith(_LATENT_ROWS):
+            return array[:k]
+        if name.startswith(_DECODERS) and name.endswith("0.weight"):
+            return np.concatenate([array[:, :k], array[:, self._width :]], axis=1)
+        return array

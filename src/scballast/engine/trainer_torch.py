@@ -1,0 +1,360 @@
+"""Training in plain torch with stacked members: for CUDA and MPS, and the oracle of the compiled kernels.
+
+Counts, cell orders and parameters stay on the device. Nothing in a step reads a value back: what the host needs
+(losses of an epoch) is read once when a member's epoch ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scballast.engine import noise as streams
+from scballast.engine import torch_noise
+from scballast.engine.counts import CountMatrix
+from scballast.engine.evaluate import validation_losses
+from scballast.engine.initial import initial_state
+from scballast.engine.kernels import Evaluation
+from scballast.engine.members import MemberPlan
+from scballast.engine.packing import Packed, empty_packed
+from scballast.engine.schedule import EarlyStopping, epoch_order, kl_weight
+from scballast.engine.settings import ModelSettings
+from scballast.engine.stacking import Stack, shared_settings, structure
+from scballast.engine.torch_model import Minibatch, Noise, StackedLDVAE
+from scballast.engine.trained import CurveRecorder, TrainedMember, describe_failure
+
+if TYPE_CHECKING:
+    from scballast.engine.interface import FloatArray, IntArray
+    from scballast.engine.trainer_cpu import Progress
+
+logger = logging.getLogger(__name__)
+
+_HOST_BUDGET = 1 << 30  # bytes for one group where the device does not say how much it has
+_ACTIVATIONS = 14  # arrays of cells × genes that a step holds, found by measuring
+_FIRST, _SECOND = 0.9, 0.999  # Adam's decay rates
+_EVALUATED_CELLS = 2048  # dense rows at a time
+
+
+class DeviceCounts:
+    """The count matrix resident on a device."""
+
+    def __init__(self, counts: CountMatrix, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype, self.n_genes = device, dtype, counts.n_genes
+        self.row_starts = torch.from_numpy(counts.row_starts).to(device)
+        self.genes = torch.from_numpy(counts.genes).to(device)
+        self.values = torch.from_numpy(counts.values).to(device)
+        self.batch = torch.from_numpy(counts.batch).to(device)
+        self.label = torch.from_numpy(counts.label).to(device)
+        self.widest_row = int(np.diff(counts.row_starts).max(initial=1))
+        totals = counts.totals(np.arange(counts.n_cells, dtype=np.int32))
+        with np.errstate(divide="ignore"):
+            self.log_total = torch.from_numpy(np.log(totals)).to(device, dtype)
+
+    def minibatch(self, cells: Tensor, mask: Tensor, plans: PlanTensors) -> Minibatch:
+        """Dense counts of (member, cell) rows; no operation whose size depends on the data."""
+        start = self.row_starts[cells]
+        length = self.row_starts[cells + 1] - start
+        slot = torch.arange(self.widest_row, device=self.device)
+        inside = slot < length[..., None]
+        at = torch.where(inside, start[..., None] + slot, 0)
+        gene = torch.where(inside, self.genes[at].long(), self.n_genes)  # the extra column is dropped
+        x = torch.zeros((*cells.shape, self.n_genes + 1), device=self.device, dtype=self.dtype)
+        x.scatter_(2, gene, torch.where(inside, self.values[at], 0.0).to(self.dtype))
+        batch = plans.batch_map.gather(1, self.batch[cells].long())
+        label = plans.label_map.gather(1, self.label[cells].long())
+        prior = batch.clamp(min=0)
+        return Minibatch(
+            x=x[..., :-1],
+            mask=mask.to(self.dtype),
+            batch=prior,
+            label=label.clamp(min=0),
+            log_total=torch.where(mask, self.log_total[cells], 0.0),
+            library_mean=plans.library_means.gather(1, prior),
+            library_var=plans.library_vars.gather(1, prior),
+        )
+
+
+class PlanTensors:
+    """What a step needs of the members' plans, (member, ...) on the device."""
+
+    def __init__(self, plans: Sequence[MemberPlan], device: torch.device, dtype: torch.dtype) -> None:
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, device=device, dtype=dtype)
+
+        def stacked(arrays: Sequence[FloatArray | IntArray], kind: torch.dtype) -> Tensor:
+            return torch.from_numpy(np.stack(arrays)).to(device, kind)
+
+        self.seeds = torch.tensor([plan.seed for plan in plans], device=device)
+        self.n_latent = torch.tensor([plan.model.n_latent for plan in plans], device=device)
+        self.dropout = column([plan.model.dropout_rate for plan in plans])
+        self.lr = column([plan.train.lr for plan in plans])[:, None]
+        self.weight_decay = column([plan.train.weight_decay for plan in plans])[:, None]
+        self.eps = column([plan.train.eps for plan in plans])[:, None]
+        self.batch_map = stacked([plan.batch_map for plan in plans], torch.int64)
+        self.label_map = stacked([plan.label_map for plan in plans], torch.int64)
+        self.library_means = stacked([plan.library_means for plan in plans], dtype)
+        self.library_vars = stacked([plan.library_vars for plan in plans], dtype)
+
+
+def train_with_torch(
+    counts: CountMatrix, resident: DeviceCounts, plans: Sequence[MemberPlan], on_progress: Progress | None = None
+) -> list[TrainedMember]:
+    """Train members in stacks of the same structure; as many at once as the device's memory holds."""
+    by_structure: dict[tuple[object, ...], list[int]] = {}
+    for i, plan in enumerate(plans):
+        by_structure.setdefault(structure(plan), []).append(i)
+    groups = [part for same in by_structure.values() for part in split_by_memory(same, plans, resident)]
+    if len(groups) > 1:
+        logger.info(
+            "ensemble: %d members are trained in %d groups (%d structures; memory for the rest).",
+            len(plans),
+            len(groups),
+            len(by_structure),
+        )
+    trained: dict[int, TrainedMember] = {}
+    for group in groups:
+        results = _Group([plans[i] for i in group], counts, resident).train(on_progress)
+        trained.update(zip(group, results, strict=True))
+    return [trained[i] for i in range(len(plans))]
+
+
+def split_by_memory(members: list[int], plans: Sequence[MemberPlan], resident: DeviceCounts) -> list[list[int]]:
+    """Split members of one structure into groups that fit into the device's memory."""
+    if resident.device.type == "cuda":
+        budget = int(0.7 * torch.cuda.mem_get_info(resident.device)[0])
+    else:
+        budget = _HOST_BUDGET
+    plan = plans[members[0]]
+    minibatch = max(int(np.diff(plans[i].starts).max()) for i in members)
+    cells = max(len(plans[i].train_positions) for i in members)
+    rows = minibatch * (_ACTIVATIONS * plan.n_genes + 4 * resident.widest_row)
+    n_parameters = len(empty_packed(plan).parameters)
+    per_member = (rows + 5 * n_parameters) * resident.dtype.itemsize + 8 * cells
+    size = max(1, budget // per_member)
+    # The longest side by side: a stack shrinks when its shorter members end.
+    ordered = sorted(members, key=lambda i: (-plans[i].n_steps, i))
+    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+
+
+class _Group:
+    """One stack of members on its way through training."""
+
+    def __init__(self, plans: list[MemberPlan], counts: CountMatrix, resident: DeviceCounts) -> None:
+        self._plans, self._counts, self._resident = plans, counts, resident
+        self._device, self._dtype = resident.device, resident.dtype
+        self._active = list(range(len(plans)))
+        self._stack = Stack(plans, [initial_state(plan) for plan in plans], self._device, self._dtype)
+        self._moments = [torch.zeros_like(self._stack.flat) for _ in range(2)]
+        self._tensors = PlanTensors(plans, self._device, self._dtype)
+        self._minibatch_size = max(int(np.diff(plan.starts).max()) for plan in plans)
+        longest = max(len(plan.train_positions) for plan in plans)
+        self._order = torch.zeros((len(plans), longest + self._minibatch_size), dtype=torch.int64, device=self._device)
+        self._sums = torch.zeros((len(plans), 4), dtype=torch.float64 if self._device.type != "mps" else torch.float32)
+        self._sums = self._sums.to(self._device)
+        self._epochs, self._steps = [0] * len(plans), [0] * len(plans)
+        self._recorders = [CurveRecorder() for _ in plans]
+        self._stopping = [
+            EarlyStopping(
+                plan.train.early_stopping_min_delta,
+                plan.train.early_stopping_patience,
+                plan.train.early_stopping_warmup_epochs,
+            )
+            for plan in plans
+        ]
+
+    def train(self, on_progress: Progress | None) -> list[TrainedMember]:
+        """Train to the end; results in the order of the group's plans."""
+        starts = [plan.starts for plan in self._plans]
+        place = [0] * len(self._plans)  # minibatch within the epoch
+        results: dict[int, TrainedMember] = {}
+        for i in self._active:
+            self._load_order(i)
+        while self._active:
+            chunks = [starts[i][place[i] : place[i] + 2] for i in self._active]
+            self._step(np.stack(chunks))
+            ended = []
+            for i in self._active:
+                place[i] += 1
+                self._steps[i] += 1
+                if place[i] == len(starts[i]) - 1:
+                    place[i] = 0
+                    ended.append(i)
+            if not ended:
+                continue
+            sums = self._sums.cpu().numpy()
+            finished = {i: failure for i in ended if (failure := self._end_epoch(i, sums)) is not None}
+            for i, failure in finished.items():
+                results[i] = self._result(i, failure or None)
+            if finished:
+                self._drop(set(finished))
+                if on_progress is not None:
+                    on_progress(len(finished))
+        return [results[i] for i in range(len(self._plans))]
+
+    def _step(self, chunks: IntArray) -> None:
+        """One gradient step of every active member; ``chunks`` (member, 2) bounds in its order."""
+        plans, tensors, device = [self._plans[i] for i in self._active], self._tensors, self._device
+        weights = [
+            kl_weight(self._epochs[i], plan.n_warmup_epochs, plan.train)
+            for i, plan in zip(self._active, plans, strict=True)
+        ]
+        host = np.stack([chunks[:, 0], np.diff(chunks, axis=1)[:, 0], [self._steps[i] + 1 for i in self._active]])
+        begin, size, steps = torch.from_numpy(host.astype(np.int64)).to(device, non_blocking=True)
+        slot = torch.arange(self._minibatch_size, device=device)
+        mask = slot < size[:, None]
+        cells = self._order.gather(1, begin[:, None] + slot)
+        minibatch = self._resident.minibatch(cells, mask, tensors)
+        settings = shared_settings(plans)
+        noise = draw_noise(tensors, steps, size, self._minibatch_size, settings, self._dtype)
+        shared = {**self._stack.parameters, **self._stack.running}
+        model = StackedLDVAE(settings, plans[0].n_batch, self._stack.latent_mask, shared)
+        weight = torch.tensor(weights, dtype=self._dtype).to(device, non_blocking=True)
+        loss, sums = model.loss(minibatch, noise, weight)
+        gradients = torch.autograd.grad(loss.sum(), list(self._stack.parameters.values()))
+        self._adam(self._stack.flat_gradient(gradients), steps)
+        rows = torch.tensor(self._active).to(device, non_blocking=True)
+        added = torch.cat([sums, (loss.detach() * size)[:, None]], dim=1)
+        self._sums.index_add_(0, rows, added.to(self._sums.dtype))
+
+    def _adam(self, gradient: Tensor, steps: Tensor) -> None:
+        tensors, flat, (first, second) = self._tensors, self._stack.flat, self._moments
+        count = steps[:, None].to(flat.dtype)
+        gradient = gradient + tensors.weight_decay * flat
+        first.lerp_(gradient, 1 - _FIRST)
+        second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
+        size = tensors.lr / (1 - _FIRST**count)
+        flat.sub_(size * first / (second.sqrt() / (1 - _SECOND**count).sqrt() + tensors.eps))
+
+    def _end_epoch(self, i: int, sums: FloatArray) -> str | None:
+        """Record an epoch; returns a reason when the member ends: "" when it is done, or its failure."""
+        plan, epoch = self._plans[i], self._epochs[i]
+        weight = kl_weight(epoch, plan.n_warmup_epochs, plan.train)
+        reconstruction, kl_latent, kl_library, loss = (float(value) for value in sums[i])
+        n_cells = len(plan.train_positions)
+        self._recorders[i].train(n_cells, reconstruction, kl_latent, kl_library, loss, weight)
+        if not math.isfinite(loss):
+            return describe_failure(plan, epoch)
+        self._sums[i] = 0
+        self._epochs[i] += 1
+        every = plan.train.check_val_every_n_epoch or (1 if plan.train.early_stopping else None)
+        if every and len(plan.validation_positions) and self._epochs[i] % every == 0:
+            evaluator = TorchEvaluator(plan, self._resident)
+            losses = validation_losses(evaluator, self._counts, self._packed(i), plan, self._steps[i], weight)
+            self._recorders[i].validation(epoch, *losses)
+            monitored = self._recorders[i].curves[plan.train.early_stopping_monitor][-1]
+            if plan.train.early_stopping and self._stopping[i].should_stop(monitored):
+                return ""
+        if self._epochs[i] == plan.max_epochs:
+            return ""
+        self._load_order(i)
+        return None
+
+    def _load_order(self, i: int) -> None:
+        plan, row = self._plans[i], self._active.index(i)
+        order = torch.from_numpy(epoch_order(plan.train_cells, plan.seed, self._epochs[i]).astype(np.int64))
+        self._order[row, : len(order)] = order.to(self._device, non_blocking=True)
+
+    def _packed(self, i: int) -> Packed:
+        packed = empty_packed(self._plans[i])
+        packed.load(self._stack.state(self._active.index(i)))
+        return packed
+
+    def _result(self, i: int, failure: str | None) -> TrainedMember:
+        recorder = self._recorders[i]
+        return TrainedMember(
+            self._plans[i],
+            self._packed(i),
+            self._steps[i],
+            self._epochs[i],
+            recorder.curves,
+            recorder.validation_epochs,
+            failure,
+        )
+
+    def _drop(self, finished: set[int]) -> None:
+        rows = [row for row, i in enumerate(self._active) if i not in finished]
+        self._active = [i for i in self._active if i not in finished]
+        if not rows:
+            return
+        self._stack.select(rows)
+        index = torch.tensor(rows, device=self._device)
+        self._moments = [moment[index] for moment in self._moments]
+        self._order = self._order[index]
+        self._tensors = PlanTensors([self._plans[i] for i in self._active], self._device, self._dtype)
+
+
+def draw_noise(
+    tensors: PlanTensors, steps: Tensor, size: Tensor, n_cells: int, settings: ModelSettings, dtype: torch.dtype
+) -> Noise:
+    """Draw what each member's seed and step give, for minibatches of ``size`` (member,) of ``n_cells`` cells."""
+    seeds, width, n_hidden = tensors.seeds, settings.n_latent, settings.n_hidden
+    latent = torch.stack([size, tensors.n_latent], dim=1)
+    column = torch.stack([size, torch.ones_like(size)], dim=1)
+    hidden = torch.stack([size, torch.full_like(size, n_hidden)], dim=1)
+    order = [*(streams.DROPOUT + layer for layer in range(settings.n_layers)), streams.DROPOUT_LIBRARY]
+    scale = 1.0 / (1.0 - tensors.dropout)
+    keep = tuple(
+        torch_noise.keep_mask(seeds, steps, stream, hidden, (n_cells, n_hidden), tensors.dropout).to(dtype)
+        * scale[:, None, None]
+        for stream in order
+    )
+    return Noise(
+        latent=torch_noise.normals(seeds, steps, streams.LATENT, latent, (n_cells, width), dtype),
+        library=torch_noise.normals(seeds, steps, streams.LIBRARY, column, (n_cells, 1), dtype)[..., 0],
+        keep=keep,
+    )
+
+
+class TorchEvaluator:
+    """Evaluates one member's cells in plain torch; the counterpart of the compiled ``MemberKernel.evaluate``."""
+
+    def __init__(self, plan: MemberPlan, resident: DeviceCounts) -> None:
+        self._plan, self._resident = plan, resident
+        self._tensors = PlanTensors([plan], resident.device, resident.dtype)
+
+    def evaluate(
+        self, packed: Packed, cells: IntArray, latent_noise: FloatArray, library_noise: FloatArray
+    ) -> Evaluation:
+        """Posteriors, and reconstruction losses for ``latent_noise`` (n_samples, n, n_latent)."""
+        resident, plan = self._resident, self._plan
+        if len(cells) > _EVALUATED_CELLS:
+            parts = [slice(i, i + _EVALUATED_CELLS) for i in range(0, len(cells), _EVALUATED_CELLS)]
+            results = [self.evaluate(packed, cells[p], latent_noise[:, p], library_noise[:, p]) for p in parts]
+            return Evaluation(
+                np.concatenate([result.latent for result in results]),
+                np.concatenate([result.library for result in results]),
+                np.concatenate([result.reconstruction for result in results], axis=1),
+            )
+        device, dtype = resident.device, resident.dtype
+        state = {name: torch.from_numpy(value)[None].to(device, dtype) for name, value in packed.state().items()}
+        own = torch.ones((1, plan.model.n_latent), dtype=torch.bool, device=device)
+        model = StackedLDVAE(plan.model, plan.n_batch, own, state)
+        index = torch.from_numpy(np.asarray(cells, dtype=np.int64))[None].to(device)
+        with torch.inference_mode():
+            minibatch = resident.minibatch(index, torch.ones_like(index, dtype=torch.bool), self._tensors)
+            posterior = model.encode(minibatch, None, training=False)
+            losses = []
+            for z_draw, library_draw in zip(latent_noise, library_noise, strict=True):
+                z = model.place(posterior, torch.as_tensor(z_draw, dtype=dtype, device=device)[None])
+                library = minibatch.log_total
+                if not plan.model.use_observed_lib_size:
+                    draw = torch.as_tensor(library_draw, dtype=dtype, device=device)[None]
+                    library = posterior.library_mean + posterior.library_sd * draw
+                losses.append(-model.log_likelihood(minibatch, z, library, training=False)[0])
+            latent = torch.stack([posterior.mean[0], posterior.sd[0]], dim=1)
+            library = torch.stack([posterior.library_mean[0], posterior.library_sd[0]], dim=1)
+            stacked = torch.stack(losses) if losses else torch.empty((0, len(cells)), device=device)
+        unseen = (plan.batch_map[self._codes("batch", cells)] < 0) | (plan.label_map[self._codes("label", cells)] < 0)
+        reconstruction = stacked.cpu().numpy().astype(np.float64)
+        reconstruction[:, unseen] = np.nan
+        return Evaluation(latent.cpu().numpy(), library.cpu().numpy(), reconstruction)
+
+    def _codes(self, kind: str, cells: IntArray) -> IntArray:
+        codes: Tensor = getattr(self._resident, kind)
+        return codes[torch.from_numpy(np.asarray(cells, dtype=np.int64)).to(codes.device)].cpu().numpy()
