@@ -401,3 +401,14 @@ def write_sweep(folder: Path, *, seed: int = 0, n_populations: int = 5) -> Path:
     ]
     pd.DataFrame(importance).to_csv(tables / "importance.csv", index=False)
     return folder
+
+
+def write_truth(folder: Path, *, seed: int = 0) -> pd.DataFrame:
+    """Add the table of a simulated data set's truth to a result folder."""
+    rng = np.random.default_rng(seed)
+    stability = pd.read_csv(folder / "tables" / "stability.csv", keep_default_na=False)
+    lists = stability[["method", "estimand", "population"]].drop_duplicates()
+    parts = [lists.assign(replicate=r, average_precision=rng.random(len(lists)), chance=0.08) for r in range(3)]
+    table = pd.concat(parts, ignore_index=True)
+    table.to_csv(folder / "tables" / "truth.csv", index=False)
+    return table

@@ -282,6 +282,21 @@ def test_heat_map_numbers_equal_the_table(large: Path, drawn: list[object]) -> N
     assert shown == [style.two(value) for value in wide.to_numpy().ravel() if np.isfinite(value)]
 
 
+def test_truth_shows_the_mean_of_the_replicates(tmp_path: Path, drawn: list[object]) -> None:
+    folder = made.write_trial(tmp_path)
+    stored = made.write_truth(folder)
+    results = ResultFolder(folder)
+    table = results.table("truth")
+    assert table is not None
+    with style.figure_style():
+        latent_figures.truth(results, table)
+    panel = drawn[0].axes[0]  # type: ignore[attr-defined]
+    own = stored[stored["method"] == panel.get_title()].groupby("population")["average_precision"].mean()
+    single = [item.get_offsets()[0] for item in panel.collections if len(item.get_offsets()) == 1]
+    shown = [x for x, _ in single if x != pytest.approx(0.08)]
+    np.testing.assert_allclose(shown, own.loc[results.populations])
+
+
 def test_concordance_means_equal_the_table(large: Path) -> None:
     pairs = concordance_figures.mean_pairs(ResultFolder(large), "program")
     assert pairs is not None

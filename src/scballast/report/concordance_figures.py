@@ -135,7 +135,8 @@ def ranges(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     axes = figure.subplots()
     colour = style.ESTIMAND_COLOURS[estimand]
     rows = np.arange(len(pairs))
-    axes.barh(rows, pairs["ceiling"] - pairs["floor"], left=pairs["floor"], height=0.62, color=style.PALE)
+    room = (pairs["ceiling"] - pairs["floor"]).clip(lower=0)  # none where noise leaves less than the floor
+    axes.barh(rows, room, left=pairs["floor"], height=0.62, color=style.PALE)
     axes.scatter(pairs["floor"], rows, marker="|", s=60, color=style.GREY, linewidth=1.5)
     axes.scatter(pairs["ceiling"], rows, marker="|", s=60, color=style.INK, linewidth=1.5)
     for i, row in enumerate(pairs.itertuples()):
@@ -217,7 +218,7 @@ def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
     caption = (
         f"Each dot is a gene: its mean rank over replicates under {y} against {x}. {order[:1].upper()}{order[1:]}"
         f"Dashed: the top {results.top_k} of each method; genes in the lower left corner are in both. "
-        "Named: the three that both methods rank best."
+        "Named: the best of these, three at most."
     )
     alt = f"Scatter plots of gene ranks under {y} against {x} in {len(chosen)} populations."
     return style.finish(figure, results.path, f"ranks_{y}_vs_{x}", caption=caption, alt=alt)
@@ -240,8 +241,11 @@ def _rank_panel(axes: Axes, x: np.ndarray, y: np.ndarray, genes: np.ndarray, k: 
     axes.scatter(x[both], y[both], s=7, color=style.GREEN, linewidth=0, rasterized=True)
     axes.axvline(k, color=style.INK, linewidth=0.7, linestyle=(0, (3, 2)))
     axes.axhline(k, color=style.INK, linewidth=0.7, linestyle=(0, (3, 2)))
-    best = np.lexsort((genes.astype(str), np.maximum(x, y)))[:3]
+    order = np.lexsort((genes.astype(str), np.maximum(x, y)))
+    best = [i for i in order[:3] if both[i]]
     named = "\n".join(shorten(drawable(str(genes[i])), 14) for i in best)
+    if not named:
+        return
     axes.text(
         0.04, 0.97, named, transform=axes.transAxes, fontsize=7.5, fontstyle="italic", ha="left", va="top",
         parse_math=False, linespacing=1.05, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},

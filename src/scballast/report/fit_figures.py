@@ -87,7 +87,7 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
     reach = float((pairs["own"] - pairs["shared"]).abs().max()) * 1.1 or 1.0
     right.set_xlim(-reach, reach)
     left.set_xlabel("held-out negative log-likelihood\n(nats per cell, lower is better)")
-    right.set_xlabel("separate − global (nats per cell)\n← separate better · global better →")
+    right.set_xlabel("separate − global (nats per cell)\n← separate is better | global is →", fontsize=9)
     for axes in (left, right):
         axes.grid(axis="x")
         axes.locator_params(axis="x", nbins=5)
@@ -157,7 +157,7 @@ def training_curves(results: ResultFolder) -> Picture | None:
     n_columns = min(3, len(groups))
     n_rows = math.ceil(len(groups) / n_columns)
     figure = style.new_figure(n_rows * 2.1 + 0.5, style.WIDTH if n_columns > 1 else 4.6)
-    grid = figure.subplots(n_rows, n_columns, squeeze=False)
+    grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
     for axes, (title, curves) in zip(grid.flat, groups, strict=False):
         tails = []
         for colour, (name, points) in zip(style.CYCLE * len(curves), curves.items(), strict=False):
@@ -175,6 +175,8 @@ def training_curves(results: ResultFolder) -> Picture | None:
             axes.legend(fontsize=style.SMALL)
     for axes in grid.flat[len(groups) :]:
         axes.remove()
+    for column in range(n_columns):
+        grid[(len(groups) - 1 - column) // n_columns, column].tick_params(axis="x", labelbottom=True)
     figure.supxlabel("epoch", fontsize=10)
     more = len(curve_groups(results.history)) - len(groups)
     rest = f" {more} more curves are in history.json." if more else ""

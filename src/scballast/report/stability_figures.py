@@ -140,13 +140,13 @@ def heat_map(results: ResultFolder) -> Picture:
     phi = np.column_stack([item["phi"] for item in values])
     beaten = np.column_stack([~(item["lower"] > item["floor"]) for item in values]) & np.isfinite(phi)
     row = max(0.2, style.row_height(len(names)))
-    figure = style.new_figure(len(names) * row + 1.7)
+    figure = style.new_figure(len(names) * row + 2.0)
     axes = figure.subplots()
     mesh = _draw_cells(axes, phi, beaten, centres)
     style.name_rows(axes, labels, fontsize=style.row_font(len(names)))
     style.name_columns(axes, columns, positions=list(centres))
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, location="right", aspect=18, shrink=min(1, 2.6 / (len(names) * row)), pad=0.02)
+    bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.45, aspect=26, pad=0.03)
     bar.set_label(f"stability Φ, top {results.top_k}")
     bar.outline.set_visible(False)
     caption = (
@@ -175,7 +175,7 @@ def _draw_cells(axes: Axes, phi: np.ndarray, beaten: np.ndarray, centres: np.nda
     mesh.set_clim(0, 1)
     axes.add_collection(mesh)
     axes.add_collection(PolyCollection(corners, facecolor=style.VERMILLION, edgecolor="white", linewidth=0.4))
-    size = 8 if phi.shape[1] <= 11 else 7.5 if phi.shape[1] <= 14 else 6
+    size = 8 if phi.shape[1] <= 12 else 7 if phi.shape[1] <= 16 else 5.5
     for row, column in np.argwhere(np.isfinite(phi)):
         value = float(phi[row, column])
         colour = style.text_colour(colours(min(1.0, max(0.0, value))))
