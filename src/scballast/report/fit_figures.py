@@ -77,10 +77,10 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
         shared, own = float(rows["shared"].mean()), float(rows["own"].mean())
         left.plot([shared, own], [i, i], color=style.PALE, linewidth=2.5, zorder=1, solid_capstyle="butt")
         left.scatter(shared, i, s=26, color=style.BLUE, zorder=3)
-        left.scatter(own, i, s=26, marker="D", facecolor="white", edgecolor=style.VERMILLION, linewidth=1.3, zorder=2)
+        left.scatter(own, i, s=26, marker="D", facecolor="white", edgecolor=style.VERMILION, linewidth=1.3, zorder=2)
         gain = (rows["own"] - rows["shared"]).to_numpy(dtype=float)
         right.scatter(gain, np.full(len(gain), i), s=10, color=style.GREY, alpha=0.6, linewidth=0)
-        better = style.BLUE if gain.mean() > 0 else style.VERMILLION
+        better = style.BLUE if gain.mean() > 0 else style.VERMILION
         right.scatter(gain.mean(), i, s=26, color=better, zorder=3)
     right.axvline(0, color=style.INK, linewidth=0.8)
     right.tick_params(axis="y", length=0)
@@ -107,7 +107,7 @@ def _fit_legend(axes: Axes) -> None:
 
     handles = [
         Line2D([], [], color=style.BLUE, marker="o", markersize=5, linewidth=0),
-        Line2D([], [], color=style.VERMILLION, marker="D", markersize=5, markerfacecolor="white", linewidth=0),
+        Line2D([], [], color=style.VERMILION, marker="D", markersize=5, markerfacecolor="white", linewidth=0),
     ]
     figure = axes.get_figure(root=True)
     if figure is not None:

@@ -174,7 +174,7 @@ def _draw_cells(axes: Axes, phi: np.ndarray, beaten: np.ndarray, centres: np.nda
     mesh = PolyCollection(squares, array=shown, cmap=colours, edgecolor="white", linewidth=0.8)
     mesh.set_clim(0, 1)
     axes.add_collection(mesh)
-    axes.add_collection(PolyCollection(corners, facecolor=style.VERMILLION, edgecolor="white", linewidth=0.4))
+    axes.add_collection(PolyCollection(corners, facecolor=style.VERMILION, edgecolor="white", linewidth=0.4))
     size = 8 if phi.shape[1] <= 12 else 7 if phi.shape[1] <= 16 else 5.5
     for row, column in np.argwhere(np.isfinite(phi)):
         value = float(phi[row, column])

@@ -58,7 +58,7 @@ def pareto(sweep: SweepFolder) -> Picture:
     axes.plot(front[x.metric], front[y.metric], color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     _name_trials(axes, sweep, front, x.metric, y.metric)
     chosen = trials[trials["trial"] == sweep.chosen]
-    axes.scatter(chosen[x.metric], chosen[y.metric], s=190, facecolor="none", edgecolor=style.VERMILLION, linewidth=1.8)
+    axes.scatter(chosen[x.metric], chosen[y.metric], s=190, facecolor="none", edgecolor=style.VERMILION, linewidth=1.8)
     axes.set_xlabel(x.label)
     axes.set_ylabel(y.label)
     axes.grid()
@@ -72,7 +72,7 @@ def pareto(sweep: SweepFolder) -> Picture:
     handles.append(Line2D([], [], color=style.INK, linewidth=0.9, linestyle=(0, (4, 2))))
     names.append("non-dominated")
     if len(chosen):
-        ring = Line2D([], [], color=style.VERMILLION, marker="o", markerfacecolor="none", markersize=11, linewidth=0)
+        ring = Line2D([], [], color=style.VERMILION, marker="o", markerfacecolor="none", markersize=11, linewidth=0)
         handles.append(ring)
         names.append("chosen")
     figure.legend(handles, names, loc="outside upper center", ncols=min(7, len(names)), handletextpad=0.2)
@@ -306,7 +306,7 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
     axes.set_xticks(range(len(labels)), labels=labels, rotation=90, fontsize=8 if len(labels) <= 25 else 6.5)
     for tick, trial in zip(axes.get_xticklabels(), trials, strict=True):
         if trial == sweep.chosen:
-            tick.set_color(style.VERMILLION)
+            tick.set_color(style.VERMILION)
             tick.set_fontweight("bold")
     axes.tick_params(axis="x", length=0)
     axes.set_xlabel("trial, the most stable first")
