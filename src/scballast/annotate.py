@@ -65,6 +65,8 @@ def annotate(
         "params": {"groupby": groupby, "reference": "rest", "method": method or KEY, "use_raw": False, "layer": None},
         "names": _records(lists, "gene", length, "U64"),
         "scores": _records(lists, "selection_frequency", length, "f4"),
+        # scanpy's accessors ask for these; a selection frequency has neither.
+        **{name: _undefined(lists, length) for name in ("logfoldchanges", "pvals", "pvals_adj")},
         **{name: tables[name].copy() for name in _TABLES if name in tables},
     }
 
@@ -81,3 +83,7 @@ def _records(lists: Mapping[str, pd.DataFrame], column: str, length: int, dtype:
     for name, values in zip(lists, columns, strict=True):
         records[name] = values
     return records
+
+
+def _undefined(lists: Mapping[str, pd.DataFrame], length: int) -> np.ndarray[Any, Any]:
+    return np.full(length, np.nan, dtype=[(name, "f8") for name in lists]).view(np.recarray)

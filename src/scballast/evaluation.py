@@ -49,6 +49,19 @@ __all__ = [
 STABILITY_KS = (10, 20, 50, 100, 200)
 RBO_PERSISTENCE = 0.98
 
+# A table without rows keeps its columns.
+_DIFFERENCE_COLUMNS = (
+    *("method_a", "method_b", "estimand", "population", "k"),
+    *("difference", "lower", "upper", "reason"),
+)
+_CONCORDANCE_COLUMNS = (
+    *("method_a", "method_b", "estimand", "population", "k", "n_replicates", "overlap", "lower", "upper"),
+    *("floor", "ceiling", "disjoint", "rbo", "rbo_floor", "rbo_ceiling", "aucc", "aucc_floor", "aucc_ceiling"),
+    *("spearman", "spearman_floor", "spearman_ceiling", "reason"),
+)
+_CONSENSUS_COLUMNS = ("population", "method", "estimand", "gene", "rank", "selection_frequency", "mean_rank")
+_FACTOR_COLUMNS = ("model", "replicate_a", "replicate_b", "matched_correlation", "null", "subspace_cos2", "chance")
+
 
 def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
     """Stability of each method on each population.
@@ -125,7 +138,7 @@ def differences_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
                 "reason": interval.reason,
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(_DIFFERENCE_COLUMNS))
 
 
 def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
@@ -172,7 +185,7 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
                 row[f"{name}_floor"] = by_index[name].floor(position, mean)
                 row[f"{name}_ceiling"] = _ceiling(own[first.name][name], own[second.name][name])
             rows.append({**row, "reason": overlap.reason})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(_CONCORDANCE_COLUMNS))
 
 
 def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
@@ -212,7 +225,7 @@ def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
                     }
                 )
             )
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_CONSENSUS_COLUMNS))
 
 
 def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int) -> pd.DataFrame:
@@ -248,7 +261,7 @@ def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int
                     "chance": subspace.chance,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(_FACTOR_COLUMNS))
 
 
 def _stability_rows(
