@@ -33,6 +33,7 @@ class DataConfig:
     kind: str = _key("embedded", allowed=("embedded", "file", "simulated"))
     name: str | None = None
     path: str | None = None
+    labels: str | None = None
     layer: str | None = None
     population_key: str | None = None
     batch_key: str | None = None
@@ -135,7 +136,7 @@ class SweepConfig:
     storage: str | None = None
     max_failures: int = _key(5, minimum=1)
     n_workers: int | None = _key(None, minimum=1)
-    search_space: Mapping[str, Any] = field(default_factory=dict)
+    search_space: Mapping[str, Any] | None = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -231,8 +232,9 @@ def to_nested(config: Config) -> dict[str, Any]:
 def config_hash(config: Config) -> str:
     """Return 16 hexadecimal digits that name what is computed, not where or by whom it is kept."""
     leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in _NOT_IN_HASH}
-    if config.data.path is not None:
-        leaves["data.path"] = str(Path(config.data.path).expanduser().resolve())
+    for key, path in (("data.path", config.data.path), ("data.labels", config.data.labels)):
+        if path is not None:
+            leaves[key] = str(Path(path).expanduser().resolve())
     return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -144,7 +144,8 @@ def _absent(obs: pd.DataFrame, key: str, option: str, source: str, n_found: int)
     if not columns:
         return (
             f"{source}: obs has no column {quote(key)}, and no column at all (10x formats hold no labels). "
-            f"Add the labels to obs and save as .h5ad, then set {option} to that column."
+            "Set data.labels to a .csv or .tsv with the cell names in its first column and the labels in others, "
+            f"and {option} to one of these."
         )
     lower = {name.lower(): name for name in columns}
     near = [lower[name] for name in difflib.get_close_matches(key.lower(), lower, n=3, cutoff=0.6)]

@@ -14,6 +14,7 @@ from scballast.data.dataset import BoolArray, Dataset
 from scballast.data.digest import content_digest
 from scballast.data.files import open_source
 from scballast.data.genes import select_genes
+from scballast.data.labels import with_labels
 from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text
 from scballast.data.populations import check_labels, confounding_warnings, rank_populations
 from scballast.data.source import Source, source_of
@@ -98,6 +99,8 @@ def _build(source: Source, config: DataConfig, population_key: str | None, defau
     import anndata as ad
 
     label = source.label
+    if config.labels is not None:
+        source = with_labels(source, config.labels)
     notes = list(source.warnings)
     # Columns first: a misspelt key should not cost the minutes that reading the matrix may take.
     labels, batches, samples = _columns(source, config, population_key)
