@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from scballast.errors import ConfigError, ScballastError
 from scballast.tracking import Tracking, TrackingSettings
+from scballast.tracking.faults import clear_faults
 from scballast.tracking.process import ProcessIdentity, current_process
 from scballast.tracking.settings import without_password
 from scballast.tracking.store import HEARTBEAT_TAG, PROCESS_TAG
@@ -407,6 +409,25 @@ class TestFaults:
         (kept,) = tmp_path.glob("mlflow.db.before-*")
         with closing(sqlite3.connect(kept)) as connection:
             assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("7ac759974ad8",)]
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (OSError(errno.EROFS, "Read-only file system"), "cannot be written"),
+            (PermissionError(errno.EACCES, "Permission denied"), "cannot be written"),
+            (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
+            (sqlite3.OperationalError("attempt to write a readonly database"), "cannot be written"),
+            (sqlite3.OperationalError("database is locked"), "another program has locked the database"),
+        ],
+    )
+    def test_each_fault_has_its_message(self, error: Exception, message: str, tmp_path: Path) -> None:
+        with pytest.raises(ScballastError, match=message) as raised, clear_faults(settings_for(tmp_path)):
+            raise RuntimeError from error
+        assert "\n" in str(raised.value)  # what to do about it
+
+    def test_faults_of_the_program_are_not_hidden(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyError, match="x"), clear_faults(settings_for(tmp_path)):
+            raise KeyError("x")
 
     def test_runs_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")

@@ -58,7 +58,7 @@ def work_for_ever(runs: str, name: str) -> None:
 
 
 def test_twelve_workers_start_at_once_on_a_fresh_folder(processes: ForkServerContext, tmp_path: Path) -> None:
-    start_at = time.time() + 4.0
+    start_at = time.time() + 2.0
     workers = [processes.Process(target=work, args=(str(tmp_path / "runs"), i, start_at)) for i in range(N_WORKERS)]
     for worker in workers:
         worker.start()
@@ -102,6 +102,7 @@ def test_killed_at_random_moments(processes: ForkServerContext, tmp_path: Path, 
         for run in found:
             if run.status == "FINISHED":
                 assert len(run.metrics) == 304
+                assert list((runs / "artifacts" / run.run_id).rglob(".*.part")) == []
 
 
 def test_killed_while_the_database_is_made(processes: ForkServerContext, tmp_path: Path) -> None:

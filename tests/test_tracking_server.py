@@ -6,7 +6,9 @@ import logging
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from anndata import AnnData
 
 from scballast.errors import ScballastError
 from scballast.tracking import Tracking
@@ -71,6 +73,11 @@ def test_server_restarts_in_mid_run(tmp_path: Path, template_database: Path, cap
         assert found["child"].tags["scballast.failure"] == "NaN"
         assert contents(later, cut) == wanted
         assert sorted(later.load_tables(cut)) == ["answer", "rankings", "stability"]
+        (tmp_path / "model").mkdir()
+        (tmp_path / "model" / "model.pt").write_bytes(b"weights")
+        assert later.register_model(cut, tmp_path / "model", "ldvae", "best") == "models:/ldvae@best"
+        with pytest.raises(ScballastError, match=r"model\.pt: holds more than weights"):
+            later.load_model("models:/ldvae@best", AnnData(np.zeros((1, 1))))
         later.prepare()
         again = later.sync()
         assert (again.published, again.ended, again.waiting) == ((), (), ())

@@ -35,6 +35,7 @@ _MAX_PARAM_LENGTH = 6000
 _MAX_TAG_LENGTH = 8000
 _MAX_KEY_LENGTH = 250
 _MAX_DIGEST_LENGTH = 36
+_DATASET_ATTEMPTS = 5
 
 
 def publish_folder(client: Any, run_id: str, folder: Path, *, finished: int) -> None:
@@ -165,6 +166,7 @@ def _log_metrics(client: Any, run_id: str, folder: Path, finished: int) -> None:
 
 def _log_dataset(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
 
     name, digest = tags.get("scballast.dataset"), tags.get("scballast.dataset_digest")
     if not name or not digest:
@@ -182,7 +184,17 @@ def _log_dataset(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
         source=json.dumps(source, ensure_ascii=False),
         profile=json.dumps(profile),
     )
-    client.log_inputs(run_id, [DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])])
+    inputs = [DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])]
+    for attempt in range(1, _DATASET_ATTEMPTS + 1):
+        try:
+            client.log_inputs(run_id, inputs)
+        except MlflowException as error:
+            # MLflow looks whether the data set is known and then adds it: another run of a sweep may have
+            # added it in between. The next look finds it.
+            if "unique constraint" not in str(error).lower() or attempt == _DATASET_ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def _compared_tables(folder: Path) -> dict[str, str]:
@@ -214,6 +226,8 @@ def _log_files(client: Any, run_id: str, artifact_uri: str, folder: Path, texts:
     ]
     if artifact_uri.startswith(("file:", "/")):
         root = Path(local_file_uri_to_path(artifact_uri))
+        for left_by_a_kill in root.rglob(".*.part"):
+            left_by_a_kill.unlink()
         for path in files:
             _place(path, root / path.relative_to(folder))
         for name, text in texts.items():

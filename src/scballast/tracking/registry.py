@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import tempfile
@@ -103,9 +104,12 @@ def _new_version(client: Any, run_id: str, folder: Path, name: str, digest: str)
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     client.finalize_logged_model(logged.model_id, "READY")
+    # Named by its place: given as models:/ID, MLflow would look it up in whatever store is the global one.
     made = client.create_model_version(
         name, source=logged.artifact_location, run_id=run_id, model_id=logged.model_id, tags={_DIGEST_TAG: digest}
     )
+    versions = json.dumps([{"name": name, "version": str(made.version)}])
+    client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})
     return str(made.version)
 
 
