@@ -133,6 +133,11 @@ class ResultFolder:
         return dict(read_json(self.path / "history.json", {}))
 
     @cached_property
+    def tags(self) -> dict[str, str]:
+        """Data set, versions, device."""
+        return {str(name): str(value) for name, value in read_json(self.path / "tags.json", {}).items()}
+
+    @cached_property
     def warnings(self) -> list[str]:
         """What was done to usable but odd data."""
         return [str(item) for item in read_json(self.path / "warnings.json", [])]
