@@ -26,6 +26,25 @@ def compose_config(overrides: Sequence[str]) -> Config:
     ConfigError
         A word is no override, a key or an option is unknown, or a value is not allowed.
     """
+    return from_omegaconf(_compose(overrides))
+
+
+def check_sweep_words(overrides: Sequence[str]) -> None:
+    """Check the words of a sweep as far as they go without a value for what is swept.
+
+    Raises
+    ------
+    ConfigError
+        A word is no override, a key or an option is unknown, or a group does not hold a key.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    check_keys(overrides)
+    parser = OverridesParser.create()
+    _compose([word for word in overrides if not parser.parse_override(word).is_sweep_override()])
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -34,10 +53,9 @@ def compose_config(overrides: Sequence[str]) -> Config:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed = compose("config", overrides=list(overrides))
+            return compose("config", overrides=list(overrides))
     except HydraException as error:
         raise ConfigError(_first_lines(error)) from error
-    return from_omegaconf(composed)
 
 
 def from_omegaconf(composed: DictConfig) -> Config:

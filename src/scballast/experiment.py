@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.answer import answer_table
+from scballast.baselines.pseudobulk import FEWEST_SAMPLES
 from scballast.cache import ScoreCache
 from scballast.config import Config, config_hash, to_leaves, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
-from scballast.errors import ConfigError, DataError
+from scballast.errors import ConfigError
 from scballast.evaluation import (
     Method,
     ScoreSet,
@@ -31,7 +32,7 @@ from scballast.evaluation import (
 )
 from scballast.fit import fit_table
 from scballast.latent import grouping, latent_tables
-from scballast.methods import PlannedMethod, plan_methods
+from scballast.methods import PlannedMethod, left_out, plan_methods
 from scballast.metrics import collect_metrics, global_keys, mean_history
 from scballast.models import FAMILIES
 from scballast.resample import Replicate, draw_replicates
@@ -73,6 +74,7 @@ def prepare_dataset(config: Config) -> Dataset:
     DataError, ConfigError
         What is wrong, where, and what to do.
     """
+    check_without_data(config)
     dataset = load_dataset(config.data, seed=config.seed)
     check_against_data(config, dataset)
     return dataset
@@ -92,7 +94,10 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     """
     clock = _Clock()
     cache = ScoreCache(cache_dir)
-    methods = plan_methods(config, has_samples=dataset.sample_key is not None)
+    has_samples = dataset.sample_key is not None
+    methods = plan_methods(config, has_samples=has_samples)
+    for name, obstacle in left_out(config, has_samples=has_samples).items():
+        logger.info("%s is left out: %s.", name, obstacle)
     replicates = replicates_of(config, dataset)
     with clock.stage("baselines"):
         scores = baseline_scores(config, dataset, replicates, methods, cache)
@@ -143,39 +148,70 @@ def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = Non
     }
 
 
+def check_without_data(config: Config) -> None:
+    """Check what is known before the data are read, but not to the configuration alone: device and methods.
+
+    Raises
+    ------
+    ConfigError
+        The device is not there, or a method is unknown or cannot run with the model.
+    """
+    from scballast.engine.ensemble import choose_device
+
+    plan_methods(config, has_samples=True)
+    choose_device(config.device)
+
+
 def check_against_data(config: Config, dataset: Dataset) -> None:
     """Check what can only be checked with the data at hand.
 
     Raises
     ------
     ConfigError
-        The selection is as large as the genes, or the latent space as large as genes or cells.
+        The selection is as large as the genes, the latent space as large as genes or cells, a method asked
+        for by name needs samples that are not there, or an association key is no grouping.
     DataError
-        Resampling by donor with fewer than two donors.
+        Resampling by donor with one donor.
     """
-    n_cells, n_genes = dataset.adata.shape
+    n_genes = dataset.adata.n_vars
     if config.rank.top_k >= n_genes:
         message = (
             f"rank.top_k: {config.rank.top_k} is not below the number of genes, {n_genes}, so every gene would "
             f"be selected. Allowed: 1 to {n_genes - 1}."
         )
         raise ConfigError(message)
-    share = {"subsample": config.resample.fraction, "donor": 0.5}.get(config.resample.kind, 1.0)
-    limit = min(n_genes, int(n_cells * share))
-    if config.model.n_latent >= limit:
+    plan_methods(config, has_samples=dataset.sample_key is not None)
+    n_samples = 0 if dataset.sample_key is None else dataset.adata.obs[dataset.sample_key].nunique()
+    if "pseudobulk" in (config.methods or ()) and n_samples < FEWEST_SAMPLES:
         message = (
-            f"model.n_latent: {config.model.n_latent} is not below {limit}, the smaller of the genes ({n_genes}) "
-            f"and the cells of a replicate. Allowed: 1 to {limit - 1}."
+            f"methods: 'pseudobulk' cannot run: it needs {FEWEST_SAMPLES} samples or more, and "
+            f"obs[{dataset.sample_key!r}] has {n_samples}. Leave it out of methods, or name another data.sample_key."
         )
         raise ConfigError(message)
     if config.resample.kind == "donor" and dataset.sample_key is None:
-        message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
-        raise DataError(message)
+        simulated = " or, for simulated data, raise data.simulation.n_donors" if dataset.truth is not None else ""
+        message = f"resample.kind: donor needs samples: set data.sample_key to their obs column{simulated}."
+        raise ConfigError(message)
+    n_cells = min(replicate.cells.size for replicate in replicates_of(config, dataset))
+    limit = min(n_genes, n_cells)
+    if limit < 2:
+        message = (
+            f"resample.fraction: {config.resample.fraction} of {dataset.adata.n_obs} cells leaves {n_cells} in the "
+            "smallest replicate. Raise it; at most 0.5."
+        )
+        raise ConfigError(message)
+    if config.model.n_latent >= limit:
+        message = (
+            f"model.n_latent: {config.model.n_latent} is not below {limit}, the smaller of the genes ({n_genes}) "
+            f"and the cells of the smallest replicate ({n_cells}). Allowed: 1 to {limit - 1}."
+        )
+        raise ConfigError(message)
     for key in config.association.keys:
         grouping(dataset, key)
 
 
 def replicates_of(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
+    """Return the replicates of an experiment; they depend on the data, the seed and ``resample`` alone."""
     samples = None
     if dataset.sample_key is not None:
         samples = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +10,6 @@ from scballast.config import Config, unknown_key
 from scballast.errors import ConfigError
 from scballast.models import FAMILIES
 from scballast.rankers import RANKERS
-
-logger = logging.getLogger(__name__)
 
 Source = Literal["ranker", "conditioned", "per_population", "own_de", "scvi_de", "shuffled", "baseline"]
 
@@ -31,7 +28,7 @@ def plan_methods(config: Config, *, has_samples: bool) -> tuple[PlannedMethod, .
     """Resolve ``methods`` and ``baselines.methods`` for the model and the data.
 
     Methods that were asked for by name and cannot run are an error; those that only come with the defaults
-    are left out, and the log says which and why.
+    are left out, and :func:`left_out` says which and why.
 
     Raises
     ------
@@ -39,14 +36,10 @@ def plan_methods(config: Config, *, has_samples: bool) -> tuple[PlannedMethod, .
         A name is unknown, or a method asked for cannot run with this model or these data.
     """
     family = FAMILIES[config.model.name]
-    offered = _offered_by_model(config.model.name)
     known = {**_from_models(), **{name: "baseline" for name in BASELINES}}
-    if config.methods is not None:
-        requested, chosen_by_name = config.methods, True
-    else:
-        requested, chosen_by_name = tuple(offered) + config.baselines.methods, False
+    chosen_by_name = config.methods is not None
     planned: dict[str, PlannedMethod] = {}
-    for name in requested:
+    for name in _requested(config):
         if name not in known:
             where = "methods" if chosen_by_name else "baselines.methods"
             raise unknown_key(where, name, tuple(known))
@@ -54,14 +47,24 @@ def plan_methods(config: Config, *, has_samples: bool) -> tuple[PlannedMethod, .
         if obstacle is not None and chosen_by_name:
             message = f"methods: {name!r} cannot run: {obstacle}."
             raise ConfigError(message)
-        if obstacle is not None:
-            logger.info("%s is left out: %s.", name, obstacle)
-            continue
-        planned[name] = _plan(name, deterministic_model=family.deterministic)
+        if obstacle is None:
+            planned[name] = _plan(name, deterministic_model=family.deterministic)
     if not planned:
         message = "methods: empty. Name at least one method, or leave it at null for all that apply."
         raise ConfigError(message)
     return tuple(planned.values())
+
+
+def left_out(config: Config, *, has_samples: bool) -> dict[str, str]:
+    """Return the methods of the defaults that cannot run with this model or these data, each with the reason."""
+    obstacles = {name: _obstacle(name, config, has_samples=has_samples) for name in _requested(config)}
+    return {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
+
+
+def _requested(config: Config) -> tuple[str, ...]:
+    if config.methods is not None:
+        return config.methods
+    return tuple(_offered_by_model(config.model.name)) + config.baselines.methods
 
 
 def _offered_by_model(model: str) -> dict[str, Source]:

@@ -134,9 +134,8 @@ def _donor_halves(n_replicates: int, samples: IntArray | None, seed: int) -> tup
     present = np.unique(samples[samples >= 0]) if samples is not None else np.array([], dtype=int)
     if samples is None or present.size < 2:
         message = (
-            f"resample.kind=donor: the sample column has {present.size} sample(s), and at least 2 are needed for "
-            "disjoint halves (4 or more to mean anything). Name another data.sample_key, or use "
-            "resample.kind=subsample."
+            "resample.kind=donor: 2 samples or more are needed for disjoint halves (4 or more to mean anything), and "
+            f"the sample column has {present.size}. Name another data.sample_key, or use resample.kind=subsample."
         )
         raise DataError(message)
     replicates = []

@@ -48,14 +48,17 @@ def runs_dir(config: Config) -> Path:
     ConfigError
         It cannot be made or written to.
     """
-    path = Path(config.runs_dir).expanduser().resolve()
     try:
+        path = Path(config.runs_dir).expanduser().resolve()
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".writable-{uuid.uuid4().hex}"
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        message = f"runs_dir: {path} cannot be written to ({error.strerror}). Name another folder with runs_dir=FOLDER."
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself, or ~ of an unknown user
+        reason = getattr(error, "strerror", None) or error
+        message = (
+            f"runs_dir: {config.runs_dir} cannot be written to ({reason}). Name another folder with runs_dir=FOLDER."
+        )
         raise ConfigError(message) from error
     return path
 
