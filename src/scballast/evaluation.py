@@ -22,10 +22,11 @@ from scballast.concordance import agreement_by_replicate, standardised
 from scballast.factors import match_factors, subspace_agreement
 from scballast.floors import BetweenReplicates, Index, between_replicates
 from scballast.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
+from scballast.rank_agreement import kendall_w_of_spans
 from scballast.ranking import FloatArray, IntArray, rank_spans, tie_keys
 from scballast.ranking import top_k as select
 from scballast.score_set import CONTROLS, Method, ScoreSet, rank_scores, rankings_table, score_set_from_rankings
-from scballast.stability import consensus_ranking, jackknife_interval, kendall_w, mean_interval, pairwise_kuncheva
+from scballast.stability import consensus_ranking, jackknife_interval, mean_interval, pairwise_kuncheva
 from scballast.statistic import Interval
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ def _self_agreement(score_set: ScoreSet, method: Method, position: int, k: int =
     """Mean agreement of a method's lists over pairs of replicates, by each index; without k, of whole rankings."""
     own = np.flatnonzero(score_set.scored(method.name)[:, position])
     agreement = dict.fromkeys(("phi", "rbo", "aucc", "spearman", "kendall_w"), math.nan)
-    if score_set.without_stability(method) or own.size < 2:
+    if score_set.without_stability(method) or own.size < 2 or len(score_set.genes) < 2:
         return agreement
     ranks = score_set.ranks[method.name][own, position]
     n_genes = ranks.shape[1]
@@ -316,7 +317,7 @@ def _self_agreement(score_set: ScoreSet, method: Method, position: int, k: int =
     rbo = pairwise_expected_overlap(spans, rank_biased_weights(n_genes, RBO_PERSISTENCE))
     agreement["rbo"] = float(rbo[upper].mean())
     agreement["spearman"] = float((unit @ unit.T)[upper].mean())
-    agreement["kendall_w"] = kendall_w(-spans.midranks).chance_corrected
+    agreement["kendall_w"] = kendall_w_of_spans(spans).chance_corrected
     if 0 < k <= n_genes:
         agreement["aucc"] = float(pairwise_expected_overlap(spans, concordance_curve_weights(k))[upper].mean())
     if not _degenerate(k, n_genes):

@@ -30,12 +30,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from scballast.concordance import standardised
 from scballast.overlap import concordance_curve_weights, rank_biased_weights, shared_weight
 from scballast.ranking import BoolArray, FloatArray, IntArray, rank_spans, top_k
 from scballast.score_set import Method, ScoreSet
+from scballast.stability import student_quantile
 
 KINDS_WITH_DISJOINT_PAIRS = frozenset({"subsample", "donor"})
 LEVEL = 0.95
@@ -94,7 +94,7 @@ class BetweenReplicates:
         if degrees == 0 or counts[position] == 0:
             return 0.0
         variance = float(np.nansum((repeated - np.nanmean(repeated, axis=0)) ** 2)) / degrees
-        return float(stats.t.ppf(LEVEL, degrees)) * math.sqrt(variance * (1.0 + 1.0 / counts[position]))
+        return student_quantile(LEVEL, degrees) * math.sqrt(variance * (1.0 + 1.0 / counts[position]))
 
 
 def between_replicates(

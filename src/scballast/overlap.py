@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from scballast.ranking import FloatArray, IntArray, RankSpans
+from scballast.ranking import BoolArray, FloatArray, IntArray, RankSpans
 
-NEGLIGIBLE = 1e-12
+NEGLIGIBLE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def depth_weights(weights: FloatArray, beyond: float = 0.0) -> DepthWeights:
 def rank_biased_weights(n_genes: int, p: float) -> DepthWeights:
     r"""Weights of rank-biased overlap: :math:`(1-p) p^{d-1} / d`, and the rest as if agreement were complete.
 
-    Agreement is complete beyond the last gene. Depths from which on all weights sum to less than 1e-12 are left
-    out; a sum of that size is the largest error.
+    Agreement is complete beyond the last gene. Depths from which on all weights sum to less than 1e-10 are left
+    out, which is the largest error.
     """
     n_depths = min(n_genes, math.ceil(math.log(NEGLIGIBLE) / math.log(p)))
     depth = np.arange(1, n_depths + 1)
@@ -108,14 +108,26 @@ def expected_overlap(first: RankSpans, second: RankSpans, weights: DepthWeights)
     (...) float
         One number per pair of rankings.
     """
-    # Only genes that both rankings can have within the weighted depths count.
-    counts = np.maximum(first.top, second.top) <= weights.n_depths
-    columns = np.flatnonzero(counts.reshape(-1, counts.shape[-1]).any(axis=0))
-    first, second = first[..., columns], second[..., columns]
+    # Only genes that both rankings can have within the weighted depths count, and most of these are not tied.
+    counts = _any_list(np.maximum(first.top, second.top) <= weights.n_depths)
+    tied = counts & _any_list((first.top != first.bottom) | (second.top != second.bottom))
+    plain = np.flatnonzero(counts & ~tied)
+    total = weights.from_depth(np.maximum(first.top[..., plain], second.top[..., plain])).sum(axis=-1)
+    if tied.any():
+        columns = np.flatnonzero(tied)
+        total = total + _tied_overlap(first[..., columns], second[..., columns], weights)
+    return np.asarray(total + weights.beyond)
+
+
+def _any_list(genes: BoolArray) -> BoolArray:
+    """Genes for which it holds in any of the lists."""
+    return np.asarray(genes.reshape(-1, genes.shape[-1]).any(axis=0))
+
+
+def _tied_overlap(first: RankSpans, second: RankSpans, weights: DepthWeights) -> FloatArray:
+    """Sum over genes and depths of the products of the two chances of being among the first d."""
     later_top = np.maximum(first.top, second.top)
     later_bottom = np.maximum(first.bottom, second.bottom)
-    if np.array_equal(first.top, first.bottom) and np.array_equal(second.top, second.bottom):
-        return np.asarray(weights.from_depth(later_top).sum(axis=-1) + weights.beyond)
     earlier_bottom = np.minimum(first.bottom, second.bottom)
     n_first, n_second = first.bottom - first.top + 1.0, second.bottom - second.top + 1.0
     zero_first, zero_second = first.top - 1.0, second.top - 1.0  # the ramps start from 0 at these depths
@@ -127,7 +139,8 @@ def expected_overlap(first: RankSpans, second: RankSpans, weights: DepthWeights)
     first_is_last = first.bottom > second.bottom
     one = (w1 - np.where(first_is_last, zero_first, zero_second) * w0) / np.where(first_is_last, n_first, n_second)
     certain = weights.from_depth(later_bottom + 1)
-    return np.asarray((both + one + certain).sum(axis=-1) + weights.beyond)
+    total: FloatArray = (both + one + certain).sum(axis=-1)
+    return total
 
 
 def pairwise_expected_overlap(spans: RankSpans, weights: DepthWeights) -> FloatArray:
@@ -146,12 +159,15 @@ def pairwise_expected_overlap(spans: RankSpans, weights: DepthWeights) -> FloatA
         Symmetric; on the diagonal each ranking with an independent tie-breaking of itself.
     """
     n_lists = spans.top.shape[0]
-    if np.array_equal(spans.top, spans.bottom):
-        return shared_weight(weights.from_depth(spans.top), weights.from_depth(spans.top)) + weights.beyond
-    pairs = np.empty((n_lists, n_lists))
-    for row in range(n_lists):
-        pairs[row, row:] = expected_overlap(spans[row], spans[row:], weights)
-        pairs[row:, row] = pairs[row, row:]
+    reached = _any_list(spans.top <= weights.n_depths)
+    tied = reached & _any_list(spans.top != spans.bottom)
+    plain = weights.from_depth(spans.top[:, reached & ~tied])
+    pairs = shared_weight(plain, plain) + weights.beyond
+    some = spans[:, tied]
+    for row in range(n_lists) if tied.any() else ():
+        added = _tied_overlap(some[row], some[row:], weights)
+        pairs[row, row:] += added
+        pairs[row + 1 :, row] += added[1:]
     return pairs
 
 

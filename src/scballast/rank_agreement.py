@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from scballast.arguments import check_persistence, score_matrix, score_pair, selection_matrix
 from scballast.overlap import expected_overlap, pairwise_expected_overlap, rank_biased_weights
-from scballast.ranking import FloatArray, IntArray, rank_spans
+from scballast.ranking import FloatArray, IntArray, RankSpans, rank_spans
 from scballast.statistic import Statistic, undefined
 
 
@@ -192,7 +192,12 @@ def kendall_w(scores: npt.ArrayLike) -> KendallW:
         return KendallW(math.nan, "one gene cannot be ranked")
     if np.isnan(matrix).any():
         return KendallW(math.nan, "a score is NaN")
-    spans = rank_spans(matrix)
+    return kendall_w_of_spans(rank_spans(matrix))
+
+
+def kendall_w_of_spans(spans: RankSpans) -> KendallW:
+    """Kendall's W of (n_replicates, n_genes) rank spans, at least 2 of either; genes tied at the end are ranked so."""
+    n_replicates, n_genes = spans.top.shape
     tied = spans.bottom - spans.top + 1.0
     correction = np.sum(tied**2 - 1.0)  # each of the t genes of a group adds its share of t³ - t
     sums = spans.midranks.sum(axis=0)

@@ -136,7 +136,7 @@ def rank_spans(scores: npt.ArrayLike) -> RankSpans:
     values = np.asarray(scores, dtype=np.float64)
     values = np.where(np.isnan(values), -np.inf, values)
     n_genes = values.shape[-1]
-    order = np.argsort(-values, axis=-1, kind="stable")
+    order = np.argsort(-values, axis=-1)
     ordered = np.take_along_axis(values, order, axis=-1)
     changes = ordered[..., 1:] != ordered[..., :-1]
     edge = np.ones((*values.shape[:-1], 1), dtype=bool)

@@ -8,6 +8,7 @@ Pure functions of arrays; numpy and scipy only. Selections are (n_replicates, n_
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -311,9 +312,15 @@ def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     return t_interval(mean, float(vector.std(ddof=1)) / math.sqrt(vector.size), vector.size - 1, level)
 
 
+@cache
+def student_quantile(probability: float, degrees: int) -> float:
+    """Quantile of Student's t distribution."""
+    return float(stats.t.ppf(probability, degrees))
+
+
 def t_interval(estimate: float, error: float, degrees: int, level: float) -> Interval:
     """Student's t interval with ``degrees`` degrees of freedom around an estimate."""
-    half = float(stats.t.ppf(0.5 + level / 2.0, degrees)) * error
+    half = student_quantile(0.5 + level / 2.0, degrees) * error
     return Interval(estimate, estimate - half, estimate + half, error, level)
 
 

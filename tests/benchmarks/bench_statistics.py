@@ -1,0 +1,105 @@
+"""Speed of all statistics, and the memory of large rankings, on one core.
+
+Wanted: every table of 10 replicates, 10 populations, 2,000 genes and 12 methods within 10 seconds; the rankings of
+100 replicates, 50 populations and 5,000 genes in memory.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is loaded
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from scballast.answer import answer_table
+from scballast.evaluation import (
+    concordance_table,
+    consensus_table,
+    differences_table,
+    rank_scores,
+    rankings_table,
+    score_set_from_rankings,
+    stability_table,
+)
+from scballast.score_set import Method, ScoreSet
+
+MARKERS = ("axis", "contrast", "ldvae_de", "scvi_de", "wilcoxon", "t_test", "logreg")
+PROGRAMS = ("spread", "local", "conditioned", "per_population", "residual_pca")
+WANTED_SECONDS = 10.0
+MEGABYTE = 1e6
+
+
+def scores(n_replicates: int, n_populations: int, n_genes: int, *, ties: bool, seed: int) -> Any:
+    """Draw scores with signal; ties as genes without counts make them."""
+    rng = np.random.default_rng(seed)
+    signal = 2.0 * np.random.default_rng(0).standard_normal((n_populations, n_genes), dtype=np.float32)
+    values = signal + rng.standard_normal((n_replicates, n_populations, n_genes), dtype=np.float32)
+    return np.maximum(values, 0.5) if ties else values
+
+
+def example(n_replicates: int, n_populations: int, n_genes: int, names: tuple[str, ...]) -> ScoreSet:
+    return rank_scores(
+        {
+            name: scores(n_replicates, n_populations, n_genes, ties=number % 2 == 1, seed=number)
+            for number, name in enumerate(names)
+        },
+        methods=[Method(name, "program" if name in PROGRAMS else "marker") for name in names],
+        populations=[f"population {position}" for position in range(n_populations)],
+        genes=[f"gene{gene}" for gene in range(n_genes)],
+        resample_kind="subsample",
+        seed=0,
+    )
+
+
+def timed(name: str, function: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = function()
+    seconds = time.perf_counter() - start
+    print(f"  {name:22} {seconds:6.2f} s", flush=True)
+    return result, seconds
+
+
+def speed() -> bool:
+    """Time every table of a full experiment."""
+    print("10 replicates, 10 populations, 2,000 genes, 12 methods (every other one with ties), one core")
+    score_set, total = timed("ranks", lambda: example(10, 10, 2000, MARKERS + PROGRAMS))
+    tables = {}
+    for table in (rankings_table, stability_table, differences_table, concordance_table, consensus_table):
+        tables[table.__name__], seconds = timed(table.__name__, lambda table=table: table(score_set))
+        total += seconds
+    _, seconds = timed("answer_table", lambda: answer_table(tables["stability_table"], tables["concordance_table"]))
+    total += seconds
+    print(f"  {'all':22} {total:6.2f} s; wanted: under {WANTED_SECONDS:.0f}")
+    return total < WANTED_SECONDS
+
+
+def memory() -> bool:
+    """Build the rankings of a large experiment, and its stability from the table."""
+    print("100 replicates, 50 populations, 5,000 genes, 1 method: 25 million rows")
+    score_set, _ = timed("ranks", lambda: example(100, 50, 5000, ("contrast",)))
+    table, _ = timed("rankings_table", lambda: rankings_table(score_set))
+    size = table.memory_usage(index=True, deep=True).sum() / MEGABYTE
+    print(f"  table {size:.0f} MB, {size * MEGABYTE / len(table):.0f} bytes a row")
+    again, _ = timed("score set from table", lambda: score_set_from_rankings(table, resample_kind="subsample"))
+    same = bool((again.ranks["contrast"] == score_set.ranks["contrast"]).all())
+    timed("stability_table", lambda: stability_table(again))
+    timed("consensus_table", lambda: consensus_table(again))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"  peak memory of the process {peak:.0f} MB, scores and ranks included")
+    return same
+
+
+def main() -> bool:
+    """Run both; True when they hold."""
+    return all([speed(), memory()])
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)
