@@ -13,7 +13,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 
 from baseline_examples import planted_view
 from scballast.baselines import BASELINES, pearson_residuals
-from scballast.baselines.within import N_COMPONENTS, component_strength
+from scballast.baselines.within import component_strength
 
 
 class TestPearsonResiduals:
@@ -104,8 +104,8 @@ class TestWithin:
             cells = view.codes == code
             residuals = pearson_residuals(csr_matrix(view.counts.toarray()[cells]))
             expected = {
-                "within_pca": component_strength(values[cells], N_COMPONENTS),
-                "residual_pca": component_strength(residuals, N_COMPONENTS),
+                "within_pca": component_strength(values[cells], view.n_components),
+                "residual_pca": component_strength(residuals, view.n_components),
                 "within_dispersion": (residuals**2).mean(axis=0) - residuals.mean(axis=0) ** 2,
             }
             for name, score in expected.items():

@@ -99,6 +99,7 @@ def cell_view(config: Config, dataset: Dataset, replicate: Replicate) -> CellVie
         samples=samples,
         seed=integer_for(config.seed, Stream.CONTROLS, replicate.number),
         sample_names=names,
+        n_components=config.rank.n_components,
     )
 
 

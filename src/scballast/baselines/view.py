@@ -43,6 +43,8 @@ class CellView:
         The replicate's own seed, >= 0.
     sample_names
         Names by index in ``samples``; empty: samples are named by their index.
+    n_components
+        Leading components of ``within_pca`` and ``residual_pca``.
     """
 
     counts: csr_matrix
@@ -53,6 +55,7 @@ class CellView:
     samples: IntArray | None
     seed: int
     sample_names: tuple[str, ...] = ()
+    n_components: int = 5
 
     @cached_property
     def log_counts(self) -> csr_matrix:

@@ -13,7 +13,6 @@ from scballast.baselines.view import CellView, FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 
-N_COMPONENTS = 10
 SMALLEST_POPULATION = 3
 
 
@@ -31,7 +30,7 @@ def within_pca_scores(view: CellView) -> FloatArray:
         :func:`component_strength` of each population's own cells.
     """
     return _each_population(
-        view, "within_pca", lambda cells: component_strength(view.log_counts[cells].toarray(), N_COMPONENTS)
+        view, "within_pca", lambda cells: component_strength(view.log_counts[cells].toarray(), view.n_components)
     )
 
 
@@ -51,7 +50,7 @@ def residual_pca_scores(view: CellView) -> FloatArray:
     return _each_population(
         view,
         "residual_pca",
-        lambda cells: component_strength(pearson_residuals(view.counts[cells]), N_COMPONENTS),
+        lambda cells: component_strength(pearson_residuals(view.counts[cells]), view.n_components),
     )
 
 
