@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from scballast.compose import from_omegaconf
 from scballast.config import Config, config_hash
 from scballast.errors import ConfigError
-from scballast.sweep.space import Point, Space, enumerate_points, point_words
+from scballast.sweep.space import Point, Space, enumerate_points, point_overrides, point_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -28,7 +28,7 @@ def first_config(loader: Any, master: DictConfig, words: Sequence[str], space: S
 
 def compose_point(loader: Any, master: DictConfig, words: Sequence[str], space: Space, point: Point) -> Config:
     """Return the checked configuration at a point of the space."""
-    return config_of(compose_words(loader, master, [*words, *point_words(space, point)]))
+    return config_of(compose_words(loader, master, [*words, *point_overrides(space, point)]))
 
 
 def compose_words(loader: Any, master: DictConfig, words: Sequence[str]) -> DictConfig:
@@ -124,14 +124,14 @@ class _Composer:
         groups = [dimension for dimension in self._space if "." not in dimension.key and self._is_group(dimension.key)]
         chosen = tuple(point[dimension.key] for dimension in groups)
         if chosen not in self._composed:
-            words = [*self._words, *point_words(tuple(groups), point)]
+            words = [*self._words, *point_overrides(tuple(groups), point)]
             self._composed[chosen] = compose_words(self._loader, self._master, words)
         composed = self._composed[chosen].copy()
         parser = OverridesParser.create()
         leaves = tuple(dimension for dimension in self._space if dimension not in groups)
         for word in point_words(leaves, point):
             override = parser.parse_override(word)
-            OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
+            OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
         return config_of(composed)
 
     def _is_group(self, key: str) -> bool:

@@ -85,8 +85,8 @@ def _checked(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> Sw
     from omegaconf import OmegaConf
 
     loader = hydra_context.config_loader
-    search_space: Any = OmegaConf.to_container(master.sweep.search_space, resolve=True)
-    shared, space = split_words(words, search_space or {}, loader=loader)
+    stored: Any = OmegaConf.to_container(master.sweep, resolve=True)
+    shared, space = split_words(words, stored["search_space"] or {}, loader=loader)
     config = first_config(loader, master, shared, space)
     points = checked_points(loader, master, shared, space, config)
     build_sampler(config, 0)

@@ -19,6 +19,7 @@ from scballast.sweep.parent import keep_parent, parent_params
 from scballast.sweep.study import REASON, SweepStudy
 from scballast.sweep.trials import Scores, choose, pareto_front, score_trials
 from scballast.tracking import Tracking
+from scballast.tracking.faults import UnreachableError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Mapping
             folder = _write(study, tracking, dataset)
             _mark(study, tracking)
             tracking.publish(parent, folder)
+            _register(study, tracking, parent, dataset["name"])
             if not progress.is_over:
                 tracking.fail_run(parent, f"stopped: {progress}", _failures(study.trials()))
         study.study.set_user_attr(_WRAPPED, signature)
@@ -263,6 +265,25 @@ def _mark(study: SweepStudy, tracking: Tracking) -> None:
             chosen = choice is not None and trial.number == choice.number
             tags = {"scballast.pareto": str(trial.number in front).lower(), "scballast.chosen": str(chosen).lower()}
             tracking.set_tags(run_id, tags)
+
+
+def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) -> None:
+    """Register the chosen trial's model, if it kept one, under the data set's name and the sweep's alias."""
+    choice = choose(score_trials(study.trials(), study.config.objectives))
+    if choice is None:
+        return
+    chosen = next(trial for trial in study.trials() if trial.number == choice.number)
+    folder = _folder(chosen, tracking.settings.root)
+    if folder is None or not (folder / "model").is_dir():
+        return
+    run_id = str(chosen.user_attrs["scballast.run_id"])
+    try:
+        uri = tracking.register_model(
+            run_id, folder / "model", f"scballast-{dataset}", f"chosen-{study.study.study_name}"
+        )
+        tracking.set_tags(parent, {"scballast.model": uri})
+    except (ScballastError, UnreachableError) as error:
+        logger.warning("The chosen model is not registered; it is in %s. %s", folder / "model", error)
 
 
 def _notes(trials: Sequence[FrozenTrial]) -> list[str]:

@@ -95,7 +95,7 @@ def split_words(
         Overrides as on the command line.
     search_space
         ``sweep.search_space``: values in Hydra's syntax by key. The command line comes first: a key swept
-        there replaces the entry, a key set there takes it out of the space.
+        there replaces the entry, a key set there takes it out of the space. An entry of null is none.
     loader
         Hydra's config loader, for ``glob``.
 
@@ -111,7 +111,7 @@ def split_words(
     ConfigError
         A key is unknown or cannot be searched, or its values are not understood.
     """
-    entries = {key: entry_words(key, value) for key, value in _flat(search_space).items()}
+    entries = {key: entry_words(key, value) for key, value in _flat(search_space).items() if value is not None}
     check_keys([*words, *entries.values()])
     shared: list[str] = []
     for word in words:
@@ -195,6 +195,15 @@ def point_words(space: Space, point: Mapping[str, Value]) -> list[str]:
     return [dimension.word(point[dimension.key]) for dimension in space if dimension.key in point]
 
 
+def point_overrides(space: Space, point: Mapping[str, Value]) -> list[str]:
+    """Return a point of the space as Hydra's overrides.
+
+    A group's file need not hold every key that the configuration has (a PCA's has no likelihood), so keys are
+    added where they are missing; that they exist has been checked.
+    """
+    return [f"++{word}" if "." in word.split("=")[0] else word for word in point_words(space, point)]
+
+
 def describe(space: Space) -> dict[str, str]:
     """Return the space as text by key, in a form that two equal spaces share."""
     described = {}
@@ -221,7 +230,9 @@ def _choices(override: Any) -> tuple[tuple[Value, str], ...]:
 
 
 def _range(key: str, text: str, sweep: Any, override: Any) -> Dimension:
-    values = [round(v, 12) if isinstance(v, float) else v for v in override.sweep_iterator()]
+    listed = [round(v, 12) if isinstance(v, float) else v for v in override.sweep_iterator()]
+    # In binary fractions the end of a range may come out just below itself.
+    values = [value for value in listed if abs(value - sweep.stop) > 1e-9 * abs(sweep.step)]
     integer = all(isinstance(value, int) for value in values) or _is_integer(key)
     values = [int(value) if integer else float(value) for value in values]
     if not values:

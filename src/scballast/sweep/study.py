@@ -379,14 +379,12 @@ class SweepStudy:
 
     def failures_in_a_row(self, since: float) -> int:
         """Return how many trials have failed, after a moment in seconds, since the last that finished."""
+        ended = [(t.datetime_complete.timestamp(), t) for t in self._trials() if t.datetime_complete is not None]
         count = 0
-        ended = [
-            t for t in self._trials() if t.datetime_complete is not None and t.datetime_complete.timestamp() > since
-        ]
-        for trial in sorted(ended, key=lambda t: t.datetime_complete.timestamp() if t.datetime_complete else 0.0):
+        for moment, trial in sorted(ended, key=lambda pair: (pair[0], pair[1].number)):
             if trial.state.name == "COMPLETE":
                 count = 0
-            elif trial.user_attrs.get(REASON):
+            elif moment > since and trial.user_attrs.get(REASON) not in (INTERRUPTED, SILENT_DEATH):
                 count += 1
         return count
 

@@ -16,7 +16,7 @@ from scballast.errors import ScballastError
 from scballast.sweep.check import compose_words, config_of
 from scballast.sweep.parent import fail_trial_run, finished_run, keep_parent
 from scballast.sweep.process import ProcessDiedError, TrialProcess
-from scballast.sweep.space import Space, point_words
+from scballast.sweep.space import Space, point_overrides, point_words
 from scballast.sweep.storage import StorageAddress
 from scballast.sweep.study import INTERRUPTED, Claim, SweepStudy
 from scballast.tracking import Tracking
@@ -104,7 +104,7 @@ class Worker:
     def _compose(self, claim: Claim) -> DictConfig:
         from omegaconf import open_dict
 
-        words = [*self.words, *point_words(self.space, claim.point)]
+        words = [*self.words, *point_overrides(self.space, claim.point)]
         composed = compose_words(self.hydra_context.config_loader, self.master, words)
         with open_dict(composed):
             composed.hydra.job.id = f"{self.name}-{claim.number}"
