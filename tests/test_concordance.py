@@ -85,8 +85,10 @@ def test_top_indices_undefined_and_wrong_input(index: Any) -> None:
         value = index(first, scores, k)
         assert math.isnan(value)
         assert reason in value.reason
-    with pytest.raises(ValueError, match="k must be at least 0"):
+    with pytest.raises(ValueError, match="k must be a whole number"):
         index(scores, scores, -1)
+    with pytest.raises(ValueError, match="k must be a whole number"):
+        index(scores, scores, 1.5)
     with pytest.raises(ValueError, match="same genes"):
         index(scores, [1.0, 2.0], 1)
 
@@ -194,5 +196,5 @@ class TestCompareMethods:
             compare_methods(scores, scores[:2])
         with pytest.raises(ValueError, match="p must be in"):
             compare_methods(scores, scores, k=2, p=1.5)
-        with pytest.raises(ValueError, match="k must be at least 0"):
+        with pytest.raises(ValueError, match="k must be a whole number"):
             compare_methods(scores, scores, k=-2)

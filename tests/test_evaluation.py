@@ -75,6 +75,14 @@ def kuncheva_at(k: int) -> Index:
     return index
 
 
+def others_by_loops(score_set: ScoreSet, position: int, k: int) -> float:
+    """Mean Kuncheva index of a population's lists with the others', in replicates that share no cell."""
+    chosen = top_k(score_set.ranks["contrast"], k)  # (replicate, population, gene)
+    pairs = [(i, i + 1 if i % 2 == 0 else i - 1) for i in range(len(chosen))]
+    others = [other for other in range(chosen.shape[1]) if other != position]
+    return float(np.mean([kuncheva_index(chosen[i, position], chosen[j, other]) for i, j in pairs for other in others]))
+
+
 def floor_by_loops(index: Index, first: Array, second: Array, position: int, reported: float, kind: str) -> float:
     """Floor of one population's index between untied scores (replicate, population, gene) of two methods."""
     n_replicates, n_populations, _ = first.shape
@@ -122,6 +130,7 @@ class TestStabilityTable:
             assert found["phi"] == pytest.approx(nogueira_stability(selections), abs=1e-12)
             assert (found["lower"], found["upper"]) == pytest.approx((interval.lower, interval.upper), abs=1e-12)
             assert found["disjoint"] == pytest.approx(np.mean([pairs[0][1], pairs[2][3], pairs[4][5]]), abs=1e-12)
+            assert found["other_populations"] == pytest.approx(others_by_loops(score_set, 1, k), abs=1e-12)
             scores = score_set.scores["contrast"][:, 1]
             of_pairs = list(itertools.combinations(scores, 2))
             assert found["rbo"] == pytest.approx(np.mean([rank_biased_overlap(a, b) for a, b in of_pairs]))

@@ -43,7 +43,7 @@ def overlap_at_k(first: npt.ArrayLike, second: npt.ArrayLike, k: int) -> Statist
     reason = _no_top(k, one.size - 1) or _unscored(one, other)
     if reason:
         return undefined(reason)
-    return Statistic(float(expected_overlap(rank_spans(one), rank_spans(other), top_k_weights(k))))
+    return Statistic(float(expected_overlap(rank_spans(one), rank_spans(other), top_k_weights(int(k)))))
 
 
 def area_under_concordance_curve(first: npt.ArrayLike, second: npt.ArrayLike, k: int) -> Statistic:
@@ -77,7 +77,7 @@ def area_under_concordance_curve(first: npt.ArrayLike, second: npt.ArrayLike, k:
     reason = _no_top(k, one.size) or _unscored(one, other)
     if reason:
         return undefined(reason)
-    return Statistic(float(expected_overlap(rank_spans(one), rank_spans(other), concordance_curve_weights(k))))
+    return Statistic(float(expected_overlap(rank_spans(one), rank_spans(other), concordance_curve_weights(int(k)))))
 
 
 def weighted_tau(first: npt.ArrayLike, second: npt.ArrayLike) -> Statistic:
@@ -230,9 +230,9 @@ def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float
     n_replicates, n_genes = first.top.shape
     nothing = np.full(n_replicates, np.nan)
     return AgreementByReplicate(
-        overlap=nothing if _no_top(k, n_genes - 1) else expected_overlap(first, second, top_k_weights(k)),
+        overlap=nothing if _no_top(k, n_genes - 1) else expected_overlap(first, second, top_k_weights(int(k))),
         rbo=expected_overlap(first, second, rank_biased_weights(n_genes, p)),
-        aucc=nothing if _no_top(k, n_genes) else expected_overlap(first, second, concordance_curve_weights(k)),
+        aucc=nothing if _no_top(k, n_genes) else expected_overlap(first, second, concordance_curve_weights(int(k))),
         spearman=rowwise_correlation(first.midranks, second.midranks),
     )
 
@@ -260,8 +260,8 @@ def _mean(values: FloatArray, reason: str, level: float) -> Interval:
 
 
 def _no_top(k: int, most: int) -> str:
-    if k < 0:
-        message = f"k must be at least 0, got {k}"
+    if k < 0 or k != int(k):
+        message = f"k must be a whole number of at least 0, got {k}"
         raise ValueError(message)
     if k == 0:
         return "no gene is selected"

@@ -80,7 +80,8 @@ def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95
     -------
     DataFrame
         method, estimand, population, k, n_replicates, phi (Nogueira), lower, upper (jackknife), floor (see ``floors``),
-        disjoint (phi between replicates without a common cell alone), rbo, rbo_floor, spearman, spearman_floor,
+        other_populations (phi between lists of different populations: the first part of the floor), disjoint (phi
+        between replicates without a common cell alone), rbo, rbo_floor, spearman, spearman_floor,
         kendall_w (chance-corrected), reason (why phi or its interval is NaN). The columns from rbo to kendall_w
         do not depend on k.
     """
@@ -149,9 +150,9 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
     -------
     DataFrame
         method_a, method_b, estimand, population, k, n_replicates, overlap (share of the top k in common, mean
-        over replicates), lower, upper, floor, ceiling, disjoint (the overlap between replicates without a common
-        cell), rbo, rbo_floor, rbo_ceiling, aucc, aucc_floor, aucc_ceiling, spearman, spearman_floor,
-        spearman_ceiling, reason.
+        over replicates), lower, upper, floor, ceiling, other_populations (the overlap between lists of different
+        populations), disjoint (the overlap between replicates without a common cell), rbo, rbo_floor, rbo_ceiling,
+        aucc, aucc_floor, aucc_ceiling, spearman, spearman_floor, spearman_ceiling, reason.
     """
     import pandas as pd
 
@@ -177,6 +178,7 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
                 "upper": overlap.upper,
                 "floor": by_index[top_k].floor(position, overlap.estimate),
                 "ceiling": _ceiling(own[first.name]["phi"], own[second.name]["phi"]),
+                "other_populations": by_index[top_k].between_populations(position),
                 "disjoint": by_index[top_k].without_shared_cells(position),
             }
             means = {"rbo": values.rbo, "aucc": values.aucc, "spearman": values.spearman}
@@ -287,13 +289,27 @@ def _stability_rows(
     rows: list[dict[str, object]] = []
     for k in ks:
         phi = _no_interval(reason, level)
-        floor = disjoint = math.nan
+        floor = other_populations = disjoint = math.nan
         if not reason:
             corrected = between[k].corrected(k, len(score_set.genes))
             phi = _phi(score_set.ranks[method.name][own, position], k, level)
-            floor, disjoint = corrected.floor(position, phi.estimate), corrected.without_shared_cells(position)
-        numbers = {"phi": phi.estimate, "lower": phi.lower, "upper": phi.upper, "floor": floor, "disjoint": disjoint}
-        rows.append({"k": k, "n_replicates": own.size, **numbers, **by_rank, "reason": phi.reason})
+            floor = corrected.floor(position, phi.estimate)
+            other_populations = corrected.between_populations(position)
+            disjoint = corrected.without_shared_cells(position)
+        rows.append(
+            {
+                "k": k,
+                "n_replicates": own.size,
+                "phi": phi.estimate,
+                "lower": phi.lower,
+                "upper": phi.upper,
+                "floor": floor,
+                "other_populations": other_populations,
+                "disjoint": disjoint,
+                **by_rank,
+                "reason": phi.reason,
+            }
+        )
     return rows
 
 

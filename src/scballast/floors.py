@@ -67,10 +67,14 @@ class BetweenReplicates:
         """Floor of the population's reported index; NaN where that is undefined."""
         if math.isnan(reported):
             return math.nan
-        floor = _mean(self.different[:, position])
+        floor = self.between_populations(position)
         if not self.disjoint or np.isnan(self.same[:, position]).all():
             return floor
         return floor + max(0.0, reported - _mean(self.same[:, position])) + self._error(position)
+
+    def between_populations(self, position: int) -> float:
+        """Mean index between the population's lists and the others': the first part of the floor."""
+        return _mean(self.different[:, position])
 
     def without_shared_cells(self, position: int) -> float:
         """Mean over replicates without a common cell; NaN where there are none."""
