@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main(wanted: list[str]) -> int:
-    found = {path.stem.removeprefix("bench_"): path for path in sorted(Path(__file__).parent.glob("bench_*.py"))}
+    found = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
     unknown = sorted(set(wanted) - set(found))
     if unknown:
         print(f"no benchmark called {', '.join(unknown)}; there are {', '.join(found)}", file=sys.stderr)
@@ -20,7 +20,7 @@ def main(wanted: list[str]) -> int:
     for name in wanted or found:
         print(f"== {name}", flush=True)
         # Each in a process of its own: threads and memory are its own to set and to measure.
-        if subprocess.run([sys.executable, str(found[name])], check=False).returncode:
+        if subprocess.run([sys.executable, "-m", f"tests.benchmarks.bench_{name}"], check=False).returncode:
             failed.append(name)
     print(f"not as wanted: {', '.join(failed)}" if failed else "all as wanted")
     return 1 if failed else 0
