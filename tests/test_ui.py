@@ -49,7 +49,9 @@ def test_shows_the_runs_and_stops_cleanly(tracking: Tracking) -> None:
     try:
         assert shown.stdout is not None
         lines = iter(shown.stdout.readline, "")
-        url = next(line.split()[2] for line in lines if line.startswith("MLflow UI: "))
+        page = next(line.split()[2] for line in lines if line.startswith("MLflow UI: "))
+        url, place = page.split("/#/")
+        assert place == "experiments/1/runs?workflowType=machine_learning"
         assert url.startswith("http://127.0.0.1:")
         assert int(url.rsplit(":", 1)[1]) > port
         family = [shown.pid, *(child.pid for child in psutil.Process(shown.pid).children(recursive=True))]

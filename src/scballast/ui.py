@@ -135,7 +135,7 @@ def _show(options: argparse.Namespace) -> int:
         if not _wait_until_ready(server, url):
             print("The MLflow server ended before it was ready; its messages are above.", file=sys.stderr)
             return 1
-        print(f"MLflow UI: {url}   (stop with Ctrl-C)", flush=True)
+        print(f"MLflow UI: {url}{_page(tracking)}   (stop with Ctrl-C)", flush=True)
         status = server.wait()
         print(f"The MLflow server ended with status {status}.", file=sys.stderr)
         return 1
@@ -144,6 +144,16 @@ def _show(options: argparse.Namespace) -> int:
         return 0
     finally:
         _stop(server)
+
+
+def _page(tracking: Tracking) -> str:
+    """Return the page to open: the runs of the experiment, or the list where there are several.
+
+    MLflow begins with its pages for language models, which are empty here, unless the address says otherwise.
+    """
+    ids = list(tracking.experiments().values())
+    place = f"experiments/{ids[0]}/runs" if len(ids) == 1 else "experiments"
+    return f"/#/{place}?workflowType=machine_learning"
 
 
 def _start_server(store_uri: str, artifact_root: str, host: str, port: int) -> subprocess.Popen[bytes]:

@@ -242,6 +242,11 @@ class Tracking:
         with self._store.access():
             return self._store.search(self.settings.experiment, wanted, condition=condition)
 
+    def experiments(self) -> dict[str, str]:
+        """Return the ids of the experiments that have runs, by name."""
+        with self._store.access():
+            return self._store.experiments()
+
     def get_run(self, run_id: str) -> StoredRun:
         """Return one run; raises `ScballastError` when the store has none of that name."""
         with self._store.access():

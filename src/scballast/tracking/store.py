@@ -114,6 +114,15 @@ class Store:
             self._experiments[name] = self._find_or_create_experiment(name)
         return self._experiments[name]
 
+    def experiments(self) -> dict[str, str]:
+        """Return the ids of the experiments that have runs, by name."""
+        found = self.client.search_experiments()
+        return {
+            experiment.name: str(experiment.experiment_id)
+            for experiment in found
+            if self.client.search_runs([experiment.experiment_id], max_results=1)
+        }
+
     @contextmanager
     def access(self) -> Iterator[None]:
         """Guard requests to the store.
