@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -45,7 +46,7 @@ def start(runs: Path, *words: str, log: str = "log") -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     with (runs.parent / f"{log}.txt").open("ab") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command(*words, f"runs_dir={runs}"),
             stdout=output,
             stderr=output,
@@ -53,6 +54,9 @@ def start(runs: Path, *words: str, log: str = "log") -> subprocess.Popen[bytes]:
             start_new_session=True,
             cwd=runs.parent,
         )
+    # A test that fails leaves no sweep behind it.
+    atexit.register(lambda: process.poll() is None and process.kill())
+    return process
 
 
 def run(runs: Path, *words: str, status: int = 0, log: str = "log") -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.addresses import without_passwords
 from scballast.answer import answer_table
 from scballast.baselines.pseudobulk import FEWEST_SAMPLES
 from scballast.cache import ScoreCache
@@ -124,8 +125,8 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         tables=tables,
         metrics={**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)},
         history=mean_history(models),
-        config=to_nested(config),
-        params={key: _text(value) for key, value in to_leaves(config).items()},
+        config=to_nested(without_passwords(config)),
+        params={key: _text(value) for key, value in to_leaves(without_passwords(config)).items()},
         tags=_tags(config, dataset),
         warnings=warnings,
     )

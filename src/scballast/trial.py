@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from scballast.addresses import without_passwords
 from scballast.config import Config, config_hash, to_leaves
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
@@ -119,8 +120,8 @@ def run_trial(
 
 
 def trial_params(config: Config) -> dict[str, str]:
-    """Return the configuration's leaves as text."""
-    return {key: str(value) for key, value in to_leaves(config).items()}
+    """Return the configuration's leaves as text, addresses without passwords."""
+    return {key: str(value) for key, value in to_leaves(without_passwords(config)).items()}
 
 
 def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.addresses import without_password
 from scballast.config import Config, to_leaves, to_nested
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
@@ -27,9 +28,8 @@ from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space, describe, n_asked_for, split_words
 from scballast.sweep.storage import StorageAddress, storage_address
 from scballast.sweep.study import Identity, Progress, SweepStudy
-from scballast.sweep.worker import Worker, without_secrets
+from scballast.sweep.worker import Worker, without_storage
 from scballast.tracking import Tracking
-from scballast.tracking.settings import without_password
 from scballast.trial import open_tracking
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
         tracking = open_tracking(config)
         tracking.prepare()
         study, name = _open_study(sweep, address, dataset)
-        parent = find_or_start_parent(study, tracking, without_secrets(config), dataset, _command(name))
+        parent = find_or_start_parent(study, tracking, without_storage(config), dataset, _command(name))
         logger.info("Sweep %s: %s.", name, study.progress())
         worker = Worker(
             hydra_context=hydra_context,
@@ -141,7 +141,7 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
 
 def _describe(process: TrialProcess, config: Config) -> dict[str, Any]:
     """Load and check the data in the process that will run trials, while the libraries load in this one."""
-    process.send({"do": "describe", "config": to_nested(without_secrets(config))})
+    process.send({"do": "describe", "config": to_nested(without_storage(config))})
     with contextlib.suppress(ImportError):
         import optuna  # noqa: F401
     try:

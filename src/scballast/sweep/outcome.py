@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.addresses import without_passwords
 from scballast.config import to_nested
 from scballast.errors import ScballastError
 from scballast.results import ResultFolder, Results, write_results
@@ -154,7 +155,7 @@ def _write(study: SweepStudy, tracking: Tracking, dataset: Mapping[str, str]) ->
     results = Results(
         tables=tables,
         metrics={},
-        config=to_nested(config),
+        config=to_nested(without_passwords(config)),
         params=parent_params(study.config, study.space),
         tags=_tags(study, dataset, scores),
         warnings=tuple(_notes(study.trials())),

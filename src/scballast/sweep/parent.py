@@ -7,14 +7,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from scballast.config import Config, to_leaves
+from scballast.config import Config
 from scballast.errors import ScballastError
 from scballast.sweep.space import Space, describe
 from scballast.sweep.study import PARENT, SweepStudy
 from scballast.sweep.trials import best_so_far
 from scballast.tracking import Tracking
 from scballast.tracking.process import ProcessIdentity
-from scballast.tracking.settings import without_password
+from scballast.trial import trial_params
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ def find_or_start_parent(
     """
     with study.lock():
         known: str | None = study.study.user_attrs.get(PARENT)
-        if known is not None and _take_over(tracking, known):
+        # A command that comes when all is done leaves the run as it ended.
+        if known is not None and (study.progress().is_over or _take_over(tracking, known)):
             return known
         name = study.study.study_name
         tags = {
@@ -75,11 +76,7 @@ def progress_tags(study: SweepStudy) -> dict[str, str]:
 
 def parent_params(config: Config, space: Space = ()) -> dict[str, Any]:
     """Return the sweep's configuration as parameters: what is searched by its values, no passwords."""
-    leaves = to_leaves(config)
-    for key in ("sweep.storage", "tracking.uri"):
-        if leaves.get(key):
-            leaves[key] = without_password(str(leaves[key]))
-    return {key: str(value) for key, value in leaves.items()} | describe(space)
+    return trial_params(config) | describe(space)
 
 
 def fail_trial_run(

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.addresses import without_password
 from scballast.errors import ConfigError, ScballastError
 from scballast.tracking.database import is_network_file_system
-from scballast.tracking.settings import without_password
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -153,7 +153,13 @@ def _reachable(address: StorageAddress) -> Iterator[None]:
 
     try:
         yield
-    except (SQLAlchemyError, RuntimeError) as error:
+    except RuntimeError as error:
+        message = (
+            f"sweep.storage: {address.shown} cannot be opened: {str(error).splitlines()[0]}\n"
+            "Optuna and MLflow cannot share a database: give the sweep one of its own (CREATE DATABASE optuna)."
+        )
+        raise ScballastError(message) from error
+    except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         message = f"sweep.storage: {address.shown} cannot be opened: {reason}"
         raise ScballastError(message) from error

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.addresses import without_passwords
 from scballast.config import Config, config_hash, to_nested
 from scballast.errors import ScballastError
 from scballast.sweep.check import compose_words, config_of
@@ -20,7 +21,6 @@ from scballast.sweep.space import Space, point_overrides, point_words
 from scballast.sweep.storage import StorageAddress
 from scballast.sweep.study import INTERRUPTED, Claim, SweepStudy
 from scballast.tracking import Tracking
-from scballast.tracking.settings import without_password
 from scballast.trial import SweepPlace, open_tracking, runs_dir
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Worker:
         def task(_: DictConfig) -> dict[str, Any]:
             request = {
                 "do": "trial",
-                "config": to_nested(without_secrets(config)),
+                "config": to_nested(without_storage(config)),
                 "place": place,
                 "logging": _logging_of(composed),
             }
@@ -199,11 +199,9 @@ class Worker:
         logger.info("Trial %d (%s) %s, %.0f s. %s.", claim.number, point, what, seconds, study.progress())
 
 
-def without_secrets(config: Config) -> Config:
-    """Return a configuration whose sweep's address has no password: trials log it, and need none."""
-    if config.sweep.storage is None:
-        return config
-    return replace(config, sweep=replace(config.sweep, storage=without_password(config.sweep.storage)))
+def without_storage(config: Config) -> Config:
+    """Return a configuration whose study's address is fit to be logged: a trial needs it for nothing else."""
+    return replace(config, sweep=without_passwords(config).sweep)
 
 
 def _logging_of(composed: DictConfig) -> dict[str, Any]:

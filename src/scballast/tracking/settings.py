@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
+from scballast.addresses import without_password
 from scballast.errors import ConfigError
 
 PRIMARY_METRIC = "stability/contrast"
@@ -90,16 +90,3 @@ def sqlite_uri(path: Path) -> str:
             msg = f"runs_dir: {path} holds a {name}, which the address of a database cannot.\nName another folder."
             raise ConfigError(msg)
     return f"{_SQLITE}{path}"
-
-
-def without_password(uri: str) -> str:
-    """Return an address with its password left out."""
-    try:
-        parts = urlsplit(uri)
-        if not parts.password:
-            return uri
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return uri.split("@")[-1]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}@{host}{port}"))
