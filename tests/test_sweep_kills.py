@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,8 @@ def test_of_three_workers_on_one_study_one_is_killed(tmp_path: Path) -> None:
     workers = [start(runs, "-m", *TUNED, log=f"log{i}") for i in range(3)]
 
     def first_at_work() -> list[int]:
-        own = f'"pid": {workers[0].pid},'
-        taken = [n for n, notes in trial_notes(runs).items() if own in notes.get("scballast.process", "")]
+        owners = {n: json.loads(notes.get("scballast.process", "{}")) for n, notes in trial_notes(runs).items()}
+        taken = [n for n, owner in owners.items() if owner.get("pid") == workers[0].pid]
         return [number for number in taken if running_trial(runs, number)]
 
     (taken,) = wait_for(first_at_work, "a trial of the first worker")
