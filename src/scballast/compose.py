@@ -48,13 +48,14 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     check_keys(overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("config", overrides=list(overrides))
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(_first_lines(error)) from error
 
 
@@ -111,8 +112,9 @@ def check_keys(overrides: Sequence[str]) -> None:
         free = ("sweep.search_space.", "sweep.sampler_kwargs.")
         if key in groups:
             option = override.value()
-            if isinstance(option, str) and option not in groups[key]:
-                raise unknown_key(key, option, groups[key])
+            # A mapping sets keys of the group, as in train={lr: 0.1}.
+            if option not in groups[key] and not isinstance(option, dict) and not override.is_sweep_override():
+                raise unknown_key(key, str(option), groups[key])
         elif key not in leaves and not key.startswith(free) and not any(leaf.startswith(f"{key}.") for leaf in leaves):
             where = "command line"
             raise unknown_key(where, key, leaves + tuple(groups))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import operator
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -175,6 +176,8 @@ class Config:
     plan: bool = False
 
 
+_LARGEST = 2**63 - 1
+
 # These say where and how results are kept, not what they are.
 _NOT_IN_HASH = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
@@ -242,20 +245,20 @@ def unknown_key(where: str, name: str, allowed: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not there, with the nearest that is."""
     nearest = difflib.get_close_matches(name, allowed, n=1)
     hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-    return ConfigError(f"{where}: {name!r} is not known. {hint}Allowed: {', '.join(sorted(allowed))}.")
+    return ConfigError(f"{where}: {_shown(name)} is not known. {hint}Allowed: {', '.join(sorted(allowed))}.")
 
 
 def _build(cls: Any, values: Any, path: str) -> Any:
     if isinstance(values, cls):
         return values
     if not isinstance(values, Mapping):
-        message = f"{path.rstrip('.') or 'config'}: a group of keys is expected, not {values!r}."
+        message = f"{path.rstrip('.') or 'config'}: a group of keys is expected, not {_shown(values)}."
         raise ConfigError(message)
     fields = {entry.name: entry for entry in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in fields:
-            where = f"{path}{name}"
+            where = path.rstrip(".") or "configuration"
             raise unknown_key(where, str(name), tuple(fields))
     built = {
         name: _convert(hints[name], value, f"{path}{name}", fields[name].metadata) for name, value in values.items()
@@ -279,7 +282,7 @@ def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     scalar = _scalar(options, value)
     if scalar is None:
         names = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
-        message = f"{path}: {value!r} is a {type(value).__name__}; allowed: {names}."
+        message = f"{path}: {_shown(value)} is a {type(value).__name__}; allowed: {names}."
         raise ConfigError(message)
     _check_range(scalar, path, rules)
     return scalar
@@ -291,10 +294,20 @@ def _scalar(options: Sequence[Any], value: Any) -> Any:
     if isinstance(value, int) and int in options:
         return value
     if isinstance(value, (int, float)) and float in options:
-        return float(value)
+        # An integer of more than 308 digits is no float.
+        return float(value) if abs(value) <= sys.float_info.max or isinstance(value, float) else math.inf
     if isinstance(value, float) and int in options and value.is_integer():
         return int(value)
     return value if isinstance(value, str) and str in options else None
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: on one line, and not longer than one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        return "a very large number"
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
@@ -302,13 +315,19 @@ def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
     if allowed is not None and value not in allowed:
         nearest = difflib.get_close_matches(str(value), allowed, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        message = f"{path}: {value!r} is not allowed; allowed: {', '.join(allowed)}.{hint}"
+        message = f"{path}: {_shown(value)} is not allowed; allowed: {', '.join(allowed)}.{hint}"
         raise ConfigError(message)
     if isinstance(value, float) and not math.isfinite(value):
         message = f"{path}: {value} is not a finite number."
         raise ConfigError(message)
     if isinstance(value, str):
+        if "\x00" in value:
+            message = f"{path}: {_shown(value)} holds a NUL character, which no name or path can."
+            raise ConfigError(message)
         return
+    if abs(value) > _LARGEST:
+        message = f"{path}: {_shown(value)} is out of range; it must be below 2**63."
+        raise ConfigError(message)
     limits: tuple[tuple[str, str, Callable[[Any, Any], Any]], ...] = (
         ("minimum", "at least", operator.ge),
         ("maximum", "at most", operator.le),
@@ -320,6 +339,14 @@ def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
         if bound is not None and not holds(value, bound):
             message = f"{path}: {value} is out of range; it must be {words} {bound}."
             raise ConfigError(message)
+
+
+def _check_home(key: str, path: str | None) -> None:
+    try:
+        Path(path or ".").expanduser()
+    except RuntimeError as error:
+        message = f"{key}: {_shown(path)} names the home of a user who is not here. Write the path out."
+        raise ConfigError(message) from error
 
 
 def _check_combinations(config: Config) -> None:
@@ -338,6 +365,11 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(message)
     if resample.kind == "donor" and data.sample_key is None and data.kind != "simulated":
         message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
+        raise ConfigError(message)
+    for key, path in (("data.path", data.path), ("data.labels", data.labels), ("runs_dir", config.runs_dir)):
+        _check_home(key, path)
+    if config.train.early_stopping and config.train.train_size == 1.0:
+        message = "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
         raise ConfigError(message)
     warmup = config.train.kl_warmup_epochs
     if isinstance(warmup, float) and not 0.0 < warmup <= 1.0:
