@@ -281,16 +281,16 @@ class TestExport:
 
 class TestHeldoutFit:
     def test_marginal_likelihood_against_scvi_tools(self) -> None:
-        """Both average 4,000 samples in runs of 100; under ln scvi-tools' estimate is no likelihood."""
+        """Both estimates take 50 samples; scvi-tools' is repeated, and its spread is the error."""
         fitted = fit_ensemble(ADATA, [Member(None, 3)], MODEL, {**TRAIN, "max_epochs": 30}, "batch")
         exported, cells = fitted.export(0), np.arange(30)
         torch.manual_seed(0)
         runs = np.stack(
-            [-exported.get_marginal_ll(indices=cells, n_mc_samples=100, return_mean=False).numpy() for _ in range(30)]
+            [-exported.get_marginal_ll(indices=cells, n_mc_samples=50, return_mean=False).numpy() for _ in range(20)]
         )
-        ours = fitted.heldout_fit(0, cells, 100).nll
+        ours = fitted.heldout_fit(0, cells, 50).nll
         assert np.abs((ours - runs.mean(0)) / runs.std(0)).max() < 5
-        assert abs((ours - runs.mean(0)).mean()) < 4 * runs.std(0).mean() / np.sqrt(30)
+        assert abs((ours - runs.mean(0)).mean()) < 4 * runs.std(0).mean() / np.sqrt(20)
 
     @pytest.mark.parametrize("latent", ["normal", "ln"])
     def test_same_noise_same_likelihood(self, latent: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 from tests.engine_examples import given_noise, plan_one, small_adata
 
+from scballast.engine import noise
 from scballast.engine.initial import initial_module
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.packing import empty_packed, gradient_views
+from scballast.engine.schedule import epoch_order
 from scballast.engine.torch_model import Noise, StackedLDVAE
 from scballast.engine.trainer_torch import DeviceCounts, PlanTensors
 
@@ -133,11 +136,11 @@ def test_torch_step_equals_scvi(case: tuple[Any, ...], dtype: type[np.floating[A
     def padded(array: Any) -> torch.Tensor:
         return torch.tensor(np.concatenate([array, np.ones((3, *array.shape[1:]))]), dtype=kind)[None]
 
-    noise = Noise(
+    given = Noise(
         padded(step.latent_noise), padded(step.library_noise), tuple(padded(mask_ / 0.9) for mask_ in step.keep)
     )
     minibatch = resident.minibatch(cells, mask, PlanTensors([plan], device, kind))
-    loss, sums = model.loss(minibatch, noise, torch.tensor([KL_WEIGHT], dtype=kind))
+    loss, sums = model.loss(minibatch, given, torch.tensor([KL_WEIGHT], dtype=kind))
     loss.sum().backward()
     step.check(
         loss.item(),
@@ -145,3 +148,52 @@ def test_torch_step_equals_scvi(case: tuple[Any, ...], dtype: type[np.floating[A
         {name: tensor.grad[0].numpy() for name, tensor in tensors.items() if tensor.grad is not None},
         {name: tensor[0].numpy() for name, tensor in tensors.items() if "running" in name},
     )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{}, {"gene_likelihood": "zinb", "latent_distribution": "ln", "n_layers": 2}, {"use_observed_lib_size": True}],
+    ids=["default", "zinb-ln", "observed"],
+)
+def test_whole_epochs_equal_scvi_module_and_torch_adam(model: dict[str, Any]) -> None:
+    """Five epochs, last minibatch smaller: same order and noise, scvi-tools' module, torch's own Adam."""
+    adata = small_adata()
+    settings, train = {"n_hidden": 16, "n_latent": 5, **model}, {"batch_size": 32, "lr": 0.01, "weight_decay": 1e-3}
+    plan, counts = plan_one(adata, settings, train, batch_key="batch")
+    module = initial_module(plan).double().train()
+    packed = empty_packed(plan, np.float64)
+    packed.load({name: tensor.numpy() for name, tensor in module.state_dict().items()})
+    kernel = MemberKernel(plan, KernelCounts(counts), np.float64)
+    moments = (np.zeros_like(packed.parameters), np.zeros_like(packed.parameters))
+    adam = torch.optim.Adam(module.parameters(), lr=0.01, eps=0.01, weight_decay=1e-3)
+    step, observed, n_layers = 0, plan.model.use_observed_lib_size, plan.model.n_layers
+    for epoch in range(5):
+        order = epoch_order(plan.train_cells, plan.seed, epoch)
+        losses = 0.0
+        done = step
+        for start, end in itertools.pairwise(plan.starts):
+            cells, n, step = order[start:end], end - start, step + 1
+            draws = [noise.normals(plan.seed, step, noise.LATENT, (n, 5))]
+            streams = [noise.DROPOUT + layer for layer in range(n_layers)]
+            if not observed:
+                draws.append(noise.normals(plan.seed, step, noise.LIBRARY, (n, 1)))
+                streams.append(noise.DROPOUT_LIBRARY)
+            keep = [noise.keep_mask(plan.seed, step, stream, (n, 16), 0.1) for stream in streams]
+            tensors = {
+                "X": torch.tensor(adata.X[cells].toarray(), dtype=torch.float64),
+                "batch": torch.tensor(counts.batch[cells], dtype=torch.int64)[:, None],
+                "labels": torch.zeros((n, 1), dtype=torch.int64),
+            }
+            factors = [torch.tensor(mask, dtype=torch.float64) / 0.9 for mask in keep]
+            with given_noise([torch.tensor(draw) for draw in draws], factors, torch.float64):
+                loss = module(tensors, loss_kwargs={"kl_weight": 0.5})[2].loss
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses += loss.item() * n
+        made, sums = kernel.train_epoch(packed, moments, order, plan.starts, 0.5, done, ctypes.c_int32(0))
+        assert made == len(plan.starts) - 1
+        assert sums.loss == pytest.approx(losses, rel=1e-9)
+    for name, tensor in module.state_dict().items():
+        if name in packed.tensors:
+            np.testing.assert_allclose(packed.tensors[name], tensor.numpy(), rtol=1e-7, atol=1e-9, err_msg=name)

@@ -92,7 +92,7 @@ def plan_members(
         Cells without counts, where the library size is observed.
     """
     everything = np.arange(counts.n_cells, dtype=np.int32)
-    totals = counts.totals(everything)
+    totals = counts.totals()
     return [
         _plan(counts, totals, everything, position, member, model, train) for position, member in enumerate(members)
     ]

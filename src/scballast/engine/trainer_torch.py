@@ -52,7 +52,7 @@ class DeviceCounts:
         self.batch = torch.from_numpy(counts.batch).to(device)
         self.label = torch.from_numpy(counts.label).to(device)
         self.widest_row = int(np.diff(counts.row_starts).max(initial=1))
-        totals = counts.totals(np.arange(counts.n_cells, dtype=np.int32))
+        totals = counts.totals()
         with np.errstate(divide="ignore"):
             self.log_total = torch.from_numpy(np.log(totals)).to(device, dtype)
 
