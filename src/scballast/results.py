@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -87,7 +88,7 @@ class ResultFolder:
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self.path.parent))
+        self._partial = Path(tempfile.mkdtemp(prefix=_partial_prefix(self.path), dir=self.path.parent))
         return self._partial
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -100,6 +101,16 @@ class ResultFolder:
         if self.path.exists():
             shutil.rmtree(self.path)
         os.replace(self._partial, self.path)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process had written of a result folder; no other may be at work on it."""
+    for partial in folder.parent.glob(f"{glob.escape(_partial_prefix(folder))}*"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial_prefix(folder: Path) -> str:
+    return f".partial-{folder.name}-"
 
 
 def is_complete(folder: Path) -> bool:

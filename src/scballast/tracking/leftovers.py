@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scballast.errors import ScballastError
-from scballast.results import MARKER
+from scballast.results import MARKER, remove_partial
 from scballast.tracking import publish
 from scballast.tracking.delivery import Delivery
 from scballast.tracking.outbox import PENDING_PREFIX, OutboxEntry
@@ -64,6 +64,8 @@ def reap(delivery: Delivery) -> list[str]:
         with store.access():
             delivered = delivery.end(dead)
         if delivery.result(dead) is None:
+            if dead.folder is not None:
+                remove_partial(store.settings.root / dead.folder)
             delivery.outbox.drop(dead.key)
         ended.append(delivered.run_id)
     with store.access():
