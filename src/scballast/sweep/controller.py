@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _BAD_INPUT = 2
 _POLL_SECONDS = 1.0
+_GOODBYE_POLLS = 5
 # With launchers that send workers elsewhere and do not say how many: so many.
 _N_SENT_WORKERS = 4
 # Where and how, not what: a change of these does not keep a sweep from being resumed.
@@ -74,6 +75,9 @@ def run_sweep(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> N
                 _plan(hydra_context, master, sweep)
                 return
             progress = _run(hydra_context, master, sweep)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped before the first trial.\n")
+        sys.exit(1)
     except ScballastError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(_BAD_INPUT if isinstance(error, ConfigError | DataError) else 1)
@@ -255,7 +259,7 @@ def _launch(worker: Worker, progress: Progress) -> None:
         # A launcher gives up all workers when one is killed; the trials of the others are asked again.
         if n_workers == 1:
             raise
-        logger.warning("The launcher lost its workers (%s: %s); starting new ones.", type(error).__name__, error)
+        logger.warning("The launcher lost its workers (%s); starting new ones.", type(error).__name__)
         time.sleep(_POLL_SECONDS)
 
 
@@ -275,10 +279,16 @@ def _n_workers(config: Config, master: DictConfig) -> int:
 
 def _say_goodbye(study: SweepStudy, tracking: Tracking, parent: str, name: str) -> None:
     """After Ctrl-C: end what this command began, leave what others are at, say how to go on."""
-    with study.lock():
-        study.give_up_dead(lambda _: None)
-    tracking.reap_stale()
     progress = study.progress()
+    for _ in range(_GOODBYE_POLLS):
+        # Workers that a launcher started take a moment to end.
+        with study.lock():
+            study.give_up_dead(lambda _: None)
+        progress = study.progress()
+        if not progress.running:
+            break
+        time.sleep(_POLL_SECONDS)
+    tracking.reap_stale()
     keep_parent(study, tracking, parent)
     if not progress.running:
         tracking.interrupt_run(parent)

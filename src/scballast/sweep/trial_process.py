@@ -110,7 +110,7 @@ def _run(config: Config, loaded: _Loaded, place: SweepPlace) -> dict[str, Any]:
 
     dataset = loaded.get(config)
     tracking = open_tracking(config)
-    original = None if place.trial < 0 else _finished_before(config, dataset, tracking)
+    original = _finished_before(config, dataset, tracking)
     if original is not None:
         return _reuse(config, place, tracking, *original)
     outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset)
