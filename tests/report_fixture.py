@@ -79,6 +79,7 @@ def write_trial(folder: Path, shape: Shape = Shape(), *, seed: int = 0, **config
     )
     stability = save("stability", _stability(rng, names, sizes, methods))
     save("concordance", _concordance(rng, names, shape))
+    save("differences", _differences(rng, stability, shape))
     genes = [f"GENE{i}" if i % 7 else f"MT-{i}.1_long" for i in range(shape.n_genes)]
     rankings = _rankings(rng, names, methods, genes, shape.n_replicates)
     rankings.to_parquet(tables / "rankings.parquet", index=False)
@@ -156,6 +157,8 @@ def _stability(rng: Any, names: list[str], sizes: Any, methods: list[tuple[str, 
                         "lower": np.nan if nothing else phi - half,
                         "upper": np.nan if nothing else phi + half,
                         "floor": floor,
+                        "other_populations": floor / 2,
+                        "disjoint": np.nan if nothing else phi - floor / 4,
                         "rbo": phi * 0.9,
                         "spearman": phi * 0.5,
                         "kendall_w": phi * 0.5,
@@ -189,6 +192,21 @@ def _concordance(rng: Any, names: list[str], shape: Shape) -> list[dict[str, Any
                             "ceiling": ceiling,
                         }
                     )
+    return rows
+
+
+def _differences(rng: Any, stability: pd.DataFrame, shape: Shape) -> list[dict[str, Any]]:
+    head = stability[stability["k"] == 50].set_index(["method", "population"])["phi"]
+    rows = []
+    for estimand, methods in (("marker", shape.marker), ("program", shape.program)):
+        for i, a in enumerate(methods):
+            for b in methods[i + 1 :]:
+                for name in head.index.unique("population"):
+                    difference = head[a, name] - head[b, name]
+                    half = rng.uniform(0.02, 0.3)
+                    names = {"method_a": a, "method_b": b, "estimand": estimand, "population": name, "k": 50}
+                    limits = {"difference": difference, "lower": difference - half, "upper": difference + half}
+                    rows.append({**names, **limits, "reason": ""})
     return rows
 
 

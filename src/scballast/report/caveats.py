@@ -123,7 +123,7 @@ def _at_floor(results: ResultFolder) -> list[Caveat]:
     if len(low):
         methods = ", ".join(sorted(set(low["method"])))
         text = (
-            f"{len(low)} of {len(known)} lists are no more stable than lists of different populations are alike "
+            f"{len(low)} of {len(known)} lists are no more stable than lists without a signal may be "
             f"(methods: {methods}). Do not interpret their order."
         )
         found.append(Caveat("Stability at or below the floor", text, len(low), "lists", "tables/stability.csv"))

@@ -101,8 +101,9 @@ def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     caption = (
         f"Concordance between {estimand} methods, mean over populations. Below the diagonal: share of the top "
         f"{results.top_k} genes that two methods have in common in the same replicate. Above it, for the same pair: "
-        "the noise ceiling √(stability a · stability b) over the floor, the overlap between lists of "
-        "different populations. An overlap near its ceiling is all the agreement that two unstable lists can show."
+        "the noise ceiling √(stability a · stability b) over the floor, the most that lists without a signal of "
+        "the population itself may have in common. An overlap near its ceiling is all the agreement that two "
+        "unstable lists can show."
     )
     alt = f"Matrix of the overlap between {n} {estimand} methods."
     return style.finish(figure, results.path, f"concordance_{estimand}", caption=caption, alt=alt)
@@ -150,7 +151,7 @@ def ranges(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     axes.grid(axis="x")
     caption = (
         f"Concordance of each pair of {estimand} methods. Large dot: mean over populations; small dots: the "
-        "populations; grey bar: from the mean floor (lists of different populations, grey tick) to the mean noise "
+        "populations; grey bar: from the mean floor (grey tick) to the mean noise "
         "ceiling (black tick)."
     )
     alt = f"Dot plot of the overlap of {len(pairs)} pairs of {estimand} methods between floor and ceiling."

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scballast.report import concordance_figures, fit_figures, latent_figures, stability_figures
+from scballast.report import concordance_figures, difference_figures, fit_figures, latent_figures, stability_figures
 from scballast.report.html import Grid, Section
 from scballast.report.tables import ESTIMANDS, setting
+from scballast.report.wording import again
 
 if TYPE_CHECKING:
     from scballast.report.style import Picture
     from scballast.report.tables import ResultFolder
 
 RANK_PAIRS = (("wilcoxon", "contrast"), ("per_population", "spread"))
+_PARTS = {
+    "disjoint": "between replicates without common cells",
+    "floor": "Mean floor",
+    "other_populations": "of it, other populations",
+}
 MAX_KEYS = 4  # columns of the cells whose association is drawn
 
 
@@ -53,22 +59,30 @@ def _stability(results: ResultFolder) -> Section:
         pictures.append(stability_figures.against_size(results))
     else:
         missing = "Stability against population size is left out: tables/populations.csv does not give every size."
-    lead = "Does a method give the same list again when the cells are drawn anew?"
-    return Section("stability", "Stability", lead, tuple(pictures), (_method_grid(results),), missing)
+    differences = difference_figures.panels(results)
+    if differences:
+        pictures.append(difference_figures.differences(results, differences))
+    else:
+        missing += " Differences between methods are left out: tables/differences.csv holds none of the pairs to show."
+    lead = f"Does a method give the same list again {again(setting(results.config, 'resample.kind'))}?"
+    return Section("stability", "Stability", lead, tuple(pictures), (_method_grid(results),), missing.strip())
 
 
 def _method_grid(results: ResultFolder) -> Grid:
+    head = results.headline
+    shown = {name: heading for name, heading in _PARTS.items() if name in head and head[name].notna().any()}
     rows = []
     for estimand in ESTIMANDS:
         for method in results.methods(estimand):
             own = results.headline[results.headline["method"] == method]
             above = int((own["lower"] > own["floor"]).sum())
-            rows.append((method, estimand, own["phi"].mean(), own["floor"].mean(), above, len(own)))
+            parts = [own[name].mean() for name in shown]
+            rows.append((method, estimand, own["phi"].mean(), *parts, above, len(own)))
     columns = (
         ("Method", None),
         ("Estimand", None),
         ("Mean Φ", 2),
-        ("Mean floor", 2),
+        *((heading, 2) for heading in shown.values()),
         ("Populations above their floor", 0),
         ("of", 0),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.report.caveats import n_replicates
 from scballast.report.tables import ESTIMANDS, setting
+from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
     from scballast.report.tables import ResultFolder
@@ -56,8 +57,8 @@ def methods_text(results: ResultFolder) -> list[str]:
     lists = "; ".join(f"{estimand}: {', '.join(results.methods(estimand)) or 'none'}" for estimand in ESTIMANDS)
     statistics = (
         f"Methods by estimand: {lists}. Stability is Nogueira’s Φ (Nogueira, Sechidis & Brown 2018) of the top "
-        f"{results.top_k} genes over replicates with a jackknife interval (t distribution); the floor is the "
-        "same index between lists of different populations. Concordance is the overlap of the top genes, paired "
+        f"{results.top_k} genes over replicates with a jackknife interval (t distribution); the floor is "
+        f"{floor_parts(results)}. Concordance is the overlap of the top genes, paired "
         "by replicate; its noise ceiling is the geometric mean of the two stabilities. Consensus lists are "
         "ordered by mean midrank (Borda)."
     )

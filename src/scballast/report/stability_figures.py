@@ -10,6 +10,7 @@ import numpy as np
 from scballast.report import style
 from scballast.report.labels import figure_labels
 from scballast.report.tables import ESTIMANDS
+from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +75,7 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
     caption = (
         f"Stability of each {estimand} method in each population, largest population on top. Dot: Φ of the top "
         f"{results.top_k} genes over replicates; line: 95% jackknife interval, cut at 1; grey tick: "
-        "the floor, the same index between lists of different populations. A filled dot lies above its floor "
+        f"the floor, {floor_parts(results)}. A filled dot lies above its floor "
         "with its whole interval; an open one does not, or has no interval; × marks a method without a list."
     )
     alt = f"Dot plot of stability for {len(methods)} {estimand} methods in {len(names)} populations."
@@ -113,7 +114,7 @@ def _legend(figure: Figure, colour: str) -> None:
         Line2D([], [], markerfacecolor="white", **shared),
         Line2D([], [], color=style.GREY, marker="|", markersize=8, markeredgewidth=1.5, linewidth=0),
     ]
-    names = ["above its floor", "not above", "floor (other populations)"]
+    names = ["above its floor", "not above", "floor"]
     figure.legend(handles, names, loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.4)
 
 
@@ -152,8 +153,8 @@ def heat_map(results: ResultFolder) -> Picture:
     caption = (
         f"Stability Φ of the top {results.top_k} genes by population (largest on top) and method "
         "(marker methods left, program methods right). An orange corner: the interval reaches down to the floor, "
-        "or there is no interval, so the list is no more stable than lists of different populations are alike. "
-        "Grey: no list; the reason is in the stability table."
+        "or there is no interval, so the list is no more stable than lists without a signal of the population "
+        "itself may be. Grey: no list; the reason is in the stability table."
     )
     alt = f"Heat map of stability, {len(names)} populations by {len(columns)} methods."
     return style.finish(figure, results.path, "stability_heatmap", caption=caption, alt=alt)

@@ -10,6 +10,8 @@ from scballast.report.description import markdown
 from scballast.report.html import Fact, Grid, Section, write_page
 from scballast.report.style import figure_style, two
 from scballast.report.sweep_tables import SweepFolder
+from scballast.report.tables import setting
+from scballast.report.wording import again
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +34,7 @@ def render(folder: Path) -> None:
         "facts": _facts(sweep),
         "chosen": _chosen(sweep),
         "reason": sweep.reason,
+        "again": again(None if "resample.kind" in sweep.parameters else setting(sweep.config, "resample.kind")),
         "objectives": sweep.objectives,
         "sections": sections,
         "caveats": _caveats(sweep),

@@ -193,6 +193,17 @@ class ResultFolder:
         rows = self.headline[self.headline["estimand"] == estimand]
         return sorted({str(name) for name in rows["method"]}, key=method_rank)
 
+    @cached_property
+    def n_genes(self) -> int:
+        """Genes that were ranked, from ``tables/rankings.parquet``; 0 where there is no such file."""
+        path = self.path / "tables" / "rankings.parquet"
+        if not path.is_file():
+            return 0
+        import pyarrow.compute
+        import pyarrow.parquet
+
+        return int(pyarrow.compute.max(pyarrow.parquet.read_table(path, columns=["rank"])["rank"]).as_py() or 0)
+
     def mean_ranks(self, methods: Sequence[str]) -> pd.DataFrame | None:
         """Mean rank over replicates, from ``tables/rankings.parquet``.
 

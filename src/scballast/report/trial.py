@@ -12,6 +12,7 @@ from scballast.report.html import Fact, write_page
 from scballast.report.methods_text import methods_text
 from scballast.report.style import figure_style
 from scballast.report.tables import ResultFolder, setting
+from scballast.report.wording import again, error_bound, floor_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,9 @@ def render(folder: Path) -> None:
         "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in found],
         "n_trusted": sum(a.trusted for a in found),
         "top_k": results.top_k,
+        "again": again(setting(results.config, "resample.kind")),
+        "floor_parts": floor_parts(results),
+        "error_bound": error_bound(results),
         "sections": sections,
         "caveats": caveats(results),
         "methods": methods_text(results),
