@@ -178,6 +178,8 @@ class Config:
 
 _LARGEST = 2**63 - 1
 
+_MOST_LISTED = 25
+
 # These say where and how results are kept, not what they are.
 _NOT_IN_HASH = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
@@ -245,7 +247,10 @@ def unknown_key(where: str, name: str, allowed: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not there, with the nearest that is."""
     nearest = difflib.get_close_matches(name, allowed, n=1)
     hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-    return ConfigError(f"{where}: {_shown(name)} is not known. {hint}Allowed: {', '.join(sorted(allowed))}.")
+    listed = f"Allowed: {', '.join(sorted(allowed))}."
+    if len(allowed) > _MOST_LISTED:
+        listed = "`scballast --cfg job` prints every key, `scballast --help` the groups and their options."
+    return ConfigError(f"{where}: {_shown(name)} is not known. {hint}{listed}")
 
 
 def _build(cls: Any, values: Any, path: str) -> Any:

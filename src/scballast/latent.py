@@ -20,6 +20,7 @@ from scballast.rankers import FactorView
 from scballast.resample import Replicate
 from scballast.scoring import factor_view, local_loadings_of
 from scballast.seeds import Stream, generator_for, integer_for
+from scballast.threads import one_thread
 from scballast.training import MemberKey, TrainedModels
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def _region_table(
         message = "a view without its model"
         raise ValueError(message)
     seed = integer_for(config.seed, Stream.DIFFERENTIAL_EXPRESSION, number, "regions")
-    return region_differential_expression(found[0].export(found[1]), views[number].scores, seed=seed)
+    with one_thread():
+        return region_differential_expression(found[0].export(found[1]), views[number].scores, seed=seed)
 
 
 def _centred(view: FactorView) -> FloatArray:

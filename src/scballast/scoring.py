@@ -20,6 +20,7 @@ from scballast.progress import progress_bar
 from scballast.rankers import RANKERS, FactorView, Ranker, contrast, local_loadings, spread
 from scballast.resample import Replicate
 from scballast.seeds import Stream, generator_for, integer_for
+from scballast.threads import one_thread
 from scballast.training import MemberKey, Role, TrainedModels
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -40,7 +41,8 @@ def baseline_scores(
     planned = [method for method in methods if method.source == "baseline"]
     genes = array_digest(np.asarray(dataset.adata.var_names, dtype=str))
     scores: Scores = {}
-    with progress_bar("scoring baselines", len(planned) * len(replicates), unit="rankings") as advance:
+    total = len(planned) * len(replicates)
+    with progress_bar("scoring baselines", total, unit="rankings") as advance, one_thread():
         for method in planned:
             rows = []
             for replicate in replicates:
@@ -202,13 +204,14 @@ def _de_scores(method: PlannedMethod, views: _Views, missing: FloatArray) -> Flo
     if found is None:
         return missing
     ensemble, position = found
-    return model_de_scores(
-        ensemble.export(position),
-        dataset.population_codes[replicate.cells],
-        [population.name for population in dataset.populations],
-        mode=config.rank.de_mode,  # type: ignore[arg-type]  # the configuration allows no other value
-        seed=integer_for(config.seed, Stream.DIFFERENTIAL_EXPRESSION, replicate.number, method.name),
-    )
+    with one_thread():
+        return model_de_scores(
+            ensemble.export(position),
+            dataset.population_codes[replicate.cells],
+            [population.name for population in dataset.populations],
+            mode=config.rank.de_mode,  # type: ignore[arg-type]  # the configuration allows no other value
+            seed=integer_for(config.seed, Stream.DIFFERENTIAL_EXPRESSION, replicate.number, method.name),
+        )
 
 
 def _call(score: Callable[[CellView], FloatArray], view: CellView) -> Callable[[], FloatArray]:
