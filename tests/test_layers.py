@@ -15,7 +15,7 @@ PACKAGE = Path(scballast.__file__).parent
 
 # Lower layers first. A module may import from its own layer and from those before it.
 LAYERS = (
-    ("errors", "config", "simulation_config", "addresses", "seeds", "progress"),
+    ("errors", "config", "simulation_config", "addresses", "seeds", "progress", "threads"),
     ("resample", "data", "ranking", "statistic", "arguments", "overlap", "cache"),
     (
         "rank_agreement",
