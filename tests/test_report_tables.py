@@ -134,8 +134,14 @@ def test_a_stable_control_and_batches_in_the_latent_space_are_named(tmp_path: Pa
     association = pd.read_csv(folder / "tables" / "association.csv")
     strongest = association.loc[association["key"] == "donor", "eta2"].max()
     assert titles(folder)["Batch in the latent space"] == strongest
-    change(folder, "stability", phi=0.4)
-    assert titles(folder)["A control is stable"] == pytest.approx(0.4)
+    assert "A control is stable" not in titles(folder)
+    change(folder, "stability", lower=0.4, floor=0.3)
+    assert titles(folder)["A control is stable"] == 4
+
+
+def test_a_warm_up_that_ends_with_the_training_has_reached_its_weight(folder: Path) -> None:
+    change(folder, "training", final_kl_weight=0.9975)
+    assert "KL weight below 1" not in titles(folder)
 
 
 def test_lists_at_the_floor_are_counted(folder: Path) -> None:

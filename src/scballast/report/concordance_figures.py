@@ -103,7 +103,7 @@ def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
         f"{results.top_k} genes that two methods have in common in the same replicate. Above it, for the same pair: "
         "the noise ceiling √(stability a · stability b) over the floor, the most that lists without a signal of "
         "the population itself may have in common. An overlap near its ceiling is all the agreement that two "
-        "unstable lists can show."
+        "unstable lists can show; the methods of a replicate share the noise of its cells, so it can pass it."
     )
     alt = f"Matrix of the overlap between {n} {estimand} methods."
     return style.finish(figure, results.path, f"concordance_{estimand}", caption=caption, alt=alt)

@@ -79,14 +79,14 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
     names = results.populations
     n_columns = min(3, len(pairs))
     n_rows = math.ceil(len(pairs) / n_columns)
-    figure = style.new_figure(n_rows * (len(names) * style.row_height(len(names)) + 0.6) + 0.4)
+    figure = style.new_figure(n_rows * (len(names) * style.row_height(len(names)) + 0.75) + 0.4)
     grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     widest = max(0.1, *(float(np.nanmax(np.abs(rows["difference"]))) for rows in pairs.values()))
     limit = min(1.0, 1.25 * widest)
     for axes, ((first, second), rows) in zip(grid.flat, pairs.items(), strict=False):
         _panel(axes, rows, limit)
         better, worse = int((rows["lower"] > 0).sum()), int((rows["upper"] < 0).sum())
-        axes.set_title(f"{first} − {second}\nmore stable {better}, less {worse}", fontsize=9)
+        axes.set_title(f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
     for axes in grid.flat[len(pairs) :]:
         axes.remove()
     style.name_rows(grid[0, 0], list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 RANK_PAIRS = (("wilcoxon", "contrast"), ("per_population", "spread"))
 _PARTS = {
-    "disjoint": "between replicates without common cells",
-    "floor": "Mean floor",
-    "other_populations": "of it, other populations",
+    "disjoint": "no common cells",
+    "floor": "Floor",
+    "other_populations": "other populations",
 }
 MAX_KEYS = 4  # columns of the cells whose association is drawn
 
@@ -81,12 +81,17 @@ def _method_grid(results: ResultFolder) -> Grid:
     columns = (
         ("Method", None),
         ("Estimand", None),
-        ("Mean Φ", 2),
+        ("Φ", 2),
         *((heading, 2) for heading in shown.values()),
-        ("Populations above their floor", 0),
+        ("Above floor", 0),
         ("of", 0),
     )
-    return Grid("Stability by method, mean over populations.", columns, tuple(rows))
+    caption = (
+        "Stability by method, mean over populations. No common cells: Φ between replicates that share no cell; other "
+        "populations: the part of the floor that is the index between their lists; above floor: populations whose "
+        "whole interval is."
+    )
+    return Grid(caption, columns, tuple(rows))
 
 
 def _concordance(results: ResultFolder) -> Section:

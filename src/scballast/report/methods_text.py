@@ -51,8 +51,8 @@ def methods_text(results: ResultFolder) -> list[str]:
         f"likelihood, trained for {get('train.max_epochs', 'scvi-tools’ default number of')} epochs "
         f"(learning rate {get('train.lr')}, minibatches of {get('train.batch_size')} cells, "
         f"KL warm-up {get('train.kl_warmup_epochs')}). "
-        f"Replicates: {count if count is not None else 'not recorded'}, each "
-        f"{_RESAMPLING.get(kind, kind)}; all methods of a replicate saw the same cells. Seed {get('seed')}."
+        f"Replicates: {count if count is not None else 'not recorded'} "
+        f"({kind}: {_RESAMPLING.get(kind, kind)}); all methods of a replicate saw the same cells. Seed {get('seed')}."
     )
     lists = "; ".join(f"{estimand}: {', '.join(results.methods(estimand)) or 'none'}" for estimand in ESTIMANDS)
     statistics = (
