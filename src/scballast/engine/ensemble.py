@@ -88,7 +88,7 @@ def fit_ensemble(
     if compiled:
         kernel_counts = KernelCounts(counts)
         trained = train_on_cpu(counts, kernel_counts, plans, torch.get_num_threads(), on_progress)
-        make_evaluator = partial(MemberKernel, counts=kernel_counts)
+        make_evaluator = partial(MemberKernel, counts=kernel_counts, n_threads=torch.get_num_threads())
     else:
         from scballast.engine.trainer_torch import DeviceCounts, TorchEvaluator, train_with_torch
 

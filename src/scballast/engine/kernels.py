@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +19,7 @@ from scballast.engine.native import load_library
 from scballast.engine.packing import Packed
 from scballast.engine.settings import DISPERSIONS, LATENT_DISTRIBUTIONS, LIKELIHOODS
 
+_SAMPLES_PER_THREAD = 512  # samples of cells below which a thread costs more than it saves
 _SCALARS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 
@@ -94,9 +98,12 @@ class Evaluation:
 
 
 class MemberKernel:
-    """The kernels bound to one member."""
+    """The kernels bound to one member; evaluation may use several threads."""
 
-    def __init__(self, plan: MemberPlan, counts: KernelCounts, dtype: type[np.floating] = np.float32) -> None:
+    def __init__(
+        self, plan: MemberPlan, counts: KernelCounts, dtype: type[np.floating] = np.float32, n_threads: int = 1
+    ) -> None:
+        self._n_threads = n_threads
         self._library = load_library(_SCALARS[np.dtype(dtype)])
         self._dtype, self._plan, self._counts = dtype, plan, counts
         model = plan.model
@@ -202,6 +209,21 @@ class MemberKernel:
     ) -> Evaluation:
         """Evaluate cells with ``latent_noise`` (n_samples, n, n_latent) and ``library_noise`` (n_samples, n)."""
         cells = _row(cells)
+        n_threads = min(self._n_threads, 1 + len(cells) * len(latent_noise) // _SAMPLES_PER_THREAD)
+        if n_threads == 1:
+            return self._evaluate(packed, cells, latent_noise, library_noise)
+        # Cells do not see each other in evaluation mode: any split gives the same figures.
+        bounds = np.linspace(0, len(cells), n_threads + 1).astype(int)
+        parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
+        with ThreadPoolExecutor(n_threads) as pool:
+            results = list(
+                pool.map(lambda p: self._evaluate(packed, cells[p], latent_noise[:, p], library_noise[:, p]), parts)
+            )
+        return join_evaluations(results)
+
+    def _evaluate(
+        self, packed: Packed, cells: IntArray, latent_noise: FloatArray, library_noise: FloatArray
+    ) -> Evaluation:
         n_samples, n, n_latent = latent_noise.shape
         noise = [np.ascontiguousarray(a, self._dtype) for a in (latent_noise, library_noise)]
         latent = np.empty((n, 2, n_latent), self._dtype)
@@ -221,6 +243,15 @@ class MemberKernel:
             _pointer(reconstruction),
         )
         return Evaluation(latent, library, reconstruction)
+
+
+def join_evaluations(results: Sequence[Evaluation]) -> Evaluation:
+    """Put evaluations of consecutive cells together."""
+    return Evaluation(
+        np.concatenate([result.latent for result in results]),
+        np.concatenate([result.library for result in results]),
+        np.concatenate([result.reconstruction for result in results], axis=1),
+    )
 
 
 def _pointer(array: Any) -> ctypes.c_void_p:

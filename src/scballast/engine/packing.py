@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +130,7 @@ class _Builder:
         return views
 
 
-def _taker(flat: FloatArray):  # type: ignore[no-untyped-def]
+def _taker(flat: FloatArray) -> Callable[[int], FloatArray]:
     at = 0
 
     def take(n: int) -> FloatArray:

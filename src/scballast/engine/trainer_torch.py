@@ -20,7 +20,7 @@ from scballast.engine import torch_noise
 from scballast.engine.counts import CountMatrix
 from scballast.engine.evaluate import validation_losses
 from scballast.engine.initial import initial_state
-from scballast.engine.kernels import Evaluation
+from scballast.engine.kernels import Evaluation, join_evaluations
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import Packed, empty_packed
 from scballast.engine.schedule import EarlyStopping, epoch_order, kl_weight
@@ -326,11 +326,7 @@ class TorchEvaluator:
         if len(cells) > _EVALUATED_CELLS:
             parts = [slice(i, i + _EVALUATED_CELLS) for i in range(0, len(cells), _EVALUATED_CELLS)]
             results = [self.evaluate(packed, cells[p], latent_noise[:, p], library_noise[:, p]) for p in parts]
-            return Evaluation(
-                np.concatenate([result.latent for result in results]),
-                np.concatenate([result.library for result in results]),
-                np.concatenate([result.reconstruction for result in results], axis=1),
-            )
+            return join_evaluations(results)
         device, dtype = resident.device, resident.dtype
         state = {name: torch.from_numpy(value)[None].to(device, dtype) for name, value in packed.state().items()}
         own = torch.ones((1, plan.model.n_latent), dtype=torch.bool, device=device)

@@ -26,8 +26,8 @@ template <class T> class Workspace {
   public:
     Minibatch<T> x;
     Noise<T> noise;
-    std::vector<T> gradient;
     Sums sums;
+    DecoderBranch<T> rate, zero;
 
     void prepare(const Spec& spec) {
         s = spec;
@@ -43,6 +43,13 @@ template <class T> class Workspace {
     }
 
     const Layout& dims() const { return *layout; }
+    const T* small_gradient() const { return small; }
+    const std::vector<T>& heads() const { return head; }
+    const std::vector<T>& sds() const { return sd; }
+    const std::vector<T>& library_heads() const { return library_head; }
+    const std::vector<T>& library_sds() const { return library_sd; }
+    DispersionTable<T>& dispersion() { return table; }
+    NonZeros& scratch() { return non_zeros; }
 
     void draw(uint64_t seed, uint64_t step, int n) {
         const Layout& l = *layout;
@@ -165,7 +172,7 @@ template <class T> class Workspace {
         encoder_backward(c, n, p, kl_weight);
     }
 
-    // acc (input_width) of one gene: sum over the minibatch's cells of log1p(count) * d_hidden.
+    // out (input_width) of one gene: sum over the minibatch's cells of log1p(count) * d_hidden.
     void input_gradient(int gene, T* out) const {
         const int W = layout->input_width;
         switch (W / Vec<T>::width) {
@@ -187,19 +194,9 @@ template <class T> class Workspace {
     std::vector<T> rows, zero_rows, softmax;
     std::vector<int32_t> batch, label;
     std::vector<uint32_t> words;
-    T* small = nullptr;
+    std::vector<T> gradient;
+    T* small = nullptr;  // gradients of all parameters but the input weight
 
-  public:
-    DecoderBranch<T> rate, zero;
-    const T* small_gradient() const { return small; }
-    const std::vector<T>& heads() const { return head; }
-    const std::vector<T>& sds() const { return sd; }
-    const std::vector<T>& library_heads() const { return library_head; }
-    const std::vector<T>& library_sds() const { return library_sd; }
-    DispersionTable<T>& dispersion() { return table; }
-    NonZeros& scratch() { return non_zeros; }
-
-  private:
     template <int VECTORS> void gradient_row(int gene, int from, T* out) const {
         constexpr int V = Vec<T>::width;
         const int W = layout->input_width;
@@ -235,7 +232,7 @@ template <class T> class Workspace {
                 const size_t dispersion_row = s.dispersion == PER_BATCH ? batch[cell] : label[cell];
                 T* zeros = LIKELIHOOD == ZINB ? &zero_rows[static_cast<size_t>(i) * G] : nullptr;
                 sums.reconstruction -= cell_log_likelihood<T, LIKELIHOOD, true>(
-                    G, m, &x.gene[start], &x.count[start], counts.log_factorials[x.cells[cell]], library[cell], table,
+                    G, m, x.gene.data() + start, x.count.data() + start, counts.log_factorials[x.cells[cell]], library[cell], table,
                     s.dispersion == PER_GENE ? 0 : dispersion_row, non_zeros, &rows[static_cast<size_t>(i) * G], zeros,
                     softmax.data(), d_library[cell]);
             }
@@ -282,8 +279,8 @@ template <class T> class Workspace {
                 std::swap(d_out, d_below);
                 const int stride = i == 1 ? W : H;
                 T* target = i == 1 ? d_hidden.data() : d_below.data();
-                dense_linear_backward_between(n, hidden[i - 1].out.data(), stride, H, p + at, d_out.data(), target, small + at,
-                                              small + bias);
+                dense_linear_backward(n, hidden[i - 1].out.data(), stride, H, p + at, d_out.data(), H, H, target, small + at,
+                                      small + bias);
             }
         }
         if (s.model_library) {
@@ -304,11 +301,6 @@ template <class T> class Workspace {
         for (int b = 0; b < n; ++b)
             for (int j = 0; j < W; ++j) d_bias[j] += d_hidden[static_cast<size_t>(b) * W + j];
         x.sort_by_gene(l.genes);
-    }
-
-    void dense_linear_backward_between(int n, const T* below, int stride, int H, const T* weight, const T* d_out, T* d_x,
-                                       T* d_weight, T* d_bias) {
-        dense_linear_backward(n, below, stride, H, weight, d_out, H, H, d_x, d_weight, d_bias);
     }
 };
 
@@ -410,7 +402,7 @@ void evaluate_samples(Workspace<T>& w, const Spec& spec, const Counts& counts, c
                 if (spec.model_library)
                     library = w.library_heads()[2 * b] + w.library_sds()[b] * library_noise[sample * n + b];
                 reconstruction[sample * n + b] = -cell_log_likelihood<T, LIKELIHOOD, false>(
-                    G, m, &w.x.gene[start], &w.x.count[start], counts.log_factorials[cell], library, w.dispersion(),
+                    G, m, w.x.gene.data() + start, w.x.count.data() + start, counts.log_factorials[cell], library, w.dispersion(),
                     spec.dispersion == PER_GENE ? 0 : dispersion_row, w.scratch(), &rows[static_cast<size_t>(i) * G],
                     &zeros[static_cast<size_t>(i) * G], softmax.data(), unused);
             }
