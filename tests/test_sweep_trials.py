@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
@@ -25,25 +27,26 @@ def test_the_front_is_what_no_other_trial_beats(values: list[tuple[float, float]
 
 
 @given(st.lists(pairs, min_size=1, max_size=20))
-def test_the_chosen_trial_is_on_the_front_and_scaling_an_objective_does_not_change_it(
+def test_the_chosen_trial_is_on_the_front_and_no_scale_of_an_objective_changes_it(
     values: list[tuple[float, float]],
 ) -> None:
     scores = Scores((FIT, STABLE), dict(enumerate(values)))
     chosen = choose(scores)
     assert chosen is not None
     assert chosen.number in pareto_front(scores)
-    scaled = choose(Scores((FIT, STABLE), {n: (1024 * f, s / 4) for n, (f, s) in enumerate(values)}))
+    scaled = choose(Scores((FIT, STABLE), {n: (math.exp(f), s**3) for n, (f, s) in enumerate(values)}))
     assert scaled is not None
     assert scaled.number == chosen.number
 
 
 def test_the_knee_is_chosen_and_the_reason_holds_the_rule_and_the_distance() -> None:
-    # Two extremes at distance 1 from the ideal point, and a knee at (0.2, 0.1).
-    scores = Scores((FIT, STABLE), {0: (0.0, 0.0), 1: (10.0, 1.0), 2: (2.0, 0.9), 3: (9.0, 0.5)})
+    # Of five trials, 0 and 1 are best in one objective and last but one in the other; 2 is second in both, at
+    # hypot(1/4, 1/4) from the ideal point. The fit of 4 went wrong, by a factor that says nothing of the others.
+    scores = Scores((FIT, STABLE), {0: (1.0, 0.1), 1: (10.0, 1.0), 2: (2.0, 0.9), 3: (9.0, 0.5), 4: (1e6, 0.0)})
     chosen = choose(scores)
     assert chosen is not None
     assert chosen.number == 2
-    assert "0.224" in chosen.reason
+    assert "0.354" in chosen.reason
     assert "3 trials on the front" in chosen.reason
 
 

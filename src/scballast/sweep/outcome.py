@@ -115,6 +115,7 @@ def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFr
 
     rows = []
     known = [trial for trial in trials if trial.number in scores.values and trial.params]
+    constant = {key for trial in known for key, values in trial.distributions.items() if values.single()}
     for index, objective in enumerate(scores.objectives):
         values = {trial.number: scores.values[trial.number][index] for trial in known}
         if len(set(values.values())) < 2:
@@ -135,7 +136,7 @@ def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFr
         rows += [
             {"objective": objective.metric, "parameter": key, "importance": share}
             for key, share in found.items()
-            if math.isfinite(share)
+            if math.isfinite(share) and key not in constant
         ]
     return pd.DataFrame(rows, columns=["objective", "parameter", "importance"])
 

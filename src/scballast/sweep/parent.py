@@ -13,6 +13,7 @@ from scballast.sweep.space import Space, describe
 from scballast.sweep.study import PARENT, SweepStudy
 from scballast.sweep.trials import best_so_far
 from scballast.tracking import Tracking
+from scballast.tracking.leftovers import SILENT_DEATH
 from scballast.tracking.process import ProcessIdentity
 from scballast.trial import trial_params
 
@@ -95,8 +96,20 @@ def fail_trial_run(
         )
         tracking.fail_run(run_id, reason, trace)
     for run in runs:
-        if run.status == "RUNNING" or (run.status == "FINISHED" and config is not None):
+        unexplained = run.tags.get("scballast.failure") == SILENT_DEATH
+        if run.status == "RUNNING" or unexplained or (run.status == "FINISHED" and config is not None):
             tracking.fail_run(run.run_id, reason, trace)
+
+
+def interrupt_trial_run(tracking: Tracking, sweep: str, number: int) -> None:
+    """End a trial's run as stopped by the user, where its own process was stopped before it could."""
+    try:
+        runs = tracking.find_runs({"scballast.sweep": sweep, "scballast.trial": str(number)}, status="RUNNING")
+    except ScballastError as error:
+        logger.warning("The run of trial %d cannot be looked up: %s", number, error)
+        return
+    for run in runs:
+        tracking.interrupt_run(run.run_id)
 
 
 def finished_run(tracking: Tracking, sweep: str, number: int) -> tuple[Mapping[str, float], dict[str, str]] | None:

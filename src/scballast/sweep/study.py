@@ -22,6 +22,7 @@ from scballast.errors import ConfigError
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space
 from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
+from scballast.tracking.leftovers import SILENT_DEATH
 from scballast.tracking.process import ProcessIdentity, current_process
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ TRACEBACK = "scballast.traceback"
 # been short for another's sake, but a trial that is too large stays so.
 MOST_ATTEMPTS = 3
 HEARTBEAT_SECONDS = 60.0
-# These ended for no fault of their own.
+# A trial that ended so, or as `SILENT_DEATH` says, failed for no fault of its own.
 INTERRUPTED = "interrupted by the user"
-SILENT_DEATH = "its process ended without a word"
 
 
 @dataclass(frozen=True)

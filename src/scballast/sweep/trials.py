@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 RULE_ONE = "the best value of the objective among the finished trials; of equal ones the first"
 RULE_MANY = (
-    "of the Pareto front, the trial nearest to the ideal point: each objective is scaled to [0, 1] between its "
-    "worst and best value on the front, and the Euclidean distance to the best of every objective is least; "
+    "of the Pareto front, the trial nearest to the ideal point: for each objective a trial's distance is the share "
+    "of the other finished trials that are better, and the root of the summed squares over the objectives is least; "
     "of equal ones the first"
 )
 
@@ -79,15 +79,15 @@ def choose(scores: Scores) -> Choice | None:
     front = pareto_front(scores)
     if not front:
         return None
-    costs = {number: scores.costs(number) for number in front}
     if len(scores.objectives) == 1:
-        return Choice(min(front, key=lambda n: (costs[n][0], n)), RULE_ONE)
-    lows = [min(column) for column in zip(*costs.values(), strict=True)]
-    spans = [max(column) - low for column, low in zip(zip(*costs.values(), strict=True), lows, strict=True)]
+        return Choice(min(front, key=lambda n: (scores.costs(n)[0], n)), RULE_ONE)
+    # Shares, not scaled values: one failed fit would stretch a scale until all others look alike.
+    columns = list(zip(*(scores.costs(number) for number in scores.values), strict=True))
+    others = max(1, len(scores.values) - 1)
 
     def distance(number: int) -> float:
-        scaled = [(c - low) / span if span else 0.0 for c, low, span in zip(costs[number], lows, spans, strict=True)]
-        return math.hypot(*scaled)
+        costs = zip(columns, scores.costs(number), strict=True)
+        return math.hypot(*(sum(other < own for other in column) / others for column, own in costs))
 
     number = min(front, key=lambda n: (distance(n), n))
     return Choice(number, f"{RULE_MANY}. Distance {distance(number):.3f}; {len(front)} trials on the front")

@@ -15,7 +15,7 @@ from scballast.addresses import without_passwords
 from scballast.config import Config, config_hash, to_nested
 from scballast.errors import ScballastError
 from scballast.sweep.check import compose_words, config_of
-from scballast.sweep.parent import fail_trial_run, finished_run, keep_parent
+from scballast.sweep.parent import fail_trial_run, finished_run, interrupt_trial_run, keep_parent
 from scballast.sweep.process import ProcessDiedError, TrialProcess
 from scballast.sweep.space import Space, point_overrides, point_words
 from scballast.sweep.storage import StorageAddress
@@ -93,6 +93,8 @@ class Worker:
             interrupted = isinstance(error, KeyboardInterrupt)
             self.process.interrupt()
             reason = INTERRUPTED if interrupted else f"{type(error).__name__}: {error}"
+            if interrupted:
+                interrupt_trial_run(tracking, self.name, claim.number)
             study.fail(claim.number, reason, again=True)
             raise
         if answer["status"] == "interrupted":
@@ -195,7 +197,8 @@ class Worker:
         return Path(folder).relative_to(root).as_posix() if Path(folder).is_relative_to(root) else folder
 
     def _say(self, study: SweepStudy, claim: Claim, seconds: float, what: str) -> None:
-        point = ", ".join(point_words(self.space, claim.point)) or "no parameters"
+        varied = tuple(dimension for dimension in self.space if len(dimension.choices) != 1)
+        point = ", ".join(point_words(varied, claim.point)) or "no parameters"
         logger.info("Trial %d (%s) %s, %.0f s. %s.", claim.number, point, what, seconds, study.progress())
 
 
