@@ -43,7 +43,7 @@ def command(*words: str) -> list[str]:
 
 def start(runs: Path, *words: str, log: str = "log") -> subprocess.Popen[bytes]:
     """Start a command in a session of its own, its output kept in a file beside the runs folder."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     with (runs.parent / f"{log}.txt").open("ab") as output:
         process = subprocess.Popen(
@@ -59,12 +59,12 @@ def start(runs: Path, *words: str, log: str = "log") -> subprocess.Popen[bytes]:
     return process
 
 
-def run(runs: Path, *words: str, status: int = 0, log: str = "log") -> str:
+def run(runs: Path, *words: str, status: int = 0, log: str = "log", seconds: float = WAIT_SECONDS) -> str:
     """Run a command to its end and return what it said."""
     path = runs.parent / f"{log}.txt"
     begin = path.stat().st_size if path.exists() else 0
     process = start(runs, *words, log=log)
-    found = process.wait(WAIT_SECONDS)
+    found = process.wait(seconds)
     said = path.read_text()[begin:]
     assert found == status, said[-4000:]
     return said

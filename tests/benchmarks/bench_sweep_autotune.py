@@ -56,6 +56,7 @@ def main() -> bool:
     if tuner is None or not DATA.is_file():
         print(f"left out: set SCBALLAST_AUTOTUNE_PYTHON, and have {DATA.name} at hand")
         return True
+    os.environ["OMP_NUM_THREADS"] = "2"
     with tempfile.TemporaryDirectory() as folder:
         own = _time_own(Path(folder))
         theirs = _time_tuner(tuner, Path(folder))
@@ -84,6 +85,7 @@ def _time_own(folder: Path) -> float:
         f"sweep.n_trials={N_TRIALS}",
         "model.n_latent=choice(5,10,15,20)",
         "train.lr=tag(log,interval(3e-4,1e-2))",
+        seconds=3600,
     )
     return time.perf_counter() - start
 

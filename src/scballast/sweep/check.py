@@ -73,7 +73,7 @@ def checked_points(loader: Any, master: DictConfig, words: Sequence[str], space:
     ConfigError
         A configuration is not allowed, the space is empty, or a grid holds an interval.
     """
-    composer = _Composer(loader, master, words, space)
+    composer = Composer(loader, master, words, space)
     if config.sweep.kind == "grid" or config.sweep.sampler == "grid":
         return _distinct(composer, space, config)
     if not space:
@@ -93,11 +93,11 @@ def point_configs(
     loader: Any, master: DictConfig, words: Sequence[str], space: Space, points: Sequence[Point]
 ) -> list[Config]:
     """Return the configurations of a grid's points."""
-    composer = _Composer(loader, master, words, space)
+    composer = Composer(loader, master, words, space)
     return [composer.config(point) for point in points]
 
 
-def _distinct(composer: _Composer, space: Space, config: Config) -> list[Point]:
+def _distinct(composer: Composer, space: Space, config: Config) -> list[Point]:
     points: dict[str, Point] = {}
     for point in enumerate_points(space):
         points.setdefault(config_hash(composer.config(point)), point)
@@ -106,7 +106,7 @@ def _distinct(composer: _Composer, space: Space, config: Config) -> list[Point]:
     return distinct[: config.sweep.n_trials] if config.sweep.kind == "optuna" else distinct
 
 
-class _Composer:
+class Composer:
     """Configurations of many points: Hydra composes once per combination of groups, keys are set in that.
 
     Composing takes a fifth of a second; a grid may have thousands of points.
@@ -115,24 +115,34 @@ class _Composer:
     def __init__(self, loader: Any, master: DictConfig, words: Sequence[str], space: Space) -> None:
         self._loader, self._master, self._words, self._space = loader, master, words, space
         self._composed: dict[tuple[Any, ...], DictConfig] = {}
+        self._groups: dict[str, bool] = {}
 
     def config(self, point: Point) -> Config:
         """Return the checked configuration at a point."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-        from omegaconf import OmegaConf
+        return config_of(self.composed(point))
 
-        groups = [dimension for dimension in self._space if "." not in dimension.key and self._is_group(dimension.key)]
+    def composed(self, point: Point) -> DictConfig:
+        """Return the configuration at a point as Hydra composes it for a job."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from omegaconf import OmegaConf, open_dict, read_write
+
+        groups = tuple(dimension for dimension in self._space if self._is_group(dimension.key))
         chosen = tuple(point[dimension.key] for dimension in groups)
         if chosen not in self._composed:
-            words = [*self._words, *point_overrides(tuple(groups), point)]
+            words = [*self._words, *point_overrides(groups, point)]
             self._composed[chosen] = compose_words(self._loader, self._master, words)
         composed = self._composed[chosen].copy()
+        OmegaConf.copy_cache(from_config=self._master, to_config=composed)
         parser = OverridesParser.create()
         leaves = tuple(dimension for dimension in self._space if dimension not in groups)
         for word in point_words(leaves, point):
             override = parser.parse_override(word)
             OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
-        return config_of(composed)
+        with read_write(composed), open_dict(composed):
+            composed.hydra.overrides.task = [*self._words, *point_overrides(self._space, point)]
+        return composed
 
     def _is_group(self, key: str) -> bool:
-        return bool(self._loader.get_group_options(key))
+        if key not in self._groups:
+            self._groups[key] = "." not in key and bool(self._loader.get_group_options(key))
+        return self._groups[key]

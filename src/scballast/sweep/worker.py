@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from scballast.addresses import without_passwords
 from scballast.config import Config, config_hash, to_nested
 from scballast.errors import ScballastError
-from scballast.sweep.check import compose_words, config_of
+from scballast.sweep.check import Composer, config_of
 from scballast.sweep.parent import fail_trial_run, finished_run, interrupt_trial_run, keep_parent
 from scballast.sweep.process import ProcessDiedError, TrialProcess
-from scballast.sweep.space import Space, point_overrides, point_words
+from scballast.sweep.space import Space, point_words
 from scballast.sweep.storage import StorageAddress
 from scballast.sweep.study import INTERRUPTED, Claim, SweepStudy
 from scballast.tracking import Tracking
@@ -56,6 +56,7 @@ class Worker:
     parent_run_id: str
     since: float
     process: TrialProcess = field(default_factory=TrialProcess)
+    _composer: Composer | None = None
 
     def __call__(self, _: DictConfig) -> None:
         """Work until no trial waits."""
@@ -106,8 +107,9 @@ class Worker:
     def _compose(self, claim: Claim) -> DictConfig:
         from omegaconf import open_dict
 
-        words = [*self.words, *point_overrides(self.space, claim.point)]
-        composed = compose_words(self.hydra_context.config_loader, self.master, words)
+        if self._composer is None:
+            self._composer = Composer(self.hydra_context.config_loader, self.master, self.words, self.space)
+        composed = self._composer.composed(claim.point)
         with open_dict(composed):
             composed.hydra.job.id = f"{self.name}-{claim.number}"
             composed.hydra.job.num = claim.number
