@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
+from scballast.engine.schedule import default_max_epochs
 from scballast.errors import ConfigError, TrainingError
 from scballast.models.heldout import importance_weighted_fit
 
@@ -63,9 +64,16 @@ def fit_sequential(
     model_class = scvi.model.LinearSCVI if linear else scvi.model.SCVI
     trained: dict[int, Any] = {}
     failures: dict[int, str] = {}
+    warmups: list[int | None] = []
     for position, member in enumerate(members):
         settings = {**model, **train, **member.overrides}
         part = adata if member.cells is None else adata[member.cells]
+        max_epochs = settings["max_epochs"] or default_max_epochs(part.n_obs)
+        warmup = settings["kl_warmup_epochs"]
+        if isinstance(warmup, float):
+            warmup = max(1, round(warmup * max_epochs))
+        settings |= {"max_epochs": max_epochs, "kl_warmup_epochs": warmup}
+        warmups.append(warmup)
         with quiet_scvi():
             fitted = _train_one(model_class, part.copy(), settings, member.seed, batch_key, accelerator, model)
         last = fitted.history["elbo_train"].iloc[-1].item()
@@ -78,7 +86,7 @@ def fit_sequential(
     if not trained:
         message = f"training: the loss of all {len(members)} members became non-finite. Lower train.lr."
         raise TrainingError(message)
-    return SequentialEnsemble(adata, members, trained, failures, batch_key, int(train["batch_size"]))
+    return SequentialEnsemble(adata, members, trained, failures, warmups, int(train["batch_size"]))
 
 
 class SequentialEnsemble:
@@ -90,14 +98,14 @@ class SequentialEnsemble:
         members: Sequence[Member],
         models: Mapping[int, Any],
         failures: Mapping[int, str],
-        batch_key: str | None,
+        warmups: Sequence[int | None],
         minibatch: int,
     ) -> None:
         self.failures = failures
         self._adata = adata
         self._members = members
         self._models = models
-        self._batch_key = batch_key
+        self._warmups = warmups
         self._minibatch = minibatch
 
     def loadings(self, member: int) -> FloatArray:
@@ -123,13 +131,13 @@ class SequentialEnsemble:
         )
 
     def history(self, member: int) -> Mapping[str, Sequence[float]]:
-        """Return scvi-tools' training curves by epoch."""
+        """Return scvi-tools' training curves by epoch, and the KL weight, which it logs every 50 steps only."""
         frames = self._models[member].history
-        return {
-            key: frames[key].iloc[:, 0].astype(float).tolist()
-            for key in ("elbo_train", "reconstruction_loss_train", "kl_local_train", "kl_weight")
-            if key in frames
-        }
+        names = ("elbo_train", "reconstruction_loss_train", "kl_local_train")
+        curves = {name: frames[name].iloc[:, 0].astype(float).tolist() for name in names if name in frames}
+        warmup = self._warmups[member]
+        weights = [min(1.0, epoch / warmup) if warmup else 1.0 for epoch in range(len(curves["elbo_train"]))]
+        return {**curves, "kl_weight": weights}
 
     def n_steps(self, member: int) -> int:
         """Return the number of gradient steps."""
@@ -158,14 +166,9 @@ def _train_one(
     adata.obs_names_make_unique()
     model_class.setup_anndata(adata, batch_key=batch_key)
     fitted = model_class(adata, **{name: settings[name] for name in model_names})
-    n_cells = adata.n_obs
-    max_epochs = settings["max_epochs"] or scvi.model.get_max_epochs_heuristic(n_cells)
-    warmup = settings["kl_warmup_epochs"]
-    if isinstance(warmup, float):
-        warmup = max(1, round(warmup * max_epochs))
-    n_train = int(np.ceil(settings["train_size"] * n_cells))
+    n_train = int(np.ceil(settings["train_size"] * adata.n_obs))
     fitted.train(
-        max_epochs=max_epochs,
+        max_epochs=settings["max_epochs"],
         accelerator=accelerator,
         devices=1,
         train_size=settings["train_size"],
@@ -177,7 +180,7 @@ def _train_one(
         plan_kwargs={
             "lr": settings["lr"],
             "weight_decay": settings["weight_decay"],
-            "n_epochs_kl_warmup": warmup,
+            "n_epochs_kl_warmup": settings["kl_warmup_epochs"],
         },
         enable_progress_bar=False,
         enable_model_summary=False,
