@@ -15,6 +15,7 @@ from scballast.experiment import statistics_tables
 from scballast.results import is_complete, read_tables
 from scballast.score_set import score_set_from_rankings
 
+ROOT = Path(__file__).parents[1]
 NAMES = ("4/5 B+ cells", "T <script>'\"", "Ünïcode …")
 METHODS = (
     "axis contrast spread local conditioned per_population wilcoxon t_test residual_pca random shuffled".split()
@@ -128,7 +129,9 @@ def test_the_run_in_mlflow_carries_the_contract(result: RunResult) -> None:
     assert stored.info.status == "FINISHED"
     assert stored.data.params["model.n_latent"] == "4"
     assert stored.data.tags["scballast.dataset"] == "my_counts"
-    assert {"scballast.config_hash", "mlflow.note.content"} <= set(stored.data.tags)
+    assert {"scballast.config_hash", "scballast.device", "version.torch", "mlflow.note.content"} <= set(stored.data.tags)
+    if (ROOT / ".git").exists():
+        assert len(stored.data.tags["mlflow.source.git.commit"].removesuffix("-dirty")) == 40
     assert stored.data.metrics["stability/contrast"] == pytest.approx(result.metrics["stability/contrast"])
     assert stored.inputs.dataset_inputs
     names = {entry.path for entry in client.list_artifacts(result.run_id)}

@@ -280,7 +280,24 @@ def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
         "scballast.device": _device_name(config.device),
         "scballast.resample_kind": config.resample.kind,
         **{f"version.{package}": version(package) for package in packages},
+        **_source_commit(),
     }
+
+
+def _source_commit() -> dict[str, str]:
+    """Return the commit of the source tree that runs, where it is a git checkout, under MLflow's own name."""
+    import subprocess
+
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return {}
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.info("The commit of the source is not known: %s.", error)
+        return {}
+    return {"mlflow.source.git.commit": found.stdout.strip()}
 
 
 def _device_name(device: str) -> str:
