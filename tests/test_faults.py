@@ -30,6 +30,7 @@ from fault_helpers import (
     full_disk,
     kill_at,
     no_memory,
+    runs_of,
     used,
 )
 
@@ -61,6 +62,7 @@ class Life:
 @pytest.fixture(scope="module")
 def life(processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Life:
     folder = tmp_path_factory.mktemp("whole")
+    runs_of(folder / "runs")  # makes the store, which only the first experiment of a folder would do
     process = processes.Process(target=command_line, args=(folder / "log", [*PCA, f"runs_dir={folder / 'runs'}"]))
     process.start()
     assert process.pid is not None
@@ -78,6 +80,7 @@ def life(processes: ForkServerContext, tmp_path_factory: pytest.TempPathFactory)
 
 def test_killed_at_any_moment_nothing_is_half_there(processes: ForkServerContext, life: Life, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
+    assert runs_of(runs) == []
     moments = random.Random(0)
     killed = 0
     for kill in range(N_KILLS):
