@@ -1,0 +1,115 @@
+"""Results in AnnData, drawn by scanpy's own plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from anndata import AnnData
+
+from scballast.annotate import KEY, annotate
+from scballast.errors import DataError
+
+NAMES = ("B/plasma", "NK", "T cell")
+GENES = tuple(f"GENE{i}" for i in range(30))
+# Of the last population no method is trusted.
+TRUSTED = {"B/plasma": "wilcoxon", "NK": "contrast", "T cell": "none"}
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*:FutureWarning",  # scanpy's use of anndata, pandas and seaborn
+    "ignore:.*:DeprecationWarning",
+    "ignore:FigureCanvasAgg is non-interactive:UserWarning",
+)
+
+
+def consensus() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    parts = [
+        pd.DataFrame(
+            {
+                "population": name,
+                "method": method,
+                "estimand": "marker",
+                "gene": rng.permutation(GENES)[:10],
+                "rank": np.arange(1, 11),
+                "selection_frequency": np.linspace(1, 0.1, 10),
+                "mean_rank": np.arange(1, 11) + 0.5,
+            }
+        )
+        for name in NAMES
+        for method in ("wilcoxon", "contrast")
+    ]
+    return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=0).sort_values("population")
+
+
+@pytest.fixture
+def tables() -> dict[str, pd.DataFrame]:
+    rows = [{"population": name, "estimand": "marker", "method": method} for name, method in TRUSTED.items()]
+    return {"consensus": consensus(), "answer": pd.DataFrame(rows)}
+
+
+@pytest.fixture
+def adata() -> Iterator[AnnData]:
+    rng = np.random.default_rng(1)
+    obs = pd.DataFrame({"label": pd.Categorical(np.repeat(NAMES, 10))}, index=[f"c{i}" for i in range(30)])
+    counts = sp.csr_matrix(rng.poisson(1.0, (30, len(GENES))).astype(np.float32))
+    yield AnnData(counts, obs=obs, var=pd.DataFrame(index=list(GENES)))
+    plt.close("all")
+
+
+def expected(tables: dict[str, pd.DataFrame], population: str, method: str) -> list[str]:
+    table = tables["consensus"]
+    own = table[(table["population"] == population) & (table["method"] == method)]
+    return list(own.sort_values("rank")["gene"])
+
+
+def test_rank_genes_groups_draws_the_genes_of_the_trusted_methods(
+    tables: dict[str, pd.DataFrame], adata: AnnData
+) -> None:
+    import scanpy as sc
+
+    annotate(adata, tables, groupby="label")
+    sc.pl.rank_genes_groups(adata, key=KEY, n_genes=5, show=False, sharey=False)
+    panels = {axes.get_title().removesuffix(" vs. rest"): axes for axes in plt.gcf().axes}
+    assert set(panels) == {"B/plasma", "NK"}
+    for population, axes in panels.items():
+        shown = [text.get_text() for text in axes.texts]
+        assert shown == expected(tables, population, TRUSTED[population])[:5]
+        heights = [text.get_position()[1] for text in axes.texts]
+        np.testing.assert_allclose(heights, np.linspace(1, 0.1, 10)[:5], rtol=1e-6)
+
+
+def test_dotplot_and_heatmap_draw_one_method_in_every_population(
+    tables: dict[str, pd.DataFrame], adata: AnnData
+) -> None:
+    import scanpy as sc
+
+    annotate(adata, tables, groupby="label", method="contrast")
+    wanted = [gene for name in NAMES for gene in expected(tables, name, "contrast")[:3]]
+    drawn = sc.pl.rank_genes_groups_dotplot(adata, key=KEY, n_genes=3, dendrogram=False, show=False)
+    labels = [tick.get_text() for tick in drawn["mainplot_ax"].get_xticklabels()]
+    assert labels == wanted
+    assert [tick.get_text() for tick in drawn["mainplot_ax"].get_yticklabels()] == list(NAMES)
+    heat = sc.pl.rank_genes_groups_matrixplot(adata, key=KEY, n_genes=3, dendrogram=False, show=False)
+    assert [tick.get_text() for tick in heat["mainplot_ax"].get_xticklabels()] == wanted
+
+
+def test_results_survive_a_file(tables: dict[str, pd.DataFrame], adata: AnnData, tmp_path: object) -> None:
+    import anndata
+    import scanpy as sc
+
+    annotate(adata, tables, groupby="label", method="wilcoxon")
+    adata.write_h5ad(f"{tmp_path}/x.h5ad")
+    back = anndata.read_h5ad(f"{tmp_path}/x.h5ad")
+    frame = sc.get.rank_genes_groups_df(back, "NK", key=KEY)
+    assert list(frame["names"]) == expected(tables, "NK", "wilcoxon")
+
+
+def test_nothing_to_draw_is_said(tables: dict[str, pd.DataFrame], adata: AnnData) -> None:
+    with pytest.raises(DataError, match=r"no consensus genes for method='axis'; methods .* contrast, wilcoxon"):
+        annotate(adata, tables, groupby="label", method="axis")
+    assert KEY not in adata.uns
