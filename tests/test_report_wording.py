@@ -10,6 +10,7 @@ import pytest
 
 import report_fixture as made
 from scballast.report import difference_figures, render_trial_report
+from scballast.report.description import markdown
 from scballast.report.sweep import render as render_sweep
 from scballast.report.tables import ResultFolder
 from scballast.report.wording import again, error_bound, floor_parts
@@ -103,3 +104,8 @@ def test_a_sweep_says_what_its_replicates_are(tmp_path: Path) -> None:
     (folder / "config" / "resolved.yaml").write_text("resample: {kind: seed}\n", encoding="utf-8")
     render_sweep(folder)
     assert f"come back {AGAIN['seed']}, without" in text_of(folder / "report.html")
+
+
+def test_markdown_shows_names_as_they_are() -> None:
+    # The UI shows a backslash before / and $ as it is.
+    assert markdown("CD4+/CD25 $5 a@b <i>") == "CD4\\+/CD25 &#36;5 a&#64;b &lt;i&gt;"

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from scballast.report.tables import ResultFolder
 
 LIMIT = 7500  # bytes; MLflow refuses a tag of more than 8,000 characters
-_SPECIAL = set("\\`*_{}[]()<>#+-.!|~$&:/@")
+# The UI's Markdown takes a backslash before these alone; the others are written as character references.
+_ESCAPED = set("\\`*_{}[]()#+-.!|~:")
+_REFERENCES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "$": "&#36;", "@": "&#64;"}
 
 
 def markdown(text: str) -> str:
     """Write a name from the data so that Markdown shows it as it is, on one line."""
-    named = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-    return "".join(named.get(c, f"\\{c}" if c in _SPECIAL else c) for c in one_line(text))
+    return "".join(_REFERENCES.get(c, f"\\{c}" if c in _ESCAPED else c) for c in one_line(text))
 
 
 def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:

@@ -203,7 +203,8 @@ def _description(sweep: SweepFolder) -> str:
         f"**Sweep {markdown(_name(sweep))}**: {len(sweep.finished)} of {len(sweep.trials)} trials have every objective."
     ]
     if sweep.chosen is not None:
-        lines += ["", f"Chosen: trial {markdown(sweep.chosen)}. {markdown(sweep.reason)}"]
+        reason = sweep.reason[:1].upper() + sweep.reason[1:]
+        lines += ["", f"Chosen: trial {markdown(sweep.chosen)}. {markdown(reason)}"]
     metrics = [item.metric for item in sweep.objectives]
     heads = ["trial", *sweep.parameters, *metrics]
     lines += ["", f"| {' | '.join(markdown(h) for h in heads)} |", "|" + "---|" * len(heads)]
