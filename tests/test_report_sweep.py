@@ -72,7 +72,7 @@ def test_answers_of_the_chosen_trial_equal_the_table(sweep: Path) -> None:
 def test_choice_is_shown_with_its_reason_as_text(sweep: Path) -> None:
     page = (sweep / "report.html").read_text(encoding="utf-8")
     assert "<b>of the best fit</b>" not in page
-    assert "most stable of the trials within 1% &lt;b&gt;of the best fit&lt;/b&gt;" in page
+    assert "Most stable of the trials within 1% &lt;b&gt;of the best fit&lt;/b&gt;" in page
     assert "script" not in Page(page).tags()
     assert {path.stem for path in (sweep / "figures").glob("*.svg")} == {
         "pareto",
