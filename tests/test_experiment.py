@@ -1,4 +1,4 @@
-"""A whole experiment on a file with awkward names: what is found, what is logged, and that it follows from the ranks."""
+"""A whole experiment on a file with awkward names: what is found, what is logged, and what follows from the ranks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from scballast.score_set import score_set_from_rankings
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("4/5 B+ cells", "T <script>'\"", "Ünïcode …")
-METHODS = (
-    "axis contrast spread local conditioned per_population wilcoxon t_test residual_pca random shuffled".split()
-)
+METHODS = "axis contrast spread local conditioned per_population wilcoxon t_test residual_pca random shuffled".split()
 WORDS = (
     "data.population_key=cell type,train=quick,model.n_latent=4,resample.n_replicates=4,rank.top_k=10,"
     "fit.n_mc_samples=4,association.n_permutations=49"
@@ -72,8 +70,9 @@ def test_every_method_ranks_every_population_in_every_replicate(result: RunResul
 
 
 def test_planted_markers_are_found(result: RunResult) -> None:
-    for population, name in enumerate(sorted(NAMES, key=NAMES.index)):
-        own = result.consensus.query("population == @name and method == 'wilcoxon'").nsmallest(10, "rank")
+    wilcoxon = result.consensus[result.consensus["method"] == "wilcoxon"]
+    for population, name in enumerate(NAMES):
+        own = wilcoxon[wilcoxon["population"] == name].nsmallest(10, "rank")
         planted = {f"ENSG{i:011d}.{i % 3}" for i in range(10 * population, 10 * population + 10)}
         assert len(planted & set(own["gene"])) >= 9
 
@@ -129,7 +128,8 @@ def test_the_run_in_mlflow_carries_the_contract(result: RunResult) -> None:
     assert stored.info.status == "FINISHED"
     assert stored.data.params["model.n_latent"] == "4"
     assert stored.data.tags["scballast.dataset"] == "my_counts"
-    assert {"scballast.config_hash", "scballast.device", "version.torch", "mlflow.note.content"} <= set(stored.data.tags)
+    tags = {"scballast.config_hash", "scballast.device", "version.torch", "mlflow.note.content"}
+    assert tags <= set(stored.data.tags)
     if (ROOT / ".git").exists():
         assert len(stored.data.tags["mlflow.source.git.commit"].removesuffix("-dirty")) == 40
     assert stored.data.metrics["stability/contrast"] == pytest.approx(result.metrics["stability/contrast"])
@@ -147,9 +147,7 @@ def test_the_folder_is_whole_and_reads_back(result: RunResult) -> None:
     np.testing.assert_allclose(loaded.stability["phi"], result.stability["phi"])
 
 
-def test_same_config_and_seed_give_the_same_bytes(
-    result: RunResult, counts_file: Path, tmp_path: Path
-) -> None:
+def test_same_config_and_seed_give_the_same_bytes(result: RunResult, counts_file: Path, tmp_path: Path) -> None:
     again = run(counts_file, tmp_path / "runs")
     first = {path.name: path.read_bytes() for path in sorted((result.folder / "tables").iterdir())}
     second = {path.name: path.read_bytes() for path in sorted((again.folder / "tables").iterdir())}

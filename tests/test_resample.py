@@ -82,5 +82,5 @@ def test_donor_halves_share_no_donor() -> None:
 
 
 def test_donor_halves_need_two_donors() -> None:
-    with pytest.raises(DataError, match="2 samples or more .* the sample column has 1"):
+    with pytest.raises(DataError, match=r"2 samples or more .* the sample column has 1"):
         draw_replicates("donor", 2, STRATA, NAMES, seed=0, samples=np.zeros(STRATA.size, dtype=int))
