@@ -77,10 +77,6 @@ class Comparison:
         first, second = self.stability()
         return float(abs(first - second) / np.hypot(*errors))
 
-    def relative_elbo_difference(self) -> float:
-        """Largest difference of the held-out ELBO at the same seed, relative to it."""
-        return float(abs(self.elbo[0] / self.elbo[1] - 1).max())
-
 
 def _with_weights(trained: Any, fitted: Any) -> Any:
     from dataclasses import replace

@@ -26,12 +26,14 @@ def test_trainings_differ_from_those_of_scvi_by_noise_only(real_data: Path, mode
     adata = kang[:, np.sort(abundant)].copy()
     order = np.random.default_rng(0).permutation(adata.n_obs)
     train_cells, heldout = order[:900], order[900:1300]
-    train, seeds = {"max_epochs": 20, "batch_size": 64, "kl_warmup_epochs": 0.5}, range(6)
+    train, seeds = {"max_epochs": 14, "batch_size": 64, "kl_warmup_epochs": 0.5}, range(5)
     ours = fit_ensemble(adata, [Member(train_cells, seed) for seed in seeds], model, train, "donor")
     theirs = [train_with_scvi(adata[train_cells].copy(), model, train, seed, "donor") for seed in seeds]
     comparison = Comparison(ours, theirs, heldout, adata.obs["cell_type"] == "B cells", k=30)
     assert comparison.elbo_z() < 4
     assert comparison.stability_z() < 4
-    # The test has power: from the same start both end within a few per cent, and have learnt something.
-    assert comparison.relative_elbo_difference() < 0.08
-    assert comparison.stability().min() > 0.2
+    # The same start on the same cells: the ends of the training curves are near each other, seed by seed.
+    for seed in seeds:
+        curve = theirs[seed].history["elbo_train"]["elbo_train"].astype(float)
+        assert ours.history(seed)["elbo_train"][-1] == pytest.approx(curve.iloc[-1], rel=0.06)
+        assert ours.history(seed)["elbo_train"][0] == pytest.approx(curve.iloc[0], rel=0.06)
