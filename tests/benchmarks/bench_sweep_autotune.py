@@ -26,19 +26,19 @@ DATA = Path(os.environ.get("SCBALLAST_TEST_DATA", ROOT.parent / "shared" / "data
 
 TUNER = """
 import sys, time
-import anndata, ray, scvi
+import anndata, scvi
+from scvi.autotune import run_autotune
 from ray import tune
 
 def main():
     adata = anndata.read_h5ad(sys.argv[1])
     scvi.model.LinearSCVI.setup_anndata(adata)
     start = time.perf_counter()
-    ray.init(num_cpus=2, log_to_driver=False)
     space = {{
         "model_params": {{"n_latent": tune.choice([5, 10, 15, 20])}},
         "train_params": {{"max_epochs": {epochs}, "plan_kwargs": {{"lr": tune.loguniform(3e-4, 1e-2)}}}},
     }}
-    result = scvi.autotune.run_autotune(
+    result = run_autotune(
         scvi.model.LinearSCVI, adata, metrics="validation_loss", mode="min", search_space=space, num_samples={trials},
         resources={{"cpu": 1, "gpu": 0}}, scheduler="fifo", searcher="random", seed=0, logging_dir=sys.argv[2],
     )
