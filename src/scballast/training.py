@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scballast.config import Config
 from scballast.data.dataset import Dataset
 from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.errors import TrainingError
 from scballast.methods import PlannedMethod
 from scballast.models import FAMILIES, fit_members
 from scballast.progress import progress_bar
@@ -74,17 +75,30 @@ def train_models(
     TrainedModels
         With a table of one row per model: role, replicate, population, cells, steps, epochs, last KL weight
         and, where training failed, why.
+
+    Raises
+    ------
+    TrainingError
+        Not one global model has a result. Where all models of another role fail, theirs are the methods
+        without scores, and a warning says so.
     """
     requests = plan_members(config, dataset, replicates, methods)
     ensembles: dict[Role, TrainedEnsemble] = {}
     positions: dict[MemberKey, int] = {}
+    lost: dict[MemberKey, str] = {}
     for role, members in requests.items():
         if not members:
             continue
-        ensembles[role] = _fit(role, list(members.values()), config, dataset)
+        try:
+            ensembles[role] = _fit(role, list(members.values()), config, dataset)
+        except TrainingError as error:
+            if role == "global":
+                raise
+            lost |= dict.fromkeys(members, str(error))
+            continue
         positions.update({key: position for position, key in enumerate(members)})
     cells = {key: _cells_of(member) for members in requests.values() for key, member in members.items()}
-    table = _training_table(ensembles, positions, cells, dataset)
+    table = _training_table(ensembles, positions, lost, cells, dataset)
     return TrainedModels(ensembles, positions, cells, table, tuple(_warnings(table)))
 
 
@@ -192,23 +206,23 @@ def _cells_of(member: Member) -> IntArray:
 def _training_table(
     ensembles: Mapping[Role, TrainedEnsemble],
     positions: Mapping[MemberKey, int],
+    lost: Mapping[MemberKey, str],
     cells: Mapping[MemberKey, IntArray],
     dataset: Dataset,
 ) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for key, position in positions.items():
-        ensemble = ensembles[key.role]
-        failure = ensemble.failures.get(position, "")
-        curves = {} if failure else ensemble.history(position)
+    for key in (*positions, *lost):
+        failure = lost[key] if key in lost else ensembles[key.role].failures.get(positions[key], "")
+        curves = {} if failure else ensembles[key.role].history(positions[key])
         rows.append(
             {
                 "role": key.role,
                 "replicate": key.replicate,
                 "population": dataset.populations[key.population].name if key.population >= 0 else "",
                 "n_cells": len(cells[key]),
-                "n_steps": 0 if failure else ensemble.n_steps(position),
+                "n_steps": 0 if failure else ensembles[key.role].n_steps(positions[key]),
                 "epochs": len(curves.get("elbo_train", ())),
                 "final_kl_weight": curves["kl_weight"][-1] if curves.get("kl_weight") else np.nan,
                 "final_elbo": curves["elbo_train"][-1] if curves.get("elbo_train") else np.nan,
