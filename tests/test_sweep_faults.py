@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from scballast.cli import main
 from sweep_helpers import (
     BASELINES,
     RANDOM,
@@ -111,19 +110,9 @@ def test_failing_trials_leave_the_others_alone_and_too_many_stop_the_sweep(tmp_p
     ],
 )  # fmt: skip
 def test_a_bad_sweep_ends_with_status_2_and_one_message_before_anything_is_written(
-    tmp_path: Path,
-    words: list[str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, words: list[str], said: str
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["scballast", "-m", *words, f"runs_dir={tmp_path / 'runs'}"])
-    # Hydra sets the logging of the process; the next test is to find it as it was.
-    monkeypatch.setattr("logging.config.dictConfig", lambda _: None)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    output = capsys.readouterr().err
-    assert ended.value.code == 2, output
+    output = run(tmp_path / "runs", "-m", *words, status=2)
     assert said in output
     assert "Traceback" not in output
     assert "secret" not in output
