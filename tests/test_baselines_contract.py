@@ -36,7 +36,7 @@ def scores(baseline: Baseline, view: CellView) -> np.ndarray:
     return baseline.score(view)
 
 
-def same(first: np.ndarray, second: np.ndarray, baseline: Baseline) -> None:
+def assert_same(first: np.ndarray, second: np.ndarray, baseline: Baseline) -> None:
     # The fits stop at a tolerance; everything else is a sum in another order.
     tolerance = {"logreg": 2e-4, "pseudobulk": 1e-4}.get(baseline.name, 1e-7)
     np.testing.assert_allclose(first, second, rtol=tolerance, atol=tolerance)
@@ -61,11 +61,11 @@ class TestContract:
         if baseline.name == "random":
             pytest.skip("noise knows genes by position only")
         order = np.random.default_rng(1).permutation(N_GENES)
-        same(baseline.score(replace(view, counts=view.counts[:, order])), scores[:, order], baseline)
+        assert_same(baseline.score(replace(view, counts=view.counts[:, order])), scores[:, order], baseline)
 
     def test_order_of_cells_does_not_matter(self, baseline: Baseline, view: CellView, scores: np.ndarray) -> None:
         order = np.random.default_rng(2).permutation(view.codes.size)
-        same(baseline.score(of_cells(view, order)), scores, baseline)
+        assert_same(baseline.score(of_cells(view, order)), scores, baseline)
 
     def test_same_view_same_bytes(self, baseline: Baseline, scores: np.ndarray) -> None:
         again = planted_view()
@@ -82,7 +82,7 @@ class TestContract:
     ) -> None:
         codes = np.where(view.codes < 0, 0, view.codes + 1)
         named = replace(view, codes=codes, n_populations=4, populations=("another", *POPULATIONS))
-        same(baseline.score(named)[1:], scores, baseline)
+        assert_same(baseline.score(named)[1:], scores, baseline)
 
     def test_finds_what_was_planted(self, baseline: Baseline, scores: np.ndarray) -> None:
         planted = MARKERS if baseline.estimand == "marker" else PROGRAM
@@ -104,7 +104,7 @@ class TestContract:
         assert np.isnan(result[1]).all()
         assert any(baseline.name in message and "'T/NK +'" in message for message in caplog.messages)
         if baseline.name != "logreg":  # its classes have changed
-            same(result[[0, 2]], scores[[0, 2]], baseline)
+            assert_same(result[[0, 2]], scores[[0, 2]], baseline)
 
     def test_nothing_is_printed(self, baseline: Baseline, view: CellView, capfd: pytest.CaptureFixture[str]) -> None:
         baseline.score(view)
