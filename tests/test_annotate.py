@@ -80,7 +80,9 @@ def test_rank_genes_groups_draws_the_genes_of_the_trusted_methods(
         shown = [text.get_text() for text in axes.texts]
         assert shown == expected(tables, population, TRUSTED[population])[:5]
         heights = [text.get_position()[1] for text in axes.texts]
-        np.testing.assert_allclose(heights, np.linspace(1, 0.1, 10)[:5], rtol=1e-6)
+        np.testing.assert_allclose(heights, -(np.arange(1, 6) + 0.5), rtol=1e-6)
+        kept = adata.uns[KEY]["selection_frequency"][population]
+        np.testing.assert_allclose(kept, np.linspace(1, 0.1, 10), rtol=1e-6)
 
 
 def test_dotplot_and_heatmap_draw_one_method_in_every_population(

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.collections import PathCollection
 
 import report_fixture as made
-from scballast.report import concordance_figures, latent_figures, render_trial_report, stability_figures, style
+from scballast.report import concordance_figures, latent_figures, render_trial_report, stability_figures, style, truth
 from scballast.report.tables import ResultFolder
 
 VOID = {"meta", "img", "br", "path", "circle"}
@@ -289,12 +289,29 @@ def test_truth_shows_the_mean_of_the_replicates(tmp_path: Path, drawn: list[obje
     table = results.table("truth")
     assert table is not None
     with style.figure_style():
-        latent_figures.truth(results, table)
+        truth.figure(results, table)
     panel = drawn[0].axes[0]  # type: ignore[attr-defined]
     own = stored[stored["method"] == panel.get_title()].groupby("population")["average_precision"].mean()
     single = [item.get_offsets()[0] for item in panel.collections if len(item.get_offsets()) == 1]
     shown = [x for x, _ in single if x != pytest.approx(0.08)]
     np.testing.assert_allclose(shown, own.loc[results.populations])
+
+
+def test_truth_tables_equal_the_stored_table(tmp_path: Path) -> None:
+    folder = made.write_trial(tmp_path)
+    stored = made.write_truth(folder)
+    stored = stored[~((stored["method"] == "wilcoxon") & (stored["population"] == stored["population"].iloc[0]))]
+    with style.figure_style():
+        by_population, differences = truth.section(ResultFolder(folder), stored).grids
+    names = [heading.rsplit(" (", 1)[0] for heading, _ in by_population.columns[3:]]
+    means = stored.groupby(["method", "population"])["average_precision"].mean()
+    for method, _, mean, *values in by_population.rows:
+        np.testing.assert_allclose(values, [means.get((method, name), np.nan) for name in names])
+        assert mean == pytest.approx(np.nanmean(values))
+    both = stored.pivot(index=["population", "replicate"], columns="method", values="average_precision")
+    for first, second, mean, *_ in differences.rows:
+        assert mean == pytest.approx((both[first] - both[second]).mean())
+    assert ("contrast", "wilcoxon") in {row[:2] for row in differences.rows}
 
 
 def test_concordance_means_equal_the_table(large: Path) -> None:

@@ -67,6 +67,16 @@ def test_members_see_the_cells_of_their_replicate_and_population() -> None:
     assert len(set(seeds)) == len(seeds)
 
 
+def test_models_too_small_to_validate_train_without_early_stopping(caplog: pytest.LogCaptureFixture) -> None:
+    config = compose_config(["methods=[per_population]", "train.early_stopping=true", "train.max_epochs=2"])
+    methods = plan_methods(config, has_samples=False)
+    few = [Replicate(0, np.array([*range(0, 15), *range(30, 39)]), np.arange(40, 50))]  # 15 cells of A, 9 of B
+    members = list(training.plan_members(config, make_dataset(), few, methods)["per_population"].values())
+    assert [dict(member.overrides) for member in members] == [{}, {"early_stopping": False}]
+    assert "the 9 cells of 'B' in replicate 0 leave none to validate on" in caplog.text
+    assert not train_models(config, make_dataset(), few, methods).ensembles["per_population"].failures
+
+
 def test_the_experiment_goes_on_when_all_models_of_a_role_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = training._fit
 

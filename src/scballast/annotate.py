@@ -28,7 +28,9 @@ def annotate(
     """Write consensus genes into ``adata.uns`` as ``sc.tl.rank_genes_groups`` writes its own.
 
     ``sc.pl.rank_genes_groups(adata, key="scballast")`` and its relatives plot them. The scores are the
-    selection frequencies: the share of replicates that have the gene in their top k.
+    negative mean ranks over replicates (-1: first in every replicate), since most of the best genes share a
+    selection frequency of 1; the frequencies, the share of replicates that have the gene in their top k,
+    stand beside them as ``uns[key_added]["selection_frequency"]``.
 
     Parameters
     ----------
@@ -64,8 +66,9 @@ def annotate(
     adata.uns[key_added] = {
         "params": {"groupby": groupby, "reference": "rest", "method": method or KEY, "use_raw": False, "layer": None},
         "names": _records(lists, "gene", length, "U64"),
-        "scores": _records(lists, "selection_frequency", length, "f4"),
-        # scanpy's accessors ask for these; a selection frequency has neither.
+        "scores": _negative(_records(lists, "mean_rank", length, "f4")),
+        "selection_frequency": _records(lists, "selection_frequency", length, "f4"),
+        # scanpy's accessors ask for these; a rank has neither.
         **{name: _undefined(lists, length) for name in ("logfoldchanges", "pvals", "pvals_adj")},
         **{name: tables[name].copy() for name in _TABLES if name in tables},
     }
@@ -82,6 +85,12 @@ def _records(lists: Mapping[str, pd.DataFrame], column: str, length: int, dtype:
     records = np.empty(length, dtype=kind).view(np.recarray)
     for name, values in zip(lists, columns, strict=True):
         records[name] = values
+    return records
+
+
+def _negative(records: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    for name in records.dtype.names or ():
+        records[name] *= -1
     return records
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scballast.config import Config
 from scballast.data.dataset import Dataset
 from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.engine.schedule import split_sizes
 from scballast.errors import TrainingError
 from scballast.methods import PlannedMethod
 from scballast.models import FAMILIES, fit_members
@@ -191,8 +192,19 @@ def _population_members(config: Config, dataset: Dataset, replicates: Sequence[R
                     replicate.number,
                 )
                 continue
+            overrides = {}
+            if config.train.early_stopping and not split_sizes(own.size, config.train.train_size, 1)[1]:
+                logger.warning(
+                    "per_population: the %d cells of %r in replicate %d leave none to validate on; "
+                    "its model trains without early stopping.",
+                    own.size,
+                    population.name,
+                    replicate.number,
+                )
+                overrides = {"early_stopping": False}
             seed = integer_for(config.seed, Stream.PER_POPULATION_MODEL, replicate.number, population.name)
-            members[MemberKey("per_population", replicate.number, index)] = Member(cells=own, seed=seed)
+            key = MemberKey("per_population", replicate.number, index)
+            members[key] = Member(cells=own, seed=seed, overrides=overrides)
     return members
 
 

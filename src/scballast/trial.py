@@ -153,7 +153,7 @@ def _save_model(experiment: Experiment, folder: Path) -> None:
 
 
 def run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:
-    """Return a name for a run: data set, model, place in its sweep, time."""
+    """Return a name for a run: place in its sweep (first: narrow columns cut names), data set, model, time."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    trial = f"-trial{place.trial}" if place else ""
-    return f"{dataset}-{config.model.name}{trial}-{stamp}-{uuid.uuid4().hex[:6]}"
+    trial = f"trial{place.trial}-" if place else ""
+    return f"{trial}{dataset}-{config.model.name}-{stamp}-{uuid.uuid4().hex[:6]}"

@@ -56,7 +56,6 @@ def main() -> bool:
     if tuner is None or not DATA.is_file():
         print(f"left out: set SCBALLAST_AUTOTUNE_PYTHON, and have {DATA.name} at hand")
         return True
-    os.environ["OMP_NUM_THREADS"] = "2"
     with tempfile.TemporaryDirectory() as folder:
         own = _time_own(Path(folder))
         theirs = _time_tuner(tuner, Path(folder))
@@ -94,7 +93,9 @@ def _time_tuner(python: str, folder: Path) -> float:
     script = folder / "tuner.py"
     script.write_text(TUNER.format(epochs=N_EPOCHS, trials=N_TRIALS), encoding="utf-8")
     words = [python, str(script), str(DATA), str(folder / "tuner")]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    # Ray gives each trial the threads of its cores; a number of its own here would have them wait for each other.
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    environment["RAY_USAGE_STATS_ENABLED"] = "0"
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=folder)
     lines = [line for line in done.stdout.splitlines() if line.startswith("SECONDS")]
     if not lines:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scballast.report import concordance_figures, difference_figures, fit_figures, latent_figures, stability_figures
+from scballast.report import (
+    concordance_figures,
+    difference_figures,
+    fit_figures,
+    latent_figures,
+    stability_figures,
+    truth,
+)
 from scballast.report.html import Grid, Section
 from scballast.report.tables import ESTIMANDS, setting
 from scballast.report.wording import again
@@ -44,10 +51,9 @@ def evidence(results: ResultFolder) -> list[Section]:
         _factors(results),
         _training(results),
     ]
-    truth = results.table("truth")
-    if truth is not None:
-        lead = "These cells are simulated, so the genes that a method should find are known."
-        sections.insert(0, Section("truth", "Truth", lead, (latent_figures.truth(results, truth),)))
+    table = results.table("truth")
+    if table is not None:
+        sections.insert(0, truth.section(results, table))
     return sections
 
 

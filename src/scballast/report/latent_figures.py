@@ -1,8 +1,7 @@
-"""Figures of the latent space: association with populations, axis purity, loadings, planted truth."""
+"""Figures of the latent space: association with populations, axis purity, loadings."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +11,6 @@ from scballast.report import style
 from scballast.report.labels import drawable, figure_labels, shorten
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from scballast.report.style import Picture
     from scballast.report.tables import ResultFolder
 
@@ -219,59 +216,3 @@ def loadings(results: ResultFolder) -> Picture:
     )
     alt = f"Heat map of the loadings of {len(names)} genes on {n_dimensions} dimensions."
     return style.finish(figure, results.path, "loadings", caption=caption, alt=alt)
-
-
-def truth(results: ResultFolder, table: pd.DataFrame) -> Picture:
-    """Draw the average precision of each method against the planted genes.
-
-    Parameters
-    ----------
-    results
-        Result folder; read: ``stability``, ``populations``.
-    table
-        ``truth``: method, population, average_precision, and chance where stored; a row for each
-        replicate or one for each method and population.
-
-    Returns
-    -------
-    Picture
-        ``truth``.
-    """
-    methods = [m for e in ("marker", "program") for m in results.methods(e) if m in set(table["method"])]
-    n_columns = min(4, len(methods))
-    n_rows = math.ceil(len(methods) / n_columns)
-    present = set(table["population"])
-    names = [name for name in results.populations if name in present]
-    figure = style.new_figure(n_rows * (len(names) * style.row_height(len(names)) + 0.6) + 0.6)
-    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
-    for axes, method in zip(grid.flat, methods, strict=False):
-        _truth_panel(axes, table[table["method"] == method], names)
-        axes.set_title(method)
-    for axes in grid.flat[len(methods) :]:
-        axes.remove()
-    style.name_rows(grid[0, 0], list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))
-    for axes in grid.flat[: len(methods)]:
-        axes.tick_params(axis="y", length=0)
-        axes.tick_params(axis="x", labelbottom=True)
-    grid[0, 0].set_xlim(-0.02, 1.04)
-    grid[0, 0].set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
-    figure.supxlabel("average precision against the planted genes", fontsize=10)
-    caption = (
-        "Simulated data: how well each method finds the planted genes of each population (average precision; "
-        "small dots: replicates, large dot: their mean; grey tick: chance, the share of planted genes)."
-    )
-    alt = f"Dot plot of average precision for {len(methods)} methods in {len(names)} populations."
-    return style.finish(figure, results.path, "truth", caption=caption, alt=alt)
-
-
-def _truth_panel(axes: Axes, rows: pd.DataFrame, names: list[str]) -> None:
-    for i, name in enumerate(names):
-        values = rows.loc[rows["population"] == name, "average_precision"].dropna().to_numpy(dtype=float)
-        if len(values):
-            axes.scatter(values, np.full(len(values), i), s=8, color=style.GREEN, alpha=0.4, linewidth=0)
-            axes.scatter(values.mean(), i, s=24, color=style.GREEN, zorder=3)
-        if "chance" in rows:
-            chance = rows.loc[rows["population"] == name, "chance"].dropna()
-            if len(chance):
-                axes.scatter(float(chance.iloc[0]), i, marker="|", s=45, color=style.GREY, linewidth=1.5)
-    axes.grid(axis="x")
