@@ -21,7 +21,7 @@ demo: env  ## one experiment on embedded real cells, from counts to genes
 	$(BIN)/scballast experiment=demo
 
 test: env  ## the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: env  ## style, types, spelling, import layers
 	$(BIN)/ruff check .

@@ -21,7 +21,14 @@ os.environ.setdefault("MPLBACKEND", "agg")
 settings.register_profile("scballast", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("scballast")
 
+LONG = ("slow", "postgresql", "browser")
 ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that train and sweep: the last file of a run is one that ends soon."""
+    long = {item.path for item in items if any(item.get_closest_marker(name) for name in LONG)}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")
