@@ -29,7 +29,7 @@ from scballast.sweep.space import Point, Space, describe, n_asked_for, split_wor
 from scballast.sweep.storage import StorageAddress, storage_address
 from scballast.sweep.study import Identity, Progress, SweepStudy
 from scballast.sweep.worker import Worker, without_storage
-from scballast.tracking import Tracking
+from scballast.tracking import Tracking, load_mlflow
 from scballast.trial import open_tracking
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def _describe(process: TrialProcess, config: Config) -> dict[str, Any]:
     process.send({"do": "describe", "config": to_nested(without_storage(config))})
     with contextlib.suppress(ImportError):
         import optuna  # noqa: F401
+    load_mlflow()
     try:
         answer = process.receive()
     except ProcessDiedError as error:

@@ -10,6 +10,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -70,6 +71,18 @@ def main(connection: int, lifeline: int) -> None:
             kind = "memory" if isinstance(error, MemoryError) else "error"
             answer = {"status": "failed", "kind": kind, "reason": reason, "traceback": traceback.format_exc()}
         pipe.send(answer)
+        if request["do"] == "describe" and answer["status"] == "done":
+            _load_libraries(build_config(request["config"]))
+
+
+def _load_libraries(config: Config) -> None:
+    """Import what training needs while the worker prepares the study."""
+    from scballast.models import FAMILIES
+
+    if FAMILIES[config.model.name].likelihood:
+        # What cannot be imported is the first trial's to report.
+        with suppress(KeyboardInterrupt, ImportError):
+            import scvi  # noqa: F401
 
 
 def _end_with_worker(lifeline: int) -> None:

@@ -69,6 +69,12 @@ def store_lock(settings: TrackingSettings, name: str = "store", timeout_seconds:
         raise LockedError(msg) from error
 
 
+def load_mlflow() -> None:
+    """Import what `create_or_migrate` needs: seconds, for a caller that has to wait for something else."""
+    quiet_mlflow()
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def create_or_migrate(settings: TrackingSettings) -> None:
     """Make the database if there is none; bring one of an older MLflow up to date.
 
