@@ -3,84 +3,94 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 _LOW = 0xFFFFFFFF
+_ROUNDS = 10
 
 
-def philox(seeds: Tensor, steps: Tensor, stream: int, sizes: Tensor, n: int, widths: tuple[int, int]) -> Tensor:
-    """Random words of each member for a (rows, columns) array of its own size.
+def philox(seeds: Tensor, steps: Tensor, drawn: Sequence[tuple[int, tuple[int, int]]]) -> list[Tensor]:
+    """Random words of each member for several streams in one go, which takes as many operations as one stream.
 
     Parameters
     ----------
     seeds, steps
         (member,) int64.
-    sizes
-        (member, 2) int64 rows and columns of each member's array.
-    n
-        Upper bound of rows times columns over the members.
-    widths
-        Rows and columns of the result; beyond a member's own size the words mean nothing.
+    drawn
+        Stream, and rows and columns of the largest array to be drawn from it.
 
     Returns
     -------
-    Tensor
-        (member, rows, columns) int64 in [0, 2**32).
+    list of Tensor
+        (member, 4, counter) int64 in [0, 2**32) per stream: the four words of each counter.
     """
-    device, n_members = seeds.device, len(seeds)
-    quarter = (n + 3) // 4
-    counter = [
-        torch.arange(quarter, device=device).expand(n_members, quarter),
-        torch.full((n_members, quarter), stream, device=device),
-        (steps & _LOW)[:, None].expand(n_members, quarter),
-        ((steps >> 32) & _LOW)[:, None].expand(n_members, quarter),
+    device = seeds.device
+    counters = [math.ceil(rows * columns / 4) for _, (rows, columns) in drawn]
+    stream = [torch.full((n,), stream, device=device) for (stream, _), n in zip(drawn, counters, strict=True)]
+    rounds = torch.arange(_ROUNDS, device=device)
+    keys = [
+        ((word & _LOW)[:, None] + rounds * weyl) & _LOW  # (member, round)
+        for word, weyl in ((seeds, 0x9E3779B9), (seeds >> 32, 0xBB67AE85))
     ]
-    key = [(seeds & _LOW)[:, None], ((seeds >> 32) & _LOW)[:, None]]
-    for _ in range(10):
+    counter = [
+        torch.cat([torch.arange(n, device=device) for n in counters]),
+        torch.cat(stream),
+        (steps & _LOW)[:, None],
+        ((steps >> 32) & _LOW)[:, None],
+    ]
+    for i in range(_ROUNDS):
         # The low 64 bits of a signed product are those of the unsigned one.
         first, second = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
         counter = [
-            ((second >> 32) & _LOW) ^ counter[1] ^ key[0],
+            ((second >> 32) & _LOW) ^ counter[1] ^ keys[0][:, i, None],
             second & _LOW,
-            ((first >> 32) & _LOW) ^ counter[3] ^ key[1],
+            ((first >> 32) & _LOW) ^ counter[3] ^ keys[1][:, i, None],
             first & _LOW,
         ]
-        key = [(key[0] + 0x9E3779B9) & _LOW, (key[1] + 0xBB67AE85) & _LOW]
-    words = torch.stack(counter, dim=1).reshape(n_members, 4 * quarter)
-    rows, columns = (torch.arange(w, device=device) for w in widths)
-    element = rows[:, None] * sizes[:, 1, None, None] + columns  # (member, rows, columns)
-    own_quarter = ((sizes[:, 0] * sizes[:, 1] + 3) // 4)[:, None, None]
-    word = torch.div(element, own_quarter, rounding_mode="floor").clamp(max=3)
-    place = (word * quarter + (element % own_quarter)).clamp(max=4 * quarter - 1)
-    return words.gather(1, place.reshape(n_members, -1)).reshape(place.shape)
+    return list(torch.stack(counter, dim=1).split(counters, dim=2))
 
 
 def normals(
     seeds: Tensor, steps: Tensor, stream: int, sizes: Tensor, widths: tuple[int, int], dtype: torch.dtype
 ) -> Tensor:
-    """(member, rows, columns) standard normal numbers."""
-    # Element e of word w pairs with the same place of word w ^ 1, so both words are drawn for each element.
-    n = widths[0] * widths[1]
-    precise = torch.float32 if seeds.device.type == "mps" else torch.float64  # mps has no float64
-    rows, columns = (torch.arange(w, device=seeds.device) for w in widths)
-    element = rows[:, None] * sizes[:, 1, None, None] + columns
-    own_quarter = ((sizes[:, 0] * sizes[:, 1] + 3) // 4)[:, None, None]
-    word = torch.div(element, own_quarter, rounding_mode="floor").clamp(max=3)
-    flat = torch.stack([4 * own_quarter[:, 0, 0], torch.ones_like(sizes[:, 0])], dim=1)
-    words = philox(seeds, steps, stream, flat, n + 3, (4 * ((n + 3) // 4), 1))[..., 0]  # (member, 4 quarters)
-    pair = (word - word % 2) * own_quarter + element % own_quarter
-    places = [at.clamp(max=words.shape[1] - 1) for at in (pair, pair + own_quarter)]
-    picked = [words.gather(1, at.reshape(len(seeds), -1)).reshape(at.shape) for at in places]
-    radius = torch.sqrt(-2.0 * torch.log((picked[0].to(precise) + 1.0) / 2.0**32))
-    angle = 2.0 * math.pi * picked[1].to(precise) / 2.0**32
-    return torch.where(word % 2 == 0, radius * torch.cos(angle), radius * torch.sin(angle)).to(dtype)
+    """(member, rows, columns) standard normal numbers for arrays of each member's (member, 2) own ``sizes``."""
+    return normals_from(philox(seeds, steps, [(stream, widths)])[0], sizes, widths, dtype)
+
+
+def normals_from(words: Tensor, sizes: Tensor, widths: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """:func:`normals` from the words of their stream."""
+    precise = torch.float32 if words.device.type == "mps" else torch.float64  # mps has no float64
+    word, counter = _places(sizes, widths)
+    odd = word % 2
+    radius = torch.sqrt(-2.0 * torch.log((_pick(words, word - odd, counter).to(precise) + 1.0) / 2.0**32))
+    angle = 2.0 * math.pi * _pick(words, word - odd + 1, counter).to(precise) / 2.0**32
+    return torch.where(odd == 0, radius * torch.cos(angle), radius * torch.sin(angle)).to(dtype)
 
 
 def keep_mask(
     seeds: Tensor, steps: Tensor, stream: int, sizes: Tensor, widths: tuple[int, int], dropout_rates: Tensor
 ) -> Tensor:
     """(member, rows, columns) bool, False where dropout strikes."""
-    words = philox(seeds, steps, stream, sizes, widths[0] * widths[1], widths)
-    return words >= torch.round(dropout_rates.double() * 2.0**32).long()[:, None, None]
+    return keep_mask_from(philox(seeds, steps, [(stream, widths)])[0], sizes, widths, dropout_rates)
+
+
+def keep_mask_from(words: Tensor, sizes: Tensor, widths: tuple[int, int], dropout_rates: Tensor) -> Tensor:
+    """:func:`keep_mask` from the words of its stream."""
+    threshold = torch.round(dropout_rates * 2.0**32).long()
+    return _pick(words, *_places(sizes, widths)) >= threshold[:, None, None]
+
+
+def _places(sizes: Tensor, widths: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """(member, rows, columns) word and counter of each element; beyond a member's own size they mean nothing."""
+    rows, columns = (torch.arange(w, device=sizes.device) for w in widths)
+    element = rows[:, None] * sizes[:, 1, None, None] + columns
+    own = ((sizes[:, 0] * sizes[:, 1] + 3) // 4)[:, None, None]
+    return torch.div(element, own, rounding_mode="floor").clamp(max=3), element % own
+
+
+def _pick(words: Tensor, word: Tensor, counter: Tensor) -> Tensor:
+    place = word * words.shape[2] + counter
+    return words.flatten(1).gather(1, place.flatten(1)).view(place.shape)

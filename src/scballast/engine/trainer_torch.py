@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scballast.engine import noise as streams
-from scballast.engine import torch_noise
 from scballast.engine.counts import CountMatrix
 from scballast.engine.evaluate import validation_losses
 from scballast.engine.initial import initial_state
@@ -24,9 +22,9 @@ from scballast.engine.kernels import Evaluation, join_evaluations
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import Packed, empty_packed
 from scballast.engine.schedule import EarlyStopping, epoch_order, kl_weight
-from scballast.engine.settings import ModelSettings
 from scballast.engine.stacking import Stack, shared_settings, structure
-from scballast.engine.torch_model import Minibatch, Noise, StackedLDVAE
+from scballast.engine.torch_model import Minibatch, StackedLDVAE
+from scballast.engine.torch_step import StepShape, StepState, compile_step, make_step, use_compiled
 from scballast.engine.trained import CurveRecorder, TrainedMember, describe_failure
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 _HOST_BUDGET = 1 << 30  # bytes for one group where the device does not say how much it has
 _ACTIVATIONS = 14  # arrays of cells × genes that a step holds, found by measuring
-_FIRST, _SECOND = 0.9, 0.999  # Adam's decay rates
 _EVALUATED_CELLS = 2048  # dense rows at a time
 
 
@@ -103,9 +100,17 @@ class PlanTensors:
 
 
 def train_with_torch(
-    counts: CountMatrix, resident: DeviceCounts, plans: Sequence[MemberPlan], on_progress: Progress | None = None
+    counts: CountMatrix,
+    resident: DeviceCounts,
+    plans: Sequence[MemberPlan],
+    on_progress: Progress | None = None,
+    *,
+    compiled: bool | None = None,
 ) -> list[TrainedMember]:
-    """Train members in stacks of the same structure; as many at once as the device's memory holds."""
+    """Train members in stacks of the same structure; as many at once as the device's memory holds.
+
+    Each stack's step is compiled if ``compiled`` is True, by default where that pays: on CUDA, for long trainings.
+    """
     by_structure: dict[tuple[object, ...], list[int]] = {}
     for i, plan in enumerate(plans):
         by_structure.setdefault(structure(plan), []).append(i)
@@ -119,7 +124,7 @@ def train_with_torch(
         )
     trained: dict[int, TrainedMember] = {}
     for group in groups:
-        results = _Group([plans[i] for i in group], counts, resident).train(on_progress)
+        results = _Group([plans[i] for i in group], counts, resident, compiled=compiled).train(on_progress)
         trained.update(zip(group, results, strict=True))
     return [trained[i] for i in range(len(plans))]
 
@@ -145,18 +150,22 @@ def split_by_memory(members: list[int], plans: Sequence[MemberPlan], resident: D
 class _Group:
     """One stack of members on its way through training."""
 
-    def __init__(self, plans: list[MemberPlan], counts: CountMatrix, resident: DeviceCounts) -> None:
+    def __init__(
+        self, plans: list[MemberPlan], counts: CountMatrix, resident: DeviceCounts, *, compiled: bool | None
+    ) -> None:
         self._plans, self._counts, self._resident = plans, counts, resident
         self._device, self._dtype = resident.device, resident.dtype
         self._active = list(range(len(plans)))
+        self._stacked = list(self._active)  # the member of each row of the stack
         self._stack = Stack(plans, [initial_state(plan) for plan in plans], self._device, self._dtype)
-        self._moments = [torch.zeros_like(self._stack.flat) for _ in range(2)]
         self._tensors = PlanTensors(plans, self._device, self._dtype)
-        self._minibatch_size = max(int(np.diff(plan.starts).max()) for plan in plans)
-        longest = max(len(plan.train_positions) for plan in plans)
-        self._order = torch.zeros((len(plans), longest + self._minibatch_size), dtype=torch.int64, device=self._device)
-        self._sums = torch.zeros((len(plans), 4), dtype=torch.float64 if self._device.type != "mps" else torch.float32)
-        self._sums = self._sums.to(self._device)
+        self._state, shape = self._first_state()
+        self._step = make_step(resident, shape)
+        n_steps = max(plan.n_steps for plan in plans)
+        self._compiled = use_compiled(self._device, n_steps, requested=compiled)
+        if self._compiled:
+            logger.info("ensemble: compiling the step of %d members for %d gradient steps.", len(plans), n_steps)
+            self._step = compile_step(self._step, required=bool(compiled))
         self._epochs, self._steps = [0] * len(plans), [0] * len(plans)
         self._recorders = [CurveRecorder() for _ in plans]
         self._stopping = [
@@ -168,16 +177,34 @@ class _Group:
             for plan in plans
         ]
 
+    def _first_state(self) -> tuple[StepState, StepShape]:
+        plans, flat, device = self._plans, self._stack.flat, self._device
+        minibatch_size = max(int(np.diff(plan.starts).max()) for plan in plans)
+        width = max(len(plan.train_positions) for plan in plans) + minibatch_size
+        precise = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
+        state = StepState(
+            flat=flat,
+            first=torch.zeros_like(flat),
+            second=torch.zeros_like(flat),
+            running=self._stack.running,
+            sums=torch.zeros((len(plans), 4), dtype=precise, device=device),
+            order=torch.zeros((len(plans), width), dtype=torch.int64, device=device),
+            kl_weight=torch.zeros(len(plans), dtype=self._dtype, device=device),
+            latent_mask=self._stack.latent_mask,
+        )
+        parameters = tuple((name, tuple(tensor.shape[1:])) for name, tensor in self._stack.parameters.items())
+        return state, StepShape(shared_settings(plans), plans[0].n_batch, minibatch_size, parameters)
+
     def train(self, on_progress: Progress | None) -> list[TrainedMember]:
         """Train to the end; results in the order of the group's plans."""
         starts = [plan.starts for plan in self._plans]
         place = [0] * len(self._plans)  # minibatch within the epoch
         results: dict[int, TrainedMember] = {}
         for i in self._active:
-            self._load_order(i)
+            self._begin_epoch(i)
         while self._active:
-            chunks = [starts[i][place[i] : place[i] + 2] for i in self._active]
-            self._step(np.stack(chunks))
+            chunks = [starts[i][place[i] : place[i] + 2] for i in self._stacked]
+            self._run_step(np.stack(chunks))
             ended = []
             for i in self._active:
                 place[i] += 1
@@ -187,8 +214,9 @@ class _Group:
                     ended.append(i)
             if not ended:
                 continue
-            sums = self._sums.cpu().numpy()
-            finished = {i: failure for i in ended if (failure := self._end_epoch(i, sums)) is not None}
+            sums = self._state.sums.cpu().numpy()
+            rows = {i: sums[self._stacked.index(i)] for i in ended}
+            finished = {i: failure for i in ended if (failure := self._end_epoch(i, rows[i])) is not None}
             for i, failure in finished.items():
                 results[i] = self._result(i, failure or None)
             if finished:
@@ -197,50 +225,23 @@ class _Group:
                     on_progress(len(finished))
         return [results[i] for i in range(len(self._plans))]
 
-    def _step(self, chunks: IntArray) -> None:
-        """One gradient step of every active member; ``chunks`` (member, 2) bounds in its order."""
-        plans, tensors, device = [self._plans[i] for i in self._active], self._tensors, self._device
-        weights = [
-            kl_weight(self._epochs[i], plan.n_warmup_epochs, plan.train)
-            for i, plan in zip(self._active, plans, strict=True)
-        ]
-        host = np.stack([chunks[:, 0], np.diff(chunks, axis=1)[:, 0], [self._steps[i] + 1 for i in self._active]])
-        begin, size, steps = torch.from_numpy(host.astype(np.int64)).to(device, non_blocking=True)
-        slot = torch.arange(self._minibatch_size, device=device)
-        mask = slot < size[:, None]
-        cells = self._order.gather(1, begin[:, None] + slot)
-        minibatch = self._resident.minibatch(cells, mask, tensors)
-        settings = shared_settings(plans)
-        noise = draw_noise(tensors, steps, size, self._minibatch_size, settings, self._dtype)
-        shared = {**self._stack.parameters, **self._stack.running}
-        model = StackedLDVAE(settings, plans[0].n_batch, self._stack.latent_mask, shared)
-        weight = torch.tensor(weights, dtype=self._dtype).to(device, non_blocking=True)
-        loss, sums = model.loss(minibatch, noise, weight)
-        gradients = torch.autograd.grad(loss.sum(), list(self._stack.parameters.values()))
-        self._adam(self._stack.flat_gradient(gradients), steps)
-        rows = torch.tensor(self._active).to(device, non_blocking=True)
-        added = torch.cat([sums, (loss.detach() * size)[:, None]], dim=1)
-        self._sums.index_add_(0, rows, added.to(self._sums.dtype))
-
-    def _adam(self, gradient: Tensor, steps: Tensor) -> None:
-        tensors, flat, (first, second) = self._tensors, self._stack.flat, self._moments
-        count = steps[:, None].to(flat.dtype)
-        gradient = gradient + tensors.weight_decay * flat
-        first.lerp_(gradient, 1 - _FIRST)
-        second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
-        size = tensors.lr / (1 - _FIRST**count)
-        flat.sub_(size * first / (second.sqrt() / (1 - _SECOND**count).sqrt() + tensors.eps))
+    def _run_step(self, chunks: IntArray) -> None:
+        """One gradient step of every stacked member; ``chunks`` (member, 2) bounds in its order."""
+        numbers = [chunks[:, 0], np.diff(chunks, axis=1)[:, 0], [self._steps[i] + 1 for i in self._stacked]]
+        host = torch.from_numpy(np.array(numbers, dtype=np.int64))
+        if self._device.type == "cuda":
+            host = host.pin_memory()
+        self._step(self._state, self._tensors, host.to(self._device, non_blocking=True))
 
     def _end_epoch(self, i: int, sums: FloatArray) -> str | None:
         """Record an epoch; returns a reason when the member ends: "" when it is done, or its failure."""
         plan, epoch = self._plans[i], self._epochs[i]
         weight = kl_weight(epoch, plan.n_warmup_epochs, plan.train)
-        reconstruction, kl_latent, kl_library, loss = (float(value) for value in sums[i])
+        reconstruction, kl_latent, kl_library, loss = (float(value) for value in sums)
         n_cells = len(plan.train_positions)
         self._recorders[i].train(n_cells, reconstruction, kl_latent, kl_library, loss, weight)
         if not math.isfinite(loss):
             return describe_failure(plan, epoch)
-        self._sums[i] = 0
         self._epochs[i] += 1
         every = plan.train.check_val_every_n_epoch or (1 if plan.train.early_stopping else None)
         if every and len(plan.validation_positions) and self._epochs[i] % every == 0:
@@ -252,17 +253,19 @@ class _Group:
                 return ""
         if self._epochs[i] == plan.max_epochs:
             return ""
-        self._load_order(i)
+        self._begin_epoch(i)
         return None
 
-    def _load_order(self, i: int) -> None:
-        plan, row = self._plans[i], self._active.index(i)
-        order = torch.from_numpy(epoch_order(plan.train_cells, plan.seed, self._epochs[i]).astype(np.int64))
-        self._order[row, : len(order)] = order.to(self._device, non_blocking=True)
+    def _begin_epoch(self, i: int) -> None:
+        plan, row, epoch, state = self._plans[i], self._stacked.index(i), self._epochs[i], self._state
+        order = torch.from_numpy(epoch_order(plan.train_cells, plan.seed, epoch).astype(np.int64))
+        state.order[row, : len(order)] = order.to(self._device, non_blocking=True)
+        state.kl_weight[row] = kl_weight(epoch, plan.n_warmup_epochs, plan.train)
+        state.sums[row] = 0
 
     def _packed(self, i: int) -> Packed:
         packed = empty_packed(self._plans[i])
-        packed.load(self._stack.state(self._active.index(i)))
+        packed.load(self._stack.state(self._stacked.index(i)))
         return packed
 
     def _result(self, i: int, failure: str | None) -> TrainedMember:
@@ -278,37 +281,16 @@ class _Group:
         )
 
     def _drop(self, finished: set[int]) -> None:
-        rows = [row for row, i in enumerate(self._active) if i not in finished]
         self._active = [i for i in self._active if i not in finished]
-        if not rows:
+        if not self._active:
             return
+        # The graph of several members cannot hold one, which therefore ends beside a copy of itself.
+        kept = self._active * 2 if self._compiled and len(self._active) == 1 else self._active
+        rows = [self._stacked.index(i) for i in kept]
+        self._stacked = list(kept)
         self._stack.select(rows)
-        index = torch.tensor(rows, device=self._device)
-        self._moments = [moment[index] for moment in self._moments]
-        self._order = self._order[index]
-        self._tensors = PlanTensors([self._plans[i] for i in self._active], self._device, self._dtype)
-
-
-def draw_noise(
-    tensors: PlanTensors, steps: Tensor, size: Tensor, n_cells: int, settings: ModelSettings, dtype: torch.dtype
-) -> Noise:
-    """Draw what each member's seed and step give, for minibatches of ``size`` (member,) of ``n_cells`` cells."""
-    seeds, width, n_hidden = tensors.seeds, settings.n_latent, settings.n_hidden
-    latent = torch.stack([size, tensors.n_latent], dim=1)
-    column = torch.stack([size, torch.ones_like(size)], dim=1)
-    hidden = torch.stack([size, torch.full_like(size, n_hidden)], dim=1)
-    order = [*(streams.DROPOUT + layer for layer in range(settings.n_layers)), streams.DROPOUT_LIBRARY]
-    scale = 1.0 / (1.0 - tensors.dropout)
-    keep = tuple(
-        torch_noise.keep_mask(seeds, steps, stream, hidden, (n_cells, n_hidden), tensors.dropout).to(dtype)
-        * scale[:, None, None]
-        for stream in order
-    )
-    return Noise(
-        latent=torch_noise.normals(seeds, steps, streams.LATENT, latent, (n_cells, width), dtype),
-        library=torch_noise.normals(seeds, steps, streams.LIBRARY, column, (n_cells, 1), dtype)[..., 0],
-        keep=keep,
-    )
+        self._state = self._state.select(rows, self._stack)
+        self._tensors = PlanTensors([self._plans[i] for i in kept], self._device, self._dtype)
 
 
 class TorchEvaluator:
