@@ -49,7 +49,7 @@ class ModelConfig:
     """Which model; field names are scvi-tools'."""
 
     name: str = _key("ldvae", allowed=("ldvae", "scvi", "pca", "nmf"))
-    n_latent: int = _key(10, minimum=1)
+    n_latent: int = _key(20, minimum=1)
     gene_likelihood: str = _key("nb", allowed=("nb", "zinb", "poisson"))
     latent_distribution: str = _key("normal", allowed=("normal", "ln"))
     n_hidden: int = _key(128, minimum=1)
@@ -66,10 +66,10 @@ class TrainConfig:
     engine: str = _key("ensemble", allowed=("ensemble", "scvi"))
     max_epochs: int | None = _key(None, minimum=1)
     batch_size: int = _key(128, minimum=2)
-    lr: float = _key(1e-3, above=0.0)
+    lr: float = _key(2e-3, above=0.0)
     weight_decay: float = _key(1e-6, minimum=0.0)
     train_size: float = _key(0.9, above=0.0, maximum=1.0)
-    kl_warmup_epochs: int | float | None = _key(400, minimum=0)
+    kl_warmup_epochs: int | float | None = _key(0.25, minimum=0)
     early_stopping: bool = False
     early_stopping_patience: int = _key(45, minimum=1)
 
@@ -88,7 +88,7 @@ class RankConfig:
     """How scores become rankings and selections."""
 
     top_k: int = _key(50, minimum=1)
-    local_ridge: float = _key(1.0, minimum=0.0)
+    local_ridge: float = _key(1000.0, minimum=0.0)
     n_components: int = _key(5, minimum=1)
     de_mode: str = _key("change", allowed=("change", "vanilla"))
 
