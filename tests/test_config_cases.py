@@ -106,7 +106,9 @@ BY_ITSELF = {
         ("objectives[0].direction: 'down' is not allowed; allowed: maximize, minimize.",),
     ),
     "a group in place of a value": Case(("model.n_latent={a: 1}",), ("model.n_latent", "{'a': 1}", "int")),
-    "a number in place of a group": Case(("train=3",), ("train: '3' is not known. Allowed: default, quick, scvi_tools.",)),
+    "a number in place of a group": Case(
+        ("train=3",), ("train: '3' is not known. Allowed: default, quick, scvi_tools.",)
+    ),
     "nothing in place of a group": Case(("model=null",), ("model: 'None' is not known.", "ldvae")),
     "a list in place of a group": Case(("model=[ldvae]",), ("model: ", "is not known.", "ldvae")),
     "a mapping for a group, checked too": Case(("train={lr: fast}",), ("train.lr: 'fast' is a str; allowed: float.",)),

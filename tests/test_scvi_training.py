@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from typing import Any
 
 import numpy as np
@@ -110,3 +113,13 @@ def test_more_draws_bring_the_bound_down_under_ln(adata: Any) -> None:
     assert many.nll.mean() < few.nll.mean()
     assert few.elbo.mean() == pytest.approx(many.elbo.mean(), rel=0.05)
     np.testing.assert_allclose(fitted.posterior_means(0).sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_an_interrupt_ends_training_as_an_interrupt(adata: Any) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    timer = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        fit_sequential(adata, [Member(seed=1)], MODEL, {**TRAIN, "max_epochs": 100_000})
+    timer.join()
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,26 +169,44 @@ def _train_one(
     adata.obs_names_make_unique()
     model_class.setup_anndata(adata, batch_key=batch_key)
     fitted = model_class(adata, **{name: settings[name] for name in model_names})
+    batch_size = settings["batch_size"]
     n_train = int(np.ceil(settings["train_size"] * adata.n_obs))
-    fitted.train(
-        max_epochs=settings["max_epochs"],
-        accelerator=accelerator,
-        devices=1,
-        train_size=settings["train_size"],
-        batch_size=settings["batch_size"],
-        # A last minibatch of one cell has no variance for the batch norm.
-        datasplitter_kwargs={"drop_last": n_train > settings["batch_size"] and n_train % settings["batch_size"] == 1},
-        early_stopping=settings["early_stopping"],
-        early_stopping_patience=settings["early_stopping_patience"],
-        plan_kwargs={
-            "lr": settings["lr"],
-            "weight_decay": settings["weight_decay"],
-            "n_epochs_kl_warmup": settings["kl_warmup_epochs"],
-        },
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    with _interruptible():
+        fitted.train(
+            max_epochs=settings["max_epochs"],
+            accelerator=accelerator,
+            devices=1,
+            train_size=settings["train_size"],
+            batch_size=batch_size,
+            # A last minibatch of one cell has no variance for the batch norm.
+            datasplitter_kwargs={
+                "drop_last": n_train > settings["batch_size"] and n_train % settings["batch_size"] == 1
+            },
+            early_stopping=settings["early_stopping"],
+            early_stopping_patience=settings["early_stopping_patience"],
+            plan_kwargs={
+                "lr": settings["lr"],
+                "weight_decay": settings["weight_decay"],
+                "n_epochs_kl_warmup": settings["kl_warmup_epochs"],
+            },
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
     return fitted
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C out of training; Lightning makes it an exit of the program, and ignores every further one."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with redirect_stdout(io.StringIO()):  # scvi-tools prints what it raises
+            yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def _accelerator(device: str) -> str:
