@@ -13,12 +13,15 @@ from scballast.report.labels import figure_labels
 from scballast.report.tables import ESTIMANDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from matplotlib.axes import Axes
 
     from scballast.report.style import Picture
     from scballast.report.tables import ResultFolder
 
+LARGE = 200  # cells
 # What a model gives, and what does without one.
 PAIRS = (
     ("contrast", "wilcoxon"),
@@ -40,7 +43,7 @@ def section(results: ResultFolder, table: pd.DataFrame) -> Section:
         ``truth``: method, estimand, population, replicate, average_precision, and chance where stored.
     """
     lead = "These cells are simulated, so the genes that a method should find are known."
-    grids = (_by_population(results, table), *_differences(table))
+    grids = (_by_population(results, table), *_differences(table, results.n_cells))
     return Section("truth", "Truth", lead, (figure(results, table),), grids)
 
 
@@ -65,21 +68,32 @@ def _by_population(results: ResultFolder, table: pd.DataFrame) -> Grid:
     return Grid(caption, columns, tuple(rows))
 
 
-def _differences(table: pd.DataFrame) -> tuple[Grid, ...]:
-    """How much better or worse a model's ranking finds the planted genes than the best without a model."""
+def _differences(table: pd.DataFrame, n_cells: Mapping[str, int]) -> tuple[Grid, ...]:
+    """How much better or worse a model's ranking finds the planted genes than the best without a model, and where."""
     wide = table.pivot_table(index=["replicate", "population"], columns="method", values="average_precision")
+    large = {name for name, size in n_cells.items() if size >= LARGE}
     rows = []
     for first, second in PAIRS:
         if {first, second} <= set(wide.columns):
             of_lists = (wide[first] - wide[second]).dropna()
-            difference = of_lists.groupby("replicate").mean()
-            rows.append((first, second, difference.mean(), difference.min(), difference.max()))
+            of_replicates = of_lists.groupby("replicate").mean()
+            is_large = of_lists.index.get_level_values("population").isin(large)
+            where = [of_lists[is_large].mean(), of_lists[~is_large].mean()] if n_cells else []
+            rows.append((first, second, of_lists.mean(), *where, of_replicates.min(), of_replicates.max()))
     if not rows:
         return ()
-    columns = (("Method", None), ("Compared with", None), ("Difference", 3), ("Lowest", 3), ("Highest", 3))
+    columns = (
+        ("Method", None),
+        ("Compared with", None),
+        ("Difference", 3),
+        *(((f"{LARGE} cells or more", 3), ("Smaller", 3)) if n_cells else ()),
+        ("Lowest", 3),
+        ("Highest", 3),
+    )
     caption = (
-        "Average precision of one method less that of another on the same cells, mean over populations; lowest and "
-        "highest over replicates. Below 0: the model finds less than what needs no model."
+        "Average precision of one method less that of another on the same cells: mean over all populations, over those "
+        f"of at least {LARGE} cells, and over the smaller ones, to which a model gives few of its dimensions; lowest "
+        "and highest mean of a replicate. Below 0: the model finds less than what needs no model."
     )
     return (Grid(caption, columns, tuple(rows)),)
 
