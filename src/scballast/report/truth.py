@@ -62,9 +62,9 @@ def _by_population(results: ResultFolder, table: pd.DataFrame) -> Grid:
         ("Method", None),
         ("Estimand", None),
         ("Mean", 2),
-        *((f"{name} ({sizes[name]:,} cells)" if name in sizes else name, 2) for name in names),
+        *((f"{name} ({sizes[name]:,})" if name in sizes else name, 2) for name in names),
     )
-    caption = "Average precision against the planted genes, mean over replicates."
+    caption = "Average precision against the planted genes, mean over replicates; in brackets the population's cells."
     return Grid(caption, columns, tuple(rows))
 
 
