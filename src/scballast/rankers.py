@@ -45,7 +45,7 @@ class FactorView:
     codes: IntArray
     softmax: bool = True
     simplex: bool = False
-    ridge: float = 1.0
+    ridge: float = 1000.0
 
 
 Ranker = Callable[[FactorView, int], FloatArray]

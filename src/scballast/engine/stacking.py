@@ -84,10 +84,6 @@ class Stack:
         self._plans = [self._plans[i] for i in members]
         self.parameters = self._views()
 
-    def flat_gradient(self, gradients: Sequence[Tensor]) -> Tensor:
-        """(member, n_parameters) from gradients in the order of ``parameters``."""
-        return torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients], dim=1)
-
     def state(self, member: int) -> dict[str, FloatArray]:
         """Parameters and running statistics of one member by ``state_dict`` name, at its own size."""
         both = {**self.parameters, **self.running}

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Step = Callable[["StepState", "PlanTensors", Tensor], None]
 
 _FIRST, _SECOND = 0.9, 0.999  # Adam's decay rates
-_WORTH_COMPILING = 2_000  # gradient steps; compiling takes about a minute
+_WORTH_COMPILING = 2_000  # gradient steps; on a CPU compiling takes about a minute
 _BACKEND = "inductor"
 
 
@@ -181,25 +181,24 @@ def compile_step(step: Step, *, required: bool) -> Step:
 
     def run(state: StepState, plans: PlanTensors, host: Tensor) -> None:
         nonlocal graph, started
-        if started:
-            graph(state, plans, host)
-            return
-        started = True
+        begin, first = time.perf_counter(), not started
         n_members = host.shape[1]
-        if n_members > 1:  # torch always specialises on 1
+        if first and n_members > 1:  # torch always specialises on 1
             for tensor in (*state.tensors(), *vars(plans).values()):
                 torch._dynamo.mark_dynamic(tensor, 0)
             torch._dynamo.mark_dynamic(host, 1)
-        begin = time.perf_counter()
+        started = True
         try:
             graph(state, plans, host)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except torch._dynamo.exc.TorchDynamoException as error:  # raised before the step changes anything
             if required:
                 raise
             logger.warning("ensemble: the step cannot be compiled; training is slower: %s", str(error).split("\n")[0])
             graph = step
             graph(state, plans, host)
         else:
-            logger.info("ensemble: compiled the step of %d members in %.0f s.", n_members, time.perf_counter() - begin)
+            if first:
+                seconds = time.perf_counter() - begin
+                logger.info("ensemble: compiled the step of %d members in %.0f s.", n_members, seconds)
 
     return run

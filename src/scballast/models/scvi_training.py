@@ -67,14 +67,14 @@ def fit_sequential(
     model_class = scvi.model.LinearSCVI if linear else scvi.model.SCVI
     trained: dict[int, Any] = {}
     failures: dict[int, str] = {}
-    warmups: list[int | None] = []
+    warmups: list[float | None] = []
     for position, member in enumerate(members):
         settings = {**model, **train, **member.overrides}
         part = adata if member.cells is None else adata[member.cells]
         max_epochs = settings["max_epochs"] or default_max_epochs(part.n_obs)
         warmup = settings["kl_warmup_epochs"]
         if isinstance(warmup, float):
-            warmup = max(1, round(warmup * max_epochs))
+            warmup = warmup * max_epochs  # not rounded: the engine's weights are the same
         settings |= {"max_epochs": max_epochs, "kl_warmup_epochs": warmup}
         warmups.append(warmup)
         with quiet_scvi():
@@ -101,7 +101,7 @@ class SequentialEnsemble:
         members: Sequence[Member],
         models: Mapping[int, Any],
         failures: Mapping[int, str],
-        warmups: Sequence[int | None],
+        warmups: Sequence[float | None],
         minibatch: int,
     ) -> None:
         self.failures = failures
@@ -205,7 +205,7 @@ def _interruptible() -> Iterator[None]:
     except SystemExit as error:
         raise KeyboardInterrupt from error
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
 
 

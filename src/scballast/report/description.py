@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from scballast.report.labels import one_line
 from scballast.report.style import two
-from scballast.report.tables import setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +39,7 @@ def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
     str
         Markdown of at most ``LIMIT`` bytes.
     """
-    name = markdown(str(setting(results.config, "data.name") or "data"))
+    name = markdown(results.dataset or "data")
     trusted = sum(answer.trusted for answer in found)
     lines = [
         f"**Which genes can be trusted?** {name}: a method is named for {trusted} of {len(found)} questions. "

@@ -39,7 +39,7 @@ def methods_text(results: ResultFolder) -> list[str]:
 
     cells = f" with {sum(results.n_cells.values()):,} cells" if results.n_cells else ""
     data = (
-        f"Data: {get('data.name', 'unnamed')}; {len(results.populations)} populations{cells}, column "
+        f"Data: {results.dataset or 'unnamed'}; {len(results.populations)} populations{cells}, column "
         f"{get('data.population_key')}; batch covariate: {get('data.batch_key', 'none')}; genes: "
         f"{get('data.n_top_genes', 'all')} at most; smallest population ranked: {get('data.min_cells')} cells."
     )
@@ -50,7 +50,7 @@ def methods_text(results: ResultFolder) -> list[str]:
         f"{get('model.latent_distribution')} latent distribution and {get('model.gene_likelihood')} "
         f"likelihood, trained for {get('train.max_epochs', 'scvi-tools’ default number of')} epochs "
         f"(learning rate {get('train.lr')}, minibatches of {get('train.batch_size')} cells, "
-        f"KL warm-up {get('train.kl_warmup_epochs')}). "
+        f"KL warm-up over {_warmup(get('train.kl_warmup_epochs', None))}; ridge of local {get('rank.local_ridge')}). "
         f"Replicates: {count if count is not None else 'not recorded'} "
         f"({kind}: {_RESAMPLING.get(kind, kind)}); all methods of a replicate saw the same cells. Seed {get('seed')}."
     )
@@ -63,3 +63,11 @@ def methods_text(results: ResultFolder) -> list[str]:
         "ordered by mean midrank (Borda)."
     )
     return [data, model, statistics]
+
+
+def _warmup(value: Any) -> str:
+    """Say how long the weight of the KL divergence rises: epochs, or a share of them."""
+    if not value:
+        return "no epochs"
+    is_share = isinstance(value, float) and value <= 1
+    return f"{value:.0%} of the epochs" if is_share else f"{value} epochs"

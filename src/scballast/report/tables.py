@@ -138,6 +138,11 @@ class ResultFolder:
         return {str(name): str(value) for name, value in read_json(self.path / "tags.json", {}).items()}
 
     @cached_property
+    def dataset(self) -> str:
+        """Name of the data set; empty where nothing tells."""
+        return self.tags.get("scballast.dataset") or str(setting(self.config, "data.name") or "")
+
+    @cached_property
     def warnings(self) -> list[str]:
         """What was done to usable but odd data."""
         return [str(item) for item in read_json(self.path / "warnings.json", [])]

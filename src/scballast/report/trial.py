@@ -39,7 +39,7 @@ def render(folder: Path) -> None:
         sections = evidence(results)
     places = {name: i for i, name in enumerate(dict.fromkeys(a.population for a in found))}
     values = {
-        "title": f"Which genes can be trusted? {_dataset_name(results)}",
+        "title": f"Which genes can be trusted? {results.dataset}",
         "facts": _facts(results),
         "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in found],
         "n_trusted": sum(a.trusted for a in found),
@@ -82,7 +82,3 @@ def _facts(results: ResultFolder) -> list[Fact]:
             facts.append(Fact(label, value, 0 if isinstance(value, int) else None))
     facts.append(Fact("top k", results.top_k, 0))
     return facts
-
-
-def _dataset_name(results: ResultFolder) -> str:
-    return results.tags.get("scballast.dataset") or str(setting(results.config, "data.name") or "")

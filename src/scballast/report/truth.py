@@ -69,7 +69,7 @@ def _by_population(results: ResultFolder, table: pd.DataFrame) -> Grid:
 
 
 def _differences(table: pd.DataFrame, n_cells: Mapping[str, int]) -> tuple[Grid, ...]:
-    """How much better or worse a model's ranking finds the planted genes than the best without a model, and where."""
+    """How much better or worse a model's ranking finds the planted genes than Wilcoxon or residual PCA, and where."""
     wide = table.pivot_table(index=["replicate", "population"], columns="method", values="average_precision")
     large = {name for name, size in n_cells.items() if size >= LARGE}
     rows = []

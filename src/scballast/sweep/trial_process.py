@@ -72,7 +72,10 @@ def main(connection: int, lifeline: int) -> None:
             answer = {"status": "failed", "kind": kind, "reason": reason, "traceback": traceback.format_exc()}
         pipe.send(answer)
         if request["do"] == "describe" and answer["status"] == "done":
-            _load_libraries(build_config(request["config"]))
+            try:
+                _load_libraries(build_config(request["config"]))
+            except KeyboardInterrupt:
+                return
 
 
 def _load_libraries(config: Config) -> None:
@@ -80,8 +83,8 @@ def _load_libraries(config: Config) -> None:
     from scballast.models import FAMILIES
 
     if FAMILIES[config.model.name].likelihood:
-        # What cannot be imported is the first trial's to report.
-        with suppress(KeyboardInterrupt, ImportError):
+        # What cannot be loaded, for whatever reason, is the first trial's to report.
+        with suppress(Exception):
             import scvi  # noqa: F401
 
 
