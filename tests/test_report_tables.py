@@ -95,6 +95,12 @@ def test_an_answer_of_none_has_no_method_and_no_genes(folder: Path) -> None:
     assert titles(folder)["No list to trust"] == 8
 
 
+def test_variance_as_the_answer_is_said_to_be_no_program(folder: Path) -> None:
+    assert "Variable, but not together" not in titles(folder)
+    change(folder, "answer", method="within_dispersion")
+    assert titles(folder)["Variable, but not together"] == 8
+
+
 def test_each_caveat_names_the_number_that_triggered_it(folder: Path) -> None:
     found = titles(folder)
     training = pd.read_csv(folder / "tables" / "training.csv")

@@ -112,7 +112,7 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
     address = storage_address(config.sweep.storage, Path(config.runs_dir).expanduser().resolve())
     process = TrialProcess()
     try:
-        dataset = _describe(process, config)
+        dataset = _describe(process, config, trains=_n_workers(config, master) == 1)
         tracking = open_tracking(config)
         tracking.prepare()
         study, name = _open_study(sweep, address, dataset)
@@ -143,9 +143,9 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
     return _say_result(study, config, since, name)
 
 
-def _describe(process: TrialProcess, config: Config) -> dict[str, Any]:
-    """Load and check the data in the process that will run trials, while the libraries load in this one."""
-    process.send({"do": "describe", "config": to_nested(without_storage(config))})
+def _describe(process: TrialProcess, config: Config, *, trains: bool) -> dict[str, Any]:
+    """Load and check the data in a process beside this one, where trials will run if it ``trains``."""
+    process.send({"do": "describe", "config": to_nested(without_storage(config)), "trains": trains})
     with contextlib.suppress(ImportError):
         import optuna  # noqa: F401
     load_mlflow()

@@ -71,7 +71,7 @@ def main(connection: int, lifeline: int) -> None:
             kind = "memory" if isinstance(error, MemoryError) else "error"
             answer = {"status": "failed", "kind": kind, "reason": reason, "traceback": traceback.format_exc()}
         pipe.send(answer)
-        if request["do"] == "describe" and answer["status"] == "done":
+        if request.get("trains") and answer["status"] == "done":
             try:
                 _load_libraries(build_config(request["config"]))
             except KeyboardInterrupt:
