@@ -391,11 +391,13 @@ ERRORS = [
 def _shorten(file: h5py.File) -> None:
     for name in list(file["obs"]):
         element = file["obs"][name]
-        target = element["codes"] if isinstance(element, h5py.Group) else element
-        values, attributes, path = target[:-1], dict(target.attrs), target.name
-        del file[path]
-        file[path] = values
-        file[path].attrs.update(attributes)
+        parts = ("codes", "values", "mask")  # of categories, and of text in newer files
+        targets = [element[part] for part in parts if part in element] if isinstance(element, h5py.Group) else [element]
+        for target in targets:
+            values, attributes, path = target[:-1], dict(target.attrs), target.name
+            del file[path]
+            file[path] = values
+            file[path].attrs.update(attributes)
 
 
 def _other_zarr(folder: Path) -> Path:

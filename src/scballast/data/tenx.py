@@ -80,7 +80,7 @@ def read_matrix_folder(folder: Path, label: str) -> Source:
     prefix = matrix_file.name.partition("matrix.mtx")[0]
     features = _annotation(folder, prefix, ("features.tsv", "genes.tsv"), label)
     barcodes = _annotation(folder, prefix, ("barcodes.tsv",), label)
-    matrix = scipy.io.mmread(matrix_file)
+    matrix = scipy.io.mmread(matrix_file, spmatrix=True)
     if matrix.shape != (len(features), len(barcodes)):
         msg = (
             f"{label}: the matrix has {matrix.shape[0]:,} genes and {matrix.shape[1]:,} cells, but there are "
