@@ -314,6 +314,14 @@ def test_truth_tables_equal_the_stored_table(tmp_path: Path) -> None:
     assert ("contrast", "wilcoxon") in {row[:2] for row in differences.rows}
 
 
+def test_truth_without_planted_genes_has_a_section_without_numbers(tmp_path: Path) -> None:
+    folder = made.write_trial(tmp_path)
+    stored = made.write_truth(folder).assign(average_precision=np.nan)
+    with style.figure_style():
+        section = truth.section(ResultFolder(folder), stored)
+    assert [len(grid.rows) for grid in section.grids] == [0]
+
+
 def test_concordance_means_equal_the_table(large: Path) -> None:
     pairs = concordance_figures.mean_pairs(ResultFolder(large), "program")
     assert pairs is not None

@@ -23,6 +23,8 @@ from sweep_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_ctrl_c_then_a_trial_whose_process_dies_then_the_end(tmp_path: Path) -> None:
     runs = tmp_path / "runs"

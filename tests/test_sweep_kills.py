@@ -24,6 +24,8 @@ from sweep_helpers import (
     wait_for,
 )
 
+pytestmark = pytest.mark.slow
+
 # Sixteen values for eight trials; a ridge that no baseline uses makes configurations that differ and cost the same.
 TUNED = (*BASELINES, *RANDOM, "sweep.n_trials=8", "sweep.name=killed", "rank.local_ridge=interval(1,2)")
 GRID = (*BASELINES, "sweep.name=killed", "model.n_latent=2,3,4,5", "model.n_hidden=8,16")

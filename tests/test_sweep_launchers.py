@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from sweep_helpers import (
     BASELINES,
     RANDOM,
@@ -17,6 +19,8 @@ from sweep_helpers import (
     trial_notes,
     wait_for,
 )
+
+pytestmark = pytest.mark.slow
 
 
 def owners(runs: Path) -> set[int]:

@@ -114,7 +114,7 @@ def figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
     Picture
         ``truth``.
     """
-    methods = [m for e in ("marker", "program") for m in results.methods(e) if m in set(table["method"])]
+    methods = [m for estimand in ESTIMANDS for m in results.methods(estimand) if m in set(table["method"])]
     n_columns = min(4, len(methods))
     n_rows = math.ceil(len(methods) / n_columns)
     present = set(table["population"])
