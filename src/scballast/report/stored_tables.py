@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from scballast.config import keys
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -140,7 +142,7 @@ class ResultFolder:
     @cached_property
     def dataset(self) -> str:
         """Name of the data set; empty where nothing tells."""
-        return self.tags.get("scballast.dataset") or str(setting(self.config, "data.name") or "")
+        return self.tags.get(keys.DATASET) or str(setting(self.config, "data.name") or "")
 
     @cached_property
     def warnings(self) -> list[str]:

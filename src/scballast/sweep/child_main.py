@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.config.schema import Config, DataConfig, build_config, config_hash
 from scballast.errors import ConfigError, ScballastError
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from scballast.tracking import StoredRun, Tracking
 
 logger = logging.getLogger(__name__)
-
-DUPLICATE_TAG = "scballast.duplicate_of"
 
 
 @dataclass
@@ -144,7 +143,7 @@ def _finished_before(config: Config, dataset: Dataset, tracking: Tracking) -> tu
     from scballast.results import is_complete
     from scballast.sweep.trial import runs_dir
 
-    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset_digest": dataset.digest}
+    tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET_DIGEST: dataset.digest}
     try:
         runs = tracking.find_runs(tags, status="FINISHED")
     except ScballastError as error:
@@ -152,7 +151,7 @@ def _finished_before(config: Config, dataset: Dataset, tracking: Tracking) -> tu
         return None
     for run in runs:
         folder = runs_dir(config) / "results" / run.name
-        if is_complete(folder) and DUPLICATE_TAG not in run.tags:
+        if is_complete(folder) and keys.DUPLICATE_OF not in run.tags:
             return run, folder
     return None
 
@@ -165,8 +164,8 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
     from scballast.sweep.trial import run_name, trial_params, trial_tags
     from scballast.tracking.publish import PUBLISHED_MARKER
 
-    name = run_name(config, original.tags.get("scballast.dataset", "data"), place)
-    tags = {**trial_tags(config, original.tags.get("scballast.dataset", ""), place), DUPLICATE_TAG: original.run_id}
+    name = run_name(config, original.tags.get(keys.DATASET, "data"), place)
+    tags = {**trial_tags(config, original.tags.get(keys.DATASET, ""), place), keys.DUPLICATE_OF: original.run_id}
     target = folder.with_name(name)
     run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=place.parent_run_id, folder=target)
     try:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.config.addresses import without_password
 from scballast.config.schema import Config, to_leaves, to_nested
 from scballast.errors import ConfigError, DataError, ScballastError
@@ -299,7 +300,7 @@ def _say_goodbye(study: SweepStudy, tracking: Tracking, parent: str, name: str) 
 def _say_result(study: SweepStudy, config: Config, since: float, name: str) -> Progress:
     progress = study.progress()
     if not progress.is_over:
-        reasons = [t.user_attrs.get("scballast.reason", "") for t in study.trials() if t.state.name == "FAIL"]
+        reasons = [t.user_attrs.get(keys.REASON, "") for t in study.trials() if t.state.name == "FAIL"]
         sys.stderr.write(
             f"Stopped after {study.failures_in_a_row(since)} failures in a row (sweep.max_failures="
             f"{config.sweep.max_failures}): {progress}. The last: {reasons[-1] if reasons else 'none'}\n"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.config import keys
 from scballast.config.schema import Config, config_hash
 from scballast.experiment.run import replicates_of
 from scballast.experiment.scoring import baseline_scores
@@ -139,7 +140,7 @@ def _has_finished(config: Config, dataset: Dataset) -> bool:
     settings = TrackingSettings(uri=config.tracking.uri, experiment=config.tracking.experiment, runs_dir=root)
     if settings.database is not None and not settings.database.exists():
         return False
-    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset_digest": dataset.digest}
+    tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET_DIGEST: dataset.digest}
     return bool(Tracking(settings).find_runs(tags, status="FINISHED"))
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import Config, config_hash, to_leaves
 from scballast.data.dataset import Dataset
@@ -126,9 +127,9 @@ def trial_params(config: Config) -> dict[str, str]:
 
 def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[str, str]:
     """Return the tags that a run has from its start."""
-    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset": dataset}
+    tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET: dataset}
     if place is not None:
-        tags |= {"scballast.sweep": place.sweep, "scballast.trial": str(place.trial), **dict(place.tags)}
+        tags |= {keys.SWEEP: place.sweep, keys.TRIAL: str(place.trial), **dict(place.tags)}
     return tags
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import Config, config_hash, to_nested
 from scballast.errors import ScballastError
@@ -80,7 +81,7 @@ class Worker:
         try:
             composed = self._compose(claim)
             config = config_of(composed)
-            study.note(claim.number, {"scballast.config_hash": config_hash(config)})
+            study.note(claim.number, {keys.CONFIG_HASH: config_hash(config)})
             answer = self._run_job(composed, config, claim)
         except ProcessDiedError as error:
             answer, died = {"status": "failed", "reason": str(error), "traceback": ""}, True
@@ -122,13 +123,13 @@ class Worker:
         folder = Path(composed.hydra.sweep.dir).absolute() / str(composed.hydra.sweep.subdir)
         root = runs_dir(self.config)
         shown = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
-        claim.trial.set_user_attr("scballast.hydra_dir", shown)
+        claim.trial.set_user_attr(keys.HYDRA_DIR, shown)
         place = SweepPlace(
             sweep=self.name,
             trial=claim.number,
             parent_run_id=self.parent_run_id,
             tags=(
-                ("scballast.hydra_dir", shown),
+                (keys.HYDRA_DIR, shown),
                 ("optuna.study", self.name),
                 ("optuna.trial", str(claim.number)),
                 ("optuna.storage", self.address.shown),
@@ -177,9 +178,9 @@ class Worker:
             metrics: Mapping[str, float] = answer["metrics"]
             missing = study.missing_objectives(metrics)
             if not missing:
-                notes = {"scballast.run_id": answer["run_id"], "scballast.results": self._shown(answer["folder"])}
+                notes = {keys.RUN_ID: answer["run_id"], keys.RESULTS: self._shown(answer["folder"])}
                 if answer["duplicate_of"]:
-                    notes["scballast.duplicate_of"] = answer["duplicate_of"]
+                    notes[keys.DUPLICATE_OF] = answer["duplicate_of"]
                 study.complete(claim.number, metrics, notes)
                 self._say(study, claim, seconds, "reused" if answer["duplicate_of"] else "done")
                 return

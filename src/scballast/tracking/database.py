@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from scballast.config import keys
 from scballast.errors import ScballastError
 from scballast.tracking.location import TrackingSettings, sqlite_uri
 
 _log = logging.getLogger(__name__)
 
-ROOT_TAG = "scballast.runs_dir"
 
 # Write-ahead logging lets readers and a writer work at once, but needs memory shared between all
 # processes: on these file systems they may be on different machines.
@@ -161,7 +161,7 @@ def relocate(settings: TrackingSettings) -> bool:
     if database is None or root not in database.parents:
         return False
     with closing(sqlite3.connect(database, timeout=20.0)) as connection, connection:
-        rows = connection.execute("SELECT DISTINCT value FROM experiment_tags WHERE key = ?", (ROOT_TAG,))
+        rows = connection.execute("SELECT DISTINCT value FROM experiment_tags WHERE key = ?", (keys.RUNS_DIR,))
         old_roots = [old for (old,) in rows if old != str(root)]
         for old in old_roots:
             _log.warning("%s was moved here from %s; its artifact locations are corrected", root, old)
@@ -172,7 +172,7 @@ def relocate(settings: TrackingSettings) -> bool:
                         (replacement, len(prefix) + 1, len(prefix) + 1, f"{prefix}/"),
                     )
             connection.execute(
-                "UPDATE experiment_tags SET value = ? WHERE key = ? AND value = ?", (str(root), ROOT_TAG, old)
+                "UPDATE experiment_tags SET value = ? WHERE key = ? AND value = ?", (str(root), keys.RUNS_DIR, old)
             )
     return bool(old_roots)
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.errors import ScballastError
 from scballast.tracking.store import Store
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _MODEL_FILE = "model.pt"
-_DIGEST_TAG = "scballast.model_digest"
 
 
 def register_model(store: Store, run_id: str, folder: Path, name: str, alias: str) -> str:
@@ -33,7 +33,7 @@ def register_model(store: Store, run_id: str, folder: Path, name: str, alias: st
         (
             str(found.version)
             for found in client.search_model_versions(f"name = '{name}'")
-            if found.run_id == run_id and found.tags.get(_DIGEST_TAG) == digest
+            if found.run_id == run_id and found.tags.get(keys.MODEL_DIGEST) == digest
         ),
         None,
     )
@@ -106,7 +106,7 @@ def _new_version(client: Any, run_id: str, folder: Path, name: str, digest: str)
     client.finalize_logged_model(logged.model_id, "READY")
     # Named by its place: given as models:/ID, MLflow would look it up in whatever store is the global one.
     made = client.create_model_version(
-        name, source=logged.artifact_location, run_id=run_id, model_id=logged.model_id, tags={_DIGEST_TAG: digest}
+        name, source=logged.artifact_location, run_id=run_id, model_id=logged.model_id, tags={keys.MODEL_DIGEST: digest}
     )
     versions = json.dumps([{"name": name, "version": str(made.version)}])
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})
