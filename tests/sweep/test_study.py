@@ -105,7 +105,7 @@ def test_the_trial_of_a_dead_process_fails_and_its_parameters_are_asked_again(ad
     study = opened(address, 3)
     assert len(points) == 3
     assert lost.point in points
-    assert study.study.trials[lost.number].state.name == "FAIL"
+    assert study.trial(lost.number).state.name == "FAIL"
     assert (study.progress().done, study.progress().failed, study.progress().total) == (3, 0, 3)
 
 

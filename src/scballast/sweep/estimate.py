@@ -17,6 +17,7 @@ from scballast.experiment.scoring import baseline_scores
 from scballast.experiment.training import plan_members, train_models
 from scballast.methods.cache import FloatArray, ScoreCache
 from scballast.methods.plan import PlannedMethod, plan_methods
+from scballast.sweep.messages import Estimated
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset
@@ -47,7 +48,7 @@ class Work:
     finished: bool
 
 
-def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> dict[str, Any]:
+def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Estimated:
     """Count the work of every configuration, and probe the time of the first that is not done.
 
     Parameters
@@ -59,20 +60,15 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> di
 
     Returns
     -------
-    dict
-        ``work`` (a `Work` per configuration), ``training_seconds`` and ``baseline_seconds`` of one
-        experiment, ``probe_seconds``.
+    Estimated
+        The work of each, and the time of one.
     """
     start = time.perf_counter()
     work = [_count(config, load(config)) for config in configs]
     todo = next((config for config, own in zip(configs, work, strict=True) if not own.finished), configs[0])
     dataset = load(todo)
-    return {
-        "work": work,
-        "training_seconds": _probe_training(todo, dataset),
-        "baseline_seconds": _probe_baselines(todo, dataset),
-        "probe_seconds": time.perf_counter() - start,
-    }
+    training, baselines = _probe_training(todo, dataset), _probe_baselines(todo, dataset)
+    return Estimated(tuple(work), training, baselines, time.perf_counter() - start)
 
 
 class _LookingCache(ScoreCache):

@@ -18,6 +18,7 @@ from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
 from scballast.results import ResultFolder, Results, write_results
 from scballast.sweep.front import Scores, choose, pareto_front, score_trials
+from scballast.sweep.messages import Described
 from scballast.sweep.parent import keep_parent, parent_params
 from scballast.sweep.study import SweepStudy
 from scballast.tracking import Tracking
@@ -35,7 +36,7 @@ _SHOWN_METRICS = ("fit/", "stability/", "axis/", "seconds/")
 _STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAILED"}
 
 
-def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Mapping[str, str]) -> None:
+def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Described) -> None:
     """Write a sweep's folder and report, publish them into its run and end the run.
 
     Of several commands that share a sweep the first to arrive does it. A sweep that others still work on is
@@ -44,11 +45,11 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Mapping
     with study.lock():
         progress = study.progress()
         signature = _signature(study.trials())
-        if progress.running or study.study.user_attrs.get(keys.WRAPPED) == signature:
+        if progress.running or study.attribute(keys.WRAPPED) == signature:
             return
     keep_parent(study, tracking, parent)
     with study.lock():
-        if study.study.user_attrs.get(keys.WRAPPED) == signature:
+        if study.attribute(keys.WRAPPED) == signature:
             return
         if progress.done == 0:
             tracking.fail_run(parent, f"no trial finished: {progress}", _failures(study.trials()))
@@ -56,10 +57,10 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Mapping
             folder = _write(study, tracking, dataset)
             _mark(study, tracking)
             tracking.publish(parent, folder)
-            _register(study, tracking, parent, dataset["name"])
+            _register(study, tracking, parent, dataset.name)
             if not progress.is_over:
                 tracking.fail_run(parent, f"stopped: {progress}", _failures(study.trials()))
-        study.study.set_user_attr(keys.WRAPPED, signature)
+        study.set_attribute(keys.WRAPPED, signature)
 
 
 def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
@@ -141,10 +142,10 @@ def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFr
     return pd.DataFrame(rows, columns=["objective", "parameter", "importance"])
 
 
-def _write(study: SweepStudy, tracking: Tracking, dataset: Mapping[str, str]) -> Path:
+def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
     from scballast.report import render_sweep_report
 
-    root, name = tracking.settings.root, study.study.study_name
+    root, name = tracking.settings.root, study.name
     trials = trials_table(study, root)
     scores = score_trials(study.trials(), study.config.objectives)
     tables = {"importance": importance_table(study.trials(), scores)}
@@ -239,12 +240,12 @@ def _folder(trial: FrozenTrial, root: Path) -> Path | None:
     return root / str(stored)
 
 
-def _tags(study: SweepStudy, dataset: Mapping[str, str], scores: Scores) -> dict[str, str]:
+def _tags(study: SweepStudy, dataset: Described, scores: Scores) -> dict[str, str]:
     choice = choose(scores)
     tags = {
-        keys.SWEEP: study.study.study_name,
-        keys.DATASET: dataset["name"],
-        keys.DATASET_DIGEST: dataset["digest"],
+        keys.SWEEP: study.name,
+        keys.DATASET: dataset.name,
+        keys.DATASET_DIGEST: dataset.digest,
         keys.PARETO_FRONT: ", ".join(map(str, pareto_front(scores))) or "none",
     }
     if choice is not None:
@@ -280,9 +281,7 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
         return
     run_id = str(chosen.user_attrs[keys.RUN_ID])
     try:
-        uri = tracking.register_model(
-            run_id, folder / "model", f"scballast-{dataset}", f"chosen-{study.study.study_name}"
-        )
+        uri = tracking.register_model(run_id, folder / "model", f"scballast-{dataset}", f"chosen-{study.name}")
         tracking.set_tags(parent, {keys.MODEL: uri})
     except (ScballastError, UnreachableError) as error:
         logger.warning("The chosen model is not registered; it is in %s. %s", folder / "model", error)

@@ -11,6 +11,7 @@ from scballast.config import keys
 from scballast.config.schema import Config
 from scballast.errors import ScballastError
 from scballast.sweep.front import best_so_far
+from scballast.sweep.messages import Described
 from scballast.sweep.space import Space, describe
 from scballast.sweep.study import SweepStudy
 from scballast.sweep.trial import trial_params
@@ -24,34 +25,34 @@ _PENDING = "pending-"
 
 
 def find_or_start_parent(
-    study: SweepStudy, tracking: Tracking, config: Config, dataset: Mapping[str, str], command: str
+    study: SweepStudy, tracking: Tracking, config: Config, dataset: Described, command: str
 ) -> str:
     """Return the sweep's MLflow run, started if there is none; it belongs to this process if to no other.
 
     Parameters
     ----------
     dataset
-        ``name`` and ``digest``.
+        What the trials are run on.
     command
         The command line, without passwords.
     """
     with study.lock():
-        known: str | None = study.study.user_attrs.get(keys.PARENT_RUN)
+        known: str | None = study.attribute(keys.PARENT_RUN)
         # A command that comes when all is done leaves the run as it ended.
         if known is not None and (study.progress().is_over or _take_over(tracking, known)):
             return known
-        name = study.study.study_name
+        name = study.name
         tags = {
             keys.SWEEP: name,
             keys.ROLE: "sweep",
             keys.COMMAND: command,
-            keys.DATASET: dataset["name"],
-            keys.DATASET_DIGEST: dataset["digest"],
+            keys.DATASET: dataset.name,
+            keys.DATASET_DIGEST: dataset.digest,
             "optuna.storage": study.address.shown,
             **progress_tags(study),
         }
         run_id = tracking.start_run(name, parent_params(config, study.space), tags)
-        study.study.set_user_attr(keys.PARENT_RUN, run_id)
+        study.set_attribute(keys.PARENT_RUN, run_id)
         return run_id
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
 from scballast.errors import ConfigError
+from scballast.sweep.optuna_compat import asked_parameters, set_trial_attributes
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space
 from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
@@ -136,7 +137,7 @@ class SweepStudy:
     """A sweep's study; create it with `create_or_resume`, join it with `join`."""
 
     def __init__(self, study: Study, address: StorageAddress, config: Config, space: Space, total: int) -> None:
-        self.study = study
+        self._study = study
         self.address = address
         self.config = config
         self.space = space
@@ -217,14 +218,14 @@ class SweepStudy:
             there = [trial.user_attrs.get(keys.POINT) for trial in trials]
             for index, point in enumerate(points):
                 if index not in there:
-                    self.study.enqueue_trial(point, user_attrs={keys.POINT: index})
+                    self._study.enqueue_trial(point, user_attrs={keys.POINT: index})
             at_work = any(trial.state == TrialState.RUNNING and _is_alive(trial) for trial in trials)
             for trial in [] if at_work else current_trials(trials):
                 if trial.state == TrialState.FAIL:
                     self._ask_again(trial, attempt=1)
             return
         for _ in range(self.total - len(current_trials(trials))):
-            self.study.add_trial(create_trial(state=TrialState.WAITING))
+            self._study.add_trial(create_trial(state=TrialState.WAITING))
 
     # ------------------------------------------------------------------ taking and ending trials
 
@@ -243,8 +244,8 @@ class SweepStudy:
             waiting = [trial for trial in trials if trial.state.name == "WAITING"]
             if not waiting or progress.done + progress.failed + progress.running >= self.total:
                 return None
-            self.study.sampler = build_sampler(self.config, waiting[0].number)
-            trial = self.study.ask()
+            self._study.sampler = build_sampler(self.config, waiting[0].number)
+            trial = self._study.ask()
             trial.set_user_attr(keys.HEARTBEAT, time.time())
             # The owner comes last: a trial that runs without one belongs to a process that died in here.
             trial.set_user_attr(keys.PROCESS, current_process().to_json())
@@ -266,7 +267,7 @@ class SweepStudy:
             Whether its process died, which is not tried for ever.
         """
         with self.lock():
-            trial = self.study.trials[number]
+            trial = self.trial(number)
             attempt = int(trial.user_attrs.get(keys.ATTEMPT, 1))
             if again and not (died and attempt >= MOST_ATTEMPTS):
                 self._ask_again(trial, attempt=attempt + int(died))
@@ -305,9 +306,7 @@ class SweepStudy:
 
     def note(self, number: int, notes: Mapping[str, Any]) -> None:
         """Set attributes of a running trial."""
-        trial_id = self.study.trials[number]._trial_id
-        for key, value in notes.items():
-            self.study._storage.set_trial_user_attr(trial_id, key, value)
+        set_trial_attributes(self._study, number, notes)
 
     def _end(self, number: int, values: list[float] | None, notes: Mapping[str, Any]) -> None:
         from optuna.trial import TrialState
@@ -315,10 +314,10 @@ class SweepStudy:
         try:
             self.note(number, notes)
             state = TrialState.FAIL if values is None else TrialState.COMPLETE
-            self.study.tell(number, values, state=state)
+            self._study.tell(number, values, state=state)
         except (ValueError, RuntimeError):
             # Another worker took this one for dead: the machine slept, or the disk hung for ten minutes.
-            if not self.study.trials[number].state.is_finished():
+            if not self.trial(number).state.is_finished():
                 raise
             logger.warning("Trial %d was given up by another worker before it ended.", number)
 
@@ -328,15 +327,33 @@ class SweepStudy:
         if any(other.user_attrs.get(keys.RETRY_OF) == trial.number for other in self._trials()):
             return
         notes: dict[str, Any] = {keys.RETRY_OF: trial.number, keys.ATTEMPT: attempt}
-        parameters = trial.system_attrs.get("fixed_params", trial.params)
+        parameters = asked_parameters(trial)
         if keys.POINT in trial.user_attrs:
             notes[keys.POINT] = trial.user_attrs[keys.POINT]
         if parameters:
-            self.study.enqueue_trial(parameters, user_attrs=notes)
+            self._study.enqueue_trial(parameters, user_attrs=notes)
         else:
-            self.study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=notes))
+            self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=notes))
 
     # ------------------------------------------------------------------ looking
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        name: str = self._study.study_name
+        return name
+
+    def attribute(self, key: str) -> Any:
+        """Return what is noted of the sweep under a key, or None."""
+        return self._study.user_attrs.get(key)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Note something of the sweep, for all of its workers."""
+        self._study.set_user_attr(key, value)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """Return one trial, whether it counts or not."""
+        return self._trials()[number]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -382,7 +399,7 @@ class SweepStudy:
         return count
 
     def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        return self._study.get_trials(deepcopy=False)
 
     def _progress(self, trials: Sequence[FrozenTrial]) -> Progress:
         states = [trial.state.name for trial in current_trials(trials)]

@@ -18,19 +18,10 @@ from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
 from scballast.results import ResultFolder, write_results
+from scballast.sweep.messages import SweepPlace
 from scballast.tracking import Tracking, TrackingSettings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SweepPlace:
-    """Where a trial stands in a sweep."""
-
-    sweep: str
-    trial: int
-    parent_run_id: str | None
-    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

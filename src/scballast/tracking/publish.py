@@ -18,6 +18,7 @@ from typing import Any
 
 from scballast.config import keys
 from scballast.results import MARKER
+from scballast.tracking.mlflow_compat import local_path
 
 PUBLISHED_MARKER = "published.json"
 
@@ -215,15 +216,13 @@ def _compared_tables(folder: Path) -> dict[str, str]:
 
 
 def _log_files(client: Any, run_id: str, artifact_uri: str, folder: Path, texts: Mapping[str, str]) -> None:
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
     files = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not (path.parent == folder and path.name in _NOT_ARTIFACTS)
     ]
-    if artifact_uri.startswith(("file:", "/")):
-        root = Path(local_file_uri_to_path(artifact_uri))
+    root = local_path(artifact_uri)
+    if root is not None:
         for left_by_a_kill in root.rglob(".*.part"):
             left_by_a_kill.unlink()
         for path in files:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.errors import ScballastError
+from scballast.tracking.mlflow_compat import download_artifacts
 from scballast.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ def register_model(store: Store, run_id: str, folder: Path, name: str, alias: st
 def load_model(store: Store, uri: str, adata: AnnData) -> Any:
     """Load a registered model; see `Tracking.load_model`."""
     from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     from scballast.models.saved import load_saved_model
 
@@ -64,8 +64,7 @@ def load_model(store: Store, uri: str, adata: AnnData) -> Any:
         raise ScballastError(msg) from error
     with tempfile.TemporaryDirectory() as place:
         source = client.get_model_version_download_uri(name, str(found.version))
-        repository = get_artifact_repository(source, tracking_uri=store.settings.store_uri)
-        folder = Path(repository.download_artifacts("model", place))
+        folder = download_artifacts(source, "model", place, store_uri=store.settings.store_uri)
         return load_saved_model(folder, adata)
 
 
