@@ -379,13 +379,19 @@ class TestFaults:
         with pytest.raises(ScballastError, match=r"mlflow\.db: is no intact SQLite database"):
             Tracking(settings_for(tmp_path)).prepare()
 
-    def test_database_of_a_newer_mlflow(self, tracking: Tracking) -> None:
+    def test_database_of_a_newer_mlflow_is_refused_and_left_as_it_is(
+        self, tracking: Tracking, caplog: pytest.LogCaptureFixture
+    ) -> None:
         database = tracking.settings.database
         assert database is not None
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = 'fromthefuture'")
-        with pytest.raises(ScballastError, match="It may come from a newer MLflow"):
+        before = database.read_bytes()
+        with caplog.at_level(logging.WARNING), pytest.raises(ScballastError, match="was made by a newer MLflow"):
             Tracking(tracking.settings).prepare()
+        assert caplog.text == ""
+        assert database.read_bytes() == before
+        assert list(database.parent.glob("*.before-*")) == []
 
     def test_database_of_an_older_mlflow_is_migrated_and_kept(self, tmp_path: Path) -> None:
         from mlflow.store.db import utils

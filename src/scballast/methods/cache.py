@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
+
+from scballast.results import whole
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -84,12 +84,5 @@ def _read(path: Path) -> FloatArray | None:
 
 
 def _write(path: Path, scores: FloatArray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, scores=scores)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, scores=scores)

@@ -17,7 +17,7 @@ from scballast.config.schema import Config, config_hash, to_leaves
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
-from scballast.results import ResultFolder, write_results
+from scballast.results import result_folder, write_results
 from scballast.sweep.messages import SweepPlace
 from scballast.tracking import Tracking, TrackingSettings
 
@@ -99,7 +99,7 @@ def run_trial(
     try:
         experiment = run_experiment(config, dataset, cache_dir=root / "cache")
         experiment = replace(experiment, results=replace(experiment.results, tags={**experiment.results.tags, **tags}))
-        with ResultFolder(folder) as partial:
+        with result_folder(folder) as partial:
             _write(experiment, partial)
         tracking.publish(run_id, folder)
     except KeyboardInterrupt:
