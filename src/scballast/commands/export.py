@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from scballast.commands.output import forgive_characters
 from scballast.errors import ScballastError
 
 _README = """# Runs of scballast
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="folder to make")
     parser.add_argument("--sweep", help="name of the sweep (default: all runs)")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    forgive_characters()
     options = parser.parse_args(arguments)
     try:
         n_runs = export_runs(options.runs_dir, options.target, sweep=options.sweep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from scballast.results import whole
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+logger = logging.getLogger(__name__)
 
 # Raised by hand when the computation of any cached score changes.
 _VERSION = 1
@@ -52,7 +55,12 @@ class ScoreCache:
             return found
         self.misses += 1
         scores = compute()
-        _write(path, scores)
+        try:
+            _write(path, scores)
+        except OSError as error:
+            # A full or read-only disk; what cannot do without it says so where it writes its results.
+            logger.warning("Scores are not kept in %s (%s); they are computed again next time.", self._folder, error)
+            self._folder = None
         return scores
 
     def holds(self, origin: Mapping[str, Any]) -> bool:
