@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scballast.report.stored_tables import ESTIMANDS
+from scballast.methods.method import ESTIMANDS
 
 if TYPE_CHECKING:
     from scballast.report.stored_tables import ResultFolder
@@ -81,7 +81,7 @@ def answers(results: ResultFolder) -> list[Answer]:
         return []
     genes = _consensus_genes(results)
     place = {name: i for i, name in enumerate(results.populations)}
-    order = {name: i for i, name in enumerate(ESTIMANDS)}
+    order: dict[str, int] = {name: i for i, name in enumerate(ESTIMANDS)}
     found = []
     for row in table.itertuples():
         method = "" if row.method in {"", "none"} else str(row.method)

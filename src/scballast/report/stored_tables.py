@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from scballast.methods.registry import method_order
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -21,12 +23,6 @@ TEXT_COLUMNS = frozenset(
         "scope", "state", "trial", "warning",
     }
 )  # fmt: skip
-
-METHOD_ORDER = (
-    "contrast", "axis", "ldvae_de", "scvi_de", "wilcoxon", "t_test", "logreg", "pseudobulk", "shuffled", "random",
-    "spread", "local", "conditioned", "per_population", "residual_pca", "within_pca", "within_dispersion",
-)  # fmt: skip
-ESTIMANDS = ("marker", "program")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -87,17 +83,6 @@ def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
             return default
         value = value[part]
     return value
-
-
-def method_rank(method: str) -> tuple[int, str]:
-    """Sort key: the order of the contract, then unknown methods beside the known one they are named after."""
-    for position, known in enumerate(METHOD_ORDER):
-        if method == known:
-            return position, ""
-    for position, known in enumerate(METHOD_ORDER):
-        if known in method:
-            return position, method
-    return len(METHOD_ORDER), method
 
 
 @dataclass(frozen=True)
@@ -196,7 +181,7 @@ class ResultFolder:
     def methods(self, estimand: str) -> list[str]:
         """Methods of one estimand in the contract's order."""
         rows = self.headline[self.headline["estimand"] == estimand]
-        return sorted({str(name) for name in rows["method"]}, key=method_rank)
+        return sorted({str(name) for name in rows["method"]}, key=method_order)
 
     @cached_property
     def n_genes(self) -> int:
