@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from scballast.config.simulation import SimulationConfig
 from scballast.data.contamination import ambient_shares, draw_ambient, second_cells
 from scballast.data.planting import program_sets
 from scballast.data.simulation_fit import SimulationParameters, fit_simulation_parameters
 from scballast.data.simulation_model import CellModel, draw_cell, draw_libraries, softmax
 from scballast.errors import DataError
 from scballast.seeds import Stream, generator_for
-from scballast.simulation_config import SimulationConfig
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scballast.config.simulation import SimulationConfig
 from scballast.data.contamination import ambient_rates
 from scballast.data.planting import Program, plant
 from scballast.data.simulation_fit import SimulationParameters
 from scballast.seeds import Stream, generator_for
-from scballast.simulation_config import SimulationConfig
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
