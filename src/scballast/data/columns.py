@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.data.dataset import BoolArray, IntArray
+from scballast.data.arrays import BoolArray, IntArray
 from scballast.data.names import quote, quoted, valid_text
 from scballast.errors import DataError
 

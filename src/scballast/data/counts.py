@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from scballast.data.dataset import BoolArray, FloatArray, IntArray
+from scballast.data.arrays import BoolArray, FloatArray, IntArray
 from scballast.data.names import quote
 from scballast.errors import DataError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.data.dataset import IntArray
+from scballast.data.arrays import IntArray
 from scballast.data.files import open_source
 from scballast.data.source import RAW_NAME
 from scballast.errors import DataError

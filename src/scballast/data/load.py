@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.data import embedded
+from scballast.data.arrays import BoolArray
 from scballast.data.columns import Column, label_candidates, read_column, read_grouping
 from scballast.data.counts import cells_expressing, read_counts, row_sums, take
-from scballast.data.dataset import BoolArray, Dataset
+from scballast.data.dataset import Dataset
 from scballast.data.digest import content_digest
 from scballast.data.files import open_source
 from scballast.data.genes import select_genes

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scballast.data.arrays import IntArray
 from scballast.data.columns import Column
-from scballast.data.dataset import IntArray, Population
+from scballast.data.dataset import Population
 from scballast.data.names import quote, quoted, safe_names
 from scballast.errors import DataError
 
