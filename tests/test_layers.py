@@ -36,7 +36,7 @@ LAYERS = (
         "engine",
         "models",
     ),
-    ("methods", "training", "scoring", "fit", "latent", "metrics", "results", "experiment"),
+    ("methods", "training", "scoring", "fit", "latent", "metrics", "results", "gene_table", "experiment"),
     ("tracking", "report", "annotate"),
     ("trial",),
     ("sweep", "summary", "ui", "export", "compose"),
