@@ -20,13 +20,12 @@ from scballast.data.columns import (
     read_column,
     read_grouping,
 )
-from scballast.data.counts import cells_expressing, read_counts, row_sums, take
 from scballast.data.dataset import Dataset
 from scballast.data.digest import content_digest
 from scballast.data.features import gene_features
 from scballast.data.files import open_source
 from scballast.data.genes import select_genes
-from scballast.data.labels import with_labels
+from scballast.data.label_table import with_labels
 from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text, without_blanks
 from scballast.data.populations import (
     check_labels,
@@ -36,6 +35,7 @@ from scballast.data.populations import (
     rank_populations,
     unfiltered_warnings,
 )
+from scballast.data.raw_counts import cells_expressing, read_counts, row_sums, take
 from scballast.data.source import RAW_PATH, X_PATH, Source, StoredMatrix, source_of
 from scballast.data.symbols import gene_symbols
 from scballast.errors import ConfigError, DataError, noticed_before
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scballast.config import DataConfig
+    from scballast.config.schema import DataConfig
 
 
 def load_dataset(config: DataConfig, *, seed: int = 0, obs_keys: Sequence[str] = ()) -> Dataset:

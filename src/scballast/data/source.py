@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scballast.data.annotation import Annotation
-from scballast.data.counts import holds_counts
 from scballast.data.features import gene_features
 from scballast.data.names import quote
+from scballast.data.raw_counts import holds_counts
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
