@@ -39,6 +39,9 @@ class DataConfig:
     population_key: str | None = None
     batch_key: str | None = None
     sample_key: str | None = None
+    gene_symbols: str | None = None
+    unlabelled: str = _key("keep", allowed=("keep", "drop"))
+    round: bool = False
     n_top_genes: int | None = _key(2000, minimum=2)
     min_cells: int = _key(20, minimum=2)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)

@@ -17,7 +17,8 @@ from scballast.config.addresses import without_passwords
 from scballast.config.schema import Config, config_hash, to_leaves, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
-from scballast.errors import ConfigError
+from scballast.errors import ConfigError, noticed_before
+from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
@@ -75,8 +76,9 @@ def prepare_dataset(config: Config) -> Dataset:
         What is wrong, where, and what to do.
     """
     check_without_data(config)
-    dataset = load_dataset(config.data, seed=config.seed)
-    check_against_data(config, dataset)
+    dataset = load_dataset(config.data, seed=config.seed, obs_keys=config.association.keys)
+    with noticed_before(dataset.warnings):
+        check_against_data(config, dataset)
     return dataset
 
 
@@ -115,6 +117,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         score_set = _score_set(setup, scores)
         tables.update(statistics_tables(score_set, config.rank.top_k, dataset.truth))
     tables["populations"] = _populations_table(dataset)
+    tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
     warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
     for warning in warnings:
         logger.warning("Warning: %s", warning)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 # Columns that stay text whatever they hold: a population may be called "1", "NA" or "nan".
 TEXT_COLUMNS = frozenset(
     {
-        "category", "end", "estimand", "failure", "gene", "key", "member", "method", "method_a", "method_b", "model",
-        "name", "objective", "parameter", "population", "reason", "reference", "role", "run_id", "safe_name",
-        "scope", "state", "trial", "warning",
+        "category", "end", "estimand", "failure", "feature_type", "gene", "key", "member", "method", "method_a",
+        "method_b", "model", "name", "objective", "parameter", "population", "reason", "reference", "role", "run_id",
+        "safe_name", "scope", "state", "symbol", "trial", "warning",
     }
 )  # fmt: skip
 
@@ -182,6 +182,19 @@ class ResultFolder:
         """Methods of one estimand in the contract's order."""
         rows = self.headline[self.headline["estimand"] == estimand]
         return sorted({str(name) for name in rows["method"]}, key=method_order)
+
+    @cached_property
+    def symbols(self) -> dict[str, str]:
+        """What people call a gene, by its id, where that is another name."""
+        table = self.table("genes")
+        if table is None:
+            return {}
+        return {str(row.gene): str(row.symbol) for row in table.itertuples() if row.symbol and row.symbol != row.gene}
+
+    def gene_label(self, gene: str) -> str:
+        """Name a gene for people: its symbol with the id in brackets, or the id alone where it has no symbol."""
+        symbol = self.symbols.get(gene)
+        return f"{symbol} ({gene})" if symbol else gene
 
     @cached_property
     def n_genes(self) -> int:
