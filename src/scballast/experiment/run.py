@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import Config, config_hash, to_leaves, to_nested
 from scballast.data import load_dataset
@@ -258,11 +259,11 @@ def _resample_warnings(config: Config) -> tuple[str, ...]:
 def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
     packages = ("scballast", "scvi-tools", "torch", "anndata", "scanpy", "numpy", "mlflow", "optuna")
     return {
-        "scballast.config_hash": config_hash(config),
-        "scballast.dataset": dataset.name,
-        "scballast.dataset_digest": dataset.digest,
-        "scballast.device": _device_name(config.device),
-        "scballast.resample_kind": config.resample.kind,
+        keys.CONFIG_HASH: config_hash(config),
+        keys.DATASET: dataset.name,
+        keys.DATASET_DIGEST: dataset.digest,
+        keys.DEVICE: _device_name(config.device),
+        keys.RESAMPLE_KIND: config.resample.kind,
         **{f"version.{package}": version(package) for package in packages},
         **_source_commit(),
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from scballast.config import keys
 from scballast.methods.registry import method_order
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class ResultFolder:
     @cached_property
     def dataset(self) -> str:
         """Name of the data set; empty where nothing tells."""
-        return self.tags.get("scballast.dataset") or str(setting(self.config, "data.name") or "")
+        return self.tags.get(keys.DATASET) or str(setting(self.config, "data.name") or "")
 
     @cached_property
     def warnings(self) -> list[str]:

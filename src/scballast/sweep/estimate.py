@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.arrays import FloatArray
+from scballast.config import keys
 from scballast.config.schema import Config, config_hash
 from scballast.experiment.scoring import baseline_scores
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import plan_members, train_models
 from scballast.methods.cache import ScoreCache
+from scballast.sweep.messages import Estimated
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset
@@ -46,7 +48,7 @@ class Work:
     finished: bool
 
 
-def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> dict[str, Any]:
+def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Estimated:
     """Count the work of every configuration, and probe the time of the first that is not done.
 
     Parameters
@@ -58,20 +60,15 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> di
 
     Returns
     -------
-    dict
-        ``work`` (a `Work` per configuration), ``training_seconds`` and ``baseline_seconds`` of one
-        experiment, ``probe_seconds``.
+    Estimated
+        The work of each, and the time of one.
     """
     start = time.perf_counter()
     work = [_count(config, load(config)) for config in configs]
     todo = next((config for config, own in zip(configs, work, strict=True) if not own.finished), configs[0])
     dataset = load(todo)
-    return {
-        "work": work,
-        "training_seconds": _probe_training(todo, dataset),
-        "baseline_seconds": _probe_baselines(todo, dataset),
-        "probe_seconds": time.perf_counter() - start,
-    }
+    training, baselines = _probe_training(todo, dataset), _probe_baselines(todo, dataset)
+    return Estimated(tuple(work), training, baselines, time.perf_counter() - start)
 
 
 class _LookingCache(ScoreCache):
@@ -133,7 +130,7 @@ def _has_finished(config: Config, dataset: Dataset) -> bool:
     settings = TrackingSettings(uri=config.tracking.uri, experiment=config.tracking.experiment, runs_dir=root)
     if settings.database is not None and not settings.database.exists():
         return False
-    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset_digest": dataset.digest}
+    tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET_DIGEST: dataset.digest}
     return bool(Tracking(settings).find_runs(tags, status="FINISHED"))
 
 
