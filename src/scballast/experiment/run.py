@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate, draw_replicates
 from scballast.errors import ConfigError
+from scballast.experiment.confirming import cells_of, undertrained_methods
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
@@ -30,6 +31,8 @@ from scballast.methods.pseudobulk import FEWEST_SAMPLES
 from scballast.models import FAMILIES
 from scballast.results import Results
 from scballast.verdict.answer import answer_table
+from scballast.verdict.answer_genes import answer_genes_table
+from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.tables import (
     Method,
     ScoreSet,
@@ -114,9 +117,17 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         with clock.stage("latent"):
             tables.update(latent_tables(config, dataset, replicates, models))
         tables["training"] = models.table
-    with clock.stage("statistics"):
+    undertrained = undertrained_methods(methods, tables.get("training"), dataset)
+    with clock.stage("confirmation"):
         score_set = _score_set(config, dataset, methods, scores)
-        tables.update(statistics_tables(score_set, config.rank.top_k, dataset.truth))
+        cells = cells_of(dataset)
+        confirmation = confirm(score_set, cells, replicates, config.rank.top_k, seed=config.seed)
+    with clock.stage("statistics"):
+        tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
+        names = [population.name for population in dataset.populations]
+        tables["answer_genes"] = answer_genes_table(
+            tables["answer"], tables["consensus"], cells, names, score_set.genes
+        )
     tables["populations"] = _populations_table(dataset)
     warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
     for warning in warnings:
@@ -133,8 +144,14 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     return Experiment(dataset, results, models)
 
 
-def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = None) -> dict[str, pd.DataFrame]:
-    """Return every table that follows from the scores: rankings, and all that is recomputed from them."""
+def statistics_tables(
+    score_set: ScoreSet,
+    confirmation: Confirmation,
+    top_k: int,
+    truth: Truth | None = None,
+    undertrained: Collection[tuple[str, str]] = (),
+) -> dict[str, pd.DataFrame]:
+    """Return every table that follows from the scores and their confirmation."""
     stability = stability_table(score_set, top_k)
     concordance = concordance_table(score_set, top_k)
     against_truth = {} if truth is None else {"truth": truth_table(score_set, truth, top_k)}
@@ -142,9 +159,18 @@ def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = Non
         "rankings": rankings_table(score_set),
         "stability": stability,
         "concordance": concordance,
-        "consensus": consensus_table(score_set, top_k),
+        "consensus": consensus_table(score_set, top_k, confirmation.q_values),
         "differences": differences_table(score_set, top_k),
-        "answer": answer_table(stability, concordance, against_truth.get("truth"), top_k=top_k),
+        "confirmation": confirmation.summary,
+        "confirmation_genes": confirmation.genes,
+        "answer": answer_table(
+            stability,
+            concordance,
+            confirmation.summary,
+            against_truth.get("truth"),
+            top_k=top_k,
+            undertrained=undertrained,
+        ),
         **against_truth,
     }
 
