@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.arrays import BoolArray
 from scballast.data.names import quote, quoted, valid_text
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
-    from scballast.arrays import BoolArray
     from scballast.data.annotation import Annotation
 
 GENE = frozenset(

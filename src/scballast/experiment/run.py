@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from scballast.config.schema import Config, config_hash, to_leaves, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError, noticed_before
+from scballast.experiment.confirming import cells_of, undertrained_methods
 from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
@@ -32,6 +33,8 @@ from scballast.methods.pseudobulk import FEWEST_SAMPLES
 from scballast.models import FAMILIES
 from scballast.results import Results
 from scballast.verdict.answer import answer_table
+from scballast.verdict.answer_genes import answer_genes_table
+from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.tables import (
     ScoreSet,
     concordance_table,
@@ -114,9 +117,15 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         with clock.stage("latent"):
             tables.update(latent_tables(setup, models))
         tables["training"] = models.table
+    undertrained = undertrained_methods(setup, tables.get("training"))
+    with clock.stage("confirmation"):
+        score_set, cells = _score_set(setup, scores), cells_of(setup)
+        confirmation = confirm(score_set, cells, setup.replicates, config.rank.top_k, seed=config.seed)
     with clock.stage("statistics"):
-        score_set = _score_set(setup, scores)
-        tables.update(statistics_tables(score_set, config.rank.top_k, dataset.truth))
+        tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
+        tables["answer_genes"] = answer_genes_table(
+            tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes
+        )
     tables["populations"] = _populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
     warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
@@ -134,8 +143,14 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     return Experiment(dataset, results, models)
 
 
-def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = None) -> dict[str, pd.DataFrame]:
-    """Return every table that follows from the scores: rankings, and all that is recomputed from them."""
+def statistics_tables(
+    score_set: ScoreSet,
+    confirmation: Confirmation,
+    top_k: int,
+    truth: Truth | None = None,
+    undertrained: Collection[tuple[str, str]] = (),
+) -> dict[str, pd.DataFrame]:
+    """Return every table that follows from the scores and their confirmation."""
     stability = stability_table(score_set, top_k)
     concordance = concordance_table(score_set, top_k)
     against_truth = {} if truth is None else {"truth": truth_table(score_set, truth, top_k)}
@@ -143,9 +158,18 @@ def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = Non
         "rankings": rankings_table(score_set),
         "stability": stability,
         "concordance": concordance,
-        "consensus": consensus_table(score_set, top_k),
+        "consensus": consensus_table(score_set, top_k, confirmation.q_values),
         "differences": differences_table(score_set, top_k),
-        "answer": answer_table(stability, concordance, against_truth.get("truth"), top_k=top_k),
+        "confirmation": confirmation.summary,
+        "confirmation_genes": confirmation.genes,
+        "answer": answer_table(
+            stability,
+            concordance,
+            confirmation.summary,
+            against_truth.get("truth"),
+            top_k=top_k,
+            undertrained=undertrained,
+        ),
         **against_truth,
     }
 
