@@ -13,9 +13,8 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from scballast.arrays import FloatArray
 from scballast.results import whole
-
-FloatArray = npt.NDArray[np.floating[Any]]
 
 logger = logging.getLogger(__name__)
 
