@@ -18,8 +18,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import zarr
-from tests.helpers.data_examples import N_CELLS, file_config, small_adata, written
-from tests.helpers.matrix_folders import matrix_folder
+from tests.helpers.data_examples import N_CELLS, file_config, matrix_folder, small_adata, written
 
 from scballast.config.schema import DataConfig
 from scballast.data import load_dataset
