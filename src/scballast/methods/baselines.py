@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scballast.methods.cell_view import Baseline, CellView
 from scballast.methods.controls import random_scores
+from scballast.methods.cross_covariance import cross_covariance_scores
 from scballast.methods.logreg import logreg_scores
 from scballast.methods.pseudobulk import pseudobulk_scores
 from scballast.methods.residuals import pearson_residuals
@@ -20,6 +21,7 @@ BASELINES: dict[str, Baseline] = {
         Baseline("pseudobulk", "marker", deterministic=True, score=pseudobulk_scores, needs_samples=True),
         Baseline("within_pca", "program", deterministic=True, score=within_pca_scores),
         Baseline("residual_pca", "program", deterministic=True, score=residual_pca_scores),
+        Baseline("cross_covariance", "program", deterministic=False, score=cross_covariance_scores),
         Baseline("within_dispersion", "program", deterministic=True, score=within_dispersion_scores),
         Baseline("random", "marker", deterministic=False, score=random_scores),
     )

@@ -24,7 +24,8 @@ TEXT_COLUMNS = frozenset(
 
 METHOD_ORDER = (
     "contrast", "axis", "ldvae_de", "scvi_de", "wilcoxon", "t_test", "logreg", "pseudobulk", "shuffled", "random",
-    "spread", "local", "conditioned", "per_population", "residual_pca", "within_pca", "within_dispersion",
+    "spread", "local", "conditioned", "per_population", "residual_pca", "cross_covariance", "within_pca",
+    "within_dispersion",
 )  # fmt: skip
 ESTIMANDS = ("marker", "program")
 
