@@ -11,14 +11,16 @@ from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix, csr_matrix
-from tests.helpers.baseline_examples import planted_view
+from tests.helpers.baseline_examples import planted_view, score_of
 
 from scballast.config.simulation import SimulationConfig
 from scballast.data.simulate import simulate, truth_from_adata
 from scballast.data.simulation_fit import SimulationParameters
-from scballast.methods.baselines import BASELINES, CellView, pearson_residuals
+from scballast.methods.cell_view import CellView
 from scballast.methods.components import N_PERMUTATIONS, noise_variance
 from scballast.methods.cross_covariance import cross_fitted_covariance
+from scballast.methods.registry import METHODS
+from scballast.methods.residuals import pearson_residuals
 from scballast.methods.within import component_strength
 from scballast.verdict.truth import average_precision
 
@@ -228,7 +230,7 @@ class TestPlantedPrograms:
         )
 
         def precision(method: str, n_components: int | None) -> float:
-            scores = BASELINES[method].score(replace(view, n_components=n_components))
+            scores = score_of(METHODS[method], replace(view, n_components=n_components))
             return float(np.mean([float(average_precision(*pair)) for pair in zip(scores, planted, strict=True)]))
 
         for method in ("residual_pca", "within_pca"):
@@ -250,4 +252,4 @@ class TestWithin:
                 "within_dispersion": (residuals**2).mean(axis=0) - residuals.mean(axis=0) ** 2,
             }
             for name, score in expected.items():
-                np.testing.assert_allclose(BASELINES[name].score(view)[code], score, rtol=1e-5, atol=1e-7)
+                np.testing.assert_allclose(score_of(METHODS[name], view)[code], score, rtol=1e-5, atol=1e-7)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from scballast.methods.cell_view import FloatArray
+from scballast.arrays import FloatArray
 from scballast.seeds import Stream, generator_for
 
 N_PERMUTATIONS = 3

@@ -6,7 +6,8 @@ import logging
 
 import numpy as np
 
-from scballast.methods.cell_view import CellView, FloatArray
+from scballast.arrays import FloatArray
+from scballast.methods.cell_view import CellView
 from scballast.methods.components import noise_variance, principal_components
 from scballast.methods.residuals import pearson_residuals
 from scballast.seeds import Stream, generator_for

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scballast.methods.cell_view import CellView, FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
+from scballast.methods.cell_view import CellView
 from scballast.methods.components import noise_variance, principal_components, shrunk_strength
 from scballast.methods.residuals import pearson_residuals
 
