@@ -92,7 +92,7 @@ class RankConfig:
 
     top_k: int = _key(50, minimum=1)
     local_ridge: float = _key(1000.0, minimum=0.0)
-    n_components: int = _key(5, minimum=1)
+    n_components: int | None = _key(None, minimum=1)
     de_mode: str = _key("change", allowed=("change", "vanilla"))
 
 
