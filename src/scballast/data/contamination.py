@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from scballast.arrays import FloatArray, IntArray
 from scballast.config.simulation import SimulationConfig
 from scballast.seeds import Stream, generator_for
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
 
 _AMBIENT_SHAPE = 4.0  # of the gamma distribution of the ambient share over cells: a spread of 50%
 _LARGEST_AMBIENT_SHARE = 0.9

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.config.simulation import SimulationConfig
 from scballast.data.program_families import PROGRAM_FAMILIES
 from scballast.seeds import Stream, generator_for
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 _SHARED = -1  # in place of a population's number: the program active in all of them
 _STRENGTH_RATIO = 0.75  # of each program to the one before it

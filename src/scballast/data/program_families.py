@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import expit, gammaincinv
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from scballast.arrays import FloatArray
 
 _ACTIVE_SHARE = 0.4  # of the cells, in the additive family
 _GAMMA_SHAPE = 2.0  # of the activities of active cells

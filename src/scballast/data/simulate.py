@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.config.simulation import SimulationConfig
 from scballast.data.contamination import ambient_shares, draw_ambient, second_cells
 from scballast.data.planting import program_sets
@@ -23,9 +24,6 @@ from scballast.seeds import Stream, generator_for
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 POPULATION_KEY = "population"
 DONOR_KEY = "donor"

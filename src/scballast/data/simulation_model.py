@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from scballast.arrays import FloatArray, IntArray
 from scballast.config.simulation import SimulationConfig
 from scballast.data.contamination import ambient_rates
 from scballast.data.planting import Program, plant
 from scballast.data.simulation_fit import SimulationParameters
 from scballast.seeds import Stream, generator_for
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
 
 _GENE_JITTER = 0.1  # sd of the log rate around the fitted gene's, so that reused genes are not equal
 
