@@ -22,7 +22,7 @@ from scballast.agreement.program_components import (
     rotated_programs,
     scale_to_noise,
 )
-from scballast.agreement.ranking import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray
 
 FEWEST_CELLS = 10  # in a half
 FEWEST_PAIRS = 3  # of halves, for an interval
