@@ -52,8 +52,8 @@ def answer_genes_table(
     DataFrame
         population, estimand, method, rank (in the consensus list), gene, symbol, log2_fold_change (of the mean counts
         per 10,000 in the population over those in all other cells, 1 added to both), pct_in, pct_out (percent of
-        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. Only confirmed genes:
-        they may be more or fewer than the top k; without a trusted method, none.
+        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. Only
+        confirmed genes: they may be more or fewer than the top k; without a trusted method, none.
     """
     import pandas as pd
 
