@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.arrays import FloatArray
 from scballast.verdict.confirmation import Cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scballast.agreement.ranking import FloatArray
 
 TARGET_COUNTS = 1e4
 _PSEUDO_COUNT = 1.0
