@@ -11,9 +11,10 @@ from scipy import sparse, stats
 
 from scballast.agreement.multiplicity import adaptive_q_values
 from scballast.data.replicates import Replicate, draw_replicates
+from scballast.methods.method import NamedMethod
 from scballast.methods.residuals import pearson_residuals
 from scballast.verdict.confirmation import Cells, Confirmation, confirm
-from scballast.verdict.score_set import Method, ScoreSet, rank_scores
+from scballast.verdict.score_set import ScoreSet, rank_scores
 
 Array = np.ndarray[Any, Any]
 N_GENES, TOP_K = 300, 25
@@ -51,10 +52,10 @@ def scored(cells: Cells, replicates: tuple[Replicate, ...]) -> ScoreSet:
             scores["noise"][row, population] = rng.standard_normal(N_GENES)
             scores["noise_too"][row, population] = rng.standard_normal(N_GENES)
     methods = [
-        Method("pca", "program"),
-        Method("noise", "program"),
-        Method("t", "marker"),
-        Method("noise_too", "marker"),
+        NamedMethod("pca", "program"),
+        NamedMethod("noise", "program"),
+        NamedMethod("t", "marker"),
+        NamedMethod("noise_too", "marker"),
     ]
     genes = [f"gene{gene}" for gene in range(N_GENES)]
     kind = {"methods": methods, "populations": NAMES, "genes": genes, "resample_kind": "subsample", "seed": 0}
