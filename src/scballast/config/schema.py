@@ -92,7 +92,7 @@ class RankConfig:
 
     top_k: int = _key(50, minimum=1)
     local_ridge: float = _key(1000.0, minimum=0.0)
-    n_components: int = _key(5, minimum=1)
+    n_components: int | None = _key(None, minimum=1)
     de_mode: str = _key("change", allowed=("change", "vanilla"))
 
 
@@ -291,6 +291,9 @@ def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     if scalar is None:
         names = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
         message = f"{path}: {_shown(value)} is a {type(value).__name__}; allowed: {names}."
+        if str in options and not isinstance(value, (list, tuple, Mapping)):
+            # Hydra reads 0, 0.50, 1e3 and true as numbers and truths before this program sees them.
+            message += f" A name that looks like one is quoted twice, as it is written: {path}='\"{_shown(value)}\"'."
         raise ConfigError(message)
     _check_range(scalar, path, rules)
     return scalar
