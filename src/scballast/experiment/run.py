@@ -20,7 +20,7 @@ from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.confirming import cells_of, undertrained_methods
-from scballast.experiment.gene_table import genes_table, with_symbols
+from scballast.experiment.gene_table import genes_table, symbols_of, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
@@ -124,7 +124,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     with clock.stage("statistics"):
         tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
         tables["answer_genes"] = answer_genes_table(
-            tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes
+            tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes, symbols_of(dataset)
         )
     tables["populations"] = _populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
