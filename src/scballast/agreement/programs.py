@@ -104,7 +104,7 @@ class PopulationPrograms:
     @property
     def n_programs(self) -> int:
         """Programs found again."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     def only(self, kept: BoolArray | IntArray) -> PopulationPrograms:
         """Return these programs alone, in the order given."""
