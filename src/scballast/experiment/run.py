@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.config import keys
-from scballast.config.addresses import without_passwords
-from scballast.config.schema import Config, config_hash, to_leaves, to_nested
+from scballast.config.addresses import params_of, without_passwords
+from scballast.config.schema import Config, config_hash, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.confirming import cells_of, undertrained_methods
-from scballast.experiment.gene_table import genes_table, with_symbols
+from scballast.experiment.gene_table import genes_table, symbols_of, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
@@ -124,7 +124,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     with clock.stage("statistics"):
         tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
         tables["answer_genes"] = answer_genes_table(
-            tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes
+            tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes, symbols_of(dataset)
         )
     tables["populations"] = _populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
@@ -136,7 +136,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         metrics={**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)},
         history=mean_history(models),
         config=to_nested(without_passwords(config)),
-        params={key: _text(value) for key, value in to_leaves(without_passwords(config)).items()},
+        params=params_of(config),
         tags=_tags(config, dataset),
         warnings=warnings,
     )
@@ -319,10 +319,6 @@ def _device_name(device: str) -> str:
 
 def _cache_metrics(cache: ScoreCache) -> Mapping[str, float]:
     return {"cache/hits": float(cache.hits), "cache/misses": float(cache.misses)}
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)
 
 
 class _Clock:

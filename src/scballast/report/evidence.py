@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scballast.methods.method import ESTIMANDS
 from scballast.report import (
     concordance_figures,
+    confirmation_section,
     difference_figures,
     fit_figures,
     latent_figures,
@@ -44,6 +45,7 @@ def evidence(results: ResultFolder) -> list[Section]:
         In the order of the report.
     """
     sections = [
+        confirmation_section.section(results),
         _stability(results),
         _concordance(results),
         _ranks(results),

@@ -21,10 +21,10 @@ import numpy as np
 from scballast.agreement.concordance import agreement_by_replicate, standardised
 from scballast.agreement.factors import match_factors, subspace_agreement
 from scballast.agreement.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
-from scballast.agreement.rank_agreement import kendall_w_of_spans
+from scballast.agreement.rank_agreement import consensus_ranking, kendall_w_of_spans
 from scballast.agreement.ranking import rank_spans, tie_keys
 from scballast.agreement.ranking import top_k as select
-from scballast.agreement.stability import consensus_ranking, jackknife_interval, mean_interval, pairwise_kuncheva
+from scballast.agreement.stability import jackknife_interval, mean_interval, pairwise_kuncheva
 from scballast.agreement.statistic import Interval
 from scballast.arrays import FloatArray, IntArray
 from scballast.methods.method import NamedMethod
