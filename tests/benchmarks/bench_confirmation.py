@@ -116,7 +116,8 @@ def one_data_set(family: str, seed: int, *, contaminated: bool) -> tuple[pd.Data
                 "estimand": row.estimand, "method": row.method, "confirmed": row.confirmed, "lower": row.lower,
                 "precision": right.mean(), "planted": true.any(), "called": called.sum(),
                 "wrong": (called & ~right).sum(), "found": (called & right).sum(), "right": right.sum(),
-                "wrong_below_5%": ((own["p_value"] <= 0.05).to_numpy() & ~right).sum(), "wrong_in_lists": (~right).sum(),
+                "wrong_below_5%": ((own["p_value"] <= 0.05).to_numpy() & ~right).sum(),
+                "wrong_in_lists": (~right).sum(),
                 "over": over.sum(), "over_wrong": (over & ~true).sum(),
             }
         )  # fmt: skip
