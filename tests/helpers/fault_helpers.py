@@ -178,3 +178,56 @@ def experiment(runs: Path, *words: str) -> Any:
     import scballast
 
     return scballast.run([*words, f"runs_dir={runs}"])
+
+
+def little_memory(stage: str) -> Callable[[], None]:
+    """Return what lets a stage of the experiment meet a limit on the process's memory, and ask for more."""
+
+    def fault() -> None:
+        import resource
+
+        import scballast.experiment.run as run
+
+        def starved(*_: object, **__: object) -> None:
+            import torch
+
+            # On top of what the process has mapped; torch and numpy have words of their own for it.
+            mapped = psutil.Process().memory_info().vms
+            resource.setrlimit(resource.RLIMIT_AS, (mapped + 2**26, resource.RLIM_INFINITY))
+            try:
+                torch.ones(2**31) if stage == "train_models" else bytearray(2**32)
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+        setattr(run, stage, starved)
+
+    return fault
+
+
+def read_only(stage: str) -> Callable[[], None]:
+    """Return what makes the runs folder read-only, as a disk with errors is remounted, from a stage on."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def fault() -> None:
+        import scballast.methods.cache
+        import scballast.sweep.trial
+
+        if stage == "cache":
+            scballast.methods.cache._write = refuse  # type: ignore[assignment]
+        else:
+            scballast.sweep.trial.write_results = refuse  # type: ignore[assignment]
+
+    return fault
+
+
+def stopped_by(number: int) -> Callable[[], None]:
+    """Return what lets a signal arrive in the middle of training."""
+
+    def fault() -> None:
+        import scballast.experiment.run as run
+
+        run.train_models = lambda *_, **__: os.kill(os.getpid(), number)  # type: ignore[assignment, return-value]
+
+    return fault

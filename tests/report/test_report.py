@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,51 +13,17 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 from tests.helpers import report_fixture as made
+from tests.helpers.report_page import Page, numbers, rows_of
 
-from scballast.report import concordance_figures, latent_figures, render_trial_report, stability_figures, style, truth
+from scballast.report import (
+    concordance_figures,
+    latent_figures,
+    render_trial_report,
+    stability_figures,
+    style,
+    truth_section,
+)
 from scballast.report.stored_tables import ResultFolder
-
-VOID = {"meta", "img", "br", "path", "circle"}
-
-
-class Page(HTMLParser):
-    """The elements of a page: tag, attributes, text inside."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
-        self._open: list[tuple[str, dict[str, str], list[str]]] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        element = (tag, {name: value or "" for name, value in attributes}, [])
-        self.elements.append(element)
-        if tag not in VOID:
-            self._open.append(element)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in VOID:
-            return
-        assert self._open.pop()[0] == tag, f"</{tag}> closes another element"
-
-    def handle_data(self, data: str) -> None:
-        for element in self._open:
-            element[2].append(data)
-
-    def tags(self) -> set[str]:
-        return {tag for tag, _, _ in self.elements}
-
-
-def rows_of(page: str, table: str) -> list[str]:
-    inner = re.findall(rf'<table class="{table}">(.*?)</table>', page, flags=re.DOTALL)
-    return [row for part in inner for row in re.findall(r"<tr.*?</tr>", part, flags=re.DOTALL)]
-
-
-def numbers(html: str) -> list[tuple[float, str]]:
-    """Pairs of the full number and the text that a reader sees."""
-    found = re.findall(r'<data value="([^"]+)">([^<]+)</data>', html)
-    return [(float(value), text) for value, text in found]
 
 
 def stored_table(folder: Path, name: str) -> pd.DataFrame:
@@ -289,7 +254,7 @@ def test_truth_shows_the_mean_of_the_replicates(tmp_path: Path, drawn: list[obje
     table = results.table("truth")
     assert table is not None
     with style.figure_style():
-        truth.figure(results, table)
+        truth_section.figure(results, table)
     panel = drawn[0].axes[0]  # type: ignore[attr-defined]
     own = stored[stored["method"] == panel.get_title()].groupby("population")["average_precision"].mean()
     single = [item.get_offsets()[0] for item in panel.collections if len(item.get_offsets()) == 1]
@@ -302,7 +267,7 @@ def test_truth_tables_equal_the_stored_table(tmp_path: Path) -> None:
     stored = made.write_truth(folder)
     stored = stored[~((stored["method"] == "wilcoxon") & (stored["population"] == stored["population"].iloc[0]))]
     with style.figure_style():
-        by_population, differences = truth.section(ResultFolder(folder), stored).grids
+        by_population, differences = truth_section.section(ResultFolder(folder), stored).grids
     names = [heading.rsplit(" (", 1)[0] for heading, _ in by_population.columns[3:]]
     means = stored.groupby(["method", "population"])["average_precision"].mean()
     for method, _, mean, *values in by_population.rows:
@@ -318,7 +283,7 @@ def test_truth_without_planted_genes_has_a_section_without_numbers(tmp_path: Pat
     folder = made.write_trial(tmp_path)
     stored = made.write_truth(folder).assign(average_precision=np.nan)
     with style.figure_style():
-        section = truth.section(ResultFolder(folder), stored)
+        section = truth_section.section(ResultFolder(folder), stored)
     assert [len(grid.rows) for grid in section.grids] == [0]
 
 

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
+from scballast.arrays import BoolArray, FloatArray, IntArray
+
 UInt64Array = npt.NDArray[np.uint64]
 
 
@@ -60,6 +59,12 @@ def rank_genes(scores: npt.ArrayLike, tie_keys: UInt64Array, *identity: int | st
     ------
     ValueError
         The scores are not one vector as long as the tie keys.
+
+    Examples
+    --------
+    >>> keys = tie_keys(["CD3D", "MS4A1", "LYZ", "NKG7"])
+    >>> rank_genes([0.1, 2.0, 1.5, 0.1], keys, 0)
+    array([3, 1, 2, 4], dtype=int32)
     """
     values = np.asarray(scores)
     if values.ndim != 1 or values.shape != tie_keys.shape:
@@ -90,6 +95,11 @@ def top_k(ranks: IntArray, k: int) -> BoolArray:
     ------
     ValueError
         k is negative.
+
+    Examples
+    --------
+    >>> top_k(np.array([3, 1, 2, 4]), 2)
+    array([False,  True,  True, False])
     """
     if k < 0:
         message = f"k must be at least 0, got {k}"

@@ -34,13 +34,15 @@ def print_summary(outcome: TrialOutcome, config: Config) -> None:
         table = Table(title=f"{title}: the method to trust", title_justify="left")
         table.add_column("population", overflow="fold")
         table.add_column("method", no_wrap=True)
+        table.add_column("confirmed (at least, 95%)", no_wrap=True)
         table.add_column(f"Φ@{config.rank.top_k} (95% interval)", no_wrap=True)
         table.add_column("floor", no_wrap=True)
-        table.add_column("first consensus genes", overflow="fold")
+        table.add_column("first confirmed genes", overflow="fold")
         for row in rows.itertuples():
             table.add_row(
                 escape(str(row.population)),
                 str(row.method),
+                f"{_number(row.confirmed)} ({_number(row.confirmed_lower)})" if row.confirmed == row.confirmed else "–",
                 _interval(row),
                 _number(row.floor),
                 escape(", ".join(names.get(gene, gene) for gene in _first_genes(consensus, row))),
@@ -63,6 +65,7 @@ def _short_names(genes: pd.DataFrame) -> dict[str, str]:
 
 def _first_genes(consensus: pd.DataFrame, row: Any) -> list[str]:
     own = consensus[(consensus["population"] == row.population) & (consensus["method"] == row.method)]
+    own = own[own["confirmed"]]
     return [str(gene) for gene in own.sort_values("rank")["gene"].head(_N_GENES)]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from scballast.commands.output import forgive_characters
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
 from scballast.config.schema import conf_dir
 from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
@@ -31,6 +32,7 @@ def main() -> None:
     """Run ``scballast``; exit status 0 done, 2 bad configuration or data, 1 anything else."""
     import hydra
 
+    forgive_characters()
     words = sys.argv[1:]
     made: list[Path] = []
     try:
@@ -50,9 +52,12 @@ def main() -> None:
 def _run(composed: DictConfig, made: Sequence[Path]) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from scballast.sweep.signals import signals_interrupt
+
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        _run_single(composed)
+        with signals_interrupt():
+            _run_single(composed)
     except (ConfigError, DataError) as error:
         _remove(folder, made)
         _fail(error)

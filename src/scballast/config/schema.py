@@ -51,7 +51,7 @@ class DataConfig:
 class ModelConfig:
     """Which model; field names are scvi-tools'."""
 
-    name: str = _key("ldvae", allowed=("ldvae", "scvi", "pca", "nmf"))
+    name: str = "ldvae"
     n_latent: int = _key(20, minimum=1)
     gene_likelihood: str = _key("nb", allowed=("nb", "zinb", "poisson"))
     latent_distribution: str = _key("normal", allowed=("normal", "ln"))
@@ -92,7 +92,7 @@ class RankConfig:
 
     top_k: int = _key(50, minimum=1)
     local_ridge: float = _key(1000.0, minimum=0.0)
-    n_components: int = _key(5, minimum=1)
+    n_components: int | None = _key(None, minimum=1)
     de_mode: str = _key("change", allowed=("change", "vanilla"))
 
 
@@ -184,7 +184,7 @@ _LARGEST = 2**63 - 1
 _MOST_LISTED = 25
 
 # These say where and how results are kept, not what they are.
-_NOT_IN_HASH = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
+NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
 
 def conf_dir() -> Path:
@@ -239,7 +239,7 @@ def to_nested(config: Config) -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     """Return 16 hexadecimal digits that name what is computed, not where or by whom it is kept."""
-    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in _NOT_IN_HASH}
+    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in NOT_IN_IDENTITY}
     for key, path in (("data.path", config.data.path), ("data.labels", config.data.labels)):
         if path is not None:
             leaves[key] = str(Path(path).expanduser().resolve())
@@ -291,6 +291,9 @@ def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     if scalar is None:
         names = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
         message = f"{path}: {_shown(value)} is a {type(value).__name__}; allowed: {names}."
+        if str in options and not isinstance(value, (list, tuple, Mapping)):
+            # Hydra reads 0, 0.50, 1e3 and true as numbers and truths before this program sees them.
+            message += f" A name that looks like one is quoted twice, as it is written: {path}='\"{_shown(value)}\"'."
         raise ConfigError(message)
     _check_range(scalar, path, rules)
     return scalar
@@ -358,7 +361,7 @@ def _check_home(key: str, path: str | None) -> None:
 
 
 def _check_combinations(config: Config) -> None:
-    data, model, resample = config.data, config.model, config.resample
+    data, resample = config.data, config.resample
     if data.kind == "file" and data.path is None:
         message = "data.path: missing. Give the file: data.path=counts.h5ad data.population_key=cell_type."
         raise ConfigError(message)
@@ -386,12 +389,9 @@ def _check_combinations(config: Config) -> None:
             "a fraction in (0, 1] a share of them."
         )
         raise ConfigError(message)
-    if model.name in ("pca", "nmf") and model.latent_distribution == "ln":
-        message = f"model.latent_distribution: ln has no meaning for model.name={model.name}; use normal."
-        raise ConfigError(message)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
-        prefixes = ("stability", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")
+        prefixes = ("stability", "confirmed", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")
         if prefix not in prefixes:
             where = "objectives"
             raise unknown_key(where, objective.metric, [f"{name}/…" for name in prefixes])

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scballast.arrays import BoolArray
 from scballast.data.names import valid_text
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from scballast.data.arrays import BoolArray
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.data.arrays import BoolArray, IntArray
+from scballast.arrays import BoolArray, IntArray
 from scballast.data.names import escaped, lookalikes, quote, quoted, valid_text, without_blanks
 from scballast.errors import DataError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scballast.data.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.data.arrays import IntArray
+from scballast.arrays import IntArray
 from scballast.data.files import open_source
 from scballast.data.source import RAW_PATH
 from scballast.errors import DataError

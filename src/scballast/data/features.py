@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.arrays import BoolArray
 from scballast.data.names import quote, quoted, valid_text
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
     from scballast.data.annotation import Annotation
-    from scballast.data.arrays import BoolArray
 
 GENE = frozenset(
     "gene expression|gene|genes|gex|rna|mrna|scrna|expression|gene expr|rna expression|transcript|transcriptome".split(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse as sp
 
-from scballast.data.arrays import FloatArray
+from scballast.arrays import FloatArray
 
 MAX_ROWS = 400
 ROWS_PER_BLOCK = 100

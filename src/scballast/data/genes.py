@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.data.arrays import BoolArray, IntArray
+from scballast.arrays import BoolArray, IntArray
 from scballast.data.columns import Column
 from scballast.data.names import quoted
 from scballast.data.raw_counts import cells_expressing, take

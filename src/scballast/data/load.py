@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.arrays import BoolArray
 from scballast.data import embedded
 from scballast.data.annotation import Annotation
-from scballast.data.arrays import BoolArray
 from scballast.data.columns import (
     Column,
     blank_name_warnings,

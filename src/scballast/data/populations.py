@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scballast.data.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
 from scballast.data.columns import Column
 from scballast.data.dataset import Population
 from scballast.data.names import quote, quoted, safe_names

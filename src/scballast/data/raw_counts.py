@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from scballast.data.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.data.fractions import FractionSample
 from scballast.data.names import quote
 from scballast.errors import DataError

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from scballast.arrays import IntArray
 from scballast.errors import DataError
 from scballast.seeds import Stream, generator_for
 
-IntArray = npt.NDArray[np.integer[Any]]
 Kind = Literal["subsample", "seed", "bootstrap", "donor"]
 
 SEED_HELDOUT_FRACTION = 0.1
@@ -73,6 +72,13 @@ def draw_replicates(
     ------
     DataError
         ``donor`` with fewer than two samples.
+
+    Examples
+    --------
+    >>> codes = np.repeat([0, 1], 4)
+    >>> first, second = draw_replicates("subsample", 2, codes, ("B", "T"), seed=0, fraction=0.5)
+    >>> first.cells, second.cells
+    (array([1, 3, 4, 5]), array([0, 2, 6, 7]))
     """
     if kind == "donor":
         return _donor_halves(n_replicates, samples, seed)

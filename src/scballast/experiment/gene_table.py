@@ -39,10 +39,17 @@ def genes_table(dataset: Dataset) -> pd.DataFrame:
 
 def with_symbols(tables: Mapping[str, pd.DataFrame], dataset: Dataset) -> dict[str, pd.DataFrame]:
     """Return the tables with the symbol of each gene after its id, where the data have symbols."""
-    if dataset.gene_symbols is None:
+    symbols = symbols_of(dataset)
+    if symbols is None:
         return dict(tables)
-    symbols = dict(zip(map(str, dataset.adata.var_names), dataset.gene_symbols, strict=True))
     return {name: _with_symbol(table, symbols) for name, table in tables.items()}
+
+
+def symbols_of(dataset: Dataset) -> dict[str, str] | None:
+    """Return the symbol of each gene by its id, or None where the data have none."""
+    if dataset.gene_symbols is None:
+        return None
+    return dict(zip(map(str, dataset.adata.var_names), dataset.gene_symbols, strict=True))
 
 
 def _with_symbol(table: pd.DataFrame, symbols: Mapping[str, str]) -> pd.DataFrame:

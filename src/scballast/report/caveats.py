@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scballast.methods.registry import CONTROLS
 from scballast.report.stored_tables import setting
-from scballast.verdict.score_set import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,8 +113,8 @@ def _at_floor(results: ResultFolder) -> list[Caveat]:
         none = answer[answer["method"].isin(["", "none"])]
         if len(none):
             text = (
-                f"In {len(none)} of {len(answer)} cases no method is both clearly above its floor and confirmed by "
-                f"another: {_some(none)}."
+                f"In {len(none)} of {len(answer)} cases no list holds in cells it never saw, or none could be tested: "
+                f"{_some(none)}."
             )
             found.append(Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv"))
     head = results.headline[~results.headline["method"].isin(CONTROLS)]

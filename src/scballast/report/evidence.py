@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scballast.methods.method import ESTIMANDS
 from scballast.report import (
     concordance_figures,
+    confirmation_section,
     difference_figures,
     fit_figures,
     latent_figures,
@@ -13,7 +15,7 @@ from scballast.report import (
     truth_section,
 )
 from scballast.report.html import Grid, Section
-from scballast.report.stored_tables import ESTIMANDS, setting
+from scballast.report.stored_tables import setting
 from scballast.report.wording import again
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def evidence(results: ResultFolder) -> list[Section]:
         In the order of the report.
     """
     sections = [
+        confirmation_section.section(results),
         _stability(results),
         _concordance(results),
         _ranks(results),

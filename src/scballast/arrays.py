@@ -1,4 +1,4 @@
-"""The array types that the signatures of the data layer name."""
+"""Names for arrays by what their elements are."""
 
 from __future__ import annotations
 
@@ -10,3 +10,4 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 BoolArray = npt.NDArray[np.bool_]
+TextArray = npt.NDArray[np.object_]
