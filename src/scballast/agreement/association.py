@@ -92,6 +92,13 @@ def association(
     References
     ----------
     Phipson & Smyth (2010), Permutation p-values should never be zero.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.0], [0.1], [0.2], [3.0], [3.1], [3.2]])
+    >>> codes, generator = np.array([0, 0, 0, 1, 1, 1]), np.random.default_rng(0)
+    >>> association(scores, codes, 2, n_permutations=99, generator=generator).auroc
+    array([[0., 1.]])
     """
     values, labels = check_cells(scores, codes, n_categories)
     shape = (values.shape[1], n_categories)
@@ -131,6 +138,11 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
     References
     ----------
     Benjamini & Hochberg (1995), Controlling the false discovery rate.
+
+    Examples
+    --------
+    >>> benjamini_hochberg([0.01, 0.02, 0.5])
+    array([0.03, 0.03, 0.5 ])
     """
     values = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(values.shape, np.nan)

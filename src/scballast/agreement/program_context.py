@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from scballast.agreement.programs import signal_share
-from scballast.agreement.ranking import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray
 
 MARKER_CORRELATION = 0.4
 COVARIATE_CORRELATION = 0.5

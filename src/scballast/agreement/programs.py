@@ -22,7 +22,7 @@ from scballast.agreement.program_components import (
     rotated_programs,
     scale_to_noise,
 )
-from scballast.agreement.ranking import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray
 
 FEWEST_CELLS = 10  # in a half
 FEWEST_PAIRS = 3  # of halves, for an interval
@@ -104,7 +104,7 @@ class PopulationPrograms:
     @property
     def n_programs(self) -> int:
         """Programs found again."""
-        return self.weights.shape[1]
+        return int(self.weights.shape[1])
 
     def only(self, kept: BoolArray | IntArray) -> PopulationPrograms:
         """Return these programs alone, in the order given."""

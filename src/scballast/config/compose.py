@@ -26,6 +26,11 @@ def compose_config(overrides: Sequence[str]) -> Config:
     ------
     ConfigError
         A word is no override, a key or an option is unknown, or a value is not allowed.
+
+    Examples
+    --------
+    >>> compose_config(["model.n_latent=5"]).model.n_latent
+    5
     """
     return from_omegaconf(_compose(overrides))
 

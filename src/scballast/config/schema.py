@@ -184,7 +184,7 @@ _LARGEST = 2**63 - 1
 _MOST_LISTED = 25
 
 # These say where and how results are kept, not what they are.
-_NOT_IN_HASH = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
+NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
 
 def conf_dir() -> Path:
@@ -239,7 +239,7 @@ def to_nested(config: Config) -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     """Return 16 hexadecimal digits that name what is computed, not where or by whom it is kept."""
-    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in _NOT_IN_HASH}
+    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in NOT_IN_IDENTITY}
     for key, path in (("data.path", config.data.path), ("data.labels", config.data.labels)):
         if path is not None:
             leaves[key] = str(Path(path).expanduser().resolve())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scballast.methods.method import ESTIMANDS
 from scballast.report import style
 from scballast.report.html import Grid, Section
-from scballast.report.stored_tables import ESTIMANDS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from scballast.config import keys
 from scballast.config.addresses import without_password
 from scballast.config.hydra_compat import launch_jobs
-from scballast.config.schema import Config, to_leaves
+from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
 from scballast.sweep.child import ProcessDiedError, TrialProcess
@@ -46,7 +46,6 @@ _GOODBYE_POLLS = 5
 # With launchers that send workers elsewhere and do not say how many: so many.
 _N_SENT_WORKERS = 4
 # Where and how, not what: a change of these does not keep a sweep from being resumed.
-_NOT_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
 
 @dataclass(frozen=True)
@@ -196,7 +195,7 @@ def _open_study(sweep: Sweep, address: StorageAddress, dataset: Described) -> tu
         base={
             key: value
             for key, value in to_leaves(config).items()
-            if key not in searched and key.split(".")[0] not in (*_NOT_IDENTITY, *groups)
+            if key not in searched and key.split(".")[0] not in (*NOT_IN_IDENTITY, *groups)
         },
     )
     name = config.sweep.name or _free_name(address, dataset.name, identity)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from scballast.config import keys
-from scballast.config.addresses import without_passwords
-from scballast.config.schema import Config, config_hash, to_leaves
+from scballast.config.addresses import params_of
+from scballast.config.schema import Config, config_hash
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
@@ -99,7 +99,7 @@ def run_trial(
     tags = trial_tags(config, dataset.name, place)
     folder = root / "results" / name
     parent = place.parent_run_id if place else None
-    run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=parent, folder=folder)
+    run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
     try:
         with signals_interrupt(), memory_errors():
             experiment = run_experiment(config, dataset, cache_dir=root / "cache")
@@ -115,11 +115,6 @@ def run_trial(
         tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
     return TrialOutcome(run_id, folder, experiment)
-
-
-def trial_params(config: Config) -> dict[str, str]:
-    """Return the configuration's leaves as text, addresses without passwords."""
-    return {key: str(value) for key, value in to_leaves(without_passwords(config)).items()}
 
 
 def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[str, str]:
