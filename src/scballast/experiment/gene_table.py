@@ -24,14 +24,15 @@ def genes_table(dataset: Dataset) -> pd.DataFrame:
     """
     import pandas as pd
 
-    n_cells, n_genes = dataset.adata.shape
+    counts, (n_cells, n_genes) = dataset.adata.X, dataset.adata.shape
     return pd.DataFrame(
         {
             "gene": dataset.adata.var_names.to_numpy(dtype=object),
             "symbol": list(dataset.gene_symbols or [""] * n_genes),
             "feature_type": list(dataset.feature_types or [""] * n_genes),
-            "n_cells": dataset.adata.X.getnnz(axis=0),
-            "mean_count": np.asarray(dataset.adata.X.sum(axis=0, dtype=np.float64)).ravel() / n_cells,
+            "n_cells": np.bincount(counts.indices, minlength=n_genes),
+            # scipy adds float32 values in float32, whatever type is asked for.
+            "mean_count": np.bincount(counts.indices, weights=counts.data, minlength=n_genes) / n_cells,
         }
     )
 
