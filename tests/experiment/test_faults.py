@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -192,7 +193,7 @@ def test_not_enough_memory_to_train(command: Callable[..., tuple[int, str]], tmp
 @pytest.mark.skipif(sys.platform != "linux", reason="limits on address space are enforced on Linux")
 @pytest.mark.parametrize("stage", ["train_models", "model_scores"])
 def test_a_limit_on_memory(stage: str, command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
-    status, said = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=little_memory(stage))
+    status, said = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=partial(little_memory, stage))
     assert status == 1
     assert said.startswith("There is not enough memory")
     assert said.endswith("or a machine with more memory.")
@@ -205,7 +206,7 @@ def test_a_limit_on_memory(stage: str, command: Callable[..., tuple[int, str]], 
 def test_a_signal_ends_the_run_with_its_reason(
     name: str, command: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
-    status, said = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=stopped_by(signal.Signals[name]))
+    status, said = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=partial(stopped_by, signal.Signals[name]))
     assert status == 1
     assert said.startswith("Stopped. ")
     (run,) = runs_of(tmp_path / "runs")
@@ -216,7 +217,7 @@ def test_a_signal_ends_the_run_with_its_reason(
 def test_a_cache_that_cannot_be_written_costs_time_only(
     command: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
-    status, _ = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=read_only("cache"))
+    status, _ = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=partial(read_only, "cache"))
     assert status == 0
     assert (tmp_path / "log").read_text(encoding="utf-8").count("Scores are not kept in") == 1
     assert [run.status for run in assert_whole(tmp_path / "runs")] == ["FINISHED"]
@@ -224,7 +225,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 def test_a_runs_folder_that_becomes_read_only(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    status, said = command(*PCA, f"runs_dir={runs}", fault=read_only("results"))
+    status, said = command(*PCA, f"runs_dir={runs}", fault=partial(read_only, "results"))
     assert status == 1
     assert said.startswith(f"{runs}: the results cannot be written (Read-only file system).")
     (run,) = assert_whole(runs)

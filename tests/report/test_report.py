@@ -17,6 +17,7 @@ from tests.helpers.report_page import Page, numbers, rows_of
 
 from scballast.report import (
     concordance_figures,
+    confirmation_section,
     latent_figures,
     render_trial_report,
     stability_figures,
@@ -131,7 +132,7 @@ def test_every_figure_is_there_twice_and_has_words_for_it(page: str, large: Path
     assert {
         "stability_heatmap", "stability_marker", "stability_program", "stability_by_size", "concordance_marker",
         "concordance_program", "ranks_contrast_vs_wilcoxon", "ranks_spread_vs_per_population", "heldout_fit",
-        "association_1", "axis_purity", "loadings", "training_curves",
+        "association_1", "axis_purity", "loadings", "training_curves", "confirmed_against_stability",
     } <= files  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def test_description_fits_a_tag_and_keeps_its_table(large: Path) -> None:
     assert len(text.encode()) <= 7500
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) > 20
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9}
     assert "<script>" not in text
     answer = pd.read_csv(large / "tables" / "answer.csv")
     assert any(f"{answer['phi'][0]:.2f} [{answer['lower'][0]:.2f}, {answer['upper'][0]:.2f}]" in row for row in rows)
@@ -169,7 +170,17 @@ def test_missing_tables_cost_their_sections_and_say_so(tmp_path: Path) -> None:
     render_trial_report(bare)
     text = (bare / "report.html").read_text(encoding="utf-8")
     reasons = ["".join(text) for tag, a, text in Page(text).elements if a.get("class") == "missing"]
-    for table in ("answer", "populations", "concordance", "rankings", "fit", "association", "axis_purity", "factors"):
+    for table in (
+        "answer",
+        "confirmation",
+        "populations",
+        "concordance",
+        "rankings",
+        "fit",
+        "association",
+        "axis_purity",
+        "factors",
+    ):
         assert any(table in reason for reason in reasons), table
     assert any("history.json" in reason for reason in reasons)
     assert {path.stem for path in (bare / "figures").glob("*.png")} == {
@@ -219,6 +230,23 @@ def test_dots_sit_at_the_stored_values_and_names_keep_apart(large: Path, drawn: 
     assert len(panel.get_yticklabels()) == 40
     assert overlapping(panel.get_yticklabels()) == []
     assert overlapping([axes.title for axes in figure.axes]) == []  # type: ignore[attr-defined]
+
+
+def test_confirmed_shares_stand_against_the_stored_stability(large: Path, drawn: list[object]) -> None:
+    results = ResultFolder(large)
+    table = results.table("confirmation")
+    assert table is not None
+    with style.figure_style():
+        confirmation_section.against_stability(results, table)
+    panel = drawn[0].axes[0]  # type: ignore[attr-defined]
+    assert panel.get_title() == "marker"
+    placed = np.concatenate([item.get_offsets() for item in panel.collections if isinstance(item, PathCollection)])
+    stability = results.headline.set_index(["population", "method"])["phi"]
+    own = table[table["estimand"] == "marker"]
+    expected = np.column_stack(
+        [stability.loc[list(zip(own["population"], own["method"], strict=True))], own["confirmed"]]
+    )
+    np.testing.assert_allclose(placed[placed[:, 1].argsort()], expected[expected[:, 1].argsort()])
 
 
 def test_names_keep_apart_in_the_matrices(large: Path, drawn: list[object]) -> None:

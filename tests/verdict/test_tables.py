@@ -31,13 +31,13 @@ from scballast.agreement.factors import match_factors, subspace_agreement
 from scballast.agreement.rank_agreement import consensus_ranking
 from scballast.agreement.ranking import top_k
 from scballast.agreement.stability import jackknife_interval
+from scballast.verdict.latent_tables import factors_table
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.tables import (
     STABILITY_KS,
     concordance_table,
     consensus_table,
     differences_table,
-    factors_table,
     rankings_table,
     score_set_from_rankings,
     stability_table,

@@ -165,7 +165,7 @@ def _train_one(
     model_names: Mapping[str, Any],
 ) -> Any:
     import scvi
-    from lightning.pytorch.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     scvi.settings.seed = seed
     adata.obs_names_make_unique()

@@ -52,9 +52,11 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers."""
+    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers or truth values."""
     import numpy as np
 
+    if len(column) and column.isin(["True", "False"]).all():
+        return column == "True"
     text = column.where(~column.isin(["", "NaN"]), "nan").to_numpy(dtype=str)
     try:
         values = text.astype(np.float64)  # pandas' own parser may be off in the last digit
