@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
+from scballast.arrays import FloatArray, IntArray
+from scballast.engine.interface import HeldoutFit, Member
 from scballast.engine.schedule import default_max_epochs
 from scballast.errors import ConfigError, TrainingError
-from scballast.models.heldout import importance_weighted_fit
+from scballast.models.marginal_likelihood import importance_weighted_fit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,7 +45,7 @@ def fit_sequential(
     members
         Cells, seed and overrides of each.
     model, train
-        Settings by scvi-tools' names, as in :class:`scballast.config.ModelConfig` and ``TrainConfig``.
+        Settings by scvi-tools' names, as in :class:`scballast.config.schema.ModelConfig` and ``TrainConfig``.
     linear
         ``LinearSCVI`` if true, else ``SCVI``.
     batch_key
@@ -164,6 +165,7 @@ def _train_one(
     model_names: Mapping[str, Any],
 ) -> Any:
     import scvi
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     scvi.settings.seed = seed
     adata.obs_names_make_unique()
@@ -189,6 +191,8 @@ def _train_one(
                 "weight_decay": settings["weight_decay"],
                 "n_epochs_kl_warmup": settings["kl_warmup_epochs"],
             },
+            # One process on one device, whatever a scheduler's variables (SLURM_NTASKS) say.
+            plugins=[LightningEnvironment()],
             enable_progress_bar=False,
             enable_model_summary=False,
         )

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scballast.report.tables import setting
-from scballast.score_set import CONTROLS
+from scballast.methods.registry import CONTROLS
+from scballast.report.stored_tables import setting
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scballast.report.tables import ResultFolder
+    from scballast.report.stored_tables import ResultFolder
 
 STEPS_REFUSED, STEPS_COMFORTABLE = 500, 1000  # the decoder's running statistics forget their start by then
 SMALL_POPULATION = 100  # cells; a half then has 50
@@ -113,8 +113,8 @@ def _at_floor(results: ResultFolder) -> list[Caveat]:
         none = answer[answer["method"].isin(["", "none"])]
         if len(none):
             text = (
-                f"In {len(none)} of {len(answer)} cases no method is both clearly above its floor and confirmed by "
-                f"another: {_some(none)}."
+                f"In {len(none)} of {len(answer)} cases no list holds in cells it never saw, or none could be tested: "
+                f"{_some(none)}."
             )
             found.append(Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv"))
     head = results.headline[~results.headline["method"].isin(CONTROLS)]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scballast.methods.method import ESTIMANDS
 from scballast.report import (
     concordance_figures,
+    confirmation_section,
     difference_figures,
     fit_figures,
     latent_figures,
     stability_figures,
-    truth,
+    truth_section,
 )
 from scballast.report.html import Grid, Section
-from scballast.report.tables import ESTIMANDS, setting
+from scballast.report.stored_tables import setting
 from scballast.report.wording import again
 
 if TYPE_CHECKING:
+    from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
-    from scballast.report.tables import ResultFolder
 
 RANK_PAIRS = (("wilcoxon", "contrast"), ("per_population", "spread"))
 _PARTS = {
@@ -43,6 +45,7 @@ def evidence(results: ResultFolder) -> list[Section]:
         In the order of the report.
     """
     sections = [
+        confirmation_section.section(results),
         _stability(results),
         _concordance(results),
         _ranks(results),
@@ -53,7 +56,7 @@ def evidence(results: ResultFolder) -> list[Section]:
     ]
     table = results.table("truth")
     if table is not None:
-        sections.insert(0, truth.section(results, table))
+        sections.insert(0, truth_section.section(results, table))
     return sections
 
 

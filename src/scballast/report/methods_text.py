@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scballast.methods.method import ESTIMANDS
+from scballast.models import FAMILIES
 from scballast.report.caveats import n_replicates
-from scballast.report.tables import ESTIMANDS, setting
+from scballast.report.stored_tables import setting
 from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
-    from scballast.report.tables import ResultFolder
+    from scballast.report.stored_tables import ResultFolder
 
 _RESAMPLING = {
     "subsample": "complementary random parts of the cells, stratified by population",
@@ -45,12 +47,11 @@ def methods_text(results: ResultFolder) -> list[str]:
     )
     kind = str(get("resample.kind"))
     count = n_replicates(results)
-    model = (
-        f"Model: {get('model.name')} (scvi-tools) with {get('model.n_latent')} latent dimensions, "
-        f"{get('model.latent_distribution')} latent distribution and {get('model.gene_likelihood')} "
-        f"likelihood, trained for {get('train.max_epochs', 'scvi-tools’ default number of')} epochs "
-        f"(learning rate {get('train.lr')}, minibatches of {get('train.batch_size')} cells, "
-        f"KL warm-up over {_warmup(get('train.kl_warmup_epochs', None))}; ridge of local {get('rank.local_ridge')}). "
+    family = FAMILIES.get(str(get("model.name")))
+    model = f"Model: {family.methods_text(results.config) if family and results.config else get('model.name')} "
+    if "local" in results.methods("program"):
+        model += f"Ridge of local: {get('rank.local_ridge')}. "
+    model += (
         f"Replicates: {count if count is not None else 'not recorded'} "
         f"({kind}: {_RESAMPLING.get(kind, kind)}); all methods of a replicate saw the same cells. Seed {get('seed')}."
     )
@@ -60,14 +61,11 @@ def methods_text(results: ResultFolder) -> list[str]:
         f"{results.top_k} genes over replicates with a jackknife interval (t distribution); the floor is "
         f"{floor_parts(results)}. Concordance is the overlap of the top genes, paired "
         "by replicate; its noise ceiling is the geometric mean of the two stabilities. Consensus lists are "
-        "ordered by mean midrank (Borda)."
+        "ordered by mean midrank (Borda). Confirmation: each list’s genes were tested in the cells outside its "
+        "replicate; markers by van Elteren’s rank test within strata of depth and batch, program genes by the "
+        "correlation of their Pearson residual with the activity of the rest of the list, weighted by the correlations "
+        "in the replicate (one-sided t test); q-values within a list by Storey, Taylor & Siegmund (2004), lower bounds "
+        "by closed testing with Simes’ tests (Goeman & Solari 2011), combined over replicates by their median at "
+        "97.5%; p-values of a gene by twice their median."
     )
     return [data, model, statistics]
-
-
-def _warmup(value: Any) -> str:
-    """Say how long the weight of the KL divergence rises: epochs, or a share of them."""
-    if not value:
-        return "no epochs"
-    is_share = isinstance(value, float) and value <= 1
-    return f"{value:.0%} of the epochs" if is_share else f"{value} epochs"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from scballast.compose import from_omegaconf
-from scballast.config import Config, config_hash
+from scballast.config.compose import from_omegaconf
+from scballast.config.hydra_compat import compose_job, parse_override
+from scballast.config.schema import Config, config_hash
 from scballast.errors import ConfigError
+from scballast.models import family_of
 from scballast.sweep.space import Point, Space, enumerate_points, point_overrides, point_words
 
 if TYPE_CHECKING:
@@ -42,20 +44,21 @@ def compose_words(loader: Any, master: DictConfig, words: Sequence[str]) -> Dict
     from hydra.errors import HydraException
 
     try:
-        composed: DictConfig = loader.load_sweep_config(master, list(words))
+        return compose_job(loader, master, words)
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    return composed
 
 
 def config_of(composed: DictConfig) -> Config:
     """Return the checked configuration of a job; Hydra's own part, which knows no job yet, is left out."""
     from omegaconf import open_dict
 
-    own = composed.copy()
-    with open_dict(own):
-        own.pop("hydra", None)
-    return from_omegaconf(own)
+    without_hydra = composed.copy()
+    with open_dict(without_hydra):
+        without_hydra.pop("hydra", None)
+    config = from_omegaconf(without_hydra)
+    family_of(config)
+    return config
 
 
 def checked_points(loader: Any, master: DictConfig, words: Sequence[str], space: Space, config: Config) -> list[Point]:
@@ -123,7 +126,6 @@ class Composer:
 
     def composed(self, point: Point) -> DictConfig:
         """Return the configuration at a point as Hydra composes it for a job."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
         from omegaconf import OmegaConf, open_dict, read_write
 
         groups = tuple(dimension for dimension in self._space if self._is_group(dimension.key))
@@ -133,10 +135,9 @@ class Composer:
             self._composed[chosen] = compose_words(self._loader, self._master, words)
         composed = self._composed[chosen].copy()
         OmegaConf.copy_cache(from_config=self._master, to_config=composed)
-        parser = OverridesParser.create()
         leaves = tuple(dimension for dimension in self._space if dimension not in groups)
         for word in point_words(leaves, point):
-            override = parser.parse_override(word)
+            override = parse_override(word)
             OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
         with read_write(composed), open_dict(composed):
             composed.hydra.overrides.task = [*self._words, *point_overrides(self._space, point)]

@@ -7,30 +7,33 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scballast.addresses import without_password
-from scballast.config import Config, to_leaves, to_nested
+from scballast.config import keys
+from scballast.config.addresses import without_password
+from scballast.config.hydra_compat import launch_jobs
+from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
+from scballast.sweep.child import ProcessDiedError, TrialProcess
+from scballast.sweep.messages import Described, DescribeRequest, served
 from scballast.sweep.outcome import wrap_up
 from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
-from scballast.sweep.process import ProcessDiedError, TrialProcess
 from scballast.sweep.samplers import build_sampler
+from scballast.sweep.signals import signals_interrupt
 from scballast.sweep.space import Point, Space, describe, n_asked_for, split_words
 from scballast.sweep.storage import StorageAddress, storage_address
 from scballast.sweep.study import Identity, Progress, SweepStudy
+from scballast.sweep.trial import open_tracking
 from scballast.sweep.worker import Worker, without_storage
 from scballast.tracking import Tracking, load_mlflow
-from scballast.trial import open_tracking
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,7 +46,6 @@ _GOODBYE_POLLS = 5
 # With launchers that send workers elsewhere and do not say how many: so many.
 _N_SENT_WORKERS = 4
 # Where and how, not what: a change of these does not keep a sweep from being resumed.
-_NOT_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def run_sweep(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> N
         The command line's overrides.
     """
     try:
-        with _sigterm_interrupts():
+        with signals_interrupt():
             sweep = _checked(hydra_context, master, words)
             if sweep.config.plan:
                 _plan(hydra_context, master, sweep)
@@ -143,9 +145,9 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
     return _say_result(study, config, since, name)
 
 
-def _describe(process: TrialProcess, config: Config, *, trains: bool) -> dict[str, Any]:
+def _describe(process: TrialProcess, config: Config, *, trains: bool) -> Described:
     """Load and check the data in a process beside this one, where trials will run if it ``trains``."""
-    process.send({"do": "describe", "config": to_nested(without_storage(config)), "trains": trains})
+    process.send(DescribeRequest(without_storage(config), trains))
     with contextlib.suppress(ImportError):
         import optuna  # noqa: F401
     load_mlflow()
@@ -154,26 +156,22 @@ def _describe(process: TrialProcess, config: Config, *, trains: bool) -> dict[st
     except ProcessDiedError as error:
         message = f"the data could not be loaded: {error}."
         raise ScballastError(message) from error
-    if answer["status"] == "interrupted":
-        raise KeyboardInterrupt
-    if answer["status"] != "done":
-        kind = {"config": ConfigError, "data": DataError}.get(answer["kind"], ScballastError)
-        raise kind(f"{answer['reason']}\n{answer['traceback']}".strip())
-    _check_objectives(config, answer)
-    return answer
+    dataset = served(answer, Described)
+    _check_objectives(config, dataset)
+    return dataset
 
 
-def _check_objectives(config: Config, dataset: Mapping[str, Any]) -> None:
+def _check_objectives(config: Config, dataset: Described) -> None:
     """Refuse objectives that no trial can have, as far as the first configuration tells."""
     if config.sweep.kind == "grid":
         return
     for objective in config.objectives:
         family, _, rest = objective.metric.partition("/")
         method = rest.split("/")[0]
-        if family == "stability" and method not in dataset["methods"]:
+        if family == "stability" and method not in dataset.methods:
             message = (
                 f"objectives: {objective.metric!r} is not measured: {method!r} is none of this sweep's methods, "
-                f"{', '.join(dataset['methods'])}."
+                f"{', '.join(dataset.methods)}."
             )
             raise ConfigError(message)
         if family == "fit" and config.fit.n_mc_samples == 0:
@@ -184,23 +182,23 @@ def _check_objectives(config: Config, dataset: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------- the study
 
 
-def _open_study(sweep: Sweep, address: StorageAddress, dataset: Mapping[str, str]) -> tuple[SweepStudy, str]:
+def _open_study(sweep: Sweep, address: StorageAddress, dataset: Described) -> tuple[SweepStudy, str]:
     config = sweep.config
     searched = {dimension.key for dimension in sweep.space}
     groups = {key for key in searched if "." not in key}
     identity = Identity(
         kind=config.sweep.kind,
-        dataset=dataset["name"],
-        digest=dataset["digest"],
+        dataset=dataset.name,
+        digest=dataset.digest,
         space=describe(sweep.space),
         objectives=[(objective.metric, objective.direction) for objective in config.objectives],
         base={
             key: value
             for key, value in to_leaves(config).items()
-            if key not in searched and key.split(".")[0] not in (*_NOT_IDENTITY, *groups)
+            if key not in searched and key.split(".")[0] not in (*NOT_IN_IDENTITY, *groups)
         },
     )
-    name = config.sweep.name or _free_name(address, dataset["name"], identity)
+    name = config.sweep.name or _free_name(address, dataset.name, identity)
     return SweepStudy.create_or_resume(name, address, config, sweep.space, identity, sweep.points), name
 
 
@@ -240,20 +238,13 @@ def _work(study: SweepStudy, tracking: Tracking, worker: Worker) -> None:
 
 
 def _launch(worker: Worker, progress: Progress) -> None:
-    from hydra.core.plugins import Plugins
-
-    launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=worker.hydra_context, task_function=worker, config=worker.master
-    )
     n_workers = min(_n_workers(worker.config, worker.master), max(1, progress.waiting))
     jobs = [[*worker.words, f"hydra.sweep.subdir=workers/{os.getpid()}-{number}"] for number in range(n_workers)]
     if n_workers > 1:
         # The data are in this process for the first trial; workers elsewhere load their own.
         worker.process.close()
     try:
-        for done in launcher.launch(jobs, initial_job_idx=0):
-            if isinstance(done._return_value, Exception):
-                raise done._return_value
+        launch_jobs(worker.hydra_context, worker.master, worker, jobs)
     except ScballastError:
         raise
     except Exception as error:
@@ -299,7 +290,7 @@ def _say_goodbye(study: SweepStudy, tracking: Tracking, parent: str, name: str) 
 def _say_result(study: SweepStudy, config: Config, since: float, name: str) -> Progress:
     progress = study.progress()
     if not progress.is_over:
-        reasons = [t.user_attrs.get("scballast.reason", "") for t in study.trials() if t.state.name == "FAIL"]
+        reasons = [t.user_attrs.get(keys.REASON, "") for t in study.trials() if t.state.name == "FAIL"]
         sys.stderr.write(
             f"Stopped after {study.failures_in_a_row(since)} failures in a row (sweep.max_failures="
             f"{config.sweep.max_failures}): {progress}. The last: {reasons[-1] if reasons else 'none'}\n"
@@ -324,18 +315,3 @@ def without_secret(word: str) -> str:
     """Return a word of the command line without the password of an address."""
     key, separator, value = word.partition("=")
     return f"{key}{separator}{without_password(value)}" if "://" in value else word
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM (a scheduler's time limit) end the sweep as Ctrl-C does."""
-    try:
-        before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    except ValueError:
-        # Only the main thread has signals.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

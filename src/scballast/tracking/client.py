@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.errors import ScballastError
 from scballast.results import MARKER, is_complete, read_tables
 from scballast.tracking import database, leftovers, publish, registry
@@ -16,11 +17,10 @@ from scballast.tracking.delivery import Delivery
 from scballast.tracking.faults import UnreachableError, clear_faults
 from scballast.tracking.heartbeat import Heartbeat
 from scballast.tracking.leftovers import SyncResult
+from scballast.tracking.liveness import current_process
+from scballast.tracking.location import TrackingSettings
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key
-from scballast.tracking.process import current_process
-from scballast.tracking.settings import TrackingSettings
 from scballast.tracking.store import (
-    KEY_TAG,
     PARENT_TAG,
     LoadedRun,
     Store,
@@ -170,10 +170,10 @@ class Tracking:
         entry = self._entry(run_id)
         self._end_anyway(replace(entry, state="FAILED", reason=reason, traceback=traceback, end_time=_now()))
 
-    def interrupt_run(self, run_id: str) -> None:
-        """End a run as KILLED: the user stopped it."""
+    def interrupt_run(self, run_id: str, reason: str = "interrupted by the user") -> None:
+        """End a run as KILLED: the user, or a scheduler, stopped it."""
         entry = self._entry(run_id)
-        self._end_anyway(replace(entry, state="KILLED", reason="interrupted by the user", end_time=_now()))
+        self._end_anyway(replace(entry, state="KILLED", reason=reason, end_time=_now()))
 
     def reopen_run(self, run_id: str) -> None:
         """Take up a run again (the parent of a sweep that is resumed): RUNNING, owned by this process."""
@@ -181,14 +181,14 @@ class Tracking:
             run = self.get_run(run_id)
             entry = replace(
                 self._entry(run_id),
-                key=run.tags.get(KEY_TAG, run_id),
+                key=run.tags.get(keys.KEY, run_id),
                 name=run.name,
                 state="RUNNING",
                 start_time=run.start_time,
                 process=current_process(),
             )
             self._write(entry)
-            publish.log_tags(self._store.client, run_id, {KEY_TAG: entry.key, **life_tags(entry.process)})
+            publish.log_tags(self._store.client, run_id, {keys.KEY: entry.key, **life_tags(entry.process)})
             self._store.clear_failure(run_id)
             self._store.client.update_run(run_id, status="RUNNING")
         self._heartbeat.add(entry.key, run_id)

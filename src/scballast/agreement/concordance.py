@@ -1,0 +1,75 @@
+"""Concordance: how much the gene lists of two methods agree on the same replicates.
+
+Pure functions of arrays; numpy and scipy only. Only methods with one estimand may be compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scballast.agreement.overlap import concordance_curve_weights, expected_overlap, rank_biased_weights, top_k_weights
+from scballast.agreement.ranking import RankSpans
+from scballast.arrays import FloatArray
+
+
+@dataclass(frozen=True)
+class AgreementByReplicate:
+    """Indices of agreement of paired rankings, (n_replicates,) each; NaN where undefined."""
+
+    overlap: FloatArray
+    rbo: FloatArray
+    aucc: FloatArray
+    spearman: FloatArray
+
+
+def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float) -> AgreementByReplicate:
+    """Overlap at k, rank-biased overlap, area under the concordance curve and Spearman of paired rankings.
+
+    Parameters
+    ----------
+    first, second
+        Rank spans of shape (n_replicates, n_genes).
+    k
+        Length of the top list, at least 0.
+    p
+        Persistence, in (0, 1).
+
+    Returns
+    -------
+    AgreementByReplicate
+    """
+    n_replicates, n_genes = first.top.shape
+    nothing = np.full(n_replicates, np.nan)
+    return AgreementByReplicate(
+        overlap=nothing if no_top(k, n_genes - 1) else expected_overlap(first, second, top_k_weights(int(k))),
+        rbo=expected_overlap(first, second, rank_biased_weights(n_genes, p)),
+        aucc=nothing if no_top(k, n_genes) else expected_overlap(first, second, concordance_curve_weights(int(k))),
+        spearman=rowwise_correlation(first.midranks, second.midranks),
+    )
+
+
+def rowwise_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Pearson correlation along the last axis; NaN where a vector is constant."""
+    one, other = standardised(first), standardised(second)
+    correlation: FloatArray = (one * other).sum(axis=-1)
+    return correlation
+
+
+def standardised(values: FloatArray) -> FloatArray:
+    """Vectors along the last axis with mean 0 and length 1, so that products are correlations; NaN if constant."""
+    centred = values - values.mean(axis=-1, keepdims=True)
+    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
+    unit: FloatArray = np.divide(centred, length, out=np.full_like(centred, np.nan), where=length > 0)
+    return unit
+
+
+def no_top(k: int, most: int) -> str:
+    """Return why a top k is undefined with at most ``most`` genes in it; empty where it is defined."""
+    if k < 0 or k != int(k):
+        message = f"k must be a whole number of at least 0, got {k}"
+        raise ValueError(message)
+    if k == 0:
+        return "no gene is selected"
+    return f"k = {k} leaves no gene out" if k > most else ""

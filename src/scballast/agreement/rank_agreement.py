@@ -1,0 +1,137 @@
+"""Agreement of whole rankings: rank-biased overlap, Kendall's W, and the consensus of many rankings.
+
+Pure functions of arrays; numpy only. ``stability`` offers all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from scballast.agreement.arguments import score_matrix, selection_matrix
+from scballast.agreement.ranking import RankSpans, rank_spans
+from scballast.agreement.statistic import Statistic
+from scballast.arrays import FloatArray, IntArray
+
+
+class KendallW(Statistic):
+    r"""Kendall's W, and its chance-corrected form.
+
+    Attributes
+    ----------
+    chance_corrected
+        :math:`(mW - 1)/(m - 1)`, the mean pairwise Spearman correlation when no replicate has ties; 0 by chance.
+    reason
+        Why W is undefined; empty when it is defined.
+    """
+
+    __slots__ = ("chance_corrected",)
+    chance_corrected: float
+
+    def __new__(cls, value: float, reason: str = "", chance_corrected: float = math.nan) -> KendallW:
+        """Keep the chance-corrected form beside W."""
+        self = super().__new__(cls, value, reason)
+        object.__setattr__(self, "chance_corrected", float(chance_corrected))
+        assert isinstance(self, KendallW)
+        return self
+
+    def __reduce__(self) -> tuple[type[KendallW], tuple[float, str, float]]:
+        return type(self), (float(self), self.reason, self.chance_corrected)
+
+
+def kendall_w_of_spans(spans: RankSpans) -> KendallW:
+    """Kendall's W of (n_replicates, n_genes) rank spans, at least 2 of either; genes tied at the end are ranked so."""
+    n_replicates, n_genes = spans.top.shape
+    tied = spans.bottom - spans.top + 1.0
+    correction = np.sum(tied**2 - 1.0)  # each of the t genes of a group adds its share of t³ - t
+    sums = spans.midranks.sum(axis=0)
+    spread = np.sum((sums - sums.mean()) ** 2)
+    most = n_replicates**2 * (float(n_genes) ** 3 - n_genes) - n_replicates * correction
+    if most <= 0.0:
+        return KendallW(math.nan, "every replicate ties all genes")
+    w = 12.0 * spread / most
+    return KendallW(w, chance_corrected=(n_replicates * w - 1.0) / (n_replicates - 1.0))
+
+
+@dataclass(frozen=True)
+class ConsensusRanking:
+    """One ranking out of many.
+
+    Attributes
+    ----------
+    order : (n_genes,) int
+        Gene positions from best to worst.
+    ranks : (n_genes,) int
+        Rank of each gene, 1 is the best, each used once.
+    mean_rank : (n_genes,) float
+        Mean midrank over the replicates (Borda); NaN where ``reason`` is given.
+    frequency : (n_genes,) float
+        Share of the replicates that select the gene.
+    reason
+        Why there is no consensus; empty when there is one.
+    """
+
+    order: IntArray
+    ranks: IntArray
+    mean_rank: FloatArray
+    frequency: FloatArray
+    reason: str = ""
+
+
+def consensus_ranking(
+    scores: npt.ArrayLike, selections: npt.ArrayLike | None = None, tie_keys: npt.ArrayLike | None = None
+) -> ConsensusRanking:
+    """Order the genes by their mean midrank over replicates (Borda), ties by selection frequency.
+
+    Parameters
+    ----------
+    scores : (n_replicates, n_genes) float
+        Higher is stronger. Genes with a NaN score are tied at the end; a replicate without any score is left out.
+    selections : (n_replicates, n_genes) bool, optional
+        Top-k selections; without them the frequency is that of the best 50 genes (or fewer than all of them), a
+        gene tied at the boundary counting with its chance of being among them.
+    tie_keys : (n_genes,) sortable, optional
+        Settles what is tied in frequency too (``ranking.tie_keys``); without it, gene position does.
+
+    Returns
+    -------
+    ConsensusRanking
+
+    Raises
+    ------
+    ValueError
+        Not a matrix of scores, or the selections or keys do not fit it.
+    """
+    matrix = score_matrix(scores)
+    n_genes = matrix.shape[1]
+    scored = ~np.isnan(matrix).all(axis=1)
+    spans = rank_spans(matrix[scored])
+    if selections is None:
+        k = min(50, max(1, n_genes - 1))
+        chosen = np.clip((k - spans.top + 1.0) / (spans.bottom - spans.top + 1.0), 0.0, 1.0)
+    else:
+        chosen = selection_matrix(selections)
+        if chosen.shape != matrix.shape:
+            message = f"selections {chosen.shape} do not fit scores {matrix.shape}"
+            raise ValueError(message)
+        chosen = chosen[scored]
+    keys = np.arange(n_genes) if tie_keys is None else np.asarray(tie_keys)
+    if keys.shape != (n_genes,):
+        message = f"tie keys {keys.shape} do not fit {n_genes} genes"
+        raise ValueError(message)
+    if not scored.any():
+        nothing = np.full(n_genes, np.nan)
+        unordered = np.lexsort((keys,))
+        return ConsensusRanking(unordered, _inverse(unordered), nothing, nothing, "no replicate has a score")
+    mean_rank, frequency = spans.midranks.mean(axis=0), chosen.mean(axis=0)
+    order = np.lexsort((keys, -frequency, mean_rank))
+    return ConsensusRanking(order, _inverse(order), mean_rank, frequency)
+
+
+def _inverse(order: IntArray) -> IntArray:
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(1, len(order) + 1)
+    return ranks

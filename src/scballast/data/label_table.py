@@ -1,0 +1,256 @@
+"""Labels of cells from a table beside the counts: 10x formats hold none, and many labels live elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import zlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scballast.data.columns import MISSING_WORDS, blank_name_warnings
+from scballast.data.names import escaped, folded, quote, quoted, valid_text, without_blanks
+from scballast.data.source import Source
+from scballast.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+ALLOWED = "Allowed: .csv or .tsv, also .gz: a header, then one row per cell, its name first"
+# A lane's number that Cell Ranger appends to a barcode, and that many tables leave out.
+_LANE = re.compile(r"-\d+$")
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table of labels as it stands in its file, all text.
+
+    Attributes
+    ----------
+    label
+        The file's name, for messages.
+    columns
+        Names of the columns after the first.
+    rows
+        The values of these columns by the name of the cell.
+    warnings
+        What was done to the names.
+    """
+
+    label: str
+    columns: tuple[str, ...]
+    rows: dict[str, list[str]]
+    warnings: tuple[str, ...] = ()
+
+
+def with_labels(source: Source, path: str) -> Source:
+    """Return the source with the columns of a table of labels added to ``obs``.
+
+    Cells without a row have no label; rows without a cell are not used; a column of ``obs`` with the name of
+    one in the table is replaced. Each is said in a warning.
+
+    Parameters
+    ----------
+    source
+        The counts.
+    path
+        ``data.labels``: .csv or .tsv, or either with .gz.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read as such a table, names a cell twice, or has no cell of the data; or two cells
+        of the data share a name that the table labels.
+    """
+    import pandas as pd
+
+    table = read_label_table(path)
+    names = [without_blanks(valid_text(name)) for name in source.obs.index]
+    _check_names(table, names, source.label)
+    found = [table.rows.get(name) for name in names]
+    columns = {
+        column: _typed([row[position] if row is not None else None for row in found])
+        for position, column in enumerate(table.columns)
+    }
+    added = pd.DataFrame({column: values.to_numpy() for column, values in columns.items()}, index=source.obs.index)
+    replaced = [column for column in source.obs.columns if column in columns]
+    warnings = (*table.warnings, *_join_warnings(table, names, replaced, source.label))
+    return replace(source, obs=source.obs.with_columns(added), warnings=(*source.warnings, *warnings))
+
+
+def read_label_table(path: str) -> LabelTable:
+    """Read a table of labels.
+
+    Raises
+    ------
+    DataError
+        The file is missing, unreadable, no table, or names a cell or a column twice.
+    """
+    location = Path(path).expanduser()
+    label = location.name or str(location)
+    lines = _lines(location, label)
+    if not lines:
+        msg = f"{label}: the table of labels is empty. {ALLOWED}."
+        raise DataError(msg)
+    header, body = lines[0][1], lines[1:]
+    if body and all(len(row) == len(header) + 1 for _, row in body):
+        header = ["", *header]  # R's write.table gives the row names no column name
+    columns = tuple(valid_text(without_blanks(name)) for name in header[1:])
+    if not columns:
+        msg = f"{label}: there is one column, {quote(header[0])}, so no labels (separators: comma, tab). {ALLOWED}."
+        raise DataError(msg)
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        msg = f"{label}: {len(twice)} column names occur more than once, first {quote(twice[0])}. Rename all but one."
+        raise DataError(msg)
+    rows: dict[str, list[str]] = {}
+    with_blanks = [row[0] for _, row in body if without_blanks(row[0]) != row[0]]
+    for number, row in body:
+        if len(row) != len(header):
+            msg = (
+                f"{label}: line {number} has {len(row)} values where the header has {len(header)}. "
+                "Quote values that hold the separator, and write the table again."
+            )
+            raise DataError(msg)
+        name = valid_text(without_blanks(row[0]))
+        if name in rows:
+            msg = (
+                f"{label}: the cell {quote(name)} has more than one row, the second in line {number}. "
+                "Allowed: one row per cell. If cells of several samples share barcodes, make their names unique here "
+                "and in the counts."
+            )
+            raise DataError(msg)
+        rows[name] = row[1:]
+    return LabelTable(label, columns, rows, tuple(blank_name_warnings(with_blanks, label)))
+
+
+def _lines(path: Path, label: str) -> list[tuple[int, list[str]]]:
+    """Return the rows of the file that are not blank, with their line numbers."""
+    text = _text(path, label)
+    # Limits of the reader that foreign files may pass: a NUL ends a value, a value ends at 131,072 characters.
+    if "\x00" in text:
+        msg = f"{label}: this is not a table of text: it holds NUL bytes. {ALLOWED}."
+        raise DataError(msg)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(path, text), strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
+    except csv.Error as error:
+        msg = f"{label}: line {reader.line_num} cannot be read as a table: {error}. Check its quotes. {ALLOWED}."
+        raise DataError(msg) from error
+
+
+def _text(path: Path, label: str) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    suffix = Path(name).suffix
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        msg = f"{path}: there is no such file of labels. Check data.labels; it is relative to {quote(Path.cwd())}."
+        raise DataError(msg) from error
+    except OSError as error:
+        msg = f"{path}: the labels cannot be read: {error.strerror or error}. Check data.labels and its permissions."
+        raise DataError(msg) from error
+    if suffix not in SEPARATORS:
+        msg = f"{label}: labels in files of type {quote(suffix or 'without an extension')} are not read. {ALLOWED}."
+        raise DataError(msg)
+    try:
+        content = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+        return content.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
+        msg = f"{label}: this is not a whole gzip file ({error}). Copy or write it again."
+        raise DataError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{label}: byte {error.start:,} is not UTF-8. Save the table as UTF-8 text. {ALLOWED}."
+        raise DataError(msg) from error
+
+
+def _separator(path: Path, text: str) -> str:
+    """Return the separator that the name promises if the header has it, else one that the header has."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    promised = SEPARATORS[Path(path.name.lower().removesuffix(".gz")).suffix]
+    return next((separator for separator in (promised, "\t", ",", ";") if separator in header), promised)
+
+
+def _check_names(table: LabelTable, names: list[str], source: str) -> None:
+    shared = table.rows.keys() & set(names)
+    if not shared and names:
+        first = next(iter(table.rows), None)
+        if first is None:
+            msg = f"{table.label}: there is no row below the header. {ALLOWED}."
+            raise DataError(msg)
+        bare = {_LANE.sub("", name) for name in table.rows}
+        near = any(_LANE.sub("", name) in bare for name in names)
+        hint = " They differ in the lane's number at the end (-1): write both alike." if near else ""
+        hint = hint or _alike_hint(list(table.rows), names)
+        msg = (
+            f"{table.label}: no row belongs to a cell of {source}: the first row is {quote(first)}, the first cell "
+            f"{quote(names[0])}.{hint} Set data.labels to a table whose first column holds the cell names."
+        )
+        raise DataError(msg)
+    if len(set(names)) < len(names):
+        twice = [name for name, count in Counter(names).items() if count > 1 and name in shared]
+        if twice:
+            msg = (
+                f"{source}: {len(twice):,} cell names occur more than once, first {quote(twice[0])}, so a row of "
+                f"{table.label} does not say which cell it labels. Make the names unique here and there, for example "
+                "with the sample's name in front."
+            )
+            raise DataError(msg)
+
+
+def _join_warnings(table: LabelTable, names: list[str], replaced: list[str], source: str) -> list[str]:
+    present = set(names)
+    unlabelled = [name for name in names if name not in table.rows]
+    unused = [name for name in table.rows if name not in present]
+    warnings = []
+    if unlabelled:
+        warnings.append(
+            f"{source}: {len(unlabelled):,} of {len(names):,} cells have no row in {table.label} and so no label, "
+            f"first {quote(unlabelled[0])}."
+        )
+    if unused:
+        warnings.append(
+            f"{source}: {len(unused):,} of {len(table.rows):,} rows of {table.label} belong to no cell and are not "
+            f"used, first {quote(unused[0])}.{_alike_hint(unused, unlabelled)}"
+        )
+    if replaced:
+        warnings.append(f"{source}: columns of obs that {table.label} replaces: {quoted(replaced)}.")
+    return warnings
+
+
+def _alike_hint(rows: list[str], cells: list[str]) -> str:
+    """Say how many names of rows without a cell only look different from those of cells without a row."""
+    by_look = {_look(name): name for name in reversed(cells)}
+    alike = [(name, by_look[_look(name)]) for name in rows if _look(name) in by_look]
+    if not alike:
+        return ""
+    row, cell = alike[0]
+    return (
+        f" {len(alike):,} of them differ from a cell's name only in case, hyphens, dots, blanks or Unicode form, as "
+        f"{escaped(row)} and {escaped(cell)}: write both alike."
+    )
+
+
+def _look(name: str) -> str:
+    # R writes AAAC.1 for AAAC-1 where names become those of columns.
+    return re.sub(r"[._]", "-", folded(name))
+
+
+def _typed(values: list[str | None]) -> pd.Series[object]:
+    """Return numbers where every value is one as a program writes numbers; ``01`` is a name, and stays text."""
+    import pandas as pd
+
+    text = pd.Series(values, dtype=object)
+    filled = text[[value is not None and value.strip().lower() not in MISSING_WORDS for value in values]]
+    if filled.empty or filled.str.fullmatch(r"\s*[+-]?0\d.*").any():
+        return text
+    try:
+        numbers = pd.to_numeric(filled)
+    except (ValueError, TypeError):
+        return text
+    return numbers.reindex(text.index)

@@ -1,0 +1,164 @@
+"""Scores of every method, for every replicate and population."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from scballast.arrays import FloatArray, IntArray
+from scballast.data.replicates import Replicate
+from scballast.experiment.setup import Setup
+from scballast.experiment.training import MemberKey, TrainedModels
+from scballast.methods.cache import ScoreCache, array_digest
+from scballast.methods.cell_view import CellView
+from scballast.methods.method import Evidence, Method, Role
+from scballast.methods.rankers import FactorView, local_loadings
+from scballast.models import FAMILIES
+from scballast.progress import progress_bar
+from scballast.seeds import Stream, generator_for, integer_for
+from scballast.threads import one_thread
+
+# (replicate, population, gene); NaN where a method has no score.
+Scores = dict[str, FloatArray]
+
+
+class ReplicateEvidence:
+    """One replicate of an experiment as methods see it; see :class:`scballast.methods.method.Evidence`."""
+
+    def __init__(self, setup: Setup, replicate: Replicate, models: TrainedModels | None = None) -> None:
+        self._setup, self._replicate, self._models = setup, replicate, models
+        self._views: dict[tuple[Role, int], FactorView | None] = {}
+
+    @cached_property
+    def cells(self) -> CellView:
+        """The replicate's cells."""
+        return cell_view(self._setup, self._replicate)
+
+    @property
+    def de_mode(self) -> Literal["change", "vanilla"]:
+        """``rank.de_mode``."""
+        return self._setup.config.rank.de_mode  # type: ignore[return-value]  # the schema allows no other value
+
+    def factors(self, role: Role, population: int = -1) -> FactorView | None:
+        """Return a model as the rankers see it, read out once."""
+        if self._models is None:
+            return None
+        key = (role, population)
+        if key not in self._views:
+            self._views[key] = factor_view(self._setup, self._replicate, self._models, role, population)
+        return self._views[key]
+
+    def model(self, role: Role) -> Any | None:
+        """Return the scvi-tools model of a role; the configured family's own is the global one."""
+        if self._models is None:
+            return None
+        own: Role = "global" if role == self._setup.family.name else role
+        trained = self._models.find(MemberKey(own, self._replicate.number))
+        return None if trained is None else trained[0].export(trained[1])
+
+    def seed(self, method: str) -> int:
+        """Return the seed of a method's draws."""
+        return integer_for(self._setup.config.seed, Stream.DIFFERENTIAL_EXPRESSION, self._replicate.number, method)
+
+    def shuffling(self) -> np.random.Generator:
+        """Return the generator that shuffles the labels."""
+        return generator_for(self._setup.config.seed, Stream.CONTROLS, self._replicate.number, "shuffled")
+
+
+def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
+    """Score the methods that look at cells alone, from the cache where the same cells were scored before."""
+    dataset, scores = setup.dataset, Scores()
+    genes = array_digest(np.asarray(dataset.adata.var_names, dtype=str))
+    total = len(setup.from_cells) * len(setup.replicates)
+    with progress_bar("scoring baselines", total, unit="rankings") as advance, one_thread():
+        for method in setup.from_cells:
+            rows = []
+            for replicate in setup.replicates:
+                evidence = ReplicateEvidence(setup, replicate)
+                origin: dict[str, Any] = {
+                    "method": method.name,
+                    "data": dataset.digest,
+                    "genes": genes,
+                    "populations": list(setup.populations),
+                    "cells": array_digest(replicate.cells.astype(np.int64)),
+                    "sample_key": dataset.sample_key,
+                    "n_components": setup.config.rank.n_components,
+                }
+                if not method.deterministic:
+                    origin["seed"] = evidence.cells.seed
+                rows.append(cache.scores(origin, _scoring(method, evidence)))
+                advance(1)
+            scores[method.name] = np.stack(rows)
+    return scores
+
+
+def model_scores(setup: Setup, models: TrainedModels) -> Scores:
+    """Score the methods that rest on trained models."""
+    scores: dict[str, list[FloatArray]] = {method.name: [] for method in setup.from_models}
+    with progress_bar("scoring models", len(scores) * len(setup.replicates), unit="rankings") as advance:
+        for replicate in setup.replicates:
+            evidence = ReplicateEvidence(setup, replicate, models)
+            for method in setup.from_models:
+                scores[method.name].append(method.score(evidence))
+                advance(1)
+    return {name: np.stack(rows) for name, rows in scores.items()}
+
+
+def cell_view(setup: Setup, replicate: Replicate) -> CellView:
+    """Return the cells of a replicate as arrays."""
+    dataset = setup.dataset
+    samples: IntArray | None = None
+    names: tuple[str, ...] = ()
+    if dataset.sample_key is not None:
+        column = dataset.adata.obs[dataset.sample_key].astype("category")
+        samples = column.cat.codes.to_numpy()[replicate.cells]
+        names = tuple(str(category) for category in column.cat.categories)
+    return CellView(
+        counts=setup.counts[replicate.cells],
+        total_counts=dataset.total_counts[replicate.cells],
+        codes=dataset.population_codes[replicate.cells],
+        n_populations=len(dataset.populations),
+        populations=setup.populations,
+        samples=samples,
+        seed=integer_for(setup.config.seed, Stream.CONTROLS, replicate.number),
+        sample_names=names,
+        n_components=setup.config.rank.n_components,
+    )
+
+
+def factor_view(
+    setup: Setup, replicate: Replicate, models: TrainedModels, role: Role = "global", population: int = -1
+) -> FactorView | None:
+    """Return a model of a replicate as the rankers see it, or None if it has no result.
+
+    The view of a population's own model holds that population alone, as number 0.
+    """
+    key = MemberKey(role, replicate.number, population)
+    trained = models.find(key)
+    if trained is None:
+        return None
+    ensemble, position = trained
+    family = FAMILIES["scvi"] if role == "scvi" else setup.family
+    cells = models.cells[key]
+    own = population >= 0
+    return FactorView(
+        scores=ensemble.posterior_means(position),
+        loadings=ensemble.loadings(position) if family.linear else None,
+        counts=setup.counts[cells],
+        codes=np.zeros(len(cells), dtype=np.int64) if own else setup.dataset.population_codes[cells],
+        softmax=family.softmax,
+        simplex=family.likelihood and setup.config.model.latent_distribution == "ln",
+        ridge=setup.config.rank.local_ridge,
+    )
+
+
+def local_loadings_of(view: FactorView, n_populations: int) -> list[FloatArray]:
+    """Return the population-specific loadings ``B_c`` of every population, each (n_factors, n_genes)."""
+    return [local_loadings(view, population)[0] for population in range(n_populations)]
+
+
+def _scoring(method: Method, evidence: Evidence) -> Callable[[], FloatArray]:
+    return lambda: method.score(evidence)

@@ -1,0 +1,58 @@
+"""Which methods an experiment runs: those of every model, those of ``baselines``, or those asked for by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scballast.config.schema import Config, unknown_key
+from scballast.errors import ConfigError
+from scballast.methods.method import Method
+from scballast.methods.registry import METHODS
+from scballast.models import family_of
+
+
+def plan_methods(config: Config, *, has_samples: bool) -> tuple[Method, ...]:
+    """Resolve ``methods`` and ``baselines.methods`` for the model and the data.
+
+    Methods that were asked for by name and cannot run are an error; those that only come with the defaults
+    are left out, and :func:`left_out` says which and why.
+
+    Raises
+    ------
+    ConfigError
+        A name is unknown, or a method asked for cannot run with this model or these data.
+    """
+    family = family_of(config)
+    chosen_by_name = config.methods is not None
+    planned: dict[str, Method] = {}
+    for name in _requested(config):
+        if name not in METHODS:
+            raise unknown_key("methods" if chosen_by_name else "baselines.methods", name, tuple(METHODS))
+        method = METHODS[name]
+        obstacle = method.obstacle(family, has_samples=has_samples)
+        if obstacle is not None and chosen_by_name:
+            message = f"methods: {name!r} cannot run: {obstacle}."
+            raise ConfigError(message)
+        if obstacle is None:
+            deterministic = family.deterministic if method.as_the_model else method.deterministic
+            planned[name] = replace(method, deterministic=deterministic)
+    if not planned:
+        message = "methods: empty. Name at least one method, or leave it at null for all that apply."
+        raise ConfigError(message)
+    return tuple(planned.values())
+
+
+def left_out(config: Config, *, has_samples: bool) -> dict[str, str]:
+    """Return the methods of the defaults that cannot run with this model or these data, each with the reason."""
+    family = family_of(config)
+    obstacles = {
+        name: METHODS[name].obstacle(family, has_samples=has_samples)
+        for name in config.methods or config.baselines.methods
+    }
+    return {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
+
+
+def _requested(config: Config) -> tuple[str, ...]:
+    if config.methods is not None:
+        return config.methods
+    return tuple(method.name for method in METHODS.values() if method.of_every_model) + config.baselines.methods

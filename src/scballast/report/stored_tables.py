@@ -1,0 +1,236 @@
+"""Read a result folder: the only place where the report touches stored tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from scballast.config import keys
+from scballast.methods.registry import method_order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+# Columns that stay text whatever they hold: a population may be called "1", "NA" or "nan".
+TEXT_COLUMNS = frozenset(
+    {
+        "category", "end", "estimand", "failure", "feature_type", "gene", "key", "member", "method", "method_a",
+        "method_b", "model", "name", "objective", "parameter", "population", "reason", "reference", "role", "run_id",
+        "safe_name", "scope", "state", "symbol", "trial", "warning",
+    }
+)  # fmt: skip
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or parquet table; text columns stay text, every other column is a number where it can be.
+
+    Parameters
+    ----------
+    path
+        File that exists.
+
+    Returns
+    -------
+    DataFrame
+        Empty cells of number columns are NaN; empty cells of text columns are ``""``.
+    """
+    if path.suffix == ".parquet":
+        table = pd.read_parquet(path)
+        for column in TEXT_COLUMNS & set(table.columns):
+            table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
+        return table
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in table.columns:
+        if column not in TEXT_COLUMNS:
+            table[column] = _numbers(table[column])
+    return table
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers or truth values."""
+    import numpy as np
+
+    if len(column) and column.isin(["True", "False"]).all():
+        return column == "True"
+    text = column.where(~column.isin(["", "NaN"]), "nan").to_numpy(dtype=str)
+    try:
+        values = text.astype(np.float64)  # pandas' own parser may be off in the last digit
+    except ValueError:
+        return column
+    whole = len(text) > 0 and all(item.lstrip("-").isdigit() for item in text)
+    return pd.Series(values.astype(np.int64) if whole else values, index=column.index)
+
+
+def read_json(path: Path, default: Any) -> Any:
+    """Parse a JSON file, or give ``default`` where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Parse a YAML mapping, or give an empty one where there is no file."""
+    import yaml
+
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+
+
+def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
+    """Look a dotted key up in a nested configuration."""
+    value: Any = config
+    for part in dotted.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return default
+        value = value[part]
+    return value
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """A result folder's stored values; tables are read when first asked for."""
+
+    path: Path
+    _cache: dict[str, pd.DataFrame | None] = field(default_factory=dict, repr=False)
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """Give a table by name, or None where the folder has none or it has no row."""
+        if name not in self._cache:
+            found = [
+                path for suffix in ("csv", "parquet") if (path := self.path / "tables" / f"{name}.{suffix}").is_file()
+            ]
+            table = read_table(found[0]) if found else None
+            self._cache[name] = None if table is None or table.empty else table
+        return self._cache[name]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return read_yaml(self.path / "config" / "resolved.yaml")
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Logged metrics by name."""
+        return dict(read_json(self.path / "metrics.json", {}))
+
+    @cached_property
+    def history(self) -> dict[str, list[list[float]]]:
+        """Epoch curves: name to ``[[epoch, value], ...]``."""
+        return dict(read_json(self.path / "history.json", {}))
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """Data set, versions, device."""
+        return {str(name): str(value) for name, value in read_json(self.path / "tags.json", {}).items()}
+
+    @cached_property
+    def dataset(self) -> str:
+        """Name of the data set; empty where nothing tells."""
+        return self.tags.get(keys.DATASET) or str(setting(self.config, "data.name") or "")
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What was done to usable but odd data."""
+        return [str(item) for item in read_json(self.path / "warnings.json", [])]
+
+    @cached_property
+    def stability(self) -> pd.DataFrame:
+        """Stability at every k.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such table.
+        """
+        table = self.table("stability")
+        if table is None:
+            message = f"{self.path}: no rows in tables/stability.csv. Run the experiment to its end, then report."
+            raise FileNotFoundError(message)
+        return table
+
+    @cached_property
+    def top_k(self) -> int:
+        """The headline k: ``rank.top_k`` of the configuration, else 50, else the largest k in the table."""
+        known = sorted({int(k) for k in self.stability["k"]})
+        configured = setting(self.config, "rank.top_k", 50)
+        return int(configured) if int(configured) in known else known[-1]
+
+    @cached_property
+    def headline(self) -> pd.DataFrame:
+        """Stability at the headline k, one row per method and population."""
+        table = self.stability
+        return table[table["k"] == self.top_k].reset_index(drop=True)
+
+    @cached_property
+    def n_cells(self) -> dict[str, int]:
+        """Cells per ranked population."""
+        table = self.table("populations")
+        if table is None:
+            return {}
+        return {
+            str(row.population): int(row.n_cells)
+            for row in table.itertuples()
+            if str(getattr(row, "ranked", True)) == "True"
+        }
+
+    @cached_property
+    def populations(self) -> list[str]:
+        """Ranked populations, the largest first, then by name."""
+        names = {str(name) for name in self.headline["population"]}
+        return sorted(names, key=lambda name: (-self.n_cells.get(name, 0), name))
+
+    def methods(self, estimand: str) -> list[str]:
+        """Methods of one estimand in the contract's order."""
+        rows = self.headline[self.headline["estimand"] == estimand]
+        return sorted({str(name) for name in rows["method"]}, key=method_order)
+
+    @cached_property
+    def symbols(self) -> dict[str, str]:
+        """What people call a gene, by its id, where that is another name."""
+        table = self.table("genes")
+        if table is None:
+            return {}
+        return {str(row.gene): str(row.symbol) for row in table.itertuples() if row.symbol and row.symbol != row.gene}
+
+    def gene_label(self, gene: str) -> str:
+        """Name a gene for people: its symbol with the id in brackets, or the id alone where it has no symbol."""
+        symbol = self.symbols.get(gene)
+        return f"{symbol} ({gene})" if symbol else gene
+
+    @cached_property
+    def n_genes(self) -> int:
+        """Genes that were ranked, from ``tables/rankings.parquet``; 0 where there is no such file."""
+        path = self.path / "tables" / "rankings.parquet"
+        if not path.is_file():
+            return 0
+        import pyarrow.compute
+        import pyarrow.parquet
+
+        return int(pyarrow.compute.max(pyarrow.parquet.read_table(path, columns=["rank"])["rank"]).as_py() or 0)
+
+    def mean_ranks(self, methods: Sequence[str]) -> pd.DataFrame | None:
+        """Mean rank over replicates, from ``tables/rankings.parquet``.
+
+        Parameters
+        ----------
+        methods
+            Methods to read; the others are skipped in the file.
+
+        Returns
+        -------
+        DataFrame or None
+            Columns method, population, gene, rank; None where there is no such file.
+        """
+        path = self.path / "tables" / "rankings.parquet"
+        if not path.is_file():
+            return None
+        import pyarrow.parquet as pq
+
+        columns = ["method", "population", "gene", "rank"]
+        table = pq.read_table(path, columns=columns, filters=[("method", "in", list(methods))]).to_pandas()
+        for column in columns[:3]:
+            table[column] = table[column].astype("category")
+        grouped = table.groupby(columns[:3], observed=True, sort=True)["rank"].mean()
+        return grouped.reset_index()

@@ -1,0 +1,167 @@
+"""One experiment as a trial: run, written to a folder, reported, and published to MLflow."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scballast.config import keys
+from scballast.config.addresses import params_of
+from scballast.config.schema import Config, config_hash
+from scballast.data.dataset import Dataset
+from scballast.errors import ConfigError, ScballastError, memory_errors
+from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
+from scballast.results import result_folder, write_results
+from scballast.sweep.messages import SweepPlace
+from scballast.sweep.signals import how_stopped, signals_interrupt
+from scballast.tracking import Tracking, TrackingSettings
+from scballast.tracking.faults import READ_ONLY
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """A finished trial: its MLflow run, its folder of results, and what is still in memory."""
+
+    run_id: str
+    folder: Path
+    experiment: Experiment
+
+
+def runs_dir(config: Config) -> Path:
+    """Return the absolute folder of everything that is written, made if it is not there.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be made or written to.
+    """
+    try:
+        path = Path(config.runs_dir).expanduser().resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself, or ~ of an unknown user
+        reason = getattr(error, "strerror", None) or error
+        message = (
+            f"runs_dir: {config.runs_dir} cannot be written to ({reason}). Name another folder with runs_dir=FOLDER."
+        )
+        raise ConfigError(message) from error
+    return path
+
+
+def open_tracking(config: Config) -> Tracking:
+    """Return the tracking of this configuration; nothing is created yet."""
+    return Tracking(
+        TrackingSettings(uri=config.tracking.uri, experiment=config.tracking.experiment, runs_dir=runs_dir(config))
+    )
+
+
+def run_trial(
+    config: Config,
+    *,
+    place: SweepPlace | None = None,
+    prepared: Tracking | None = None,
+    dataset: Dataset | None = None,
+) -> TrialOutcome:
+    """Run one experiment and publish it.
+
+    The data are loaded and checked first: bad input leaves no run behind. Whatever happens after that, the
+    run's status in MLflow says so.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    place
+        Its place in a sweep, if it has one.
+    prepared
+        Tracking that the controller has prepared already.
+    dataset
+        What `prepare_dataset` returned for this configuration, where the caller has it.
+    """
+    root = runs_dir(config)
+    dataset = dataset or prepare_dataset(config)
+    tracking = prepared or open_tracking(config)
+    if prepared is None:
+        tracking.prepare()
+    name = run_name(config, dataset.name, place)
+    tags = trial_tags(config, dataset.name, place)
+    folder = root / "results" / name
+    parent = place.parent_run_id if place else None
+    run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
+    try:
+        with signals_interrupt(), memory_errors():
+            experiment = run_experiment(config, dataset, cache_dir=root / "cache")
+            results = replace(experiment.results, tags={**experiment.results.tags, **tags})
+            experiment = replace(experiment, results=results)
+            with _writable(root), result_folder(folder) as partial:
+                _write(experiment, partial)
+            tracking.publish(run_id, folder)
+    except KeyboardInterrupt as error:
+        tracking.interrupt_run(run_id, how_stopped(error))
+        raise
+    except BaseException as error:
+        tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
+        raise
+    return TrialOutcome(run_id, folder, experiment)
+
+
+def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[str, str]:
+    """Return the tags that a run has from its start."""
+    tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET: dataset}
+    if place is not None:
+        tags |= {keys.SWEEP: place.sweep, keys.TRIAL: str(place.trial), **dict(place.tags)}
+    return tags
+
+
+@contextmanager
+def _writable(root: Path) -> Iterator[None]:
+    """Say what it means for the user when the runs folder takes no more files."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        message = (
+            f"{root}: the results cannot be written ({error.strerror}). Name another folder with runs_dir=FOLDER, or "
+            "change its permissions, and run it again."
+        )
+        raise ScballastError(message) from error
+
+
+def _write(experiment: Experiment, folder: Path) -> None:
+    from scballast.report import render_trial_report
+
+    write_results(experiment.results, folder)
+    _save_model(experiment, folder)
+    start = time.perf_counter()
+    render_trial_report(folder)
+    metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
+    write_results(replace(experiment.results, metrics=metrics, tables={}), folder)
+
+
+def _save_model(experiment: Experiment, folder: Path) -> None:
+    """Keep the global model of the first replicate that has one, as scvi-tools saves it, without the cells."""
+    model: Any = experiment.first_model()
+    if model is not None:
+        from scballast.models.saved import save_model
+
+        save_model(model, folder / "model")
+
+
+def run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:
+    """Return a name for a run: place in its sweep (first: narrow columns cut names), data set, model, time."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    trial = f"trial{place.trial}-" if place else ""
+    return f"{trial}{dataset}-{config.model.name}-{stamp}-{uuid.uuid4().hex[:6]}"

@@ -1,0 +1,198 @@
+"""The answer: which method to trust, per population and estimand, or none.
+
+The rule
+--------
+1. *Candidates* are the methods of the estimand whose lists could be tested in unseen cells; controls never are, nor
+   methods whose models saw too few gradient steps.
+2. *Trusted* is a candidate of whose top k at least one tenth hold in cells it never saw, at 95% confidence: the lower
+   bound of its confirmed share (``confirmation``) reaches 0.1. Of several candidates the best bound is looked at,
+   and a few genes that covary because two cells stuck together are no program, so a bound above 0 is not enough.
+3. Of the trusted methods, the one with the largest confirmed share; of equals, the one with the largest bound.
+
+Otherwise the answer is none, and the reason says how close the best candidate came. Stability with its floor and the
+concordance with the other trusted methods stand beside the answer; they do not decide it: a list can be stable and
+wrong, since abundant and variable genes recur in every list.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.methods.registry import CONTROLS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NONE = "none"
+SMALLEST_SHARE = 0.1
+"""Lower bound of the confirmed share from which a method is trusted."""
+
+_NUMBERS = ("phi", "lower", "upper", "floor", "concordance", "average_precision", "confirmed", "confirmed_lower")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """What decides about one method, and what stands beside it."""
+
+    name: str
+    confirmed: float
+    confirmed_lower: float
+    n_genes: int
+    stability: Mapping[str, float]
+
+    @property
+    def n_lower(self) -> int:
+        """Genes of the top k that hold at least."""
+        # A share times k may fall a rounding error short of the whole number that it came from.
+        return math.floor(self.confirmed_lower * self.n_genes + 1e-9)
+
+    @property
+    def trusted(self) -> bool:
+        return self.confirmed_lower >= SMALLEST_SHARE
+
+    @property
+    def holds(self) -> str:
+        """How many genes hold, in words."""
+        return (
+            f"at least {self.n_lower} of {self.n_genes} genes hold in cells it never saw (95%), "
+            f"{self.confirmed * self.n_genes:.0f} are confirmed"
+        )
+
+
+def answer_table(
+    stability: pd.DataFrame,
+    concordance: pd.DataFrame,
+    confirmation: pd.DataFrame,
+    truth: pd.DataFrame | None = None,
+    *,
+    top_k: int = 50,
+    controls: Sequence[str] = tuple(CONTROLS),
+    undertrained: Collection[tuple[str, str]] = (),
+) -> pd.DataFrame:
+    """Decide which method to trust, by the rule at the head of this module.
+
+    Parameters
+    ----------
+    stability, concordance
+        From ``tables.stability_table`` and ``tables.concordance_table``: what stands beside the answer.
+    confirmation
+        ``confirmation.Confirmation.summary``: what decides.
+    truth
+        Simulated data: method, estimand, population, average_precision; several rows of one list are averaged. It
+        stands beside the answer and does not decide it.
+    top_k
+        The k whose stability is shown.
+    controls
+        Methods that can never be the answer.
+    undertrained
+        (method, population) whose models saw too few gradient steps.
+
+    Returns
+    -------
+    DataFrame
+        population, estimand, method ("none" when no method can be trusted), phi, lower, upper, floor (stability),
+        concordance (mean overlap with the other trusted methods), reference (their names), average_precision,
+        confirmed, confirmed_lower (shares of the top k), reason (the numbers that decided). For "none" the numbers
+        are NaN.
+    """
+    import pandas as pd
+
+    precision = _average_precision(truth)
+    headline = stability[stability["k"] == top_k]
+    beside = {
+        (str(row["population"]), str(row["method"])): {
+            name: float(row[name]) for name in ("phi", "lower", "upper", "floor")
+        }
+        for row in headline.to_dict("records")
+    }
+    rows = []
+    for (population, estimand), group in confirmation.groupby(["population", "estimand"], sort=False, observed=True):
+        barred = {method for method, where in undertrained if where == population}
+        records = [row for row in group.to_dict("records") if row["method"] not in controls]
+        tested = [row for row in records if math.isfinite(row["confirmed"])]
+        candidates = [
+            _candidate(row, beside.get((str(population), str(row["method"])), {}))
+            for row in tested
+            if row["method"] not in barred
+        ]
+        if not candidates:
+            decided = _none(_why_untested(records, barred))
+        else:
+            overlaps = _overlaps(concordance, population, estimand)
+            decided = _decide(candidates, overlaps)
+            decided["average_precision"] = precision.get(
+                (str(population), str(estimand), str(decided["method"])), math.nan
+            )
+        rows.append({"population": population, "estimand": estimand, **decided})
+    columns = ["population", "estimand", "method", *_NUMBERS[:5], "reference", *_NUMBERS[5:], "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _decide(candidates: Sequence[_Candidate], overlaps: Mapping[frozenset[str], float]) -> dict[str, Any]:
+    trusted = [candidate for candidate in candidates if candidate.trusted]
+    best = max(trusted or candidates, key=lambda one: (one.confirmed, one.confirmed_lower))
+    if not trusted:
+        return _none(
+            f"No method is confirmed: of the list of {best.name}, the closest, {best.holds}; "
+            f"{math.ceil(SMALLEST_SHARE * best.n_genes)} are asked for."
+        )
+    found = {
+        other.name: overlaps[pair]
+        for other in trusted
+        if other.name != best.name and (pair := frozenset((best.name, other.name))) in overlaps
+    }
+    rest = ", ".join(
+        f"{one.name} {one.confirmed * one.n_genes:.0f}"
+        for one in sorted(trusted, key=lambda one: -one.confirmed)[:4]
+        if one.name != best.name
+    )
+    nearest = f" Next: {rest}." if rest else ""
+    return {
+        "method": best.name,
+        **{name: best.stability.get(name, math.nan) for name in ("phi", "lower", "upper", "floor")},
+        "concordance": float(np.mean(list(found.values()))) if found else math.nan,
+        "reference": ", ".join(found),
+        "confirmed": best.confirmed,
+        "confirmed_lower": best.confirmed_lower,
+        "reason": f"{best.holds[0].upper()}{best.holds[1:]}: the most of {len(trusted)} trusted "
+        f"{'method' if len(trusted) == 1 else 'methods'} among {len(candidates)}.{nearest}",
+    }
+
+
+def _candidate(row: Mapping[Any, Any], stability: Mapping[str, float]) -> _Candidate:
+    return _Candidate(str(row["method"]), float(row["confirmed"]), float(row["lower"]), int(row["n_genes"]), stability)
+
+
+def _overlaps(concordance: pd.DataFrame, population: object, estimand: object) -> dict[frozenset[str], float]:
+    pairs = concordance[(concordance["population"] == population) & (concordance["estimand"] == estimand)]
+    return {
+        frozenset((str(row["method_a"]), str(row["method_b"]))): float(row["overlap"])
+        for row in pairs.to_dict("records")
+    }
+
+
+def _why_untested(records: Sequence[Mapping[Any, Any]], barred: Collection[str]) -> str:
+    left_out = sorted({str(row["method"]) for row in records} & set(barred))
+    reasons = sorted({str(row["reason"]) for row in records if row["method"] not in barred and row["reason"]})
+    if not records:
+        return "No method gave scores."
+    parts = [f"No list could be tested: {'; '.join(reasons)}."] if reasons else []
+    if left_out:
+        parts.append(f"Models that saw too few gradient steps are not named: {', '.join(left_out)}.")
+    return " ".join(parts)
+
+
+def _none(reason: str) -> dict[str, Any]:
+    return {"method": NONE, **dict.fromkeys(_NUMBERS, math.nan), "reference": "", "reason": reason}
+
+
+def _average_precision(truth: pd.DataFrame | None) -> dict[tuple[str, str, str], float]:
+    if truth is None or truth.empty:
+        return {}
+    groups = truth.groupby(["population", "estimand", "method"], sort=False, observed=True)
+    return {(str(p), str(e), str(m)): float(v) for (p, e, m), v in groups["average_precision"].mean().items()}
