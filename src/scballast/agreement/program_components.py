@@ -12,7 +12,7 @@ import numpy as np
 from scipy import linalg
 from scipy.special import gammaln
 
-from scballast.agreement.ranking import FloatArray
+from scballast.arrays import FloatArray
 
 MOST_COMPONENTS = 12
 OVERDISPERSION = 0.2  # of a usual gene within a population; sets the pseudocount 1/(4φ) of the logarithm
