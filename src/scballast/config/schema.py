@@ -114,6 +114,14 @@ class AssociationConfig:
 
 
 @dataclass(frozen=True)
+class ProgramsConfig:
+    """Sets of co-expressed genes within populations."""
+
+    find: bool = True
+    gene_sets: str | None = None
+
+
+@dataclass(frozen=True)
 class BaselinesConfig:
     """The methods beside the model's own."""
 
@@ -169,6 +177,7 @@ class Config:
     rank: RankConfig = field(default_factory=RankConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
+    programs: ProgramsConfig = field(default_factory=ProgramsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     objectives: tuple[Objective, ...] = DEFAULT_OBJECTIVES
@@ -377,7 +386,12 @@ def _check_combinations(config: Config) -> None:
     if resample.kind == "donor" and data.sample_key is None and data.kind != "simulated":
         message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
         raise ConfigError(message)
-    for key, path in (("data.path", data.path), ("data.labels", data.labels), ("runs_dir", config.runs_dir)):
+    for key, path in (
+        ("data.path", data.path),
+        ("data.labels", data.labels),
+        ("programs.gene_sets", config.programs.gene_sets),
+        ("runs_dir", config.runs_dir),
+    ):
         _check_home(key, path)
     if config.train.early_stopping and config.train.train_size == 1.0:
         message = "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
@@ -391,7 +405,18 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(message)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
-        prefixes = ("stability", "confirmed", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")
+        prefixes = (
+            "stability",
+            "confirmed",
+            "concordance",
+            "fit",
+            "axis",
+            "truth",
+            "factors",
+            "programs",
+            "seconds",
+            "train",
+        )
         if prefix not in prefixes:
             where = "objectives"
             raise unknown_key(where, objective.metric, [f"{name}/…" for name in prefixes])

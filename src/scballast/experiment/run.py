@@ -24,6 +24,7 @@ from scballast.experiment.gene_table import genes_table, symbols_of, with_symbol
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
+from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import Scores, baseline_scores, model_scores
 from scballast.experiment.setup import Setup, replicates_of
 from scballast.experiment.training import TrainedModels, train_models
@@ -118,6 +119,9 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
             tables.update(latent_tables(setup, models))
         tables["training"] = models.table
     undertrained = undertrained_methods(setup, tables.get("training"))
+    if config.programs.find:
+        with clock.stage("programs"):
+            tables.update(program_tables(setup))
     with clock.stage("confirmation"):
         score_set, cells = _score_set(setup, scores), cells_of(setup)
         confirmation = confirm(score_set, cells, setup.replicates, config.rank.top_k, seed=config.seed)
