@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scballast.config.duration import seconds_of
 from scballast.config.simulation import SimulationConfig
 from scballast.errors import ConfigError
 
@@ -148,6 +149,11 @@ class SweepConfig:
     storage: str | None = None
     max_failures: int = _key(5, minimum=1)
     n_workers: int | None = _key(None, minimum=1)
+    timeout: str | int | float | None = None
+    trial_timeout: str | int | float | None = None
+    stop: str = _key("never", allowed=("never", "no_improvement"))
+    patience: int = _key(10, minimum=1)
+    racing: bool | None = None
     search_space: Mapping[str, Any] | None = field(default_factory=dict)
 
 
@@ -185,6 +191,8 @@ class Config:
     seed: int = _key(0, minimum=0)
     device: str = _key("auto", allowed=("auto", "cpu", "cuda", "mps"))
     runs_dir: str = "runs"
+    cache: bool = True
+    cache_gib: float = _key(4.0, minimum=0.0)
     plan: bool = False
 
 
@@ -193,7 +201,7 @@ _LARGEST = 2**63 - 1
 _MOST_LISTED = 25
 
 # These say where and how results are kept, not what they are.
-NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
+NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "cache", "cache_gib", "plan")
 
 
 def conf_dir() -> Path:
@@ -396,6 +404,8 @@ def _check_combinations(config: Config) -> None:
     if config.train.early_stopping and config.train.train_size == 1.0:
         message = "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
         raise ConfigError(message)
+    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
+        seconds_of(key, text)
     warmup = config.train.kl_warmup_epochs
     if isinstance(warmup, float) and not 0.0 < warmup <= 1.0:
         message = (

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scballast.config.schema import Config
+    from scballast.engine.member_cache import MemberCache
 
 
 def _fit_ldvae(
@@ -22,6 +23,7 @@ def _fit_ldvae(
     *,
     batch_key: str | None,
     on_progress: Callable[[int], None] | None = None,
+    cache: MemberCache | None = None,
 ) -> TrainedEnsemble:
     if config.train.engine == "scvi":
         return _fit_one_by_one(adata, members, config, batch_key, on_progress, linear=True)
@@ -29,7 +31,7 @@ def _fit_ldvae(
 
     model, train = _settings(config)
     return fit_ensemble(
-        adata, members, model, train, batch_key=batch_key, device=config.device, on_progress=on_progress
+        adata, members, model, train, batch_key=batch_key, device=config.device, on_progress=on_progress, cache=cache
     )
 
 
@@ -40,6 +42,7 @@ def _fit_scvi(
     *,
     batch_key: str | None,
     on_progress: Callable[[int], None] | None = None,
+    cache: MemberCache | None = None,
 ) -> TrainedEnsemble:
     return _fit_one_by_one(adata, members, config, batch_key, on_progress, linear=False)
 

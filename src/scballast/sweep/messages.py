@@ -80,6 +80,29 @@ class TrialRequest:
 
 
 @dataclass(frozen=True)
+class PairRequest:
+    """Evaluate one complementary pair of a trial's replicates; publishes nothing.
+
+    Attributes
+    ----------
+    pair
+        Replicates 2 · pair and 2 · pair + 1.
+    """
+
+    config: Config
+    place: SweepPlace
+    pair: int
+    logging: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairDone:
+    """The objectives' values on one pair; those that are not finite are left out."""
+
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class TrialDone:
     """A published trial.
 
@@ -127,8 +150,8 @@ class Interrupted:
     """Ctrl-C reached the process."""
 
 
-Request = DescribeRequest | EstimateRequest | TrialRequest
-Answer = Described | Estimated | TrialDone | Failed | Interrupted
+Request = DescribeRequest | EstimateRequest | PairRequest | TrialRequest
+Answer = Described | Estimated | PairDone | TrialDone | Failed | Interrupted
 
 Wanted = TypeVar("Wanted", Described, Estimated)
 
