@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from scvi.model import LinearSCVI
+    from scvi.model import SCVI, LinearSCVI
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -73,5 +73,5 @@ class TrainedEnsemble(Protocol):
     def n_steps(self, member: int) -> int:
         """Gradient steps that the member has seen."""
 
-    def export(self, member: int) -> LinearSCVI:
+    def export(self, member: int) -> LinearSCVI | SCVI:
         """Return a genuine scvi-tools model that can be saved, loaded and queried."""

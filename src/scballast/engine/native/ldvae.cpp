@@ -1,4 +1,4 @@
-// One LDVAE member on the CPU: a training step (forward, analytic backward, Adam) and evaluation.
+// One member, LDVAE or VAE, on the CPU: a training step (forward, analytic backward, Adam) and evaluation.
 // Members are independent, so each is trained by one thread while its parameters stay in cache.
 #include <memory>
 
@@ -6,6 +6,7 @@
 #include "encoder.hpp"
 #include "likelihood.hpp"
 #include "noise.hpp"
+#include "scvi_decoder.hpp"
 
 namespace {
 
@@ -28,13 +29,16 @@ template <class T> class Workspace {
     Noise<T> noise;
     Sums sums;
     DecoderBranch<T> rate, zero;
+    LayeredDecoder<T> layered;
 
     void prepare(const Spec& spec) {
         s = spec;
         layout = std::make_unique<Layout>(spec);
         const Layout& l = *layout;
-        rate.resize(l);
-        if (s.likelihood == ZINB) zero.resize(l);
+        if (s.decoder == LINEAR) {
+            rate.resize(l);
+            if (s.likelihood == ZINB) zero.resize(l);
+        }
         hidden.resize(l.layers);
         gradient.resize(l.input_weight);
         small = gradient.data();
@@ -144,29 +148,13 @@ template <class T> class Workspace {
                 sums.kl_library += 0.5 * (ratio + d * d / prior_var - 1.0 - std::log(ratio));
             }
         }
-        moments.compute(n, K, l.batch_columns, z.data(), batch.data());
-        rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, &moments, n, update_running,
-                  T(-1e30));
-        rate.start_backward();
-        if (s.likelihood == ZINB) {
-            zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, &moments, n,
-                      update_running, T(0));
-            zero.start_backward();
-        }
         if (s.likelihood != POISSON) table.compute(l, p + l.dispersion);
-        switch (s.likelihood) {
-            case NB: decode_rows<NB>(counts, n); break;
-            case ZINB: decode_rows<ZINB>(counts, n); break;
-            default: decode_rows<POISSON>(counts, n);
-        }
-        sums.loss = (sums.reconstruction + kl_weight * sums.kl_latent + sums.kl_library);
         const T scale = T(-1.0 / n);
-        for (T& d : d_z) d *= scale;
-        rate.finish_backward(n, p + l.rate_weight, p + l.rate_gamma, moments, batch.data(), scale, small + l.rate_weight,
-                             small + l.rate_gamma, small + l.rate_beta, d_z.data());
-        if (s.likelihood == ZINB)
-            zero.finish_backward(n, p + l.zero_weight, p + l.zero_gamma, moments, batch.data(), scale, small + l.zero_weight,
-                                 small + l.zero_gamma, small + l.zero_beta, d_z.data());
+        if (s.decoder == LINEAR)
+            linear_decoder(counts, n, p, running, update_running, scale);
+        else
+            nonlinear_decoder(counts, n, p, running, scale);
+        sums.loss = (sums.reconstruction + kl_weight * sums.kl_latent + sums.kl_library);
         for (size_t i = 0; i < static_cast<size_t>(l.dispersion_rows) * l.gene_stride; ++i)
             small[l.dispersion + i] = scale * table.gradient[i] * table.theta[i];
         encoder_backward(c, n, p, kl_weight);
@@ -207,6 +195,59 @@ template <class T> class Workspace {
             for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(d + j * V);
         }
         for (int j = 0; j < VECTORS; ++j) store(out + from + j * V, sum[j]);
+    }
+
+    // Reconstruction loss, and gradients by the decoder's parameters and by z.
+    void linear_decoder(const Counts& counts, int n, const T* p, T* running, bool update_running, T scale) {
+        const Layout& l = *layout;
+        const int K = l.latent;
+        moments.compute(n, K, l.batch_columns, z.data(), batch.data());
+        rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, &moments, n, update_running,
+                  T(-1e30));
+        rate.start_backward();
+        if (s.likelihood == ZINB) {
+            zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, &moments, n,
+                      update_running, T(0));
+            zero.start_backward();
+        }
+        switch (s.likelihood) {
+            case NB: decode_rows<NB>(counts, n); break;
+            case ZINB: decode_rows<ZINB>(counts, n); break;
+            default: decode_rows<POISSON>(counts, n);
+        }
+        for (T& d : d_z) d *= scale;
+        rate.finish_backward(n, p + l.rate_weight, p + l.rate_gamma, moments, batch.data(), scale, small + l.rate_weight,
+                             small + l.rate_gamma, small + l.rate_beta, d_z.data());
+        if (s.likelihood == ZINB)
+            zero.finish_backward(n, p + l.zero_weight, p + l.zero_gamma, moments, batch.data(), scale, small + l.zero_weight,
+                                 small + l.zero_gamma, small + l.zero_beta, d_z.data());
+    }
+
+    void nonlinear_decoder(const Counts& counts, int n, const T* p, T* running, T scale) {
+        const Layout& l = *layout;
+        layered.forward(l, n, z.data(), batch.data(), p, running, true);
+        layered.start_backward(l);
+        softmax.resize(l.gene_stride);
+        switch (s.likelihood) {
+            case NB: layered_rows<NB>(counts, n); break;
+            case ZINB: layered_rows<ZINB>(counts, n); break;
+            default: layered_rows<POISSON>(counts, n);
+        }
+        layered.backward(l, n, z.data(), batch.data(), p, scale, small, d_z.data());
+    }
+
+    template <int LIKELIHOOD> void layered_rows(const Counts& counts, int n) {
+        const Layout& l = *layout;
+        for (int b = 0; b < n; ++b) {
+            const int start = x.row[b], m = x.row[b + 1] - start;
+            const size_t at = static_cast<size_t>(b) * l.gene_stride;
+            const size_t dispersion_row = s.dispersion == PER_GENE ? 0 : s.dispersion == PER_BATCH ? batch[b] : label[b];
+            sums.reconstruction -= cell_log_likelihood<T, LIKELIHOOD, true>(
+                l.gene_stride, m, x.gene.data() + start, x.count.data() + start, counts.log_factorials[x.cells[b]], library[b], table,
+                dispersion_row, non_zeros, &layered.shares[at], LIKELIHOOD == ZINB ? &layered.zeros[at] : nullptr, softmax.data(),
+                d_library[b]);
+            layered.add_row(l, b);
+        }
     }
 
     template <int LIKELIHOOD> void decode_rows(const Counts& counts, int n) {
@@ -410,6 +451,52 @@ void evaluate_samples(Workspace<T>& w, const Spec& spec, const Counts& counts, c
     }
 }
 
+// The same for the non-linear decoder: rows of several cells and samples at a time.
+template <class T, int LIKELIHOOD>
+void evaluate_layered(Workspace<T>& w, const Spec& spec, const Counts& counts, const Categories& categories, int n, int n_samples,
+                      const T* parameters, T* running, const T* latent_noise, const T* library_noise, double* reconstruction) {
+    constexpr int ROWS = 96;
+    const Layout& l = w.dims();
+    const int K = l.latent;
+    std::vector<T> z(static_cast<size_t>(ROWS) * K), softmax(l.gene_stride);
+    std::vector<int32_t> batch(ROWS);
+    std::vector<std::pair<int, size_t>> rows;  // cell and sample
+    const auto flush = [&] {
+        if (rows.empty()) return;
+        w.layered.forward(l, static_cast<int>(rows.size()), z.data(), batch.data(), parameters, running, false);
+        for (size_t r = 0; r < rows.size(); ++r) {
+            const auto [b, sample] = rows[r];
+            const int32_t cell = w.x.cells[b];
+            const int start = w.x.row[b], m = w.x.row[b + 1] - start;
+            const size_t dispersion_row = spec.dispersion == PER_GENE    ? 0
+                                          : spec.dispersion == PER_BATCH ? batch[r]
+                                                                         : categories.label_map[counts.label[cell]];
+            T unused, library = static_cast<T>(counts.log_totals[cell]);
+            if (spec.model_library) library = w.library_heads()[2 * b] + w.library_sds()[b] * library_noise[sample * n + b];
+            reconstruction[sample * n + b] = -cell_log_likelihood<T, LIKELIHOOD, false>(
+                l.gene_stride, m, w.x.gene.data() + start, w.x.count.data() + start, counts.log_factorials[cell], library,
+                w.dispersion(), dispersion_row, w.scratch(), &w.layered.shares[r * l.gene_stride],
+                LIKELIHOOD == ZINB ? &w.layered.zeros[r * l.gene_stride] : nullptr, softmax.data(), unused);
+        }
+        rows.clear();
+    };
+    for (int b = 0; b < n; ++b) {
+        const int32_t cell = w.x.cells[b], own = categories.batch_map[counts.batch[cell]];
+        const bool unseen = own < 0 || (spec.dispersion == PER_LABEL && categories.label_map[counts.label[cell]] < 0);
+        for (size_t sample = 0; sample < static_cast<size_t>(n_samples); ++sample) {
+            if (unseen) {
+                reconstruction[sample * n + b] = __builtin_nan("");
+                continue;
+            }
+            w.place(b, latent_noise + (sample * n + b) * K, &z[rows.size() * K]);
+            batch[rows.size()] = own;
+            rows.emplace_back(b, sample);
+            if (rows.size() == ROWS) flush();
+        }
+    }
+    flush();
+}
+
 // Posteriors (mean, sd) and, for each sample, the reconstruction loss per cell, all in evaluation mode.
 template <class T>
 void evaluate(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, int n,
@@ -431,13 +518,19 @@ void evaluate(const Spec& spec, const Counts& counts, const Categories& categori
     }
     if (n_samples == 0) return;
     const T* p = parameters;
-    w.rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, nullptr, n, false, T(-1e30));
-    if (spec.likelihood == ZINB)
-        w.zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, nullptr, n, false, T(0));
+    if (spec.decoder == LINEAR) {
+        w.rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, nullptr, n, false, T(-1e30));
+        if (spec.likelihood == ZINB)
+            w.zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, nullptr, n, false, T(0));
+    }
     if (spec.likelihood != POISSON) w.dispersion().compute(l, p + l.dispersion);
     const auto run = [&](auto likelihood) {
-        evaluate_samples<T, decltype(likelihood)::value>(w, spec, counts, categories, n, n_samples, latent_noise, library_noise,
-                                                       reconstruction);
+        constexpr int kind = decltype(likelihood)::value;
+        if (spec.decoder == LINEAR)
+            evaluate_samples<T, kind>(w, spec, counts, categories, n, n_samples, latent_noise, library_noise, reconstruction);
+        else
+            evaluate_layered<T, kind>(w, spec, counts, categories, n, n_samples, p, running, latent_noise, library_noise,
+                                      reconstruction);
     };
     switch (spec.likelihood) {
         case NB: run(std::integral_constant<int, NB>{}); break;
