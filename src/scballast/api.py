@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scballast.compose import compose_config
+from scballast.config.compose import compose_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,7 @@ def run(overrides: Sequence[str] = ()) -> RunResult:
     ConfigError, DataError
         What cannot be run, and what to do.
     """
-    from scballast.trial import run_trial
+    from scballast.sweep.trial import run_trial
 
     outcome = run_trial(compose_config(overrides))
     results = outcome.experiment.results

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from scballast.stability import jackknife_interval, nogueira_stability, nogueira_variance, pairwise_kuncheva
+from scballast.agreement.stability import jackknife_interval, nogueira_stability, nogueira_variance, pairwise_kuncheva
 
 Array = npt.NDArray[Any]
 Draw = Callable[[np.random.Generator], Array]

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # the comparison with scvi-tools is shared with the tests
 MEGABYTE = 1e6
 WANTED_RATIO, WANTED_MEGABYTES = 5.0, 1500.0
 
@@ -86,7 +85,7 @@ def compilation() -> float:
 
 def bench_kang(compile_seconds: float, n_replicates: int) -> bool:
     """10 replicates, 100 epochs."""
-    from tests.engine_comparison import train_with_scvi
+    from tests.helpers.engine_comparison import train_with_scvi
 
     from scballast.engine import Member, fit_ensemble
 
@@ -102,7 +101,7 @@ def bench_kang(compile_seconds: float, n_replicates: int) -> bool:
 
 def bench_pbmc3k(compile_seconds: float, n_replicates: int) -> bool:
     """10 replicates × (global + 8 populations), default epochs; scvi-tools trains one replicate of the ten."""
-    from tests.engine_comparison import train_with_scvi
+    from tests.helpers.engine_comparison import train_with_scvi
 
     from scballast.engine import Member, fit_ensemble
 
@@ -125,7 +124,7 @@ def bench_pbmc3k(compile_seconds: float, n_replicates: int) -> bool:
 
 def bench_equivalence(n_seeds: int) -> bool:
     """Held-out ELBO and stability of ``contrast`` after whole trainings, 10 seeds each way."""
-    from tests.engine_comparison import Comparison, train_with_scvi
+    from tests.helpers.engine_comparison import Comparison, train_with_scvi
 
     from scballast.engine import Member, fit_ensemble
 
@@ -156,7 +155,7 @@ def bench_memory() -> bool:
     """Peak memory above the counts while 1 and 8 members see 1,000,000 cells × 2,000 genes for one epoch."""
     reached = True
     for n_members in (1, 8):
-        command = [sys.executable, "-W", "ignore", __file__, "--members", str(n_members)]
+        command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.bench_engine", "--members", str(n_members)]
         reached = subprocess.run(command, check=False).returncode == 0 and reached
     return reached
 

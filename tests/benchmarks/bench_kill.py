@@ -16,11 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # what must hold afterwards is shared with the tests
-
-from fault_helpers import PCA, assert_whole, kill_at, used  # noqa: E402
+from tests.helpers.fault_helpers import PCA, assert_whole, kill_at, used
 
 N_KILLS = 30
 

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scballast.answer import answer_table
-from scballast.baselines import BASELINES, CellView
+from scballast.config.simulation import SimulationConfig
+from scballast.data.replicates import draw_replicates
 from scballast.data.simulate import simulate
-from scballast.evaluation import concordance_table, rank_scores, stability_table
-from scballast.resample import draw_replicates
-from scballast.score_set import Method, ScoreSet
-from scballast.simulation_config import SimulationConfig
+from scballast.methods.baselines import BASELINES, CellView
+from scballast.verdict.answer import answer_table
+from scballast.verdict.score_set import Method, ScoreSet
+from scballast.verdict.tables import concordance_table, rank_scores, stability_table
 
 N_DATA_SETS, N_REPLICATES, TOP_K = 30, 10, 50
 METHODS = ("wilcoxon", "t_test", "logreg", "random", "within_pca", "residual_pca", "within_dispersion")

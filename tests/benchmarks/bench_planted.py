@@ -19,8 +19,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from scballast.compose import compose_config
-from scballast.experiment import prepare_dataset, run_experiment
+from scballast.config.compose import compose_config
+from scballast.experiment.run import prepare_dataset, run_experiment
 
 SEEDS = (101, 102, 103)  # settings were chosen on data sets of seeds below 100
 NULL_SEEDS = tuple(range(201, 206))

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from scballast.answer import answer_table
-from scballast.evaluation import (
+from scballast.verdict.answer import answer_table
+from scballast.verdict.score_set import Method, ScoreSet
+from scballast.verdict.tables import (
     concordance_table,
     consensus_table,
     differences_table,
@@ -28,7 +29,6 @@ from scballast.evaluation import (
     score_set_from_rankings,
     stability_table,
 )
-from scballast.score_set import Method, ScoreSet
 
 MARKERS = ("axis", "contrast", "ldvae_de", "scvi_de", "wilcoxon", "t_test", "logreg")
 PROGRAMS = ("spread", "local", "conditioned", "per_population", "residual_pca")

@@ -12,9 +12,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from sweep_helpers import BASELINES, RANDOM, rows, run
+from tests.helpers.sweep_helpers import BASELINES, RANDOM, rows, run
 
 N_TRIALS = 8
 WANTED_SECONDS = 1.0

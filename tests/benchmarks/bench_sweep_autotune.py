@@ -17,9 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from sweep_helpers import run
+from tests.helpers.sweep_helpers import run
 
 N_TRIALS, N_EPOCHS, N_REPLICATES = 6, 60, 10
 ROOT = Path(__file__).parents[2]

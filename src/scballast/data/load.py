@@ -9,14 +9,14 @@ import numpy as np
 
 from scballast.data import embedded
 from scballast.data.columns import Column, label_candidates, read_column, read_grouping
-from scballast.data.counts import cells_expressing, read_counts, row_sums, take
 from scballast.data.dataset import BoolArray, Dataset
 from scballast.data.digest import content_digest
 from scballast.data.files import open_source
 from scballast.data.genes import select_genes
-from scballast.data.labels import with_labels
+from scballast.data.label_table import with_labels
 from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text
 from scballast.data.populations import check_labels, confounding_warnings, rank_populations
+from scballast.data.raw_counts import cells_expressing, read_counts, row_sums, take
 from scballast.data.source import Source, source_of
 from scballast.errors import ConfigError, DataError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scballast.config import DataConfig
+    from scballast.config.schema import DataConfig
 
 
 def load_dataset(config: DataConfig, *, seed: int = 0) -> Dataset:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scballast.config.simulation import SimulationConfig
 from scballast.seeds import Stream, generator_for
-from scballast.simulation_config import SimulationConfig
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from scballast.config.simulation import SimulationConfig
 from scballast.data.planting import plant, program_sets
 from scballast.data.simulation_fit import SimulationParameters, fit_simulation_parameters
 from scballast.errors import DataError
 from scballast.seeds import Stream, generator_for
-from scballast.simulation_config import SimulationConfig
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scballast.data.counts import holds_counts
 from scballast.data.names import quote, quoted
+from scballast.data.raw_counts import holds_counts
 from scballast.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.engine.counts import CountMatrix, count_matrix
-from scballast.engine.evaluate import Evaluator, heldout_fit, posterior_means
-from scballast.engine.export import export_member
 from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.members import MemberPlan, plan_members
 from scballast.engine.native import NoCompilerError, load_library
+from scballast.engine.posterior import Evaluator, heldout_fit, posterior_means
+from scballast.engine.to_scvi import export_member
 from scballast.engine.trained import TrainedMember
 from scballast.engine.trainer_cpu import train_on_cpu
 from scballast.errors import ConfigError, TrainingError
@@ -168,7 +168,7 @@ class Ensemble:
         """(n, n_latent) posterior means of ``cells``, default the member's own; after softmax for ``ln``.
 
         For ``ln`` a mean over 1,024 fixed low-discrepancy points: see
-        :func:`~scballast.engine.evaluate.posterior_means`.
+        :func:`~scballast.engine.posterior.posterior_means`.
         """
         trained = self._result(member)
         chosen = trained.plan.cells if cells is None else self._checked(cells)

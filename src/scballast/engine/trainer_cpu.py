@@ -10,11 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 import numpy as np
 
 from scballast.engine.counts import CountMatrix
-from scballast.engine.evaluate import validation_losses
 from scballast.engine.initial import initial_state
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import aligned_zeros, empty_packed
+from scballast.engine.posterior import validation_losses
 from scballast.engine.schedule import EarlyStopping, epoch_order, kl_weight
 from scballast.engine.trained import CurveRecorder, TrainedMember, describe_failure
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from scballast.engine.counts import CountMatrix
-from scballast.engine.evaluate import validation_losses
 from scballast.engine.initial import initial_state
 from scballast.engine.kernels import Evaluation, join_evaluations
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import Packed, empty_packed
+from scballast.engine.posterior import validation_losses
 from scballast.engine.schedule import EarlyStopping, epoch_order, kl_weight
 from scballast.engine.stacking import Stack, shared_settings, structure
 from scballast.engine.torch_model import Minibatch, StackedVAE

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from scballast.config import Config
+from scballast.config.schema import Config
 from scballast.engine.interface import Member, TrainedEnsemble
 
 if TYPE_CHECKING:

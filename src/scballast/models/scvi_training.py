@@ -16,7 +16,7 @@ import numpy as np
 from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
 from scballast.engine.schedule import default_max_epochs
 from scballast.errors import ConfigError, TrainingError
-from scballast.models.heldout import importance_weighted_fit
+from scballast.models.marginal_likelihood import importance_weighted_fit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -44,7 +44,7 @@ def fit_sequential(
     members
         Cells, seed and overrides of each.
     model, train
-        Settings by scvi-tools' names, as in :class:`scballast.config.ModelConfig` and ``TrainConfig``.
+        Settings by scvi-tools' names, as in :class:`scballast.config.schema.ModelConfig` and ``TrainConfig``.
     linear
         ``LinearSCVI`` if true, else ``SCVI``.
     batch_key

@@ -24,7 +24,7 @@ def render_trial_report(folder: Path) -> None:
     FileNotFoundError
         The folder has no ``tables/stability.csv``: without it there is nothing to report.
     """
-    from scballast.report.trial import render
+    from scballast.report.experiment_report import render
 
     render(folder)
 
@@ -44,6 +44,6 @@ def render_sweep_report(folder: Path) -> None:
     FileNotFoundError
         The folder has no ``trials.csv``.
     """
-    from scballast.report.sweep import render
+    from scballast.report.sweep_report import render
 
     render(folder)

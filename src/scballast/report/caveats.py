@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scballast.report.tables import setting
-from scballast.score_set import CONTROLS
+from scballast.report.stored_tables import setting
+from scballast.verdict.score_set import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scballast.report.tables import ResultFolder
+    from scballast.report.stored_tables import ResultFolder
 
 STEPS_REFUSED, STEPS_COMFORTABLE = 500, 1000  # the decoder's running statistics forget their start by then
 SMALL_POPULATION = 100  # cells; a half then has 50

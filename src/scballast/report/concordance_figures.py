@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from scballast.report import style
-from scballast.report.labels import drawable, figure_labels, shorten
+from scballast.report.figure_names import drawable, figure_labels, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
-    from scballast.report.tables import ResultFolder
 
 MAX_PANELS = 12  # rank–rank panels; more would be too small to read
 

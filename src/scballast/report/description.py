@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scballast.report.labels import one_line
+from scballast.report.figure_names import one_line
 from scballast.report.style import two
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scballast.report.answer import Answer
-    from scballast.report.tables import ResultFolder
+    from scballast.report.answer_section import Answer
+    from scballast.report.stored_tables import ResultFolder
 
 LIMIT = 7500  # bytes; MLflow refuses a tag of more than 8,000 characters
 # The UI's Markdown takes a backslash before these alone; the others are written as character references.

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.report import style
-from scballast.report.labels import figure_labels
+from scballast.report.figure_names import figure_labels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
-    from scballast.report.tables import ResultFolder
 
 # The question that each pair answers: does the first reading of the model beat the second, or the usual practice?
 PAIRS = (

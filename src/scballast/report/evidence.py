@@ -10,15 +10,15 @@ from scballast.report import (
     fit_figures,
     latent_figures,
     stability_figures,
-    truth,
+    truth_section,
 )
 from scballast.report.html import Grid, Section
-from scballast.report.tables import ESTIMANDS, setting
+from scballast.report.stored_tables import ESTIMANDS, setting
 from scballast.report.wording import again
 
 if TYPE_CHECKING:
+    from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
-    from scballast.report.tables import ResultFolder
 
 RANK_PAIRS = (("wilcoxon", "contrast"), ("per_population", "spread"))
 _PARTS = {
@@ -53,7 +53,7 @@ def evidence(results: ResultFolder) -> list[Section]:
     ]
     table = results.table("truth")
     if table is not None:
-        sections.insert(0, truth.section(results, table))
+        sections.insert(0, truth_section.section(results, table))
     return sections
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from scballast.report import style
-from scballast.report.labels import drawable, figure_labels, shorten
+from scballast.report.figure_names import drawable, figure_labels, shorten
 
 if TYPE_CHECKING:
+    from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
-    from scballast.report.tables import ResultFolder
 
 MAX_GENES = 60  # rows of the loadings heat map
 MAX_CATEGORIES = 60  # rows of one association heat map

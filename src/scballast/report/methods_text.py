@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scballast.report.caveats import n_replicates
-from scballast.report.tables import ESTIMANDS, setting
+from scballast.report.stored_tables import ESTIMANDS, setting
 from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
-    from scballast.report.tables import ResultFolder
+    from scballast.report.stored_tables import ResultFolder
 
 _RESAMPLING = {
     "subsample": "complementary random parts of the cells, stratified by population",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.report import style
-from scballast.report.labels import figure_labels
-from scballast.report.tables import ESTIMANDS
+from scballast.report.figure_names import figure_labels
+from scballast.report.stored_tables import ESTIMANDS
 from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
+    from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
-    from scballast.report.tables import ResultFolder
 
 _LEFT_LIMIT = -0.25  # Φ below this is as good as chance: the axis ends here and the dot sits on its edge
 

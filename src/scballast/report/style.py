@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scballast.report.labels import FONT
+from scballast.report.figure_names import FONT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.report import style
-from scballast.report.labels import drawable, figure_labels, shorten
-from scballast.report.tables import method_rank
-from scballast.score_set import CONTROLS
+from scballast.report.figure_names import drawable, figure_labels, shorten
+from scballast.report.stored_tables import method_rank
+from scballast.verdict.score_set import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.report.tables import read_json, read_table, read_yaml
+from scballast.report.stored_tables import read_json, read_table, read_yaml
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scballast.report.tables import setting
+from scballast.report.stored_tables import setting
 
 if TYPE_CHECKING:
-    from scballast.report.tables import ResultFolder
+    from scballast.report.stored_tables import ResultFolder
 
 FEWEST_FOR_ERROR = 4  # replicates: two pairs without a common cell
 KEPT_FREQUENCY = 0.9  # selection frequency of the genes that the error bound speaks of
@@ -71,7 +71,7 @@ def error_bound(results: ResultFolder) -> str:
     str
         One sentence; ``""`` unless the replicates are halves of the cells drawn without replacement.
     """
-    from scballast.stability import selection_error_bound
+    from scballast.agreement.stability import selection_error_bound
 
     n_genes = results.n_genes
     half = setting(results.config, "resample.fraction", 0.5) == 0.5

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from scballast.compose import from_omegaconf
-from scballast.config import Config, config_hash
+from scballast.config.compose import from_omegaconf
+from scballast.config.schema import Config, config_hash
 from scballast.errors import ConfigError
 from scballast.sweep.space import Point, Space, enumerate_points, point_overrides, point_words
 

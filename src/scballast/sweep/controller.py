@@ -17,20 +17,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scballast.addresses import without_password
-from scballast.config import Config, to_leaves, to_nested
+from scballast.config.addresses import without_password
+from scballast.config.schema import Config, to_leaves, to_nested
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
+from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.outcome import wrap_up
 from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
-from scballast.sweep.process import ProcessDiedError, TrialProcess
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space, describe, n_asked_for, split_words
 from scballast.sweep.storage import StorageAddress, storage_address
 from scballast.sweep.study import Identity, Progress, SweepStudy
+from scballast.sweep.trial import open_tracking
 from scballast.sweep.worker import Worker, without_storage
 from scballast.tracking import Tracking, load_mlflow
-from scballast.trial import open_tracking
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

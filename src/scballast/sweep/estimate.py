@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.cache import FloatArray, ScoreCache
-from scballast.config import Config, config_hash
-from scballast.experiment import replicates_of
-from scballast.methods import PlannedMethod, plan_methods
-from scballast.scoring import baseline_scores
-from scballast.training import plan_members, train_models
+from scballast.config.schema import Config, config_hash
+from scballast.experiment.run import replicates_of
+from scballast.experiment.scoring import baseline_scores
+from scballast.experiment.training import plan_members, train_models
+from scballast.methods.cache import FloatArray, ScoreCache
+from scballast.methods.plan import PlannedMethod, plan_methods
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scballast.addresses import without_passwords
-from scballast.config import to_nested
+from scballast.config.addresses import without_passwords
+from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
 from scballast.results import ResultFolder, Results, write_results
+from scballast.sweep.front import Scores, choose, pareto_front, score_trials
 from scballast.sweep.parent import keep_parent, parent_params
 from scballast.sweep.study import REASON, SweepStudy
-from scballast.sweep.trials import Scores, choose, pareto_front, score_trials
 from scballast.tracking import Tracking
 from scballast.tracking.faults import UnreachableError
 

@@ -7,15 +7,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from scballast.config import Config
+from scballast.config.schema import Config
 from scballast.errors import ScballastError
+from scballast.sweep.front import best_so_far
 from scballast.sweep.space import Space, describe
 from scballast.sweep.study import PARENT, SweepStudy
-from scballast.sweep.trials import best_so_far
+from scballast.sweep.trial import trial_params
 from scballast.tracking import Tracking
 from scballast.tracking.leftovers import SILENT_DEATH
-from scballast.tracking.process import ProcessIdentity
-from scballast.trial import trial_params
+from scballast.tracking.liveness import ProcessIdentity
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scballast.config import Config, to_nested
+from scballast.config.schema import Config, to_nested
 from scballast.errors import ConfigError, DataError, ScballastError
-from scballast.sweep.process import ProcessDiedError, TrialProcess
+from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.space import Space
 
 # Counting the work of a configuration takes a moment; of larger sweeps the first ones stand for all.

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from scballast.config import Config
+from scballast.config.schema import Config
 from scballast.errors import ConfigError
 from scballast.seeds import Stream, integer_for
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scballast.compose import check_keys, config_groups
-from scballast.config import Config, unknown_key
+from scballast.config.compose import check_keys, config_groups
+from scballast.config.schema import Config, unknown_key
 from scballast.errors import ConfigError
 
 if TYPE_CHECKING:

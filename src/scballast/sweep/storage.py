@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scballast.addresses import without_password
+from scballast.config.addresses import without_password
 from scballast.errors import ConfigError, ScballastError
 from scballast.tracking.database import is_network_file_system
 

@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from scballast.config import Config, Objective
+from scballast.config.schema import Config, Objective
 from scballast.errors import ConfigError
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space
 from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
 from scballast.tracking.leftovers import SILENT_DEATH
-from scballast.tracking.process import ProcessIdentity, current_process
+from scballast.tracking.liveness import ProcessIdentity, current_process
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

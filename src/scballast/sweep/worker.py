@@ -11,17 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scballast.addresses import without_passwords
-from scballast.config import Config, config_hash, to_nested
+from scballast.config.addresses import without_passwords
+from scballast.config.schema import Config, config_hash, to_nested
 from scballast.errors import ScballastError
 from scballast.sweep.check import Composer, config_of
+from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.parent import fail_trial_run, finished_run, interrupt_trial_run, keep_parent
-from scballast.sweep.process import ProcessDiedError, TrialProcess
 from scballast.sweep.space import Space, point_words
 from scballast.sweep.storage import StorageAddress
 from scballast.sweep.study import INTERRUPTED, Claim, SweepStudy
+from scballast.sweep.trial import SweepPlace, open_tracking, runs_dir
 from scballast.tracking import Tracking
-from scballast.trial import SweepPlace, open_tracking, runs_dir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -9,7 +9,7 @@ from __future__ import annotations
 from scballast.tracking.client import Tracking
 from scballast.tracking.database import load_mlflow
 from scballast.tracking.leftovers import SyncResult
-from scballast.tracking.settings import TrackingSettings
+from scballast.tracking.location import TrackingSettings
 from scballast.tracking.store import StoredRun
 
 __all__ = ["StoredRun", "SyncResult", "Tracking", "TrackingSettings", "load_mlflow"]

@@ -16,9 +16,9 @@ from scballast.tracking.delivery import Delivery
 from scballast.tracking.faults import UnreachableError, clear_faults
 from scballast.tracking.heartbeat import Heartbeat
 from scballast.tracking.leftovers import SyncResult
+from scballast.tracking.liveness import current_process
+from scballast.tracking.location import TrackingSettings
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key
-from scballast.tracking.process import current_process
-from scballast.tracking.settings import TrackingSettings
 from scballast.tracking.store import (
     KEY_TAG,
     PARENT_TAG,

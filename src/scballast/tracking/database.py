@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from scballast.errors import ScballastError
-from scballast.tracking.settings import TrackingSettings, sqlite_uri
+from scballast.tracking.location import TrackingSettings, sqlite_uri
 
 _log = logging.getLogger(__name__)
 

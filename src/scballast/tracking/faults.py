@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from scballast.errors import ScballastError
-from scballast.tracking.settings import TrackingSettings
+from scballast.tracking.location import TrackingSettings
 
 
 class UnreachableError(ScballastError):

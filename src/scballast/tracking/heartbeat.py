@@ -7,8 +7,8 @@ import threading
 import time
 
 from scballast.errors import ScballastError
+from scballast.tracking.liveness import HEARTBEAT_SECONDS
 from scballast.tracking.outbox import Outbox
-from scballast.tracking.process import HEARTBEAT_SECONDS
 from scballast.tracking.store import HEARTBEAT_TAG, Store
 
 _log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from scballast.errors import ScballastError
 from scballast.results import MARKER, remove_partial
 from scballast.tracking import publish
 from scballast.tracking.delivery import Delivery
+from scballast.tracking.liveness import ProcessIdentity, current_process
 from scballast.tracking.outbox import PENDING_PREFIX, OutboxEntry
-from scballast.tracking.process import ProcessIdentity, current_process
 from scballast.tracking.store import FAILURE_TAG, HEARTBEAT_TAG, PROCESS_TAG
 
 SILENT_DEATH = "its process ended without a word"

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scballast.tracking.process import ProcessIdentity
+from scballast.tracking.liveness import ProcessIdentity
 
 _log = logging.getLogger(__name__)
 

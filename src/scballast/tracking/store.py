@@ -14,8 +14,8 @@ from typing import Any
 from scballast.errors import ScballastError
 from scballast.tracking.database import ROOT_TAG, quiet_mlflow
 from scballast.tracking.faults import UnreachableError, clear_faults
-from scballast.tracking.process import ProcessIdentity
-from scballast.tracking.settings import TrackingSettings
+from scballast.tracking.liveness import ProcessIdentity
+from scballast.tracking.location import TrackingSettings
 
 KEY_TAG = "scballast.key"
 PROCESS_TAG = "scballast.process"

@@ -1,0 +1,66 @@
+"""Checks of the arrays that the statistics take: what is wrong raises ``ValueError``."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from scballast.agreement.ranking import FloatArray
+
+
+def score_matrix(scores: npt.ArrayLike) -> FloatArray:
+    """Check and return (n_replicates, n_genes) scores as float64."""
+    matrix = np.asarray(scores, dtype=np.float64)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        message = f"scores must be a replicate × gene matrix, got shape {matrix.shape}"
+        raise ValueError(message)
+    return matrix
+
+
+def score_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Check and return two score vectors of the same genes as float64."""
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if one.ndim != 1 or one.shape != other.shape or one.size == 0:
+        message = f"scores must be two vectors over the same genes, got shapes {one.shape} and {other.shape}"
+        raise ValueError(message)
+    return one, other
+
+
+def selection_matrix(selections: npt.ArrayLike) -> FloatArray:
+    """Check and return (n_replicates, n_genes) selections as float64 0 and 1."""
+    matrix = np.asarray(selections)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        message = f"selections must be a replicate × gene matrix, got shape {matrix.shape}"
+        raise ValueError(message)
+    return _zeros_and_ones(matrix)
+
+
+def selection_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Check and return two selections from the same genes as float64 0 and 1."""
+    one, other = np.asarray(first), np.asarray(second)
+    if one.ndim != 1 or one.shape != other.shape or one.size == 0:
+        message = f"selections must be two vectors over the same genes, got shapes {one.shape} and {other.shape}"
+        raise ValueError(message)
+    return _zeros_and_ones(one), _zeros_and_ones(other)
+
+
+def check_level(level: float) -> None:
+    """Raise ``ValueError`` unless the level of an interval is in (0, 1)."""
+    if not 0.0 < level < 1.0:
+        message = f"level must be in (0, 1), got {level}"
+        raise ValueError(message)
+
+
+def check_persistence(p: float) -> None:
+    """Raise ``ValueError`` unless p is in (0, 1)."""
+    if not 0.0 < p < 1.0:
+        message = f"p must be in (0, 1), got {p}"
+        raise ValueError(message)
+
+
+def _zeros_and_ones(values: npt.NDArray[np.generic]) -> FloatArray:
+    numbers = values.astype(np.float64)
+    if not np.all((numbers == 0.0) | (numbers == 1.0)):
+        message = "selections must be booleans, or 0 and 1; scores and ranks are not selections"
+        raise ValueError(message)
+    return numbers

@@ -1,0 +1,189 @@
+"""Agreement of the factors of a linear model between replicates: matched one by one, and as a space.
+
+Pure functions of loadings (gene × factor); numpy and scipy only. Columns are centred over genes, for training does
+not fix their means. Loadings of ``latent_distribution=ln`` must come with their rows centred as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, optimize
+
+from scballast.agreement.ranking import FloatArray, IntArray
+from scballast.agreement.statistic import Statistic
+
+
+@dataclass(frozen=True)
+class FactorMatch:
+    """Factors of two models matched one to one.
+
+    Attributes
+    ----------
+    first, second : (n_matched,) int
+        Positions of the matched factors, by position in the first model; as many as the smaller model has.
+    correlations : (n_matched,) float
+        Absolute Pearson correlation of the matched, centred loadings; 0 for a constant factor.
+    mean_correlation
+        Their mean.
+    null
+        The mean that matching finds when the genes of one model are permuted.
+    excess
+        ``mean_correlation - null``.
+    reason
+        Why the numbers are NaN; empty when they are defined.
+    """
+
+    first: IntArray
+    second: IntArray
+    correlations: FloatArray
+    mean_correlation: float
+    null: float
+    excess: float
+    reason: str = ""
+
+
+def match_factors(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    permutations: npt.ArrayLike | None = None,
+    n_permutations: int = 20,
+    seed: int = 0,
+) -> FactorMatch:
+    """Match factors by the assignment with the largest sum of absolute correlations.
+
+    Parameters
+    ----------
+    first, second : (n_genes, n_factors) float
+        Loadings; the numbers of factors may differ.
+    permutations : (n_permutations, n_genes) int, optional
+        Orders of the genes for the null; default: ``n_permutations`` drawn with ``seed``.
+    n_permutations, seed
+        See ``permutations``.
+
+    Returns
+    -------
+    FactorMatch
+        NaN when every factor of a model is constant.
+
+    Raises
+    ------
+    ValueError
+        Not two matrices over the same genes, fewer than 2 genes, values that are not finite, no permutation, or
+        permutations that do not fit.
+    """
+    one, other = _loading_pair(first, second)
+    n_genes = one.shape[0]
+    if permutations is None:
+        generator = np.random.default_rng(seed)
+        orders = np.array([generator.permutation(n_genes) for _ in range(n_permutations)])
+    else:
+        orders = np.asarray(permutations)
+    genes = np.tile(np.arange(n_genes), (len(orders), 1))
+    if orders.ndim != 2 or len(orders) == 0 or not np.array_equal(np.sort(orders, axis=1), genes):
+        message = f"permutations must be at least one row of the {n_genes} genes in any order, got {orders.shape}"
+        raise ValueError(message)
+    one, other = _unit_columns(one), _unit_columns(other)
+    correlations = np.abs(one.T @ other)
+    rows, columns = optimize.linear_sum_assignment(correlations, maximize=True)
+    matched = correlations[rows, columns]
+    if not (one.any() and other.any()):
+        return FactorMatch(rows, columns, matched, math.nan, math.nan, math.nan, "every factor is constant")
+    null = float(np.mean([_matched_mean(np.abs(one.T @ other[order])) for order in orders]))
+    mean = float(matched.mean())
+    return FactorMatch(rows, columns, matched, mean, null, mean - null)
+
+
+class SubspaceAgreement(Statistic):
+    """Mean squared cosine of the principal angles between two loading spaces.
+
+    Attributes
+    ----------
+    chance
+        What two random spaces of these dimensions reach on average, about n_factors / n_genes.
+    reason
+        Why it is undefined; empty when it is defined.
+    """
+
+    __slots__ = ("chance",)
+    chance: float
+
+    def __new__(cls, value: float, reason: str = "", chance: float = math.nan) -> SubspaceAgreement:
+        """Keep the chance level beside the value."""
+        self = super().__new__(cls, value, reason)
+        object.__setattr__(self, "chance", float(chance))
+        assert isinstance(self, SubspaceAgreement)
+        return self
+
+    def __reduce__(self) -> tuple[type[SubspaceAgreement], tuple[float, str, float]]:
+        return type(self), (float(self), self.reason, self.chance)
+
+
+def subspace_agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> SubspaceAgreement:
+    r"""Agreement of the spaces that centred loadings span: blind to rotation, sign, order and scale of factors.
+
+    .. math:: \frac{1}{r}\sum_{i=1}^{r}\cos^2\theta_i
+
+    with :math:`\theta_i` the principal angles and r the smaller of the two ranks.
+
+    Parameters
+    ----------
+    first, second : (n_genes, n_factors) float
+        Loadings; the numbers of factors may differ.
+
+    Returns
+    -------
+    SubspaceAgreement
+        In [0, 1]. By chance the larger rank divided by ``n_genes - 1``, the dimension of centred vectors. NaN when
+        every factor of a model is constant.
+
+    Raises
+    ------
+    ValueError
+        Not two matrices over the same genes, fewer than 2 genes, or values that are not finite.
+
+    References
+    ----------
+    Björck & Golub (1973), Numerical methods for computing angles between linear subspaces.
+    """
+    one, other = (linalg.orth(_unit_columns(loadings)) for loadings in _loading_pair(first, second))
+    smaller, larger = sorted((one.shape[1], other.shape[1]))
+    if smaller == 0:
+        return SubspaceAgreement(math.nan, "every factor is constant")
+    cosines = linalg.svdvals(one.T @ other)
+    return SubspaceAgreement(
+        float(np.sum(np.minimum(cosines, 1.0) ** 2)) / smaller, chance=larger / (one.shape[0] - 1.0)
+    )
+
+
+def _matched_mean(correlations: FloatArray) -> float:
+    rows, columns = optimize.linear_sum_assignment(correlations, maximize=True)
+    return float(correlations[rows, columns].mean())
+
+
+def _unit_columns(loadings: FloatArray) -> FloatArray:
+    """Centre each column and scale it to length 1; constant columns become 0."""
+    centred = loadings - loadings.mean(axis=0)
+    length = np.sqrt((centred**2).sum(axis=0))
+    # What is left of a constant column after centring is rounding, and must not be blown up to length 1.
+    varies = length > 1e-12 * np.sqrt((loadings**2).sum(axis=0))
+    unit: FloatArray = np.divide(centred, length, out=np.zeros_like(centred), where=varies)
+    return unit
+
+
+def _loading_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if one.ndim != 2 or other.ndim != 2 or one.shape[0] != other.shape[0] or 0 in one.shape + other.shape:
+        message = f"loadings must be gene × factor matrices over the same genes, got {one.shape} and {other.shape}"
+        raise ValueError(message)
+    if one.shape[0] < 2:
+        message = "loadings need at least 2 genes"
+        raise ValueError(message)
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        message = "loadings must be finite"
+        raise ValueError(message)
+    return one, other

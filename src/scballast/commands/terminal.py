@@ -1,0 +1,141 @@
+"""The command ``scballast``: one experiment, or with ``-m`` a sweep."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
+from scballast.config.schema import conf_dir
+from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from scballast.config.schema import Config
+
+logger = logging.getLogger(__name__)
+
+_FAILED = 1
+_BAD_INPUT = 2
+
+
+def main() -> None:
+    """Run ``scballast``; exit status 0 done, 2 bad configuration or data, 1 anything else."""
+    import hydra
+
+    words = sys.argv[1:]
+    made: list[Path] = []
+    try:
+        if not _asks_hydra(words):
+            made = _made_folders(compose_config(_overrides(words)))
+        elif _sweeps(words):
+            check_sweep_words(_overrides(words))
+    except ScballastError as error:
+        _fail(error)
+
+    def run(composed: DictConfig) -> None:
+        _run(composed, made)
+
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run)()
+
+
+def _run(composed: DictConfig, made: Sequence[Path]) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        _run_single(composed)
+    except (ConfigError, DataError) as error:
+        _remove(folder, made)
+        _fail(error)
+    except (ScballastError, TrainingError, MemoryError) as error:
+        _fail(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _fail(error)
+    except KeyboardInterrupt:
+        command = shlex.join(["scballast", *sys.argv[1:]])
+        sys.stderr.write(f"Stopped. Scores of finished baselines are kept; run it again with: {command}\n")
+        sys.exit(_FAILED)
+
+
+def _run_single(composed: DictConfig) -> None:
+    from scballast.commands.summary import print_summary
+    from scballast.sweep.trial import run_trial
+
+    config = from_omegaconf(composed)
+    if config.plan:
+        from scballast.sweep.plan import print_plan
+
+        print_plan(config)
+        return
+    print_summary(run_trial(config), config)
+
+
+def _asks_hydra(words: Sequence[str]) -> bool:
+    """Return whether the words ask for something other than an experiment: help, shell completion, a sweep."""
+    flags = [word for word in words if word.startswith("-")]
+    return any(flag not in ("-n", "--run") for flag in flags)
+
+
+def _sweeps(words: Sequence[str]) -> bool:
+    """Return whether the words ask for a sweep; its own configurations are checked where it starts."""
+    return any(word in ("-m", "--multirun") for word in words)
+
+
+def _overrides(words: Sequence[str]) -> list[str]:
+    return [word for word in words if not word.startswith("-")]
+
+
+def _made_folders(config: Config) -> list[Path]:
+    """Make the folder of the runs, and return what was made: itself and parents, the innermost first.
+
+    Hydra would make it too, and fail in words of its own where it cannot.
+    """
+    from scballast.sweep.trial import runs_dir
+
+    root = Path(os.path.abspath(Path(config.runs_dir).expanduser()))
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    runs_dir(config)
+    return missing
+
+
+def _remove(folder: Path, made: Sequence[Path]) -> None:
+    """Remove Hydra's folder of a run that never started, and the folders that were made for it alone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    # Hydra's folders by day and time lie in the folder of the runs.
+    for parent in (*folder.parents[:2], *made):
+        try:
+            parent.rmdir()
+        except OSError:
+            return  # something else is in it
+
+
+def _fail(error: BaseException) -> NoReturn:
+    """Say what happened and what helps, and exit: with 2 if the user gave bad input, else with 1."""
+    sys.stderr.write(f"{_message(error)}\n")
+    sys.exit(_BAD_INPUT if isinstance(error, (ConfigError, DataError)) else _FAILED)
+
+
+def _message(error: BaseException) -> str:
+    text = str(error).strip()
+    if isinstance(error, MemoryError):
+        remedy = "Use fewer cells or genes (data.n_top_genes), a smaller model, or a machine with more memory."
+        return f"There is not enough memory{f' ({text})' if text else ''}. {remedy}"
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"The disk is full{where}. Free some space, and run it again."
+    return text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What may be asked: the schema, how it is composed, and addresses."""

@@ -1,0 +1,125 @@
+"""From command-line words to a checked configuration: Hydra composes, :mod:`scballast.config.schema` checks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from scballast.config.schema import Config, build_config, conf_dir, to_leaves, unknown_key
+from scballast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def compose_config(overrides: Sequence[str]) -> Config:
+    """Compose and check the configuration of one experiment.
+
+    Parameters
+    ----------
+    overrides
+        Words as on the command line, for example ``["data=h5ad", "model.n_latent=20"]``.
+
+    Raises
+    ------
+    ConfigError
+        A word is no override, a key or an option is unknown, or a value is not allowed.
+    """
+    return from_omegaconf(_compose(overrides))
+
+
+def check_sweep_words(overrides: Sequence[str]) -> None:
+    """Check the words of a sweep as far as they go without a value for what is swept.
+
+    Raises
+    ------
+    ConfigError
+        A word is no override, a key or an option is unknown, or a group does not hold a key.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    check_keys(overrides)
+    parser = OverridesParser.create()
+    _compose([word for word in overrides if not parser.parse_override(word).is_sweep_override()])
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    check_keys(overrides)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(_first_lines(error)) from error
+
+
+def from_omegaconf(composed: DictConfig) -> Config:
+    """Return the checked configuration of what Hydra composed.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, a value is not allowed, or an interpolation does not resolve.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_lines(error)) from error
+    for not_ours in ("hydra", "experiment"):
+        values.pop(not_ours, None)
+    return build_config(values)
+
+
+def config_groups() -> dict[str, tuple[str, ...]]:
+    """Return the options of every config group, by the group's name."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(conf_dir().rglob("*.yaml")):
+        group = path.parent.relative_to(conf_dir()).as_posix()
+        if group != ".":
+            groups.setdefault(group, []).append(path.stem)
+    return {group: tuple(options) for group, options in groups.items()}
+
+
+def check_keys(overrides: Sequence[str]) -> None:
+    """Name an unknown key or option, and the nearest known one, before Hydra does in its own words."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    groups = config_groups()
+    leaves = tuple(to_leaves(Config()))
+    parser = OverridesParser.create()
+    for word in overrides:
+        try:
+            override = parser.parse_override(word)
+        except HydraException as error:
+            message = (
+                f"{word!r} is not understood: {_first_lines(error)} Give keys and values as key=value; "
+                "quote values with spaces, as in data.population_key='\"cell type\"'."
+            )
+            raise ConfigError(message) from error
+        key = override.key_or_group
+        if key.split(".")[0].split("/")[0] == "hydra" or key == "experiment":
+            continue
+        free = ("sweep.search_space.", "sweep.sampler_kwargs.")
+        if key in groups:
+            option = override.value()
+            # A mapping sets keys of the group, as in train={lr: 0.1}.
+            if option not in groups[key] and not isinstance(option, dict) and not override.is_sweep_override():
+                raise unknown_key(key, str(option), groups[key])
+        elif key not in leaves and not key.startswith(free) and not any(leaf.startswith(f"{key}.") for leaf in leaves):
+            where = "command line"
+            raise unknown_key(where, key, leaves + tuple(groups))
+
+
+def _first_lines(error: Exception) -> str:
+    text = re.sub(r"\s+", " ", str(error).split("\n\n")[0].split("\n    full_key")[0]).strip()
+    return text if text.endswith(".") else f"{text}."

@@ -1,0 +1,394 @@
+"""The configuration: every key, its type, its allowed values; checked once, before any data is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import operator
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scballast.config.simulation import SimulationConfig
+from scballast.errors import ConfigError
+
+
+def _key(default: Any, **rules: Any) -> Any:
+    """Return a dataclass field with a default and the rules that its values keep."""
+    if isinstance(default, (list, tuple)):
+        return field(default_factory=lambda: tuple(default), metadata=rules)
+    return field(default=default, metadata=rules)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which cells: the file, the columns, the genes."""
+
+    kind: str = _key("embedded", allowed=("embedded", "file", "simulated"))
+    name: str | None = None
+    path: str | None = None
+    labels: str | None = None
+    layer: str | None = None
+    population_key: str | None = None
+    batch_key: str | None = None
+    sample_key: str | None = None
+    n_top_genes: int | None = _key(2000, minimum=2)
+    min_cells: int = _key(20, minimum=2)
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model; field names are scvi-tools'."""
+
+    name: str = _key("ldvae", allowed=("ldvae", "scvi", "pca", "nmf"))
+    n_latent: int = _key(20, minimum=1)
+    gene_likelihood: str = _key("nb", allowed=("nb", "zinb", "poisson"))
+    latent_distribution: str = _key("normal", allowed=("normal", "ln"))
+    n_hidden: int = _key(128, minimum=1)
+    n_layers: int = _key(1, minimum=1)
+    dropout_rate: float = _key(0.1, minimum=0.0, below=1.0)
+    dispersion: str = _key("gene", allowed=("gene", "gene-batch"))
+    use_observed_lib_size: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How models are trained; field names are scvi-tools' where it has one."""
+
+    engine: str = _key("ensemble", allowed=("ensemble", "scvi"))
+    max_epochs: int | None = _key(None, minimum=1)
+    batch_size: int = _key(128, minimum=2)
+    lr: float = _key(2e-3, above=0.0)
+    weight_decay: float = _key(1e-6, minimum=0.0)
+    train_size: float = _key(0.9, above=0.0, maximum=1.0)
+    kl_warmup_epochs: int | float | None = _key(0.25, minimum=0)
+    early_stopping: bool = False
+    early_stopping_patience: int = _key(45, minimum=1)
+
+
+@dataclass(frozen=True)
+class ResampleConfig:
+    """How replicates are drawn."""
+
+    kind: str = _key("subsample", allowed=("subsample", "seed", "bootstrap", "donor"))
+    n_replicates: int = _key(10, minimum=1)
+    fraction: float = _key(0.5, above=0.0, maximum=1.0)
+
+
+@dataclass(frozen=True)
+class RankConfig:
+    """How scores become rankings and selections."""
+
+    top_k: int = _key(50, minimum=1)
+    local_ridge: float = _key(1000.0, minimum=0.0)
+    n_components: int = _key(5, minimum=1)
+    de_mode: str = _key("change", allowed=("change", "vanilla"))
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How held-out fit is measured; 0 samples leave it out."""
+
+    n_mc_samples: int = _key(64, minimum=0)
+    max_cells: int = _key(2000, minimum=1)
+
+
+@dataclass(frozen=True)
+class AssociationConfig:
+    """Which obs columns the latent dimensions are compared with (the populations always are)."""
+
+    keys: tuple[str, ...] = ()
+    n_permutations: int = _key(999, minimum=0)
+    region_de: bool = False
+
+
+@dataclass(frozen=True)
+class BaselinesConfig:
+    """The methods beside the model's own."""
+
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where results are logged; without an address, SQLite under ``runs_dir``."""
+
+    uri: str | None = None
+    experiment: str = "scballast"
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """How a sweep runs (``scballast -m``)."""
+
+    kind: str = _key("grid", allowed=("grid", "optuna"))
+    name: str | None = None
+    n_trials: int = _key(20, minimum=1)
+    sampler: str = _key("tpe", allowed=("tpe", "nsgaii", "nsgaiii", "gp", "random", "qmc", "grid"))
+    sampler_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    storage: str | None = None
+    max_failures: int = _key(5, minimum=1)
+    n_workers: int | None = _key(None, minimum=1)
+    search_space: Mapping[str, Any] | None = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A logged metric and the direction in which it gets better."""
+
+    metric: str = "stability/contrast"
+    direction: str = _key("maximize", allowed=("maximize", "minimize"))
+
+
+DEFAULT_OBJECTIVES = (
+    Objective("fit/heldout_nll", "minimize"),
+    Objective("stability/contrast", "maximize"),
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment, whole."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    resample: ResampleConfig = field(default_factory=ResampleConfig)
+    baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
+    rank: RankConfig = field(default_factory=RankConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    association: AssociationConfig = field(default_factory=AssociationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    objectives: tuple[Objective, ...] = DEFAULT_OBJECTIVES
+    methods: tuple[str, ...] | None = None
+    seed: int = _key(0, minimum=0)
+    device: str = _key("auto", allowed=("auto", "cpu", "cuda", "mps"))
+    runs_dir: str = "runs"
+    plan: bool = False
+
+
+_LARGEST = 2**63 - 1
+
+_MOST_LISTED = 25
+
+# These say where and how results are kept, not what they are.
+_NOT_IN_HASH = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
+
+
+def conf_dir() -> Path:
+    """Return the folder of the YAML configs: inside an installed package, or beside ``src``."""
+    installed = Path(__file__).parents[1] / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
+
+
+def build_config(values: Mapping[str, Any]) -> Config:
+    """Check plain nested values and return the typed configuration.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, a value has the wrong type or is out of range, or values contradict each other.
+    """
+    config: Config = _build(Config, values, "")
+    _check_combinations(config)
+    return config
+
+
+def to_leaves(config: Config) -> dict[str, Any]:
+    """Return every leaf by its dotted key, in the order of the dataclasses."""
+    leaves: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            for entry in dataclasses.fields(value):
+                walk(f"{prefix}{entry.name}.", getattr(value, entry.name))
+        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            leaves[prefix[:-1]] = [dataclasses.asdict(item) for item in value]
+        elif isinstance(value, tuple):
+            leaves[prefix[:-1]] = list(value)
+        else:
+            leaves[prefix[:-1]] = dict(value) if isinstance(value, Mapping) else value
+
+    walk("", config)
+    return leaves
+
+
+def to_nested(config: Config) -> dict[str, Any]:
+    """Return the configuration as plain nested values, as YAML holds them."""
+    nested: dict[str, Any] = {}
+    for key, value in to_leaves(config).items():
+        *parents, last = key.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return nested
+
+
+def config_hash(config: Config) -> str:
+    """Return 16 hexadecimal digits that name what is computed, not where or by whom it is kept."""
+    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in _NOT_IN_HASH}
+    for key, path in (("data.path", config.data.path), ("data.labels", config.data.labels)):
+        if path is not None:
+            leaves[key] = str(Path(path).expanduser().resolve())
+    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def unknown_key(where: str, name: str, allowed: Sequence[str]) -> ConfigError:
+    """Return the error for a name that is not there, with the nearest that is."""
+    nearest = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+    listed = f"Allowed: {', '.join(sorted(allowed))}."
+    if len(allowed) > _MOST_LISTED:
+        listed = "`scballast --cfg job` prints every key, `scballast --help` the groups and their options."
+    return ConfigError(f"{where}: {_shown(name)} is not known. {hint}{listed}")
+
+
+def _build(cls: Any, values: Any, path: str) -> Any:
+    if isinstance(values, cls):
+        return values
+    if not isinstance(values, Mapping):
+        message = f"{path.rstrip('.') or 'config'}: a group of keys is expected, not {_shown(values)}."
+        raise ConfigError(message)
+    fields = {entry.name: entry for entry in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for name in values:
+        if name not in fields:
+            where = path.rstrip(".") or "configuration"
+            raise unknown_key(where, str(name), tuple(fields))
+    built = {
+        name: _convert(hints[name], value, f"{path}{name}", fields[name].metadata) for name, value in values.items()
+    }
+    return cls(**built)
+
+
+def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{path}.")
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        origin = typing.get_origin(option)
+        if origin is tuple and isinstance(value, (list, tuple)):
+            item = typing.get_args(option)[0]
+            return tuple(_convert(item, entry, f"{path}[{i}]", {}) for i, entry in enumerate(value))
+        if option is Mapping or (origin is not None and origin is not tuple and isinstance(value, Mapping)):
+            return dict(value)
+    scalar = _scalar(options, value)
+    if scalar is None:
+        names = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+        message = f"{path}: {_shown(value)} is a {type(value).__name__}; allowed: {names}."
+        raise ConfigError(message)
+    _check_range(scalar, path, rules)
+    return scalar
+
+
+def _scalar(options: Sequence[Any], value: Any) -> Any:
+    if isinstance(value, bool):
+        return value if bool in options else None
+    if isinstance(value, int) and int in options:
+        return value
+    if isinstance(value, (int, float)) and float in options:
+        # An integer of more than 308 digits is no float.
+        return float(value) if abs(value) <= sys.float_info.max or isinstance(value, float) else math.inf
+    if isinstance(value, float) and int in options and value.is_integer():
+        return int(value)
+    return value if isinstance(value, str) and str in options else None
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message: on one line, and not longer than one."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        return "a very large number"
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
+    allowed = rules.get("allowed")
+    if allowed is not None and value not in allowed:
+        nearest = difflib.get_close_matches(str(value), allowed, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        message = f"{path}: {_shown(value)} is not allowed; allowed: {', '.join(allowed)}.{hint}"
+        raise ConfigError(message)
+    if isinstance(value, float) and not math.isfinite(value):
+        message = f"{path}: {value} is not a finite number."
+        raise ConfigError(message)
+    if isinstance(value, str):
+        if "\x00" in value:
+            message = f"{path}: {_shown(value)} holds a NUL character, which no name or path can."
+            raise ConfigError(message)
+        return
+    if abs(value) > _LARGEST:
+        message = f"{path}: {_shown(value)} is out of range; it must be below 2**63."
+        raise ConfigError(message)
+    limits: tuple[tuple[str, str, Callable[[Any, Any], Any]], ...] = (
+        ("minimum", "at least", operator.ge),
+        ("maximum", "at most", operator.le),
+        ("above", "above", operator.gt),
+        ("below", "below", operator.lt),
+    )
+    for rule, words, holds in limits:
+        bound = rules.get(rule)
+        if bound is not None and not holds(value, bound):
+            message = f"{path}: {value} is out of range; it must be {words} {bound}."
+            raise ConfigError(message)
+
+
+def _check_home(key: str, path: str | None) -> None:
+    try:
+        Path(path or ".").expanduser()
+    except RuntimeError as error:
+        message = f"{key}: {_shown(path)} names the home of a user who is not here. Write the path out."
+        raise ConfigError(message) from error
+
+
+def _check_combinations(config: Config) -> None:
+    data, model, resample = config.data, config.model, config.resample
+    if data.kind == "file" and data.path is None:
+        message = "data.path: missing. Give the file: data.path=counts.h5ad data.population_key=cell_type."
+        raise ConfigError(message)
+    if data.kind == "file" and data.population_key is None:
+        message = "data.population_key: missing. Name the obs column that holds the populations (cell types)."
+        raise ConfigError(message)
+    if resample.kind == "subsample" and resample.fraction > 0.5:
+        message = (
+            f"resample.fraction: {resample.fraction} is out of range for resample.kind=subsample: replicates "
+            "2i and 2i+1 share no cell, so it must be at most 0.5. For all cells use resample.kind=seed."
+        )
+        raise ConfigError(message)
+    if resample.kind == "donor" and data.sample_key is None and data.kind != "simulated":
+        message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
+        raise ConfigError(message)
+    for key, path in (("data.path", data.path), ("data.labels", data.labels), ("runs_dir", config.runs_dir)):
+        _check_home(key, path)
+    if config.train.early_stopping and config.train.train_size == 1.0:
+        message = "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
+        raise ConfigError(message)
+    warmup = config.train.kl_warmup_epochs
+    if isinstance(warmup, float) and not 0.0 < warmup <= 1.0:
+        message = (
+            f"train.kl_warmup_epochs: {warmup} is out of range; an integer is a number of epochs, "
+            "a fraction in (0, 1] a share of them."
+        )
+        raise ConfigError(message)
+    if model.name in ("pca", "nmf") and model.latent_distribution == "ln":
+        message = f"model.latent_distribution: ln has no meaning for model.name={model.name}; use normal."
+        raise ConfigError(message)
+    for objective in config.objectives:
+        prefix = objective.metric.split("/")[0]
+        prefixes = ("stability", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")
+        if prefix not in prefixes:
+            where = "objectives"
+            raise unknown_key(where, objective.metric, [f"{name}/…" for name in prefixes])

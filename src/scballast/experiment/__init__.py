@@ -1,0 +1,1 @@
+"""One experiment: training, scoring, fit, the latent space, metrics."""

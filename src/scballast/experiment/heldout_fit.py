@@ -1,0 +1,95 @@
+"""Held-out fit: global and per-population models on the same cells, which neither has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scballast.config.schema import Config
+from scballast.data.dataset import Dataset
+from scballast.data.replicates import Replicate
+from scballast.engine.interface import HeldoutFit
+from scballast.experiment.training import MemberKey, TrainedModels
+from scballast.models import FAMILIES
+from scballast.progress import progress_bar
+from scballast.seeds import Stream, generator_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IntArray = npt.NDArray[np.integer[Any]]
+
+COLUMNS = ("model", "replicate", "population", "n_cells", "heldout_nll", "heldout_elbo")
+
+
+def fit_table(config: Config, dataset: Dataset, replicates: Sequence[Replicate], models: TrainedModels) -> pd.DataFrame:
+    """Evaluate the models on cells outside their replicate.
+
+    Returns
+    -------
+    DataFrame
+        One row per model (``global`` or ``per_population``), replicate and population (empty: all cells):
+        negative log-likelihood and negative ELBO per cell, in nats; lower is better. The two models of a
+        population are evaluated on the same cells: held out, labelled so, and in a batch that the
+        population's own model knows.
+    """
+    import pandas as pd
+
+    rows: list[tuple[Any, ...]] = []
+    if FAMILIES[config.model.name].likelihood and config.fit.n_mc_samples > 0:
+        with progress_bar("held-out fit", len(replicates), unit="replicates") as advance:
+            for replicate in replicates:
+                rows.extend(_replicate_rows(config, dataset, replicate, models))
+                advance(1)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _replicate_rows(
+    config: Config, dataset: Dataset, replicate: Replicate, models: TrainedModels
+) -> list[tuple[Any, ...]]:
+    found = models.find(MemberKey("global", replicate.number))
+    heldout = _at_most(replicate.heldout, config, replicate)
+    heldout = heldout[_known_batches(dataset, replicate.cells, heldout)]
+    if found is None or not heldout.size:
+        return []
+    ensemble, position = found
+    whole = ensemble.heldout_fit(position, heldout, config.fit.n_mc_samples)
+    rows = [_row("global", replicate, "", whole)]
+    for index, population in enumerate(dataset.populations):
+        key = MemberKey("per_population", replicate.number, index)
+        own = models.find(key)
+        inside = dataset.population_codes[heldout] == index
+        if own is not None:
+            inside &= _known_batches(dataset, models.cells[key], heldout)
+        if not inside.any():
+            continue
+        rows.append(_row("global", replicate, population.name, _subset(whole, inside)))
+        if own is not None:
+            fit = own[0].heldout_fit(own[1], heldout[inside], config.fit.n_mc_samples)
+            rows.append(_row("per_population", replicate, population.name, fit))
+    return rows
+
+
+def _at_most(cells: IntArray, config: Config, replicate: Replicate) -> IntArray:
+    if cells.size <= config.fit.max_cells:
+        return cells
+    generator = generator_for(config.seed, Stream.HELDOUT, replicate.number)
+    return np.sort(generator.choice(cells, config.fit.max_cells, replace=False))
+
+
+def _known_batches(dataset: Dataset, seen: IntArray, cells: IntArray) -> npt.NDArray[np.bool_]:
+    if dataset.batch_key is None:
+        return np.ones(cells.size, dtype=bool)
+    codes = dataset.adata.obs[dataset.batch_key].astype("category").cat.codes.to_numpy()
+    return np.isin(codes[cells], codes[seen])
+
+
+def _subset(fit: HeldoutFit, inside: npt.NDArray[np.bool_]) -> HeldoutFit:
+    return HeldoutFit(nll=fit.nll[inside], elbo=fit.elbo[inside])
+
+
+def _row(model: str, replicate: Replicate, population: str, fit: HeldoutFit) -> tuple[Any, ...]:
+    return (model, replicate.number, population, fit.nll.size, float(fit.nll.mean()), float(fit.elbo.mean()))

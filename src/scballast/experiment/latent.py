@@ -1,0 +1,191 @@
+"""The latent space itself: loadings, agreement of factors, and what the dimensions go with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scballast.agreement.association import Association, association, association_table
+from scballast.agreement.purity import axis_purity, axis_purity_table
+from scballast.config.schema import Config
+from scballast.data.dataset import Dataset
+from scballast.data.replicates import Replicate
+from scballast.errors import ConfigError
+from scballast.experiment.scoring import factor_view, local_loadings_of
+from scballast.experiment.training import MemberKey, TrainedModels
+from scballast.methods.rankers import FactorView
+from scballast.models import FAMILIES
+from scballast.progress import progress_bar
+from scballast.seeds import Stream, generator_for, integer_for
+from scballast.threads import one_thread
+from scballast.verdict.tables import factors_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+
+_MOST_CATEGORIES = 200
+
+
+def latent_tables(
+    config: Config, dataset: Dataset, replicates: Sequence[Replicate], models: TrainedModels
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of the global models' latent spaces.
+
+    Returns
+    -------
+    dict
+        ``loadings`` (gene, dimension, loading) and ``local_loadings`` (population, dimension, gene, loading)
+        of the first replicate, ``factors`` (agreement between replicates), ``association`` of dimensions
+        with groups, ``axis_purity``, and ``region_de`` (the extremes of each axis against the rest); those
+        that the model does not have are left out.
+    """
+    views = {
+        replicate.number: view
+        for replicate in replicates
+        if (view := factor_view(config, dataset, replicate, models)) is not None
+    }
+    if not views:
+        return {}
+    tables: dict[str, pd.DataFrame] = {}
+    first = views[min(views)]
+    if FAMILIES[config.model.name].linear:
+        centred = {number: _centred(view) for number, view in views.items()}
+        tables["loadings"] = _loadings_table(dataset, centred[min(views)])
+        tables["factors"] = factors_table({config.model.name: centred}, seed=config.seed)
+    tables["local_loadings"] = _local_table(dataset, first)
+    if config.association.n_permutations:
+        tables |= _group_tables(config, dataset, replicates, views)
+    if config.association.region_de and FAMILIES[config.model.name].likelihood:
+        tables["region_de"] = _region_table(config, replicates, views, models)
+    return tables
+
+
+def grouping(dataset: Dataset, key: str) -> tuple[IntArray, tuple[str, ...]]:
+    """Return the code of each cell and the names of the categories of an obs column; -1 where it is missing.
+
+    Raises
+    ------
+    ConfigError
+        The column is not there, or it is no grouping.
+    """
+    import pandas as pd
+
+    if key == dataset.population_key:
+        return dataset.label_codes, dataset.labels
+    if key not in dataset.adata.obs:
+        columns = ", ".join(map(repr, dataset.adata.obs.columns))
+        message = f"association.keys: {key!r} is no column of obs. Columns: {columns}."
+        raise ConfigError(message)
+    column = dataset.adata.obs[key]
+    is_measurement = pd.api.types.is_float_dtype(column.dtype)
+    categories = column.astype("category").cat.remove_unused_categories()
+    n_categories = len(categories.cat.categories)
+    if is_measurement or not 1 < n_categories <= _MOST_CATEGORIES:
+        what = "measurements" if is_measurement else f"{n_categories} values"
+        message = (
+            f"association.keys: {key!r} holds {what}; a grouping of 2 to {_MOST_CATEGORIES} categories is needed, "
+            "such as a condition or a batch."
+        )
+        raise ConfigError(message)
+    return categories.cat.codes.to_numpy(), tuple(str(name) for name in categories.cat.categories)
+
+
+def _group_tables(
+    config: Config, dataset: Dataset, replicates: Sequence[Replicate], views: Mapping[int, FactorView]
+) -> dict[str, pd.DataFrame]:
+    keys = dict.fromkeys((dataset.population_key, *config.association.keys))
+    groupings = {key: grouping(dataset, key) for key in keys}
+    associations: dict[tuple[str, int], tuple[Sequence[str], Association]] = {}
+    purities = {}
+    with progress_bar("latent dimensions against groups", len(views), unit="replicates") as advance:
+        for replicate in replicates:
+            view = views.get(replicate.number)
+            if view is None:
+                continue
+            for key, (codes, names) in groupings.items():
+                found = association(
+                    view.scores,
+                    codes[replicate.cells],
+                    len(names),
+                    n_permutations=config.association.n_permutations,
+                    generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, key),
+                )
+                associations[key, replicate.number] = (names, found)
+            codes, names = groupings[dataset.population_key]
+            purities[replicate.number] = axis_purity(
+                view.scores,
+                codes[replicate.cells],
+                len(names),
+                generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, "axis purity"),
+            )
+            advance(1)
+    return {
+        "association": association_table(associations),
+        "axis_purity": axis_purity_table(purities, dataset.labels),
+    }
+
+
+def _region_table(
+    config: Config, replicates: Sequence[Replicate], views: Mapping[int, FactorView], models: TrainedModels
+) -> pd.DataFrame:
+    """Differential expression of the axes' extremes in the first replicate that has a model."""
+    from scballast.methods.region_de import region_differential_expression
+
+    number = min(views)
+    found = models.find(MemberKey("global", number))
+    if found is None:
+        message = "a view without its model"
+        raise ValueError(message)
+    seed = integer_for(config.seed, Stream.DIFFERENTIAL_EXPRESSION, number, "regions")
+    with one_thread():
+        return region_differential_expression(found[0].export(found[1]), views[number].scores, seed=seed)
+
+
+def _centred(view: FactorView) -> FloatArray:
+    """Return loadings without the freedoms that the likelihood does not fix, (n_genes, n_factors)."""
+    loadings = np.asarray(view.loadings, dtype=np.float64)
+    if view.simplex:
+        loadings = loadings - loadings.mean(axis=1, keepdims=True)
+    return loadings - loadings.mean(axis=0) if view.softmax else loadings
+
+
+def _loadings_table(dataset: Dataset, loadings: FloatArray) -> pd.DataFrame:
+    import pandas as pd
+
+    n_genes, n_factors = loadings.shape
+    return pd.DataFrame(
+        {
+            "gene": np.repeat(dataset.adata.var_names.to_numpy(dtype=str), n_factors),
+            "dimension": np.tile(np.arange(n_factors), n_genes),
+            "loading": loadings.ravel(),
+        }
+    )
+
+
+def _local_table(dataset: Dataset, view: FactorView) -> pd.DataFrame:
+    import pandas as pd
+
+    genes = dataset.adata.var_names.to_numpy(dtype=str)
+    names = [population.name for population in dataset.populations]
+    parts = []
+    for name, loadings in zip(names, local_loadings_of(view, len(names)), strict=True):
+        n_factors, n_genes = loadings.shape
+        parts.append(
+            pd.DataFrame(
+                {
+                    "population": pd.Categorical.from_codes(
+                        np.full(loadings.size, names.index(name)), categories=names
+                    ),
+                    "dimension": np.repeat(np.arange(n_factors), n_genes),
+                    "gene": np.tile(genes, n_factors),
+                    "loading": loadings.ravel(),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,120 @@
+"""The figures of merit of an experiment, under the names by which MLflow, sweeps and reports know them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scballast.config.schema import Config
+from scballast.experiment.training import MemberKey, TrainedModels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def collect_metrics(
+    tables: Mapping[str, pd.DataFrame], config: Config, seconds: Mapping[str, float]
+) -> dict[str, float]:
+    """Return every metric of DESIGN.md from the tables.
+
+    Parameters
+    ----------
+    tables
+        The experiment's tables by name.
+    config
+        ``rank.top_k`` chooses the headline.
+    seconds
+        Wall time by stage.
+
+    Returns
+    -------
+    dict
+        Value by name; undefined values are NaN.
+    """
+    safe = dict(zip(tables["populations"]["population"], tables["populations"]["safe_name"], strict=True))
+    metrics: dict[str, float] = {}
+    _stability(metrics, tables["stability"], config.rank.top_k, safe)
+    _concordance(metrics, tables["concordance"], safe)
+    if "fit" in tables:
+        _fit(metrics, tables["fit"], safe)
+    if "axis_purity" in tables and len(tables["axis_purity"]):
+        metrics["axis/purity"] = float(tables["axis_purity"]["purity"].mean())
+    if "truth" in tables:
+        for method, rows in tables["truth"].groupby("method", sort=False, observed=True):
+            metrics[f"truth/{method}/average_precision"] = _mean(rows["average_precision"])
+    if "factors" in tables and len(tables["factors"]):
+        metrics["factors/matched_correlation"] = _mean(tables["factors"]["matched_correlation"])
+        metrics["factors/subspace_cos2"] = _mean(tables["factors"]["subspace_cos2"])
+    if "training" in tables:
+        metrics["train/models"] = float(len(tables["training"]))
+        metrics["train/failures"] = float((tables["training"]["failure"] != "").sum())
+        final = tables["training"].loc[tables["training"]["role"] == "global", "final_kl_weight"]
+        metrics["train/final_kl_weight"] = _mean(final)
+    for stage, value in seconds.items():
+        metrics[f"seconds/{stage}"] = value
+    return metrics
+
+
+def mean_history(models: TrainedModels | None) -> dict[str, list[tuple[int, float]]]:
+    """Return the global models' training curves, mean over replicates, as (epoch, value) by metric name."""
+    if models is None or "global" not in models.ensembles:
+        return {}
+    names = {"elbo_train": "train/elbo", "kl_local_train": "train/kl", "kl_weight": "train/kl_weight"}
+    curves: dict[str, list[list[float]]] = {name: [] for name in names.values()}
+    for key in models.positions:
+        found = models.find(key)
+        if key.role != "global" or found is None:
+            continue
+        history = found[0].history(found[1])
+        for own, name in names.items():
+            if own in history:
+                curves[name].append(list(history[own]))
+    return {name: _mean_curve(rows) for name, rows in curves.items() if rows}
+
+
+def _stability(metrics: dict[str, float], table: pd.DataFrame, top_k: int, safe: Mapping[str, str]) -> None:
+    headline = table[table["k"] == top_k]
+    for method, rows in headline.groupby("method", sort=False, observed=True):
+        metrics[f"stability/{method}"] = _mean(rows["phi"])
+        for population, phi in zip(rows["population"], rows["phi"], strict=True):
+            metrics[f"stability/{method}/{safe[population]}"] = float(phi)
+
+
+def _concordance(metrics: dict[str, float], table: pd.DataFrame, safe: Mapping[str, str]) -> None:
+    for (first, second), rows in table.groupby(["method_a", "method_b"], sort=False, observed=True):
+        name = f"concordance/{first}_vs_{second}"
+        metrics[name] = _mean(rows["overlap"])
+        for population, overlap in zip(rows["population"], rows["overlap"], strict=True):
+            metrics[f"{name}/{safe[population]}"] = float(overlap)
+
+
+def _fit(metrics: dict[str, float], table: pd.DataFrame, safe: Mapping[str, str]) -> None:
+    overall = table[(table["model"] == "global") & (table["population"] == "")]
+    metrics["fit/heldout_nll"] = _mean(overall["heldout_nll"])
+    metrics["fit/heldout_elbo"] = _mean(overall["heldout_elbo"])
+    by_population = table[table["population"] != ""]
+    for (model, population), rows in by_population.groupby(["model", "population"], sort=False):
+        metrics[f"fit/{model}_nll/{safe[str(population)]}"] = _mean(rows["heldout_nll"])
+
+
+def _mean(values: pd.Series) -> float:
+    numbers = values.to_numpy(dtype=float)
+    return float(np.nanmean(numbers)) if np.isfinite(numbers).any() else float("nan")
+
+
+def _mean_curve(rows: list[list[float]]) -> list[tuple[int, float]]:
+    length = max(len(row) for row in rows)
+    curve = []
+    for epoch in range(length):
+        values = [row[epoch] for row in rows if len(row) > epoch and np.isfinite(row[epoch])]
+        if values:
+            curve.append((epoch, float(np.mean(values))))
+    return curve
+
+
+def global_keys(models: TrainedModels) -> list[MemberKey]:
+    """Return the keys of the global models that have a result, in order of replicate."""
+    keys = [key for key in models.positions if key.role == "global" and models.find(key) is not None]
+    return sorted(keys, key=lambda key: key.replicate)

@@ -1,0 +1,329 @@
+"""One experiment from counts to tables: read it from top to bottom and see all of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.config.addresses import without_passwords
+from scballast.config.schema import Config, config_hash, to_leaves, to_nested
+from scballast.data import load_dataset
+from scballast.data.dataset import Dataset
+from scballast.data.replicates import Replicate, draw_replicates
+from scballast.errors import ConfigError
+from scballast.experiment.heldout_fit import fit_table
+from scballast.experiment.latent import grouping, latent_tables
+from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
+from scballast.experiment.scoring import Scores, baseline_scores, model_scores
+from scballast.experiment.training import TrainedModels, train_models
+from scballast.methods.cache import ScoreCache
+from scballast.methods.plan import PlannedMethod, left_out, plan_methods
+from scballast.methods.pseudobulk import FEWEST_SAMPLES
+from scballast.models import FAMILIES
+from scballast.results import Results
+from scballast.verdict.answer import answer_table
+from scballast.verdict.tables import (
+    Method,
+    ScoreSet,
+    concordance_table,
+    consensus_table,
+    differences_table,
+    rank_scores,
+    rankings_table,
+    stability_table,
+)
+from scballast.verdict.truth import truth_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scballast.data.simulate import Truth
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment's results, and the models behind them while they are still in memory."""
+
+    dataset: Dataset
+    results: Results
+    models: TrainedModels | None
+
+    def first_model(self) -> Any:
+        """Return the scvi-tools model of the first replicate that has one, or None."""
+        keys = global_keys(self.models) if self.models else []
+        if not keys or self.models is None or not FAMILIES[self.results.config["model"]["name"]].likelihood:
+            return None
+        found = self.models.find(keys[0])
+        return found[0].export(found[1]) if found else None
+
+
+def prepare_dataset(config: Config) -> Dataset:
+    """Load and check the data, and check the configuration against them.
+
+    Raises
+    ------
+    DataError, ConfigError
+        What is wrong, where, and what to do.
+    """
+    check_without_data(config)
+    dataset = load_dataset(config.data, seed=config.seed)
+    check_against_data(config, dataset)
+    return dataset
+
+
+def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) -> Experiment:
+    """Draw replicates, train, score, evaluate.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    dataset
+        From :func:`prepare_dataset`.
+    cache_dir
+        Folder of scores that do not depend on the model, shared by all experiments; None: no cache.
+    """
+    clock = _Clock()
+    cache = ScoreCache(cache_dir)
+    has_samples = dataset.sample_key is not None
+    methods = plan_methods(config, has_samples=has_samples)
+    for name, obstacle in left_out(config, has_samples=has_samples).items():
+        logger.info("%s is left out: %s.", name, obstacle)
+    replicates = replicates_of(config, dataset)
+    with clock.stage("baselines"):
+        scores = baseline_scores(config, dataset, replicates, methods, cache)
+    models: TrainedModels | None = None
+    tables: dict[str, pd.DataFrame] = {}
+    if any(method.source != "baseline" for method in methods):
+        with clock.stage("training"):
+            models = train_models(config, dataset, replicates, methods)
+        with clock.stage("rankings"):
+            scores.update(model_scores(config, dataset, replicates, methods, models))
+        with clock.stage("fit"):
+            tables["fit"] = fit_table(config, dataset, replicates, models)
+        with clock.stage("latent"):
+            tables.update(latent_tables(config, dataset, replicates, models))
+        tables["training"] = models.table
+    with clock.stage("statistics"):
+        score_set = _score_set(config, dataset, methods, scores)
+        tables.update(statistics_tables(score_set, config.rank.top_k, dataset.truth))
+    tables["populations"] = _populations_table(dataset)
+    warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
+    for warning in warnings:
+        logger.warning("Warning: %s", warning)
+    results = Results(
+        tables=tables,
+        metrics={**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)},
+        history=mean_history(models),
+        config=to_nested(without_passwords(config)),
+        params={key: _text(value) for key, value in to_leaves(without_passwords(config)).items()},
+        tags=_tags(config, dataset),
+        warnings=warnings,
+    )
+    return Experiment(dataset, results, models)
+
+
+def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = None) -> dict[str, pd.DataFrame]:
+    """Return every table that follows from the scores: rankings, and all that is recomputed from them."""
+    stability = stability_table(score_set, top_k)
+    concordance = concordance_table(score_set, top_k)
+    against_truth = {} if truth is None else {"truth": truth_table(score_set, truth, top_k)}
+    return {
+        "rankings": rankings_table(score_set),
+        "stability": stability,
+        "concordance": concordance,
+        "consensus": consensus_table(score_set, top_k),
+        "differences": differences_table(score_set, top_k),
+        "answer": answer_table(stability, concordance, against_truth.get("truth"), top_k=top_k),
+        **against_truth,
+    }
+
+
+def check_without_data(config: Config) -> None:
+    """Check what is known before the data are read, but not to the configuration alone: device and methods.
+
+    Raises
+    ------
+    ConfigError
+        The device is not there, or a method is unknown or cannot run with the model.
+    """
+    from scballast.engine.ensemble import choose_device
+
+    plan_methods(config, has_samples=True)
+    choose_device(config.device)
+
+
+def check_against_data(config: Config, dataset: Dataset) -> None:
+    """Check what can only be checked with the data at hand.
+
+    Raises
+    ------
+    ConfigError
+        The selection is as large as the genes, the latent space as large as genes or cells, a method asked
+        for by name needs samples that are not there, or an association key is no grouping.
+    DataError
+        Resampling by donor with one donor.
+    """
+    n_genes = dataset.adata.n_vars
+    if config.rank.top_k >= n_genes:
+        message = (
+            f"rank.top_k: {config.rank.top_k} is not below the number of genes, {n_genes}, so every gene would "
+            f"be selected. Allowed: 1 to {n_genes - 1}."
+        )
+        raise ConfigError(message)
+    plan_methods(config, has_samples=dataset.sample_key is not None)
+    n_samples = 0 if dataset.sample_key is None else dataset.adata.obs[dataset.sample_key].nunique()
+    if "pseudobulk" in (config.methods or ()) and n_samples < FEWEST_SAMPLES:
+        message = (
+            f"methods: 'pseudobulk' cannot run: it needs {FEWEST_SAMPLES} samples or more, and "
+            f"obs[{dataset.sample_key!r}] has {n_samples}. Leave it out of methods, or name another data.sample_key."
+        )
+        raise ConfigError(message)
+    if config.resample.kind == "donor" and dataset.sample_key is None:
+        simulated = " or, for simulated data, raise data.simulation.n_donors" if dataset.truth is not None else ""
+        message = f"resample.kind: donor needs samples: set data.sample_key to their obs column{simulated}."
+        raise ConfigError(message)
+    n_cells = min(replicate.cells.size for replicate in replicates_of(config, dataset))
+    limit = min(n_genes, n_cells)
+    if limit < 2:
+        message = (
+            f"resample.fraction: {config.resample.fraction} of {dataset.adata.n_obs} cells leaves {n_cells} in the "
+            "smallest replicate. Raise it; at most 0.5."
+        )
+        raise ConfigError(message)
+    if config.model.n_latent >= limit:
+        message = (
+            f"model.n_latent: {config.model.n_latent} is not below {limit}, the smaller of the genes ({n_genes}) "
+            f"and the cells of the smallest replicate ({n_cells}). Allowed: 1 to {limit - 1}."
+        )
+        raise ConfigError(message)
+    for key in config.association.keys:
+        grouping(dataset, key)
+
+
+def replicates_of(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
+    """Return the replicates of an experiment; they depend on the data, the seed and ``resample`` alone."""
+    samples = None
+    if dataset.sample_key is not None:
+        samples = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()
+    return draw_replicates(
+        config.resample.kind,  # type: ignore[arg-type]  # the configuration allows no other value
+        config.resample.n_replicates,
+        dataset.label_codes,
+        dataset.labels,
+        seed=config.seed,
+        fraction=config.resample.fraction,
+        samples=samples,
+    )
+
+
+def _score_set(config: Config, dataset: Dataset, methods: Sequence[PlannedMethod], scores: Scores) -> ScoreSet:
+    return rank_scores(
+        scores,
+        methods=[Method(method.name, method.estimand, method.deterministic) for method in methods],
+        populations=[population.name for population in dataset.populations],
+        genes=[str(gene) for gene in dataset.adata.var_names],
+        resample_kind=config.resample.kind,
+        seed=config.seed,
+    )
+
+
+def _populations_table(dataset: Dataset) -> pd.DataFrame:
+    import pandas as pd
+
+    ranked = {population.name: population for population in dataset.populations}
+    counts = np.bincount(dataset.label_codes[dataset.label_codes >= 0], minlength=len(dataset.labels))
+    rows = [
+        {
+            "population": label,
+            "safe_name": ranked[label].safe_name if label in ranked else "",
+            "n_cells": int(count),
+            "ranked": label in ranked,
+        }
+        for label, count in zip(dataset.labels, counts, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _resample_warnings(config: Config) -> tuple[str, ...]:
+    resample = config.resample
+    warnings = []
+    if resample.kind == "bootstrap":
+        warnings.append(
+            "resample.kind=bootstrap: cells drawn twice stand on both sides of the train/validation split and "
+            "inflate tests. Prefer subsample."
+        )
+    if resample.n_replicates < 3:
+        warnings.append(
+            f"resample.n_replicates={resample.n_replicates}: fewer than 3 replicates give point estimates "
+            "and no intervals."
+        )
+    return tuple(warnings)
+
+
+def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
+    packages = ("scballast", "scvi-tools", "torch", "anndata", "scanpy", "numpy", "mlflow", "optuna")
+    return {
+        "scballast.config_hash": config_hash(config),
+        "scballast.dataset": dataset.name,
+        "scballast.dataset_digest": dataset.digest,
+        "scballast.device": _device_name(config.device),
+        "scballast.resample_kind": config.resample.kind,
+        **{f"version.{package}": version(package) for package in packages},
+        **_source_commit(),
+    }
+
+
+def _source_commit() -> dict[str, str]:
+    """Return the commit of the source tree that runs, where it is a git checkout, under MLflow's own name."""
+    import subprocess
+
+    folder = Path(__file__).parents[3]
+    if not (folder / ".git").exists():
+        return {}
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty"]
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.info("The commit of the source is not known: %s.", error)
+        return {}
+    return {"mlflow.source.git.commit": found.stdout.strip()}
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return "cpu" if device == "auto" else device
+
+
+def _cache_metrics(cache: ScoreCache) -> Mapping[str, float]:
+    return {"cache/hits": float(cache.hits), "cache/misses": float(cache.misses)}
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+class _Clock:
+    """Wall time by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start

@@ -1,0 +1,184 @@
+"""Scores of genes per population from a factor model: pure functions of loadings, cell scores and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from scballast.methods.residuals import pearson_residuals
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FactorView:
+    """A factor model and the cells of one replicate, as arrays.
+
+    Attributes
+    ----------
+    scores
+        (n_cells, n_factors) position of each cell; for a VAE the posterior mean (after softmax for ``ln``).
+    loadings
+        (n_genes, n_factors), or None for a non-linear model.
+    counts
+        (n_cells, n_genes) raw counts, CSR.
+    codes
+        (n_cells,) population of each cell; -1 for none.
+    softmax
+        Whether ``ρ = softmax(L z + β)`` over genes, so that ``L → L + 1aᵀ`` changes nothing.
+    simplex
+        Whether scores sum to one (``ln``), so that ``L → L + b1ᵀ`` changes nothing either.
+    ridge
+        Penalty of ``local``, in cells.
+    """
+
+    scores: FloatArray
+    loadings: FloatArray | None
+    counts: sparse.csr_matrix
+    codes: IntArray
+    softmax: bool = True
+    simplex: bool = False
+    ridge: float = 1000.0
+
+
+Ranker = Callable[[FactorView, int], FloatArray]
+
+
+def axis(view: FactorView, population: int) -> FloatArray:
+    """Signed loading on the axis that separates the population best: "a cluster is an extreme on an axis".
+
+    The axis is the one with the largest absolute standardised mean difference between the population and
+    all other cells. Depends on the rotation of the latent space, which training does not fix.
+
+    Returns
+    -------
+    (n_genes,) loadings, oriented so that the population lies on the positive side.
+    """
+    inside = view.codes == population
+    first, rest = view.scores[inside], view.scores[~inside]
+    pooled = np.sqrt((first.var(axis=0) + rest.var(axis=0)) / 2)
+    difference = first.mean(axis=0) - rest.mean(axis=0)
+    standardised = np.divide(difference, pooled, out=np.zeros_like(difference), where=pooled > 0)
+    best = int(np.argmax(np.abs(standardised)))
+    sign = 1.0 if standardised[best] >= 0 else -1.0
+    loadings = _linear(view)
+    if view.simplex:
+        loadings = loadings - loadings.mean(axis=1, keepdims=True)
+    if view.softmax:
+        loadings = loadings - loadings.mean(axis=0)
+    return np.asarray(sign * loadings[:, best])
+
+
+def contrast(view: FactorView, population: int) -> FloatArray:
+    """Difference between population and rest along all axes: ``L (z̄_c − z̄_c̄)`` = E_c[log ρ] − E_c̄[log ρ].
+
+    Equal, up to a constant over genes, whatever the rotation, sign, order or shift of the latent space.
+
+    Returns
+    -------
+    (n_genes,) natural-log fold changes, centred over genes for softmax models.
+    """
+    inside = view.codes == population
+    direction = view.scores[inside].mean(axis=0) - view.scores[~inside].mean(axis=0)
+    scores = _linear(view) @ direction
+    return np.asarray(scores - scores.mean() if view.softmax else scores)
+
+
+def spread(view: FactorView, population: int) -> FloatArray:
+    """Return the spread of each gene's log expression within the population: ``sqrt(diag(L Cov_c(Z) Lᵀ))``.
+
+    For softmax models the loadings are first centred over genes with the population's mean expression as
+    weights, which to first order gives Var(log ρ_g).
+
+    Returns
+    -------
+    (n_genes,) standard deviations, in natural-log units for softmax models.
+    """
+    inside = view.codes == population
+    loadings = _linear(view)
+    if view.softmax:
+        loadings = loadings - mean_expression(view.counts, inside) @ loadings
+    scores = view.scores[inside]
+    deviations = (scores - scores.mean(axis=0)) @ loadings.T
+    return np.asarray(np.sqrt((deviations**2).mean(axis=0)))
+
+
+def local_loadings(view: FactorView, population: int) -> tuple[FloatArray, FloatArray]:
+    """Regress the population's Pearson residuals on the whitened latent space of all cells.
+
+    Whitening is by the pseudo-inverse square root of the covariance over all cells of the replicate (under
+    ``ln`` it is singular), so the ridge penalty does not depend on the rotation of the latent space.
+
+    Returns
+    -------
+    loadings : (n_factors, n_genes)
+        ``B_c``: residual units per standard deviation of the whitened axis.
+    score : (n_genes,)
+        ``sqrt(mean_i (z_i B_c)²)``: root of the variance that each gene gets explained within the population.
+    """
+    inside = view.codes == population
+    covariance = np.atleast_2d(np.cov(view.scores, rowvar=False))
+    whitened = view.scores[inside] @ _inverse_root(covariance)
+    whitened = whitened - whitened.mean(axis=0)
+    residuals = pearson_residuals(view.counts[inside])
+    residuals = residuals - residuals.mean(axis=0)
+    gram = whitened.T @ whitened + view.ridge * np.eye(whitened.shape[1])
+    loadings = np.linalg.solve(gram, whitened.T @ residuals)
+    explained = whitened @ loadings
+    return loadings, np.sqrt((explained**2).mean(axis=0))
+
+
+def local(view: FactorView, population: int) -> FloatArray:
+    """Score of :func:`local_loadings`; serves non-linear models too."""
+    return local_loadings(view, population)[1]
+
+
+def mean_expression(counts: sparse.csr_matrix, cells: BoolArray) -> FloatArray:
+    """Return the mean share of each gene in the counts of ``cells``, (n_genes,), summing to one."""
+    part = counts[cells].astype(np.float64)
+    totals = np.asarray(part.sum(axis=1)).ravel()
+    weights = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    shares = np.asarray(part.T @ weights).ravel()
+    return np.asarray(shares / shares.sum())
+
+
+def _linear(view: FactorView) -> FloatArray:
+    if view.loadings is None:
+        message = "this ranker needs loadings, and a non-linear model has none"
+        raise ValueError(message)
+    return np.asarray(view.loadings, dtype=np.float64)
+
+
+def _inverse_root(covariance: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > values.max() * len(values) * 1e-6
+    roots = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
+    return np.asarray((vectors * roots) @ vectors.T)
+
+
+@dataclass(frozen=True)
+class RankerEntry:
+    """A ranker by name: what it estimates, and whether it needs loadings."""
+
+    name: str
+    estimand: Literal["marker", "program"]
+    needs_loadings: bool
+    score: Ranker
+
+
+RANKERS: dict[str, RankerEntry] = {
+    entry.name: entry
+    for entry in (
+        RankerEntry("axis", "marker", needs_loadings=True, score=axis),
+        RankerEntry("contrast", "marker", needs_loadings=True, score=contrast),
+        RankerEntry("spread", "program", needs_loadings=True, score=spread),
+        RankerEntry("local", "program", needs_loadings=False, score=local),
+    )
+}

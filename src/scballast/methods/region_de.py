@@ -1,0 +1,163 @@
+"""Genes of a region of the latent space: the extreme cells of an axis against all other cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scballast.agreement.ranking import rank_genes, tie_keys
+from scballast.methods.model_de import (
+    N_SAMPLES,
+    UNEXPRESSED_MEAN_COUNT,
+    change_score,
+    change_statistics,
+    draw_scales,
+    encode_cells,
+    pseudocount_offset,
+)
+from scballast.seeds import Stream, generator_for, integer_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from scvi.model import SCVI, LinearSCVI
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+ENDS = ("low", "high")
+
+
+def extreme_cells(scores: npt.ArrayLike, end: str, fraction: float, generator: np.random.Generator) -> BoolArray:
+    """Select the extreme cells of an axis.
+
+    Parameters
+    ----------
+    scores : (n_cells,) float
+        Positions on the axis.
+    end
+        ``low`` or ``high``.
+    fraction
+        Share of the cells, in (0, 0.5]; rounded up.
+    generator
+        Chooses among cells tied at the edge.
+
+    Returns
+    -------
+    (n_cells,) bool
+
+    Raises
+    ------
+    ValueError
+        ``end`` or ``fraction`` is not allowed, a score is not finite, or there are fewer than 2 cells.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if end not in ENDS:
+        message = f"end must be one of {', '.join(ENDS)}, got {end!r}"
+        raise ValueError(message)
+    if not 0 < fraction <= 0.5:
+        message = f"fraction must be above 0 and at most 0.5, got {fraction}"
+        raise ValueError(message)
+    if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
+        message = f"scores {values.shape} must be one finite number for each of at least 2 cells"
+        raise ValueError(message)
+    n_extreme = max(1, int(np.ceil(fraction * values.size - 1e-9)))
+    order = np.lexsort((generator.random(values.size), values if end == "low" else -values))
+    selected = np.zeros(values.size, dtype=bool)
+    selected[order[:n_extreme]] = True
+    return selected
+
+
+def region_differential_expression(
+    model: LinearSCVI | SCVI,
+    scores: FloatArray,
+    *,
+    cells: IntArray | None = None,
+    fraction: float = 0.05,
+    seed: int = 0,
+    n_samples: int = N_SAMPLES,
+    n_top_genes: int = 50,
+) -> pd.DataFrame:
+    """Compare both ends of every axis with all other cells, by the model's own differential expression.
+
+    For linear and non-linear models alike: the genes of a region are read from the decoded expression, not from
+    loadings. The statistics are those of scvi-tools' ``differential_expression`` with ``mode="change"`` and
+    ``weights="uniform"`` (see ``model_de``). Region and test come from the same cells and model, so the
+    probabilities describe the region; they are no evidence that it exists.
+
+    Parameters
+    ----------
+    model
+        Trained, with its AnnData.
+    scores
+        (n, n_dimensions) latent positions of ``cells``.
+    cells
+        (n,) positions in ``model.adata``; default: all, in order.
+    fraction
+        Share of the cells at each end, in (0, 0.5].
+    seed
+        >= 0; the draws of a region depend on its axis and end alone.
+    n_samples
+        Draws from each side, >= 1.
+    n_top_genes
+        Genes kept for each end, the highest scores first.
+
+    Returns
+    -------
+    DataFrame
+        dimension (from 0), end (low, high), rank, gene, score (higher: more expressed in the region; see
+        ``change_score``), lfc_mean (log2), proba_de, n_cells (of the region).
+
+    Raises
+    ------
+    ValueError
+        Scores and cells disagree, or see :func:`extreme_cells`.
+    """
+    import pandas as pd
+    import torch
+    from scipy.sparse import csr_matrix
+    from scvi import REGISTRY_KEYS
+
+    positions = np.arange(model.adata.n_obs) if cells is None else np.asarray(cells)
+    if scores.ndim != 2 or len(scores) != len(positions):
+        message = f"scores {scores.shape} must be cell × dimension for {len(positions)} cells"
+        raise ValueError(message)
+    genes = model.adata.var_names.to_numpy(dtype=str)
+    keys = tie_keys(genes.tolist())
+    distinct, rows = np.unique(positions, return_inverse=True)
+    posterior = encode_cells(model, distinct)
+    counts = csr_matrix(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), dtype=np.float64)[positions]
+    inside, outside = torch.empty((2, n_samples, genes.size), device=posterior.location.device)
+    parts = []
+    for dimension in range(scores.shape[1]):
+        for end in ENDS:
+            identity = ("region", dimension, end)
+            ties = generator_for(seed, Stream.DIFFERENTIAL_EXPRESSION, *identity, "ties")
+            region = extreme_cells(scores[:, dimension], end, fraction, ties)
+            draws = torch.Generator().manual_seed(integer_for(seed, Stream.DIFFERENTIAL_EXPRESSION, *identity))
+            draw_scales(model, posterior, rows[region], draws, inside)
+            draw_scales(model, posterior, rows[~region], draws, outside)
+            unexpressed = [
+                np.asarray(counts[side].mean(axis=0)).ravel() < UNEXPRESSED_MEAN_COUNT for side in (region, ~region)
+            ]
+            statistics = change_statistics(inside, outside, pseudocount_offset(inside, outside, *unexpressed))
+            score = change_score(statistics, n_samples)
+            ranks = rank_genes(score, keys, seed, *identity)
+            top = np.argsort(ranks)[:n_top_genes]
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "dimension": dimension,
+                        "end": end,
+                        "rank": ranks[top],
+                        "gene": genes[top],
+                        "score": score[top],
+                        "lfc_mean": statistics.lfc_mean[top],
+                        "proba_de": statistics.proba_de[top],
+                        "n_cells": int(region.sum()),
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,139 @@
+"""The answer per population, joined from the stored tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scballast.report.stored_tables import ESTIMANDS
+
+if TYPE_CHECKING:
+    from scballast.report.stored_tables import ResultFolder
+
+N_GENES = 10  # consensus genes shown for each population
+
+
+@dataclass(frozen=True)
+class Gene:
+    """A gene of a consensus list with the share of replicates that have it in their top k."""
+
+    name: str
+    frequency: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to trust in one population, for one estimand.
+
+    Attributes
+    ----------
+    population, estimand
+        What was asked.
+    n_cells
+        Cells of the population; None where the table of populations is missing.
+    method
+        Method to trust; ``""`` for none.
+    phi, lower, upper, floor
+        Stability of that method at the headline k, its interval and its floor; NaN where unknown.
+    concordance, reference
+        Agreement with the reference method.
+    reason
+        Why this method, or why none.
+    genes
+        The first consensus genes.
+    """
+
+    population: str
+    estimand: str
+    n_cells: int | None
+    method: str
+    phi: float
+    lower: float
+    upper: float
+    floor: float
+    concordance: float
+    reference: str
+    reason: str
+    genes: tuple[Gene, ...]
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a method can be trusted here."""
+        return bool(self.method)
+
+
+def answers(results: ResultFolder) -> list[Answer]:
+    """Read the answer of each population and estimand.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``answer``, ``populations``, ``consensus``.
+
+    Returns
+    -------
+    list of Answer
+        Largest population first, marker before program; empty without an answer table.
+    """
+    table = results.table("answer")
+    if table is None:
+        return []
+    genes = _consensus_genes(results)
+    place = {name: i for i, name in enumerate(results.populations)}
+    order = {name: i for i, name in enumerate(ESTIMANDS)}
+    found = []
+    for row in table.itertuples():
+        method = "" if row.method in {"", "none"} else str(row.method)
+        found.append(
+            Answer(
+                population=row.population,
+                estimand=row.estimand,
+                n_cells=results.n_cells.get(row.population),
+                method=method,
+                phi=float(row.phi),
+                lower=float(row.lower),
+                upper=float(row.upper),
+                floor=float(row.floor),
+                concordance=float(row.concordance),
+                reference=str(row.reference),
+                reason=str(row.reason),
+                genes=genes.get((row.population, method), ()),
+            )
+        )
+    last = len(place)
+    return sorted(found, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
+
+
+def _consensus_genes(results: ResultFolder) -> dict[tuple[str, str], tuple[Gene, ...]]:
+    table = results.table("consensus")
+    if table is None:
+        return {}
+    first = table[table["rank"] <= N_GENES].sort_values("rank", kind="stable")
+    lists: dict[tuple[str, str], list[Gene]] = {}
+    for row in first.itertuples():
+        gene = Gene(str(row.gene), float(row.selection_frequency))
+        lists.setdefault((row.population, row.method), []).append(gene)
+    return {key: tuple(value) for key, value in lists.items()}
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """Positions in per cent of a small dot with its interval and floor, Φ from 0 to 1."""
+
+    phi: float
+    lower: float | None
+    upper: float | None
+    floor: float | None
+
+
+def glyph(answer: Answer) -> Glyph | None:
+    """Place an answer's Φ, interval and floor on a line from 0 to 1; None where Φ is unknown."""
+    if not math.isfinite(answer.phi):
+        return None
+
+    def place(value: float) -> float | None:
+        return round(100 * min(1.0, max(0.0, value)), 1) if math.isfinite(value) else None
+
+    phi = place(answer.phi)
+    return Glyph(phi or 0.0, place(answer.lower), place(answer.upper), place(answer.floor))

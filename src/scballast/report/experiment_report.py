@@ -1,0 +1,84 @@
+"""The report of one experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scballast.report.answer_section import Answer, Glyph, answers, glyph
+from scballast.report.caveats import caveats, n_replicates
+from scballast.report.evidence import evidence
+from scballast.report.html import Fact, write_page
+from scballast.report.methods_text import methods_text
+from scballast.report.stored_tables import ResultFolder, setting
+from scballast.report.style import figure_style
+from scballast.report.wording import again, error_bound, floor_parts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """An answer with its small drawing and the place of its population."""
+
+    place: int
+    answer: Answer
+    glyph: Glyph | None
+
+
+def render(folder: Path) -> None:
+    """Write the figures, ``report.html`` and ``description.md`` of a result folder (see the package)."""
+    from importlib.metadata import version
+
+    from scballast.report.description import trial_description
+
+    results = ResultFolder(folder)
+    found = answers(results)
+    with figure_style():
+        sections = evidence(results)
+    places = {name: i for i, name in enumerate(dict.fromkeys(a.population for a in found))}
+    values = {
+        "title": f"Which genes can be trusted? {results.dataset}",
+        "facts": _facts(results),
+        "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in found],
+        "n_trusted": sum(a.trusted for a in found),
+        "top_k": results.top_k,
+        "again": again(setting(results.config, "resample.kind")),
+        "floor_parts": floor_parts(results),
+        "error_bound": error_bound(results),
+        "sections": sections,
+        "caveats": caveats(results),
+        "methods": methods_text(results),
+        "config": _config_text(folder),
+        "version": version("scballast"),
+    }
+    write_page(folder / "report.html", "trial.html.j2", values)
+    (folder / "description.md").write_text(trial_description(results, found), encoding="utf-8")
+
+
+def _config_text(folder: Path) -> str:
+    path = folder / "config" / "resolved.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else "no config/resolved.yaml"
+
+
+def _facts(results: ResultFolder) -> list[Fact]:
+    facts = [Fact("populations", len(results.populations), 0)]
+    if results.n_cells:
+        facts.append(Fact("cells in them", sum(results.n_cells.values()), 0))
+    facts.append(Fact("methods", results.headline["method"].nunique(), 0))
+    count = n_replicates(results)
+    if count is not None:
+        facts.append(Fact("replicates", count, 0))
+    for label, key in (
+        ("resampling", "resample.kind"),
+        ("model", "model.name"),
+        ("latent dimensions", "model.n_latent"),
+        ("likelihood", "model.gene_likelihood"),
+        ("latent distribution", "model.latent_distribution"),
+    ):
+        value = setting(results.config, key)
+        if value is not None:
+            facts.append(Fact(label, value, 0 if isinstance(value, int) else None))
+    facts.append(Fact("top k", results.top_k, 0))
+    return facts

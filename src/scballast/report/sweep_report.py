@@ -1,0 +1,216 @@
+"""The report of a sweep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scballast.report import sweep_figures
+from scballast.report.caveats import Caveat
+from scballast.report.description import markdown
+from scballast.report.html import Fact, Grid, Section, write_page
+from scballast.report.stored_tables import setting
+from scballast.report.style import figure_style, two
+from scballast.report.sweep_tables import SweepFolder
+from scballast.report.wording import again
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+MAX_ROWS = 200  # trials in the page's table
+FEW_TRIALS = 10
+
+
+def render(folder: Path) -> None:
+    """Write the figures, ``report.html`` and ``description.md`` of a sweep (see the package)."""
+    from importlib.metadata import version
+
+    sweep = SweepFolder(folder)
+    with figure_style():
+        sections = [_front(sweep), _dimensions(sweep), _importance(sweep), _answers(sweep), _trials(sweep)]
+    values = {
+        "title": f"Which configuration gives genes that can be trusted? {_name(sweep)}",
+        "facts": _facts(sweep),
+        "chosen": _chosen(sweep),
+        "reason": sweep.reason,
+        "again": again(None if "resample.kind" in sweep.parameters else setting(sweep.config, "resample.kind")),
+        "objectives": sweep.objectives,
+        "sections": sections,
+        "caveats": _caveats(sweep),
+        "version": version("scballast"),
+    }
+    write_page(folder / "report.html", "sweep.html.j2", values)
+    (folder / "description.md").write_text(_description(sweep), encoding="utf-8")
+
+
+def _name(sweep: SweepFolder) -> str:
+    return str((sweep.config.get("sweep") or {}).get("name") or sweep.path.name)
+
+
+def _facts(sweep: SweepFolder) -> list[Fact]:
+    facts = [
+        Fact("trials", len(sweep.trials), 0),
+        Fact("with every objective", len(sweep.finished), 0),
+        Fact("non-dominated", len(sweep.pareto), 0),
+    ]
+    data = (sweep.config.get("data") or {}).get("name")
+    return [*facts, Fact("data", data)] if data else facts
+
+
+def _chosen(sweep: SweepFolder) -> list[Fact]:
+    """Give the chosen trial's parameters and objectives."""
+    if sweep.chosen is None:
+        return []
+    row = sweep.trials[sweep.trials["trial"] == sweep.chosen].iloc[0]
+    facts = [Fact("trial", sweep.chosen)]
+    facts += [Fact(name, _plain(row[name])) for name in sweep.parameters]
+    return facts + [Fact(item.metric, float(row[item.metric]), _digits(item.metric)) for item in sweep.objectives]
+
+
+def _digits(metric: str) -> int:
+    return 1 if metric.startswith("fit/") else 3
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _front(sweep: SweepFolder) -> Section:
+    lead = "Which trials are not beaten in every objective by another one?"
+    if len(sweep.objectives) < 2 or sweep.finished.empty:
+        missing = "Left out: fewer than two objectives have values in trials.csv."
+        return Section("pareto", "Pareto front", lead, missing=missing)
+    more = len(sweep.objectives) - 2
+    missing = f"{more} more objectives are in the table of trials." if more else ""
+    return Section("pareto", "Pareto front", lead, (sweep_figures.pareto(sweep),), missing=missing)
+
+
+def _stability(sweep: SweepFolder) -> pd.DataFrame | None:
+    table = sweep.table("sweep_stability")
+    return None if table is None else table[table["phi"].notna()]
+
+
+def _dimensions(sweep: SweepFolder) -> Section:
+    title, lead = "Number of dimensions", "How many latent dimensions can the data support?"
+    table = _stability(sweep)
+    if table is None or "model.n_latent" not in table or table["model.n_latent"].nunique() < 2:
+        missing = "Left out: tables/sweep_stability.csv does not hold two values of model.n_latent."
+        return Section("dimensions", title, lead, missing=missing)
+    return Section("dimensions", title, lead, (sweep_figures.by_n_latent(sweep, table),))
+
+
+def _importance(sweep: SweepFolder) -> Section:
+    title, lead = "Parameter importance", "Which settings decide the outcome?"
+    table = sweep.table("importance")
+    if table is None:
+        return Section("importance", title, lead, missing="Left out: there is no tables/importance.csv.")
+    return Section("importance", title, lead, (sweep_figures.importance(sweep, table),))
+
+
+def _answers(sweep: SweepFolder) -> Section:
+    title, lead = "Populations across trials", "Does the answer for a population depend on the configuration?"
+    pictures, grids, absent = [], [], []
+    table = _stability(sweep)
+    method = _headline_method(sweep, table)
+    if table is None or method is None:
+        absent.append("stability by trial (no tables/sweep_stability.csv)")
+    else:
+        pictures.append(sweep_figures.by_trial(sweep, table, method))
+    answer = sweep.table("sweep_answer")
+    if answer is None:
+        absent.append("the answer per population (no tables/sweep_answer.csv)")
+    else:
+        grids.append(_answer_grid(sweep, answer))
+    missing = f"Left out: {'; '.join(absent)}." if absent else ""
+    return Section("answers", title, lead, tuple(pictures), tuple(grids), missing)
+
+
+def _headline_method(sweep: SweepFolder, table: pd.DataFrame | None) -> str | None:
+    if table is None:
+        return None
+    present = set(table["method"])
+    wanted = [o.metric.partition("/")[2] for o in sweep.objectives if o.metric.startswith("stability/")]
+    return next((m for m in [*wanted, "contrast", *sorted(present)] if m in present), None)
+
+
+def _answer_grid(sweep: SweepFolder, answer: pd.DataFrame) -> Grid:
+    rows: list[tuple[Any, ...]] = []
+    for (population, estimand), own in answer.groupby(["population", "estimand"], sort=True):
+        named = own[~own["method"].isin(["", "none"])]
+        counts = named["method"].value_counts(sort=True)
+        favourite = sorted(counts[counts == counts.max()].index)[0] if len(counts) else "none"
+        here = own[own["trial"] == sweep.chosen]
+        mine = here.iloc[0] if len(here) else None
+        own_numbers = [float("nan")] * 4 if mine is None else [mine[c] for c in ("phi", "lower", "upper", "floor")]
+        method = "–" if mine is None else mine["method"] or "none"
+        times = int(counts.max()) if len(counts) else 0
+        rows.append((population, estimand, method, *own_numbers, favourite, times, len(own)))
+    columns = (
+        ("Population", None),
+        ("Estimand", None),
+        ("Method, chosen trial", None),
+        ("Φ", 2),
+        ("lower", 2),
+        ("upper", 2),
+        ("floor", 2),
+        ("Most often named", None),
+        ("in trials", 0),
+        ("of", 0),
+    )
+    return Grid("The answer in the chosen trial, and the method that most trials name.", columns, tuple(rows))
+
+
+def _trials(sweep: SweepFolder) -> Section:
+    metrics = [(item.metric, _digits(item.metric)) for item in sweep.objectives]
+    rows = []
+    for row in sweep.trials.head(MAX_ROWS).to_dict("records"):
+        marks = ["chosen"] * (row["trial"] == sweep.chosen) + ["non-dominated"] * (row["trial"] in sweep.pareto)
+        values = [row[name] for name, _ in metrics]
+        rows.append(
+            (row["trial"], row.get("state", ""), ", ".join(marks), *(_plain(row[p]) for p in sweep.parameters), *values)
+        )
+    columns = (("Trial", None), ("State", None), ("Mark", None), *((p, None) for p in sweep.parameters), *metrics)
+    more = len(sweep.trials) - len(rows)
+    missing = f"{more} more trials are in trials.csv." if more > 0 else ""
+    return Section(
+        "trials", "All trials", "", grids=(Grid("One row per trial.", columns, tuple(rows)),), missing=missing
+    )
+
+
+def _caveats(sweep: SweepFolder) -> list[Caveat]:
+    found = []
+    lost = len(sweep.trials) - len(sweep.finished)
+    if lost:
+        text = f"{lost} of {len(sweep.trials)} trials failed, were pruned or did not finish, and are not compared."
+        found.append(Caveat("Unfinished trials", text, lost, "trials", "trials.csv"))
+    if len(sweep.finished) < FEW_TRIALS:
+        text = "With so few trials the front and the importances are rough."
+        found.append(Caveat("Few trials", text, len(sweep.finished), "finished trials", "trials.csv"))
+    if sweep.chosen is not None:
+        text = (
+            "The chosen trial was picked for its stability and fit on these data, so its own Φ is optimistic: "
+            "confirm it with fresh replicates (another seed) before reporting it."
+        )
+        found.append(Caveat("Chosen by looking", text, len(sweep.finished), "trials compared", "trials.csv"))
+    for text in sweep.warnings:
+        found.append(Caveat("Note", text, len(sweep.warnings), "notes in all", "warnings.json"))
+    return found
+
+
+def _description(sweep: SweepFolder) -> str:
+    lines = [
+        f"**Sweep {markdown(_name(sweep))}**: {len(sweep.finished)} of {len(sweep.trials)} trials have every objective."
+    ]
+    if sweep.chosen is not None:
+        reason = sweep.reason[:1].upper() + sweep.reason[1:]
+        lines += ["", f"Chosen: trial {markdown(sweep.chosen)}. {markdown(reason)}"]
+    metrics = [item.metric for item in sweep.objectives]
+    heads = ["trial", *sweep.parameters, *metrics]
+    lines += ["", f"| {' | '.join(markdown(h) for h in heads)} |", "|" + "---|" * len(heads)]
+    best = sweep.finished[sweep.finished["trial"].isin(sweep.pareto)].head(20)
+    for row in best.to_dict("records"):
+        cells = [str(row["trial"]), *(_plain(row[p]) for p in sweep.parameters)]
+        values = [two(float(row[m])) for m in metrics]
+        lines.append(f"| {' | '.join([*(markdown(c) for c in cells), *values])} |")
+    return "\n".join(lines)[:7500] + "\n\nNon-dominated trials only; details: `report.html`.\n"

@@ -1,0 +1,198 @@
+"""What runs in a trial's process: requests in, answers out."""
+
+from __future__ import annotations
+
+import logging.config
+import math
+import os
+import shutil
+import signal
+import threading
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scballast.config.schema import Config, DataConfig, build_config, config_hash
+from scballast.errors import ConfigError, ScballastError
+
+if TYPE_CHECKING:
+    from scballast.data.dataset import Dataset
+    from scballast.sweep.trial import SweepPlace
+    from scballast.tracking import StoredRun, Tracking
+
+logger = logging.getLogger(__name__)
+
+DUPLICATE_TAG = "scballast.duplicate_of"
+
+
+@dataclass
+class _Loaded:
+    """The data set of the last request: the next trial most often wants the same."""
+
+    key: tuple[DataConfig, int] | None = None
+    dataset: Dataset | None = None
+
+    def get(self, config: Config) -> Dataset:
+        from scballast.experiment.run import check_against_data, prepare_dataset
+
+        key = (config.data, config.seed)
+        if self.key != key or self.dataset is None:
+            self.dataset, self.key = prepare_dataset(config), key
+        else:
+            check_against_data(config, self.dataset)
+        return self.dataset
+
+
+def main(connection: int, lifeline: int) -> None:
+    """Answer requests until the worker closes the connection or is gone."""
+    threading.Thread(target=_end_with_worker, args=(lifeline,), daemon=True).start()
+    # Not before the first request: an interrupt while modules load would show its traceback.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    pipe = Connection(connection)
+    loaded = _Loaded()
+    while True:
+        try:
+            request = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            answer = _answer(request, loaded)
+        except KeyboardInterrupt:
+            answer = {"status": "interrupted"}
+        except ScballastError as error:
+            kind = "config" if isinstance(error, ConfigError) else "data"
+            answer = {"status": "failed", "kind": kind, "reason": str(error), "traceback": ""}
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            kind = "memory" if isinstance(error, MemoryError) else "error"
+            answer = {"status": "failed", "kind": kind, "reason": reason, "traceback": traceback.format_exc()}
+        pipe.send(answer)
+        if request.get("trains") and answer["status"] == "done":
+            try:
+                _load_libraries(build_config(request["config"]))
+            except KeyboardInterrupt:
+                return
+
+
+def _load_libraries(config: Config) -> None:
+    """Import what training needs while the worker prepares the study."""
+    from scballast.models import FAMILIES
+
+    if FAMILIES[config.model.name].likelihood:
+        # What cannot be loaded, for whatever reason, is the first trial's to report.
+        with suppress(Exception):
+            import scvi  # noqa: F401
+
+
+def _end_with_worker(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    # Nobody waits for this trial any more; its run is ended by whoever finds its process gone.
+    os._exit(1)
+
+
+def _answer(request: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
+    config = build_config(request["config"])
+    if request["do"] == "describe":
+        return _describe(config, loaded)
+    if request["do"] == "estimate":
+        from scballast.sweep.estimate import estimate
+
+        return {"status": "done", **estimate([build_config(c) for c in request["configs"]], loaded.get)}
+    if request.get("logging"):
+        logging.config.dictConfig(request["logging"])
+    return _run(config, loaded, request["place"])
+
+
+def _describe(config: Config, loaded: _Loaded) -> dict[str, Any]:
+    from scballast.methods.plan import plan_methods
+
+    dataset = loaded.get(config)
+    methods = plan_methods(config, has_samples=dataset.sample_key is not None)
+    return {
+        "status": "done",
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "populations": [population.safe_name for population in dataset.populations],
+        "methods": [method.name for method in methods],
+    }
+
+
+def _run(config: Config, loaded: _Loaded, place: SweepPlace) -> dict[str, Any]:
+    from scballast.sweep.trial import open_tracking, run_trial
+
+    dataset = loaded.get(config)
+    tracking = open_tracking(config)
+    original = _finished_before(config, dataset, tracking)
+    if original is not None:
+        return _reuse(config, place, tracking, *original)
+    outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset)
+    return {
+        "status": "done",
+        "run_id": outcome.run_id,
+        "folder": str(outcome.folder),
+        "metrics": {name: v for name, v in outcome.experiment.results.metrics.items() if math.isfinite(v)},
+        "duplicate_of": None,
+    }
+
+
+def _finished_before(config: Config, dataset: Dataset, tracking: Tracking) -> tuple[StoredRun, Path] | None:
+    """Return the run of the same configuration on the same data, and its folder, if both are there."""
+    from scballast.results import is_complete
+    from scballast.sweep.trial import runs_dir
+
+    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset_digest": dataset.digest}
+    try:
+        runs = tracking.find_runs(tags, status="FINISHED")
+    except ScballastError as error:
+        logger.warning("Finished configurations cannot be looked up, so this one is computed: %s", error)
+        return None
+    for run in runs:
+        folder = runs_dir(config) / "results" / run.name
+        if is_complete(folder) and DUPLICATE_TAG not in run.tags:
+            return run, folder
+    return None
+
+
+def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: StoredRun, folder: Path) -> dict[str, Any]:
+    """Publish a finished run's results as this trial's: nothing is computed, and no file takes space twice."""
+    import json
+
+    from scballast.results import MARKER, ResultFolder
+    from scballast.sweep.trial import run_name, trial_params, trial_tags
+    from scballast.tracking.publish import PUBLISHED_MARKER
+
+    name = run_name(config, original.tags.get("scballast.dataset", "data"), place)
+    tags = {**trial_tags(config, original.tags.get("scballast.dataset", ""), place), DUPLICATE_TAG: original.run_id}
+    target = folder.with_name(name)
+    run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=place.parent_run_id, folder=target)
+    try:
+        with ResultFolder(target) as partial:
+            shutil.copytree(folder, partial, copy_function=_link, dirs_exist_ok=True)
+            for own in (MARKER, PUBLISHED_MARKER, "tags.json"):
+                (partial / own).unlink(missing_ok=True)
+            stored = json.loads((folder / "tags.json").read_text(encoding="utf-8"))
+            (partial / "tags.json").write_text(json.dumps({**stored, **tags}, ensure_ascii=False), encoding="utf-8")
+        tracking.publish(run_id, target)
+    except BaseException as error:
+        tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
+        raise
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {
+        "status": "done",
+        "run_id": run_id,
+        "folder": str(target),
+        "metrics": metrics,
+        "duplicate_of": original.run_id,
+    }
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Not every file system has hard links.
+        shutil.copyfile(source, target)

@@ -1,0 +1,110 @@
+"""What a sweep's finished trials say: which of them no other beats, and which one to choose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scballast.config.schema import Objective
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+RULE_ONE = "the best value of the objective among the finished trials; of equal ones the first"
+RULE_MANY = (
+    "of the Pareto front, the trial nearest to the ideal point: for each objective a trial's distance is the share "
+    "of the other finished trials that are better, and the root of the summed squares over the objectives is least; "
+    "of equal ones the first"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen trial, and the rule and numbers that chose it."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The values of the objectives that were measured, for the trials that have all of them.
+
+    Attributes
+    ----------
+    objectives
+        Those that at least one trial has: a grid of decompositions has no held-out fit, but can be compared
+        by its stability.
+    values
+        By the trial's number, in the order of the objectives.
+    """
+
+    objectives: tuple[Objective, ...]
+    values: Mapping[int, tuple[float, ...]]
+
+    def costs(self, number: int) -> tuple[float, ...]:
+        """Return a trial's values, signed so that lower is better."""
+        signs = (1.0 if objective.direction == "minimize" else -1.0 for objective in self.objectives)
+        return tuple(sign * value for sign, value in zip(signs, self.values[number], strict=True))
+
+
+def score_trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> Scores:
+    """Return the finished trials' values of the objectives; infinity stands for one that was not measured."""
+    done = {trial.number: trial.values for trial in trials if trial.state.name == "COMPLETE" and trial.values}
+    measured = [i for i in range(len(objectives)) if any(math.isfinite(values[i]) for values in done.values())]
+    values = {number: tuple(own[i] for i in measured) for number, own in done.items()}
+    return Scores(
+        tuple(objectives[i] for i in measured),
+        {number: own for number, own in values.items() if own and all(math.isfinite(value) for value in own)},
+    )
+
+
+def pareto_front(scores: Scores) -> list[int]:
+    """Return the numbers of the trials that no other dominates.
+
+    A trial dominates another when it is no worse in every objective and better in at least one.
+    """
+    costs = {number: scores.costs(number) for number in scores.values}
+    return [
+        number
+        for number, own in costs.items()
+        if not any(_dominates(other, own) for rival, other in costs.items() if rival != number)
+    ]
+
+
+def choose(scores: Scores) -> Choice | None:
+    """Return the chosen trial, or None when none finished with every objective."""
+    front = pareto_front(scores)
+    if not front:
+        return None
+    if len(scores.objectives) == 1:
+        return Choice(min(front, key=lambda n: (scores.costs(n)[0], n)), RULE_ONE)
+    # Shares, not scaled values: one failed fit would stretch a scale until all others look alike.
+    columns = list(zip(*(scores.costs(number) for number in scores.values), strict=True))
+    others = max(1, len(scores.values) - 1)
+
+    def distance(number: int) -> float:
+        costs = zip(columns, scores.costs(number), strict=True)
+        return math.hypot(*(sum(other < own for other in column) / others for column, own in costs))
+
+    number = min(front, key=lambda n: (distance(n), n))
+    return Choice(number, f"{RULE_MANY}. Distance {distance(number):.3f}; {len(front)} trials on the front")
+
+
+def best_so_far(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> str:
+    """Return the best value of each objective so far, for a tag."""
+    done = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.values]
+    parts = []
+    for index, objective in enumerate(objectives):
+        values = [(trial.values[index], trial.number) for trial in done if math.isfinite(trial.values[index])]
+        if values:
+            value, number = min(values) if objective.direction == "minimize" else max(values)
+            parts.append(f"{objective.metric} {value:.4g} (trial {number})")
+    return ", ".join(parts) or "none yet"
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

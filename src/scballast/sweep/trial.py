@@ -1,0 +1,159 @@
+"""One experiment as a trial: run, written to a folder, reported, and published to MLflow."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+import uuid
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scballast.config.addresses import without_passwords
+from scballast.config.schema import Config, config_hash, to_leaves
+from scballast.data.dataset import Dataset
+from scballast.errors import ConfigError
+from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
+from scballast.results import ResultFolder, write_results
+from scballast.tracking import Tracking, TrackingSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepPlace:
+    """Where a trial stands in a sweep."""
+
+    sweep: str
+    trial: int
+    parent_run_id: str | None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialOutcome:
+    """A finished trial: its MLflow run, its folder of results, and what is still in memory."""
+
+    run_id: str
+    folder: Path
+    experiment: Experiment
+
+
+def runs_dir(config: Config) -> Path:
+    """Return the absolute folder of everything that is written, made if it is not there.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be made or written to.
+    """
+    try:
+        path = Path(config.runs_dir).expanduser().resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself, or ~ of an unknown user
+        reason = getattr(error, "strerror", None) or error
+        message = (
+            f"runs_dir: {config.runs_dir} cannot be written to ({reason}). Name another folder with runs_dir=FOLDER."
+        )
+        raise ConfigError(message) from error
+    return path
+
+
+def open_tracking(config: Config) -> Tracking:
+    """Return the tracking of this configuration; nothing is created yet."""
+    return Tracking(
+        TrackingSettings(uri=config.tracking.uri, experiment=config.tracking.experiment, runs_dir=runs_dir(config))
+    )
+
+
+def run_trial(
+    config: Config,
+    *,
+    place: SweepPlace | None = None,
+    prepared: Tracking | None = None,
+    dataset: Dataset | None = None,
+) -> TrialOutcome:
+    """Run one experiment and publish it.
+
+    The data are loaded and checked first: bad input leaves no run behind. Whatever happens after that, the
+    run's status in MLflow says so.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    place
+        Its place in a sweep, if it has one.
+    prepared
+        Tracking that the controller has prepared already.
+    dataset
+        What `prepare_dataset` returned for this configuration, where the caller has it.
+    """
+    root = runs_dir(config)
+    dataset = dataset or prepare_dataset(config)
+    tracking = prepared or open_tracking(config)
+    if prepared is None:
+        tracking.prepare()
+    name = run_name(config, dataset.name, place)
+    tags = trial_tags(config, dataset.name, place)
+    folder = root / "results" / name
+    parent = place.parent_run_id if place else None
+    run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=parent, folder=folder)
+    try:
+        experiment = run_experiment(config, dataset, cache_dir=root / "cache")
+        experiment = replace(experiment, results=replace(experiment.results, tags={**experiment.results.tags, **tags}))
+        with ResultFolder(folder) as partial:
+            _write(experiment, partial)
+        tracking.publish(run_id, folder)
+    except KeyboardInterrupt:
+        tracking.interrupt_run(run_id)
+        raise
+    except BaseException as error:
+        tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
+        raise
+    return TrialOutcome(run_id, folder, experiment)
+
+
+def trial_params(config: Config) -> dict[str, str]:
+    """Return the configuration's leaves as text, addresses without passwords."""
+    return {key: str(value) for key, value in to_leaves(without_passwords(config)).items()}
+
+
+def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[str, str]:
+    """Return the tags that a run has from its start."""
+    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset": dataset}
+    if place is not None:
+        tags |= {"scballast.sweep": place.sweep, "scballast.trial": str(place.trial), **dict(place.tags)}
+    return tags
+
+
+def _write(experiment: Experiment, folder: Path) -> None:
+    from scballast.report import render_trial_report
+
+    write_results(experiment.results, folder)
+    _save_model(experiment, folder)
+    start = time.perf_counter()
+    render_trial_report(folder)
+    metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
+    write_results(replace(experiment.results, metrics=metrics, tables={}), folder)
+
+
+def _save_model(experiment: Experiment, folder: Path) -> None:
+    """Keep the global model of the first replicate that has one, as scvi-tools saves it, without the cells."""
+    model: Any = experiment.first_model()
+    if model is not None:
+        from scballast.models.saved import save_model
+
+        save_model(model, folder / "model")
+
+
+def run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:
+    """Return a name for a run: place in its sweep (first: narrow columns cut names), data set, model, time."""
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    trial = f"trial{place.trial}-" if place else ""
+    return f"{trial}{dataset}-{config.model.name}-{stamp}-{uuid.uuid4().hex[:6]}"

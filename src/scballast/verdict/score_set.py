@@ -1,0 +1,258 @@
+"""The scores of all methods, replicates and populations, their ranks, and the table that stores both."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from scballast.agreement.ranking import BoolArray, FloatArray, IntArray, rank_genes, tie_keys
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Estimand = Literal["marker", "program"]
+CONTROLS = frozenset({"random", "shuffled"})
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method as the statistics see it.
+
+    Attributes
+    ----------
+    name
+        As in the tables.
+    estimand
+        What it ranks genes by; methods with different estimands are never compared.
+    deterministic
+        The same cells always give the same scores; under ``resample_kind="seed"`` it has no stability.
+    """
+
+    name: str
+    estimand: Estimand
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
+class ScoreSet:
+    """Everything that the statistics need.
+
+    Attributes
+    ----------
+    genes, populations
+        Names, in the order of the arrays.
+    methods
+        In the order of the tables.
+    resample_kind
+        ``subsample``, ``seed``, ``bootstrap`` or ``donor``.
+    scores
+        By method name: (n_replicates, n_populations, n_genes) float; higher is stronger. All NaN: the method gave
+        no score for the population in this replicate.
+    ranks
+        By method name: (n_replicates, n_populations, n_genes) int; 1 is the best, ties broken by hash
+        (``ranking.rank_genes``), 0 where there is no score.
+    """
+
+    genes: tuple[str, ...]
+    methods: tuple[Method, ...]
+    populations: tuple[str, ...]
+    resample_kind: str
+    scores: Mapping[str, FloatArray]
+    ranks: Mapping[str, IntArray]
+
+    def __post_init__(self) -> None:
+        shape = (self.n_replicates, len(self.populations), len(self.genes))
+        for method in self.methods:
+            for name, values in (("scores", self.scores), ("ranks", self.ranks)):
+                if method.name not in values or values[method.name].shape != shape:
+                    found = values[method.name].shape if method.name in values else "none"
+                    message = f"{name} of {method.name}: expected replicate × population × gene {shape}, got {found}"
+                    raise ValueError(message)
+
+    @property
+    def n_replicates(self) -> int:
+        """Number of replicates, with scores or without."""
+        return int(self.scores[self.methods[0].name].shape[0]) if self.methods else 0
+
+    def scored(self, method: str) -> BoolArray:
+        """(n_replicates, n_populations) Whether the method gave scores."""
+        found: BoolArray = self.ranks[method][..., 0] > 0
+        return found
+
+    def methods_of(self, estimand: str) -> tuple[Method, ...]:
+        """Methods with one estimand, in order."""
+        return tuple(method for method in self.methods if method.estimand == estimand)
+
+    def without_stability(self, method: Method) -> str:
+        """Reason why replicates of this method say nothing; empty when they do."""
+        return "n/a: deterministic" if self.resample_kind == "seed" and method.deterministic else ""
+
+
+def rank_scores(
+    scores: Mapping[str, FloatArray],
+    *,
+    methods: Sequence[Method],
+    populations: Sequence[str],
+    genes: Sequence[str],
+    resample_kind: str,
+    seed: int,
+) -> ScoreSet:
+    """Rank the genes of every list.
+
+    Parameters
+    ----------
+    scores
+        By method name: (n_replicates, n_populations, n_genes) float.
+    methods, populations, genes
+        In the order of the arrays.
+    resample_kind
+        How the replicates were drawn.
+    seed
+        The experiment's seed: part of the identity that breaks ties.
+
+    Returns
+    -------
+    ScoreSet
+
+    Raises
+    ------
+    ValueError
+        Scores that do not fit the names.
+    """
+    keys = tie_keys(genes)
+    ranks: dict[str, IntArray] = {}
+    for method in methods:
+        values = scores[method.name]
+        own = np.zeros(values.shape, dtype=np.int32)
+        for replicate, position in np.argwhere(~np.isnan(values).all(axis=2)):
+            identity = (seed, method.name, populations[position], int(replicate))
+            own[replicate, position] = rank_genes(values[replicate, position], keys, *identity)
+        ranks[method.name] = own
+    return ScoreSet(
+        genes=tuple(genes),
+        methods=tuple(methods),
+        populations=tuple(populations),
+        resample_kind=resample_kind,
+        scores={method.name: scores[method.name] for method in methods},
+        ranks=ranks,
+    )
+
+
+def rankings_table(score_set: ScoreSet) -> pd.DataFrame:
+    """All scores and ranks as one table.
+
+    Returns
+    -------
+    DataFrame
+        method, estimand, replicate, population, gene, score, rank; names are categories in the order of the
+        score set, integers as small as they can be. Lists without scores have no rows.
+    """
+    import pandas as pd
+
+    n_genes, n_populations = len(score_set.genes), len(score_set.populations)
+    columns: dict[str, list[Any]] = {name: [] for name in ("method", "estimand", "replicate", "population")}
+    scores: list[FloatArray] = []
+    ranks: list[IntArray] = []
+    estimands = ("marker", "program")
+    for code, method in enumerate(score_set.methods):
+        scored = score_set.scored(method.name).T  # (population, replicate)
+        population, replicate = np.nonzero(scored)
+        columns["method"].append(np.full(population.size, code))
+        columns["estimand"].append(np.full(population.size, estimands.index(method.estimand)))
+        columns["population"].append(population)
+        columns["replicate"].append(replicate)
+        scores.append(score_set.scores[method.name].swapaxes(0, 1)[scored].ravel())
+        ranks.append(score_set.ranks[method.name].swapaxes(0, 1)[scored].ravel())
+    codes = {name: _concatenate(parts) for name, parts in columns.items()}
+
+    def names(name: str, categories: Sequence[str]) -> pd.Categorical:
+        small = codes[name].astype(_small_integer(len(categories)))
+        return pd.Categorical.from_codes(np.repeat(small, n_genes), categories=list(categories))
+
+    n_lists = codes["method"].size
+    gene_codes = np.arange(n_genes, dtype=_small_integer(n_genes))
+    replicates = codes["replicate"].astype(_small_integer(score_set.n_replicates))
+    assert n_populations or not n_lists
+    return pd.DataFrame(
+        {
+            "method": names("method", [method.name for method in score_set.methods]),
+            "estimand": names("estimand", estimands),
+            "replicate": np.repeat(replicates, n_genes),
+            "population": names("population", score_set.populations),
+            "gene": pd.Categorical.from_codes(np.tile(gene_codes, n_lists), categories=list(score_set.genes)),
+            "score": _concatenate(scores),
+            "rank": _concatenate(ranks).astype(_small_integer(n_genes)),
+        },
+        copy=False,
+    )
+
+
+def score_set_from_rankings(
+    table: pd.DataFrame,
+    *,
+    resample_kind: str,
+    deterministic: Collection[str] = (),
+    n_replicates: int | None = None,
+) -> ScoreSet:
+    """Rebuild the score set from its stored table: all statistics can be computed again from it.
+
+    Parameters
+    ----------
+    table
+        From ``rankings_table``, also after a round trip through parquet or CSV.
+    resample_kind
+        How the replicates were drawn.
+    deterministic
+        Names of the methods that are deterministic given the cells.
+    n_replicates
+        Number of replicates; default: the largest in the table, plus 1.
+
+    Returns
+    -------
+    ScoreSet
+    """
+    method_codes, methods = _codes(table["method"])
+    population_codes, populations = _codes(table["population"])
+    gene_codes, genes = _codes(table["gene"])
+    replicates = table["replicate"].to_numpy()
+    if n_replicates is None:
+        n_replicates = int(replicates.max()) + 1 if len(table) else 0
+    shape = (n_replicates, len(populations), len(genes))
+    present, first_row = np.unique(method_codes, return_index=True)
+    estimand_of = dict(zip(present.tolist(), table["estimand"].iloc[first_row].astype(str), strict=True))
+    score_column, rank_column = table["score"].to_numpy(), table["rank"].to_numpy()
+    scores: dict[str, FloatArray] = {}
+    ranks: dict[str, IntArray] = {}
+    found: list[Method] = []
+    for code, name in enumerate(methods):
+        rows = np.flatnonzero(method_codes == code)
+        cells = (replicates[rows], population_codes[rows], gene_codes[rows])
+        scores[name] = np.full(shape, np.nan, dtype=score_column.dtype)
+        scores[name][cells] = score_column[rows]
+        ranks[name] = np.zeros(shape, dtype=np.int32)
+        ranks[name][cells] = rank_column[rows]
+        if code in estimand_of:
+            found.append(Method(name, estimand_of[code], deterministic=name in deterministic))
+    return ScoreSet(tuple(genes), tuple(found), tuple(populations), resample_kind, scores, ranks)
+
+
+def _codes(column: pd.Series[Any]) -> tuple[IntArray, list[str]]:
+    """Codes and names of a text column: categories where it has them, else in order of appearance."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(), [str(name) for name in column.cat.categories]
+    codes, names = pd.factorize(column.astype(str))
+    return codes, [str(name) for name in names]
+
+
+def _small_integer(largest: int) -> np.dtype[Any]:
+    """Give the smallest signed type that holds ``largest``."""
+    return np.min_scalar_type(-largest - 1)
+
+
+def _concatenate(parts: list[Any]) -> Any:
+    return np.concatenate(parts) if parts else np.zeros(0)

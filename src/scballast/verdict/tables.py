@@ -1,0 +1,369 @@
+"""From a score set to the tables of stability, concordance, consensus, differences and factor agreement.
+
+Every table can be computed again from ``tables/rankings.parquet`` (``score_set_from_rankings``), to the last bit.
+
+An index is read against two lines. Its *floor* is the most that lists without a signal of the population itself
+show (``floors``): an index whose lower bound is not above its floor says nothing. Its *ceiling*, for two methods, is
+the root of the product of their stabilities: what noise in the two lists leaves of perfect agreement. Methods of one
+replicate see the same cells and share part of their noise, so the ceiling can be passed; the ``disjoint`` overlap,
+between replicates without a common cell, is held under it but for chance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scballast.agreement.concordance import agreement_by_replicate, standardised
+from scballast.agreement.factors import match_factors, subspace_agreement
+from scballast.agreement.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
+from scballast.agreement.rank_agreement import kendall_w_of_spans
+from scballast.agreement.ranking import FloatArray, IntArray, rank_spans, tie_keys
+from scballast.agreement.ranking import top_k as select
+from scballast.agreement.stability import consensus_ranking, jackknife_interval, mean_interval, pairwise_kuncheva
+from scballast.agreement.statistic import Interval
+from scballast.verdict.floors import BetweenReplicates, Index, between_replicates
+from scballast.verdict.score_set import CONTROLS, Method, ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "CONTROLS",
+    "STABILITY_KS",
+    "Method",
+    "ScoreSet",
+    "concordance_table",
+    "consensus_table",
+    "differences_table",
+    "factors_table",
+    "rank_scores",
+    "rankings_table",
+    "score_set_from_rankings",
+    "stability_table",
+]
+
+STABILITY_KS = (10, 20, 50, 100, 200)
+RBO_PERSISTENCE = 0.98
+
+# A table without rows keeps its columns.
+_DIFFERENCE_COLUMNS = (
+    *("method_a", "method_b", "estimand", "population", "k"),
+    *("difference", "lower", "upper", "reason"),
+)
+_CONCORDANCE_COLUMNS = (
+    *("method_a", "method_b", "estimand", "population", "k", "n_replicates", "overlap", "lower", "upper"),
+    *("floor", "ceiling", "disjoint", "rbo", "rbo_floor", "rbo_ceiling", "aucc", "aucc_floor", "aucc_ceiling"),
+    *("spearman", "spearman_floor", "spearman_ceiling", "reason"),
+)
+_CONSENSUS_COLUMNS = ("population", "method", "estimand", "gene", "rank", "selection_frequency", "mean_rank")
+_FACTOR_COLUMNS = ("model", "replicate_a", "replicate_b", "matched_correlation", "null", "subspace_cos2", "chance")
+
+
+def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
+    """Stability of each method on each population.
+
+    Parameters
+    ----------
+    score_set
+        Scores and ranks.
+    top_k
+        The headline's k; the table has the k of ``STABILITY_KS`` too.
+    level
+        Nominal coverage of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        method, estimand, population, k, n_replicates, phi (Nogueira), lower, upper (jackknife), floor (see ``floors``),
+        other_populations (phi between lists of different populations: the first part of the floor), disjoint (phi
+        between replicates without a common cell alone), rbo, rbo_floor, spearman, spearman_floor,
+        kendall_w (chance-corrected), reason (why phi or its interval is NaN). The columns from rbo to kendall_w
+        do not depend on k.
+    """
+    import pandas as pd
+
+    ks = sorted({*STABILITY_KS, top_k})
+    methods = [method for method in score_set.methods if not score_set.without_stability(method)]
+    pairs = [(method, method) for method in methods]
+    between = between_replicates(score_set, pairs, ks, top_k, RBO_PERSISTENCE)
+    found = {method.name: by_index for method, by_index in zip(methods, between, strict=True)}
+    rows = []
+    for method in score_set.methods:
+        for position, population in enumerate(score_set.populations):
+            names = {"method": method.name, "estimand": method.estimand, "population": population}
+            values = _stability_rows(score_set, method, position, ks, found.get(method.name, {}), level)
+            rows += [{**names, **row} for row in values]
+    return pd.DataFrame(rows)
+
+
+def differences_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
+    """Differences in stability between methods, with intervals of their own.
+
+    Returns
+    -------
+    DataFrame
+        method_a, method_b, estimand, population, k, difference (phi of a minus phi of b), lower, upper: the
+        jackknife deletes the same replicate from both methods. Only replicates in which both have scores.
+    """
+    import pandas as pd
+
+    rows = []
+    for (position, population), (first, second) in product(
+        enumerate(score_set.populations), _estimand_pairs(score_set)
+    ):
+        both = _both_scored(score_set, first, second, position)
+        reason = score_set.without_stability(first) or score_set.without_stability(second)
+        reason = reason or _degenerate(top_k, len(score_set.genes))
+        if reason or both.size == 0:
+            interval = _no_interval(reason or "no replicate has scores of both", level)
+        else:
+            one, other = (
+                pairwise_kuncheva(select(score_set.ranks[method.name][both, position], top_k))
+                for method in (first, second)
+            )
+            interval = jackknife_interval(one - other, level)
+        rows.append(
+            {
+                "method_a": first.name,
+                "method_b": second.name,
+                "estimand": first.estimand,
+                "population": population,
+                "k": top_k,
+                "difference": interval.estimate,
+                "lower": interval.lower,
+                "upper": interval.upper,
+                "reason": interval.reason,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(_DIFFERENCE_COLUMNS))
+
+
+def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
+    """Agreement of each pair of methods with one estimand, paired by replicate.
+
+    Returns
+    -------
+    DataFrame
+        method_a, method_b, estimand, population, k, n_replicates, overlap (share of the top k in common, mean
+        over replicates), lower, upper, floor, ceiling, other_populations (the overlap between lists of different
+        populations), disjoint (the overlap between replicates without a common cell), rbo, rbo_floor, rbo_ceiling,
+        aucc, aucc_floor, aucc_ceiling, spearman, spearman_floor, spearman_ceiling, reason.
+    """
+    import pandas as pd
+
+    pairs = _estimand_pairs(score_set)
+    between = between_replicates(score_set, pairs, [top_k], top_k, RBO_PERSISTENCE)
+    rows = []
+    for position, population in enumerate(score_set.populations):
+        spans = {method.name: rank_spans(score_set.scores[method.name][:, position]) for method in score_set.methods}
+        own = {method.name: _self_agreement(score_set, method, position, top_k) for method in score_set.methods}
+        for (first, second), by_index in zip(pairs, between, strict=True):
+            both = _both_scored(score_set, first, second, position)
+            values = agreement_by_replicate(spans[first.name][both], spans[second.name][both], top_k, RBO_PERSISTENCE)
+            overlap = _interval(values.overlap, top_k, len(score_set.genes), level)
+            row: dict[str, object] = {
+                "method_a": first.name,
+                "method_b": second.name,
+                "estimand": first.estimand,
+                "population": population,
+                "k": top_k,
+                "n_replicates": both.size,
+                "overlap": overlap.estimate,
+                "lower": overlap.lower,
+                "upper": overlap.upper,
+                "floor": by_index[top_k].floor(position, overlap.estimate),
+                "ceiling": _ceiling(own[first.name]["phi"], own[second.name]["phi"]),
+                "other_populations": by_index[top_k].between_populations(position),
+                "disjoint": by_index[top_k].without_shared_cells(position),
+            }
+            means = {"rbo": values.rbo, "aucc": values.aucc, "spearman": values.spearman}
+            for name, by_replicate in means.items():
+                mean = float(by_replicate.mean()) if both.size else math.nan
+                row[name] = mean
+                row[f"{name}_floor"] = by_index[name].floor(position, mean)
+                row[f"{name}_ceiling"] = _ceiling(own[first.name][name], own[second.name][name])
+            rows.append({**row, "reason": overlap.reason})
+    return pd.DataFrame(rows, columns=list(_CONCORDANCE_COLUMNS))
+
+
+def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
+    """Consensus list of each method and population.
+
+    Returns
+    -------
+    DataFrame
+        population, method, estimand, gene, rank, selection_frequency (share of the replicates that have the gene
+        in their top k), mean_rank (mean midrank, by which the list is ordered, ties by frequency). The first
+        ``max(200, 2 * top_k)`` genes.
+    """
+    import pandas as pd
+
+    keys = tie_keys(score_set.genes)
+    genes = np.asarray(score_set.genes, dtype=object)
+    length = max(200, 2 * top_k)
+    parts = []
+    for position, population in enumerate(score_set.populations):
+        for method in score_set.methods:
+            scored = score_set.scored(method.name)[:, position]
+            if not scored.any():
+                continue
+            selections = select(score_set.ranks[method.name][scored, position], top_k)
+            consensus = consensus_ranking(score_set.scores[method.name][scored, position], selections, keys)
+            best = consensus.order[:length]
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "population": population,
+                        "method": method.name,
+                        "estimand": method.estimand,
+                        "gene": genes[best],
+                        "rank": consensus.ranks[best],
+                        "selection_frequency": consensus.frequency[best],
+                        "mean_rank": consensus.mean_rank[best],
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_CONSENSUS_COLUMNS))
+
+
+def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int) -> pd.DataFrame:
+    """Agreement of the factors of one linear model between replicates.
+
+    Parameters
+    ----------
+    loadings
+        By model, by replicate: (n_genes, n_factors). For ``latent_distribution=ln`` with rows centred too.
+    seed
+        The experiment's seed, for the permutation null.
+
+    Returns
+    -------
+    DataFrame
+        model, replicate_a, replicate_b, matched_correlation, null, subspace_cos2, chance.
+    """
+    import pandas as pd
+
+    rows = []
+    for model, by_replicate in loadings.items():
+        for first, second in combinations(sorted(by_replicate), 2):
+            match = match_factors(by_replicate[first], by_replicate[second], seed=seed)
+            subspace = subspace_agreement(by_replicate[first], by_replicate[second])
+            rows.append(
+                {
+                    "model": model,
+                    "replicate_a": first,
+                    "replicate_b": second,
+                    "matched_correlation": match.mean_correlation,
+                    "null": match.null,
+                    "subspace_cos2": float(subspace),
+                    "chance": subspace.chance,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(_FACTOR_COLUMNS))
+
+
+def _stability_rows(
+    score_set: ScoreSet,
+    method: Method,
+    position: int,
+    ks: Sequence[int],
+    between: Mapping[Index, BetweenReplicates],
+    level: float,
+) -> list[dict[str, object]]:
+    """Rows of one method and population, one for each k."""
+    own = np.flatnonzero(score_set.scored(method.name)[:, position])
+    reason = score_set.without_stability(method) or ("" if own.size else "no replicate has a score")
+    agreement = _self_agreement(score_set, method, position)
+    by_rank: dict[str, float] = {
+        "rbo": agreement["rbo"],
+        "rbo_floor": math.nan if reason else between["rbo"].floor(position, agreement["rbo"]),
+        "spearman": agreement["spearman"],
+        "spearman_floor": math.nan if reason else between["spearman"].floor(position, agreement["spearman"]),
+        "kendall_w": agreement["kendall_w"],
+    }
+    rows: list[dict[str, object]] = []
+    for k in ks:
+        phi = _no_interval(reason, level)
+        floor = other_populations = disjoint = math.nan
+        if not reason:
+            corrected = between[k].corrected(k, len(score_set.genes))
+            phi = _phi(score_set.ranks[method.name][own, position], k, level)
+            floor = corrected.floor(position, phi.estimate)
+            other_populations = corrected.between_populations(position)
+            disjoint = corrected.without_shared_cells(position)
+        rows.append(
+            {
+                "k": k,
+                "n_replicates": own.size,
+                "phi": phi.estimate,
+                "lower": phi.lower,
+                "upper": phi.upper,
+                "floor": floor,
+                "other_populations": other_populations,
+                "disjoint": disjoint,
+                **by_rank,
+                "reason": phi.reason,
+            }
+        )
+    return rows
+
+
+def _phi(ranks: IntArray, k: int, level: float) -> Interval:
+    """Nogueira's stability with its jackknife interval."""
+    reason = _degenerate(k, ranks.shape[1])
+    return _no_interval(reason, level) if reason else jackknife_interval(pairwise_kuncheva(select(ranks, k)), level)
+
+
+def _self_agreement(score_set: ScoreSet, method: Method, position: int, k: int = 0) -> dict[str, float]:
+    """Mean agreement of a method's lists over pairs of replicates, by each index; without k, of whole rankings."""
+    own = np.flatnonzero(score_set.scored(method.name)[:, position])
+    agreement = dict.fromkeys(("phi", "rbo", "aucc", "spearman", "kendall_w"), math.nan)
+    if score_set.without_stability(method) or own.size < 2 or len(score_set.genes) < 2:
+        return agreement
+    ranks = score_set.ranks[method.name][own, position]
+    n_genes = ranks.shape[1]
+    spans = rank_spans(score_set.scores[method.name][own, position])
+    upper = np.triu_indices(own.size, 1)
+    unit = standardised(spans.midranks)
+    rbo = pairwise_expected_overlap(spans, rank_biased_weights(n_genes, RBO_PERSISTENCE))
+    agreement["rbo"] = float(rbo[upper].mean())
+    agreement["spearman"] = float((unit @ unit.T)[upper].mean())
+    agreement["kendall_w"] = kendall_w_of_spans(spans).chance_corrected
+    if 0 < k <= n_genes:
+        agreement["aucc"] = float(pairwise_expected_overlap(spans, concordance_curve_weights(k))[upper].mean())
+    if not _degenerate(k, n_genes):
+        agreement["phi"] = float(pairwise_kuncheva(select(ranks, k))[upper].mean())
+    return agreement
+
+
+def _interval(values: FloatArray, k: int, n_genes: int, level: float) -> Interval:
+    reason = _degenerate(k, n_genes) or ("" if values.size else "no replicate has scores of both")
+    return _no_interval(reason, level) if reason else mean_interval(values, level)
+
+
+def _ceiling(first: float, second: float) -> float:
+    return math.sqrt(first * second) if first > 0.0 and second > 0.0 else math.nan
+
+
+def _estimand_pairs(score_set: ScoreSet) -> list[tuple[Method, Method]]:
+    return [(one, other) for one, other in combinations(score_set.methods, 2) if one.estimand == other.estimand]
+
+
+def _both_scored(score_set: ScoreSet, first: Method, second: Method, position: int) -> IntArray:
+    both = score_set.scored(first.name)[:, position] & score_set.scored(second.name)[:, position]
+    return np.flatnonzero(both)
+
+
+def _degenerate(k: int, n_genes: int) -> str:
+    if k == 0:
+        return "no gene is selected"
+    return "every gene is selected" if k >= n_genes else ""
+
+
+def _no_interval(reason: str, level: float) -> Interval:
+    return Interval(math.nan, math.nan, math.nan, math.nan, level, reason)

@@ -1,0 +1,136 @@
+"""Gene selection: scanpy's, by batch, and what is said where it cannot be done so."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scipy.sparse as sp
+
+from scballast.data.columns import Column
+from scballast.data.genes import select_genes
+from scballast.data.raw_counts import cells_expressing, row_sums, take
+from scballast.errors import DataError
+
+N_CELLS, N_GENES = 240, 400
+
+
+def counts(n_cells: int = N_CELLS, n_genes: int = N_GENES, seed: int = 0) -> sp.csr_matrix:
+    rng = np.random.default_rng(seed)
+    rates = rng.gamma(0.6, 2.0, n_genes) * rng.lognormal(0, rng.uniform(0, 1, n_genes), (n_cells, n_genes))
+    return sp.csr_matrix(rng.poisson(rates).astype(np.float32))
+
+
+def batches(sizes: list[int]) -> Column:
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    np.random.default_rng(1).shuffle(codes)
+    return Column("batch", tuple(f"b{i}" for i in range(len(sizes))), codes)
+
+
+def scanpy_selection(matrix: sp.csr_matrix, n_top_genes: int, column: Column | None) -> set[int]:
+    expressed = np.flatnonzero((matrix > 0).sum(axis=0).A1 >= 3)
+    obs = pd.DataFrame(index=[f"c{i}" for i in range(matrix.shape[0])])
+    if column is not None:
+        obs["batch"] = [column.names[code] for code in column.codes]
+    adata = ad.AnnData(X=matrix[:, expressed], obs=obs, var=pd.DataFrame(index=[str(i) for i in expressed]))
+    sc.pp.highly_variable_genes(
+        adata, flavor="seurat_v3", n_top_genes=n_top_genes, batch_key="batch" if column is not None else None
+    )
+    return {int(name) for name in adata.var_names[adata.var["highly_variable"]]}
+
+
+@pytest.mark.parametrize("sizes", [None, [120, 120], [60, 70, 110]])
+def test_selection_is_scanpys(sizes: list[int] | None) -> None:
+    column = batches(sizes) if sizes else None
+    matrix = counts()
+    selected, notes = select_genes(matrix, 100, column, source="x")
+    assert notes == []
+    assert set(np.flatnonzero(selected).tolist()) == scanpy_selection(matrix, 100, column)
+
+
+def test_selection_follows_the_genes_when_they_are_permuted() -> None:
+    matrix = counts()
+    order = np.random.default_rng(2).permutation(N_GENES)
+    selected, _ = select_genes(matrix, 100, None, source="x")
+    permuted, _ = select_genes(matrix[:, order], 100, None, source="x")
+    assert np.array_equal(permuted, selected[order])
+
+
+def test_all_genes_are_kept_when_there_are_no_more_than_wanted() -> None:
+    for n_top_genes in (None, N_GENES, N_GENES + 1):
+        selected, notes = select_genes(counts(), n_top_genes, None, source="x")
+        assert selected.all()
+        assert notes == []
+
+
+def test_genes_in_fewer_than_three_cells_are_never_selected() -> None:
+    dense = counts().toarray()
+    dense[:, :300] = 0
+    dense[:2, :300] = 50  # the most variable of all
+    matrix = sp.csr_matrix(dense)
+    assert not select_genes(matrix, 60, None, source="x")[0][:300].any()
+    selected, _ = select_genes(matrix, 200, None, source="x")
+    assert np.array_equal(selected, (dense > 0).sum(axis=0) >= 3)
+
+
+def test_a_small_batch_has_no_say_and_this_is_said() -> None:
+    column = batches([120, 110, 10])
+    matrix = counts()
+    selected, notes = select_genes(matrix, 100, column, source="x")
+    assert notes == ["x: batches with fewer than 50 cells have no say in the selection of genes: 'b2'."]
+    kept = column.codes < 2
+    without = Column("batch", column.names[:2], column.codes[kept])
+    eligible = cells_expressing(matrix) >= 3
+    expected, _ = select_genes(matrix[kept][:, eligible], 100, without, source="x")
+    assert np.array_equal(np.flatnonzero(selected), np.flatnonzero(eligible)[expected])
+
+
+def test_without_a_large_batch_all_cells_are_taken_together() -> None:
+    selected, notes = select_genes(counts(), 100, batches([40] * 6), source="x")
+    assert "genes were selected over all cells together, without regard to batches" in notes[-1]
+    assert np.array_equal(selected, select_genes(counts(), 100, None, source="x")[0])
+
+
+def test_a_batch_whose_trend_is_singular_has_no_say() -> None:
+    dense = counts().toarray()
+    column = batches([120, 120])
+    dense[column.codes == 1] = np.minimum(dense[column.codes == 1], 0)
+    dense[np.flatnonzero(column.codes == 1)[0]] = 1  # every gene has the same mean and variance there
+    selected, notes = select_genes(sp.csr_matrix(dense), 100, column, source="x")
+    assert "cannot be fitted in batches 'b1'" in notes[0]
+    assert selected.sum() == 100
+
+
+def test_data_too_poor_for_a_trend_say_how_to_go_on() -> None:
+    poor = sp.csr_matrix(np.tile(np.eye(4, dtype=np.float32), (15, 30)))
+    with pytest.raises(DataError, match=r"Set data\.n_top_genes=null to keep all genes"):
+        select_genes(poor, 50, None, source="x")
+    lonely = sp.csr_matrix(np.eye(60, dtype=np.float32))
+    with pytest.raises(DataError, match=r"none of 60 genes has counts in 3 cells or more"):
+        select_genes(lonely, 50, None, source="x")
+
+
+def test_few_distinct_means_widen_the_trend_and_this_is_said() -> None:
+    rng = np.random.default_rng(0)
+    shallow = sp.csr_matrix(rng.binomial(1, np.repeat(np.linspace(0.05, 0.6, 12), 10), (60, 120)).astype(np.float32))
+    selected, notes = select_genes(shallow, 40, None, source="x")
+    assert selected.sum() == 40
+    assert len(notes) <= 1
+    assert all("with a wider trend of variance with mean" in note for note in notes)
+
+
+def test_sums_are_exact_and_skip_no_row() -> None:
+    matrix = sp.csr_matrix(np.array([[2**24, 1, 1], [0, 0, 0], [0, 0, 3], [0, 0, 0]], dtype=np.float32))
+    assert row_sums(matrix).tolist() == [2**24 + 2, 0, 3, 0]
+    for block in (1, 2, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("scballast.data.counts.BLOCK_VALUES", block)
+            assert row_sums(matrix).tolist() == [2**24 + 2, 0, 3, 0]
+            assert cells_expressing(matrix).tolist() == [1, 1, 2]
+    assert take(matrix, np.array([True, False, True, True]), np.array([True, False, True])).toarray().tolist() == [
+        [2**24, 1],
+        [0, 3],
+        [0, 0],
+    ]

@@ -1,0 +1,30 @@
+"""What the shipped defaults find of planted genes at 600 counts per cell; ``bench_planted`` compares it all."""
+
+from __future__ import annotations
+
+import pytest
+
+from scballast.config.compose import compose_config
+from scballast.experiment.run import prepare_dataset, run_experiment
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+SEED = 101  # no setting was chosen on these cells
+
+
+def test_local_finds_more_planted_programs_than_residual_pca() -> None:
+    config = compose_config(
+        [
+            "data=simulated",
+            "data.simulation.mean_counts=600",
+            f"seed={SEED}",
+            "resample.n_replicates=2",
+            "methods=[contrast,axis,local,residual_pca]",
+            "fit.n_mc_samples=0",
+            "association.n_permutations=0",
+        ]
+    )
+    truth = run_experiment(config, prepare_dataset(config), cache_dir=None).results.tables["truth"]
+    precision = truth.groupby("method")["average_precision"].mean()
+    assert precision["local"] > precision["residual_pca"]
+    assert precision["contrast"] > 1.5 * precision["axis"]

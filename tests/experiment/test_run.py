@@ -1,0 +1,184 @@
+"""A whole experiment on a file with awkward names: what is found, what is logged, and what follows from the ranks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scballast
+from scballast.api import RunResult
+from scballast.experiment.run import statistics_tables
+from scballast.results import is_complete, read_tables
+from scballast.verdict.score_set import score_set_from_rankings
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("4/5 B+ cells", "T <script>'\"", "Ünïcode …")
+METHODS = "axis contrast spread local conditioned per_population wilcoxon t_test residual_pca random shuffled".split()
+WORDS = (
+    "data.population_key=cell type,train=quick,model.n_latent=4,resample.n_replicates=4,rank.top_k=10,"
+    "fit.n_mc_samples=4,association.n_permutations=49"
+).split(",")
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def counts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an .h5ad of counts with planted markers, populations with hostile names and Ensembl genes."""
+    import anndata
+    from scipy import sparse
+
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), [90, 60, 40])
+    rates = rng.lognormal(0.0, 1.0, size=120) * np.ones((3, 1))
+    for population in range(3):
+        rates[population, 10 * population : 10 * population + 10] *= 4
+    depth = rng.lognormal(0, 0.3, size=(labels.size, 1))
+    counts = rng.poisson(rates[labels] * depth)
+    adata = anndata.AnnData(
+        sparse.csr_matrix(counts, dtype=np.float32),
+        obs=pd.DataFrame(
+            {"cell type": pd.Categorical([NAMES[label] for label in labels])},
+            index=[f"cell-{i}" for i in range(labels.size)],
+        ),
+        var=pd.DataFrame(index=[f"ENSG{i:011d}.{i % 3}" for i in range(120)]),
+    )
+    path = tmp_path_factory.mktemp("data") / "my counts.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+def run(counts_file: Path, runs: Path, *more: str) -> RunResult:
+    words = ["data=h5ad", f'data.path="{counts_file}"', f"runs_dir={runs}", *WORDS, f"methods=[{','.join(METHODS)}]"]
+    return scballast.run([*words, *more])
+
+
+@pytest.fixture(scope="module")
+def result(counts_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    return run(counts_file, tmp_path_factory.mktemp("runs"))
+
+
+def test_every_method_ranks_every_population_in_every_replicate(result: RunResult) -> None:
+    lists = result.rankings.groupby(["method", "population", "replicate"], observed=True).size()
+    assert (lists == 120).all()
+    assert len(lists) == len(METHODS) * 3 * 4
+    assert set(result.rankings["population"].unique()) == set(NAMES)
+
+
+def test_planted_markers_are_found(result: RunResult) -> None:
+    wilcoxon = result.consensus[result.consensus["method"] == "wilcoxon"]
+    for population, name in enumerate(NAMES):
+        own = wilcoxon[wilcoxon["population"] == name].nsmallest(10, "rank")
+        planted = {f"ENSG{i:011d}.{i % 3}" for i in range(10 * population, 10 * population + 10)}
+        assert len(planted & set(own["gene"])) >= 9
+
+
+def test_controls_are_not_stable(result: RunResult) -> None:
+    assert abs(result.metrics["stability/random"]) < 0.25
+    assert result.metrics["stability/wilcoxon"] > 0.5
+    assert not set(result.answer["method"]) & {"random", "shuffled"}
+
+
+def test_statistics_follow_from_the_stored_rankings(result: RunResult) -> None:
+    stored = pd.read_parquet(result.folder / "tables" / "rankings.parquet")
+    deterministic = {"wilcoxon", "t_test", "residual_pca"}
+    score_set = score_set_from_rankings(stored, resample_kind="subsample", deterministic=deterministic)
+    again = statistics_tables(score_set, 10)
+    for name in ("stability", "concordance", "consensus", "differences", "answer"):
+        pd.testing.assert_frame_equal(again[name], result.tables[name])
+    headline = again["stability"].query("k == 10 and method == 'contrast'")
+    metrics = json.loads((result.folder / "metrics.json").read_text())
+    assert metrics["stability/contrast"] == pytest.approx(headline["phi"].mean(), abs=1e-12)
+    pair = again["concordance"].query("method_a == 'contrast' and method_b == 'wilcoxon'")
+    assert metrics["concordance/contrast_vs_wilcoxon"] == pytest.approx(pair["overlap"].mean(), abs=1e-12)
+
+
+def test_metric_names_are_those_of_the_contract(result: RunResult) -> None:
+    safe = dict(zip(result.populations["population"], result.populations["safe_name"], strict=True))
+    assert len(set(safe.values())) == 3
+    expected = {f"stability/{method}/{safe[name]}" for method in METHODS for name in NAMES}
+    expected |= {"fit/heldout_nll", "fit/heldout_elbo", "axis/purity", "seconds/training", "seconds/baselines"}
+    assert expected <= set(result.metrics)
+    for metric in result.metrics:
+        assert set(metric) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-. :/"), metric
+
+
+def test_fit_compares_both_models_on_the_same_cells(result: RunResult) -> None:
+    by_population = result.fit[result.fit["population"] != ""]
+    cells = by_population.pivot_table(index=["replicate", "population"], columns="model", values="n_cells")
+    assert len(cells) == 12
+    assert (cells["global"] == cells["per_population"]).all()
+    weights = by_population[by_population["model"] == "global"].groupby("replicate")
+    overall = result.fit[(result.fit["model"] == "global") & (result.fit["population"] == "")].set_index("replicate")
+    for replicate, rows in weights:
+        mean = np.average(rows["heldout_nll"], weights=rows["n_cells"])
+        assert mean == pytest.approx(overall.loc[replicate, "heldout_nll"], rel=1e-9)
+
+
+def test_the_run_in_mlflow_carries_the_contract(result: RunResult) -> None:
+    from mlflow.tracking import MlflowClient
+
+    runs = result.folder.parents[1]
+    client = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}")
+    stored = client.get_run(result.run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.data.params["model.n_latent"] == "4"
+    assert stored.data.tags["scballast.dataset"] == "my_counts"
+    tags = {"scballast.config_hash", "scballast.device", "version.torch", "mlflow.note.content"}
+    assert tags <= set(stored.data.tags)
+    if (ROOT / ".git").exists():
+        assert len(stored.data.tags["mlflow.source.git.commit"].removesuffix("-dirty")) == 40
+    assert stored.data.metrics["stability/contrast"] == pytest.approx(result.metrics["stability/contrast"])
+    assert stored.inputs.dataset_inputs
+    names = {entry.path for entry in client.list_artifacts(result.run_id)}
+    assert {"report.html", "tables", "figures", "config"} <= names
+    assert len(client.get_metric_history(result.run_id, "train/elbo")) == 20
+
+
+def test_the_folder_is_whole_and_reads_back(result: RunResult) -> None:
+    assert is_complete(result.folder)
+    stored = read_tables(result.folder)
+    assert set(result.tables) == set(stored)
+    loaded = scballast.load(result.run_id, runs_dir=str(result.folder.parents[1]))
+    np.testing.assert_allclose(loaded.stability["phi"], result.stability["phi"])
+
+
+def test_same_config_and_seed_give_the_same_bytes(result: RunResult, counts_file: Path, tmp_path: Path) -> None:
+    again = run(counts_file, tmp_path / "runs")
+    first = {path.name: path.read_bytes() for path in sorted((result.folder / "tables").iterdir())}
+    second = {path.name: path.read_bytes() for path in sorted((again.folder / "tables").iterdir())}
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_the_model_and_the_genes_go_back_to_the_notebook(result: RunResult, counts_file: Path) -> None:
+    import anndata
+    import scanpy as sc
+
+    adata = anndata.read_h5ad(counts_file)
+    model = result.model(adata)
+    loadings = model.get_loadings()
+    stored = result.loadings.pivot_table(index="gene", columns="dimension", values="loading", sort=False)
+    centred = loadings - loadings.mean()
+    np.testing.assert_allclose(centred.loc[stored.index].to_numpy(), stored.to_numpy(), atol=1e-5)
+    result.annotate(adata, groupby="cell type", method="wilcoxon")
+    frame = sc.get.rank_genes_groups_df(adata, group=NAMES[0], key="scballast")
+    own = result.consensus[(result.consensus["population"] == NAMES[0]) & (result.consensus["method"] == "wilcoxon")]
+    assert frame["names"].tolist()[:10] == own.sort_values("rank")["gene"].tolist()[:10]
+
+
+@pytest.mark.parametrize("model", ["pca", "nmf", "scvi"])
+def test_other_models_run_under_the_same_rankers(model: str, counts_file: Path, tmp_path: Path) -> None:
+    methods = {"pca": "contrast,spread,conditioned,per_population", "nmf": "contrast,spread", "scvi": "local,scvi_de"}
+    words = ["data=h5ad", f'data.path="{counts_file}"', f"runs_dir={tmp_path}", *WORDS, f"model={model}"]
+    words += ["model.n_latent=4", "resample.n_replicates=2", "train.max_epochs=3", f"methods=[{methods[model]}]"]
+    found = scballast.run(words)
+    assert set(found.rankings["method"].unique()) == set(methods[model].split(","))
+    if model == "pca":
+        assert found.metrics["stability/contrast"] > 0.5
+    if model == "scvi":
+        assert np.isfinite(found.metrics["fit/heldout_nll"])

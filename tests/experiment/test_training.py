@@ -1,0 +1,108 @@
+"""Which models an experiment trains, and what happens when some of them have no result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scballast.config.compose import compose_config
+from scballast.data.dataset import Dataset, Population
+from scballast.data.replicates import Replicate
+from scballast.errors import TrainingError
+from scballast.experiment import training
+from scballast.experiment.training import MemberKey, condition_column, train_models
+from scballast.methods.plan import plan_methods
+
+
+def make_dataset(batches: list[str] | None = None) -> Dataset:
+    import anndata
+    import pandas as pd
+    from scipy import sparse
+
+    codes = np.repeat([0, 1, -1], [30, 20, 10])
+    rng = np.random.default_rng(0)
+    counts = sparse.csr_matrix(rng.poisson(2.0, size=(60, 12)).astype(np.float32))
+    obs = pd.DataFrame(index=[f"cell{i}" for i in range(60)])
+    if batches is not None:
+        obs["batch"] = pd.Categorical(batches)
+    return Dataset(
+        name="toy",
+        digest="0",
+        adata=anndata.AnnData(counts, obs=obs),
+        total_counts=np.asarray(counts.sum(axis=1)).ravel(),
+        populations=(Population("A", "A", 30), Population("B", "B", 20)),
+        population_codes=codes,
+        label_codes=codes,
+        labels=("A", "B"),
+        population_key="label",
+        batch_key=None if batches is None else "batch",
+    )
+
+
+REPLICATES = [Replicate(0, np.arange(0, 60, 2), np.arange(1, 60, 2)), Replicate(1, np.arange(1, 60, 2), np.arange(2))]
+
+
+def test_conditions_cross_population_and_batch_where_there_are_cells() -> None:
+    batches = ["x"] * 15 + ["y"] * 15 + ["x"] * 17 + ["y"] * 3 + ["x"] * 10
+    condition = condition_column(make_dataset(batches))
+    assert len(set(condition[:30])) == 2
+    assert len(set(condition[30:50])) == 2  # B in x; and B in y, whose 3 cells are too few for a batch of their own
+    assert condition[47] == "B"
+    assert len(set(condition[50:])) == 1
+    assert not set(condition[:30]) & set(condition[30:])
+
+
+def test_members_see_the_cells_of_their_replicate_and_population() -> None:
+    config = compose_config(["methods=[contrast,per_population,conditioned]"])
+    methods = plan_methods(config, has_samples=False)
+    members = training.plan_members(config, make_dataset(), REPLICATES, methods)
+    assert [len(member.cells) for member in members["global"].values()] == [30, 30]
+    for key, member in members["per_population"].items():
+        codes = make_dataset().population_codes[member.cells]
+        assert set(codes) == {key.population}
+        assert set(member.cells) <= set(REPLICATES[key.replicate].cells)
+    seeds = [member.seed for role in members.values() for member in role.values()]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_models_too_small_to_validate_train_without_early_stopping(caplog: pytest.LogCaptureFixture) -> None:
+    config = compose_config(["methods=[per_population]", "train.early_stopping=true", "train.max_epochs=2"])
+    methods = plan_methods(config, has_samples=False)
+    few = [Replicate(0, np.array([*range(0, 15), *range(30, 39)]), np.arange(40, 50))]  # 15 cells of A, 9 of B
+    members = list(training.plan_members(config, make_dataset(), few, methods)["per_population"].values())
+    assert [dict(member.overrides) for member in members] == [{}, {"early_stopping": False}]
+    assert "the 9 cells of 'B' in replicate 0 leave none to validate on" in caplog.text
+    assert not train_models(config, make_dataset(), few, methods).ensembles["per_population"].failures
+
+
+def test_the_experiment_goes_on_when_all_models_of_a_role_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = training._fit
+
+    def fit(role: str, *rest: Any) -> Any:
+        if role == "per_population":
+            message = "the loss of all 4 members became non-finite"
+            raise TrainingError(message)
+        return genuine(role, *rest)
+
+    monkeypatch.setattr(training, "_fit", fit)
+    config = compose_config(["model=pca", "model.n_latent=2", "methods=[contrast,per_population]"])
+    models = train_models(config, make_dataset(), REPLICATES, plan_methods(config, has_samples=False))
+    assert models.find(MemberKey("global", 0)) is not None
+    assert models.find(MemberKey("per_population", 0, 1)) is None
+    failed = models.table[models.table["failure"] != ""]
+    assert set(failed["role"]) == {"per_population"}
+    assert len(failed) == 4
+    assert any("4 per_population models failed" in warning for warning in models.warnings)
+
+
+def test_without_a_global_model_there_is_no_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit(*_: Any) -> Any:
+        message = "all failed"
+        raise TrainingError(message)
+
+    monkeypatch.setattr(training, "_fit", fit)
+    config = compose_config(["model=pca", "methods=[contrast]"])
+    with pytest.raises(TrainingError, match="all failed"):
+        train_models(config, make_dataset(), REPLICATES, plan_methods(config, has_samples=False))

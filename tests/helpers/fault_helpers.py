@@ -1,0 +1,180 @@
+"""Small experiments that are killed, starved or poisoned, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from scballast.results import is_complete, read_tables
+from scballast.tracking import StoredRun, Tracking, TrackingSettings
+
+# 200 simulated cells, 60 genes, PCA: a few seconds, every stage of an experiment in it.
+TINY = (
+    "data=simulated",
+    "data.min_cells=10",
+    "data.simulation.n_genes=60",
+    "data.simulation.population_sizes=[70,70,60]",
+    "data.simulation.n_markers=6",
+    "data.simulation.n_programs=1",
+    "data.simulation.n_program_genes=4",
+    "association.n_permutations=9",
+    "fit.n_mc_samples=2",
+    "resample.n_replicates=2",
+    "rank.top_k=5",
+    "model.n_latent=3",
+)
+PCA = (*TINY, "model=pca", "methods=[t_test,random,contrast,per_population]")
+LDVAE = (*TINY, "train.max_epochs=2", "methods=[t_test,contrast]")
+# What a process that runs experiments imports before its first stage.
+PRELOAD = [
+    "scballast.sweep.trial",
+    "scballast.report",
+    "scballast.commands.terminal",
+    "scanpy",
+    "mlflow.tracking",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "matplotlib.pyplot",
+    "sklearn.decomposition",
+    "tests.helpers.fault_helpers",
+]
+
+
+def command_line(log: Path, words: Sequence[str], fault: Callable[[], None] | None = None) -> None:
+    """Run the command in this process, with a fault put into it first; what it says goes into a file."""
+    from scballast.commands.terminal import main
+
+    if fault is not None:
+        fault()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    sys.argv = ["scballast", *words]
+    main()
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def full_disk() -> None:
+    """Let every parquet table meet a full disk."""
+    pd.DataFrame.to_parquet = no_space  # type: ignore[method-assign, assignment]
+
+
+def no_memory() -> None:
+    """Let training ask for more memory than there is."""
+    import scballast.experiment.training
+
+    def too_much(*_: object, **__: object) -> None:
+        message = "Unable to allocate 7.45 TiB"
+        raise MemoryError(message)
+
+    scballast.experiment.training.fit_members = too_much  # type: ignore[assignment]
+
+
+def diverging_everywhere() -> None:
+    """Let every member's loss become NaN."""
+    diverging(None)
+
+
+def diverging(positions: set[int] | None) -> Callable[[], None]:
+    """Give some members, or all, a learning rate at which their loss becomes NaN; return what undoes it."""
+    import scballast.experiment.training
+
+    fit: Any = scballast.experiment.training.fit_members
+
+    def fit_poisoned(name: str, adata: Any, members: list[Any], *args: Any, **kwargs: Any) -> Any:
+        changed = list(members)
+        for i in range(len(members)) if positions is None else positions:
+            changed[i] = replace(members[i], overrides={**members[i].overrides, "lr": 1e30})
+        return fit(name, adata, changed, *args, **kwargs)
+
+    scballast.experiment.training.fit_members = fit_poisoned
+    return lambda: setattr(scballast.experiment.training, "fit_members", fit)
+
+
+def kill_at(pid: int, cpu_seconds: float) -> bool:
+    """Kill a process once it has used so much CPU time, or return False: it ended before.
+
+    CPU time and not wall time, so that the moment is the same in an experiment's life on a busy machine.
+    """
+    process = psutil.Process(pid)
+    while True:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            if used(process) >= cpu_seconds:
+                process.send_signal(signal.SIGKILL)
+                return True
+        except psutil.NoSuchProcess:
+            return False
+        time.sleep(0.002)
+
+
+def used(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def runs_of(runs: Path) -> list[StoredRun]:
+    """Do what the next command does first, and return the runs that it then finds."""
+    tracking = Tracking(TrackingSettings(uri=None, experiment="scballast", runs_dir=runs))
+    tracking.prepare()
+    return tracking.find_runs()
+
+
+def assert_whole(runs: Path) -> list[StoredRun]:
+    """Assert that databases open, no run is stuck, and every table is whole; return the runs."""
+    for database in runs.glob("*.db"):
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    found = runs_of(runs)
+    assert {run.status for run in found} <= {"FINISHED", "FAILED"}
+    folders = sorted((runs / "results").iterdir()) if (runs / "results").is_dir() else []
+    assert [folder.name for folder in folders if not is_complete(folder)] == []
+    finished = {run.name for run in found if run.status == "FINISHED"}
+    assert {folder.name for folder in folders} == finished
+    for folder in folders:
+        for table in read_tables(folder).values():
+            assert len(table.columns) > 1
+    for run in found:
+        _assert_artifacts(runs / "artifacts" / run.run_id / "artifacts", runs / "results" / run.name, run.status)
+        assert run.status == "FINISHED" or run.tags["scballast.failure"]
+    return found
+
+
+def _assert_artifacts(artifacts: Path, folder: Path, status: str) -> None:
+    if status == "FAILED":
+        assert not list(artifacts.rglob("*.csv"))
+        assert not list(artifacts.rglob("*.parquet"))
+        return
+    for name in json.loads((folder / "complete.json").read_text(encoding="utf-8")):
+        if name.startswith("tables/"):
+            assert (artifacts / name).read_bytes() == (folder / name).read_bytes(), name
+    for path in artifacts.rglob("*.parquet"):
+        assert len(pd.read_parquet(path))
+
+
+def failure(run: StoredRun) -> str:
+    """Return why a run failed, as its tag says."""
+    return str(run.tags["scballast.failure"])
+
+
+def experiment(runs: Path, *words: str) -> Any:
+    """Run an experiment in this process."""
+    import scballast
+
+    return scballast.run([*words, f"runs_dir={runs}"])

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_report import Page, numbers, rows_of
+from tests.helpers import report_fixture as made
+
+from scballast.report import render_sweep_report
+from scballast.report.sweep_tables import SweepFolder, non_dominated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = made.write_sweep(tmp_path_factory.mktemp("sweep"))
+    render_sweep_report(folder)
+    return folder
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12), st.booleans())
+def test_non_dominated_agrees_with_the_definition(points: list[tuple[int, int]], upwards: bool) -> None:
+    found = non_dominated(np.array(points, dtype=float), [upwards, False])
+    sign = -1 if upwards else 1
+    cost = [(sign * a, b) for a, b in points]
+    for i, (a, b) in enumerate(cost):
+        beaten = any(c <= a and d <= b and (c, d) != (a, b) for c, d in cost)
+        assert found[i] == (not beaten)
+
+
+def test_trials_without_an_objective_are_not_compared(sweep: Path) -> None:
+    read = SweepFolder(sweep)
+    assert "7" not in set(read.finished["trial"])
+    assert "7" not in read.pareto
+    assert len(read.finished) == 23
+
+
+def test_trial_table_equals_the_file(sweep: Path) -> None:
+    trials = pd.read_csv(sweep / "trials.csv", float_precision="round_trip")
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    heads = ["fit/heldout_nll", "stability/contrast"]
+    rows = rows_of(page, "grid")[-len(trials) :]
+    for row, stored in zip(rows, trials.to_dict("records"), strict=True):
+        cells = ["".join(text) for tag, _, text in Page(row).elements if tag == "td"]
+        assert cells[0] == str(stored["trial"])
+        assert cells[1] == stored["state"]
+        assert ("chosen" in cells[2]) == stored["chosen"]
+        assert cells[3:6] == [str(stored[f"model.{p}"]) for p in ("n_latent", "gene_likelihood", "latent_distribution")]
+        assert [value for value, _ in numbers(row)] == [stored[h] for h in heads if stored["state"] == "COMPLETE"]
+
+
+def test_answers_of_the_chosen_trial_equal_the_table(sweep: Path) -> None:
+    stored = pd.read_csv(sweep / "tables" / "sweep_answer.csv", keep_default_na=False, float_precision="round_trip")
+    stored = stored[stored["trial"] == 6].set_index("population")
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    seen = 0
+    for row in rows_of(page, "grid"):
+        name = next(("".join(text) for tag, _, text in Page(row).elements if tag == "bdi"), "")
+        if name in stored.index:
+            wanted = [stored.loc[name, column] for column in ("phi", "lower", "upper", "floor")]
+            assert [value for value, _ in numbers(row)] == [*wanted, 23, 23]
+            seen += 1
+    assert seen == 5
+
+
+def test_choice_is_shown_with_its_reason_as_text(sweep: Path) -> None:
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    assert "<b>of the best fit</b>" not in page
+    assert "Most stable of the trials within 1% &lt;b&gt;of the best fit&lt;/b&gt;" in page
+    assert "script" not in Page(page).tags()
+    assert {path.stem for path in (sweep / "figures").glob("*.svg")} == {
+        "pareto",
+        "stability_by_n_latent",
+        "importance",
+        "stability_by_trial",
+    }
+    description = (sweep / "description.md").read_text(encoding="utf-8")
+    assert "Chosen: trial 6" in description
+    assert sum(line.startswith("|") for line in description.splitlines()) == len(SweepFolder(sweep).pareto) + 2
+
+
+def test_a_bare_table_of_trials_is_enough(tmp_path: Path) -> None:
+    rows = [{"trial": i, "run_id": "r", "state": "COMPLETE", "fit/heldout_nll": 5.0 - i} for i in range(3)]
+    pd.DataFrame(rows).to_csv(tmp_path / "trials.csv", index=False)
+    render_sweep_report(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    reasons = " ".join("".join(text) for _, a, text in Page(page).elements if a.get("class") == "missing")
+    for words in ("fewer than two objectives", "sweep_stability", "importance", "sweep_answer", "No trial is marked"):
+        assert words in reasons
+    assert SweepFolder(tmp_path).pareto == {"2"}
+
+
+def test_a_folder_without_trials_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"trials\.csv"):
+        render_sweep_report(tmp_path)

@@ -1,0 +1,75 @@
+"""The Pareto front and the choice, against brute force and by hand."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState, create_trial
+
+from scballast.config.schema import Objective
+from scballast.sweep.front import Scores, best_so_far, choose, pareto_front, score_trials
+
+FIT = Objective("fit/heldout_nll", "minimize")
+STABLE = Objective("stability/contrast", "maximize")
+INFINITY = float("inf")
+
+pairs = st.tuples(st.integers(0, 6).map(float), st.integers(0, 6).map(float))
+
+
+@given(st.lists(pairs, min_size=1, max_size=20))
+def test_the_front_is_what_no_other_trial_beats(values: list[tuple[float, float]]) -> None:
+    front = pareto_front(Scores((FIT, STABLE), dict(enumerate(values))))
+    for number, (fit, stable) in enumerate(values):
+        beaten = any(f <= fit and s >= stable and (f < fit or s > stable) for f, s in values)
+        assert (number in front) == (not beaten)
+
+
+@given(st.lists(pairs, min_size=1, max_size=20))
+def test_the_chosen_trial_is_on_the_front_and_no_scale_of_an_objective_changes_it(
+    values: list[tuple[float, float]],
+) -> None:
+    scores = Scores((FIT, STABLE), dict(enumerate(values)))
+    chosen = choose(scores)
+    assert chosen is not None
+    assert chosen.number in pareto_front(scores)
+    scaled = choose(Scores((FIT, STABLE), {n: (math.exp(f), s**3) for n, (f, s) in enumerate(values)}))
+    assert scaled is not None
+    assert scaled.number == chosen.number
+
+
+def test_the_knee_is_chosen_and_the_reason_holds_the_rule_and_the_distance() -> None:
+    # Of five trials, 0 and 1 are best in one objective and last but one in the other; 2 is second in both, at
+    # hypot(1/4, 1/4) from the ideal point. The fit of 4 went wrong, by a factor that says nothing of the others.
+    scores = Scores((FIT, STABLE), {0: (1.0, 0.1), 1: (10.0, 1.0), 2: (2.0, 0.9), 3: (9.0, 0.5), 4: (1e6, 0.0)})
+    chosen = choose(scores)
+    assert chosen is not None
+    assert chosen.number == 2
+    assert "0.354" in chosen.reason
+    assert "3 trials on the front" in chosen.reason
+
+
+def test_a_single_objective_is_chosen_by_its_best_value_and_the_first_of_equals() -> None:
+    chosen = choose(Scores((STABLE,), {4: (0.5,), 7: (0.8,), 9: (0.8,)}))
+    assert chosen is not None
+    assert chosen.number == 7
+    assert choose(Scores((STABLE,), {})) is None
+
+
+def _trial(number: int, values: list[float] | None) -> object:
+    state = TrialState.COMPLETE if values else TrialState.FAIL
+    trial = create_trial(state=state, values=values)
+    trial.number = number
+    return trial
+
+
+def test_only_finished_trials_and_measured_objectives_are_compared() -> None:
+    trials = [_trial(0, [INFINITY, 0.3]), _trial(1, None), _trial(2, [INFINITY, 0.4])]
+    scores = score_trials(trials, (FIT, STABLE))  # type: ignore[arg-type]
+    assert scores.objectives == (STABLE,)
+    assert scores.values == {0: (0.3,), 2: (0.4,)}
+    # One trial with a fit makes the fit an objective, for which the others have no value.
+    scores = score_trials([*trials, _trial(3, [12.0, 0.1])], (FIT, STABLE))  # type: ignore[list-item]
+    assert scores.values == {3: (12.0, 0.1)}
+    assert best_so_far(trials, (FIT, STABLE)) == "stability/contrast 0.4 (trial 2)"  # type: ignore[arg-type]
