@@ -21,9 +21,10 @@ logger = logging.getLogger(__name__)
 _SOURCES = (
     "arithmetic.hpp",
     "layout.hpp",
+    "products.hpp",
+    "packed_products.hpp",
     "encoder.hpp",
     "decoder.hpp",
-    "products.hpp",
     "scvi_decoder.hpp",
     "likelihood.hpp",
     "noise.hpp",

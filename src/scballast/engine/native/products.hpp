@@ -1,110 +1,97 @@
-// Dense matrix products in tiles that stay in registers: the layers of the non-linear decoder.
+// Matrix products of small matrices with long rows, in tiles that stay in the target's registers.
 #pragma once
-#include <algorithm>
 #include <cstddef>
-#include <vector>
+#include <type_traits>
 
 #include "arithmetic.hpp"
 
-// One register of the machine that is compiled for.
-#if defined(__AVX512F__)
-constexpr int REGISTER_BYTES = 64, TILE_ROWS = 12;
-#elif defined(__AVX__)
-constexpr int REGISTER_BYTES = 32, TILE_ROWS = 6;
-#else
-constexpr int REGISTER_BYTES = 16, TILE_ROWS = 6;
-#endif
-template <class T> struct Register {
-    static constexpr int width = REGISTER_BYTES / sizeof(T);
-    typedef T type __attribute__((vector_size(REGISTER_BYTES), aligned(sizeof(T)), may_alias));
-};
-template <class T> using reg = typename Register<T>::type;
-template <class T> ALWAYS_INLINE reg<T> load_register(const T* p) { return *reinterpret_cast<const reg<T>*>(p); }
-template <class T> ALWAYS_INLINE void store_register(T* p, reg<T> v) { *reinterpret_cast<reg<T>*>(p) = v; }
+// A tile holds 4 x PRODUCT_VECTORS sums; what is left of the registers takes the operands.
+constexpr int PRODUCT_VECTORS = N_REGISTERS == 32 ? 6 : 3;
 
-// A matrix as the products read it: element (i, j) at data[i * row + j * column].
+// A matrix whose element (i, j) is at[i * row + j * column].
 template <class T> struct Strided {
-    const T* data;
-    ptrdiff_t row, column;
+    const T* at;
+    size_t row, column;
 };
 
-template <class T> class Products {
-  public:
-    // out (m, n) = start + factor * a (m, k) b (k, n); rows of out and start are contiguous.
-    // start (m, n) has its rows start_stride apart (0: the same for all; it may be out itself), or is null for zeros.
-    void multiply(int m, int k, int n, Strided<T> a, T factor, Strided<T> b, const T* start, ptrdiff_t start_stride, T* out,
-                  ptrdiff_t out_stride) {
-        for (int from = 0; from < k; from += DEPTH) {
-            const int depth = std::min(DEPTH, k - from);
-            pack_rows(m, depth, {a.data + from * a.column, a.row, a.column}, factor);
-            packed_panel.resize(static_cast<size_t>(depth) * TILE_COLUMNS);
-            for (int j = 0; j < n; j += TILE_COLUMNS) {
-                const int width = std::min<int>(TILE_COLUMNS, n - j);
-                pack_columns(depth, width, {b.data + from * b.row + j * b.column, b.row, b.column});
-                for (int i = 0; i < m; i += TILE_ROWS)
-                    tile(std::min(TILE_ROWS, m - i), width, depth, &packed_rows[static_cast<size_t>(i) * depth],
-                         packed_panel.data(), start ? start + i * start_stride + j : nullptr, start_stride,
-                         out + i * out_stride + j, out_stride);
-            }
-            start = out, start_stride = out_stride;
+template <class T, int ROWS, int VECTORS>
+ALWAYS_INLINE void product_tile(int inner, Strided<T> a, const T* b, size_t b_row, const T* start, size_t start_row, T* out,
+                                size_t out_row) {
+    constexpr int W = Vec<T>::width;
+    vec<T> sum[ROWS][VECTORS];
+    for (int r = 0; r < ROWS; ++r)
+        for (int v = 0; v < VECTORS; ++v) sum[r][v] = start ? load(start + r * start_row + v * W) : vec<T>{};
+    for (int i = 0; i < inner; ++i) {
+        vec<T> right[VECTORS];
+        for (int v = 0; v < VECTORS; ++v) right[v] = load(b + i * b_row + v * W);
+        for (int r = 0; r < ROWS; ++r) {
+            const vec<T> left = broadcast(a.at[r * a.row + i * a.column]);
+            for (int v = 0; v < VECTORS; ++v) sum[r][v] += left * right[v];
         }
     }
+    for (int r = 0; r < ROWS; ++r)
+        for (int v = 0; v < VECTORS; ++v) store(out + r * out_row + v * W, sum[r][v]);
+}
 
-  private:
-    static constexpr int DEPTH = 256;  // products summed at a time: a panel of so many rows stays in the first cache
-    static constexpr int W = Register<T>::width, REGISTERS = 2, TILE_COLUMNS = REGISTERS * W;
-    std::vector<T> packed_rows, packed_panel;
+template <class T, int VECTORS>
+void product_strip(int rows, int inner, Strided<T> a, const T* b, size_t b_row, const T* start, size_t start_row, T* out,
+                   size_t out_row) {
+    int r = 0;
+    const auto tile = [&](auto n) {
+        constexpr int ROWS = decltype(n)::value;
+        for (; r + ROWS <= rows; r += ROWS)
+            product_tile<T, ROWS, VECTORS>(inner, {a.at + r * a.row, a.row, a.column}, b, b_row,
+                                           start ? start + r * start_row : nullptr, start_row, out + r * out_row, out_row);
+    };
+    tile(std::integral_constant<int, 4>{});
+    tile(std::integral_constant<int, 1>{});
+}
 
-    // Tiles of TILE_ROWS rows, column by column; below the last row it stands again, and its sums are not kept.
-    void pack_rows(int m, int k, Strided<T> a, T factor) {
-        packed_rows.resize(static_cast<size_t>(m + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS * k);
-        T* to = packed_rows.data();
-        for (int i = 0; i < m; i += TILE_ROWS) {
-            const T* from[TILE_ROWS];
-            for (int r = 0; r < TILE_ROWS; ++r) from[r] = a.data + std::min(i + r, m - 1) * a.row;
-            for (int j = 0; j < k; ++j, to += TILE_ROWS)
-                for (int r = 0; r < TILE_ROWS; ++r) to[r] = factor * from[r][j * a.column];
+// out (rows, width) = start + a (rows, inner) b (inner, width); width a multiple of 16. `start` may be null (zero),
+// `out` itself (add to it), or one row for all (start_row 0).
+template <class T>
+void multiply(int rows, int inner, int width, Strided<T> a, const T* b, size_t b_row, const T* start, size_t start_row, T* out,
+              size_t out_row) {
+    constexpr int W = Vec<T>::width;
+    int j = 0;
+    const auto strips = [&](auto n) {
+        constexpr int VECTORS = decltype(n)::value;
+        for (; j + VECTORS * W <= width; j += VECTORS * W)
+            product_strip<T, VECTORS>(rows, inner, a, b + j, b_row, start ? start + j : nullptr, start_row, out + j, out_row);
+    };
+    strips(std::integral_constant<int, PRODUCT_VECTORS>{});
+    strips(std::integral_constant<int, 1>{});
+}
+
+template <class T, int ROWS, int COLUMNS, class Put>
+ALWAYS_INLINE void dot_tile(int length, const T* a, size_t a_row, const T* b, size_t b_row, int r, int c, Put put) {
+    constexpr int W = Vec<T>::width;
+    vec<T> sum[ROWS][COLUMNS] = {};
+    for (int i = 0; i < length; i += W) {
+        vec<T> right[COLUMNS];
+        for (int j = 0; j < COLUMNS; ++j) right[j] = load(b + (c + j) * b_row + i);
+        for (int k = 0; k < ROWS; ++k) {
+            const vec<T> left = load(a + (r + k) * a_row + i);
+            for (int j = 0; j < COLUMNS; ++j) sum[k][j] += left * right[j];
         }
     }
+    for (int k = 0; k < ROWS; ++k)
+        for (int j = 0; j < COLUMNS; ++j) put(r + k, c + j, lane_sum<T>(sum[k][j]));
+}
 
-    // TILE_COLUMNS columns, row by row, with zeros beyond the last column.
-    void pack_columns(int k, int width, Strided<T> b) {
-        T* to = packed_panel.data();
-        if (width < TILE_COLUMNS) {
-            for (int i = 0; i < k; ++i, to += TILE_COLUMNS)
-                for (int j = 0; j < TILE_COLUMNS; ++j) to[j] = j < width ? b.data[i * b.row + j * b.column] : T(0);
-        } else if (b.column == 1) {
-            for (int i = 0; i < k; ++i, to += TILE_COLUMNS)
-                for (int r = 0; r < REGISTERS; ++r) store_register<T>(to + r * W, load_register<T>(b.data + i * b.row + r * W));
-        } else {
-            for (int i = 0; i < k; ++i, to += TILE_COLUMNS)
-                for (int j = 0; j < TILE_COLUMNS; ++j) to[j] = b.data[i * b.row + j * b.column];
+// put(i, j, dot product of row i of a and row j of b), rows of `length`, a multiple of 16.
+template <class T, class Put>
+void dot_products(int rows, int columns, int length, const T* a, size_t a_row, const T* b, size_t b_row, Put put) {
+    int r = 0;
+    const auto tiles = [&](auto n) {
+        constexpr int ROWS = decltype(n)::value;
+        for (; r + ROWS <= rows; r += ROWS) {
+            int c = 0;
+            for (; c + PRODUCT_VECTORS <= columns; c += PRODUCT_VECTORS)
+                dot_tile<T, ROWS, PRODUCT_VECTORS>(length, a, a_row, b, b_row, r, c, put);
+            for (; c < columns; ++c) dot_tile<T, ROWS, 1>(length, a, a_row, b, b_row, r, c, put);
         }
-    }
-
-    static void tile(int m, int width, int k, const T* __restrict a, const T* __restrict b, const T* start,
-                     ptrdiff_t start_stride, T* out, ptrdiff_t out_stride) {
-        reg<T> sum[TILE_ROWS][REGISTERS] = {};
-        for (int j = 0; j < k; ++j) {
-            reg<T> w[REGISTERS];
-            for (int r = 0; r < REGISTERS; ++r) w[r] = load_register<T>(b + (j * REGISTERS + r) * W);
-            for (int i = 0; i < TILE_ROWS; ++i)
-                for (int r = 0; r < REGISTERS; ++r) sum[i][r] += a[j * TILE_ROWS + i] * w[r];
-        }
-        if (width < TILE_COLUMNS) {
-            T rest[TILE_COLUMNS];
-            for (int i = 0; i < m; ++i) {
-                for (int r = 0; r < REGISTERS; ++r) store_register<T>(rest + r * W, sum[i][r]);
-                for (int j = 0; j < width; ++j)
-                    out[i * out_stride + j] = rest[j] + (start ? start[i * start_stride + j] : T(0));
-            }
-            return;
-        }
-        for (int i = 0; i < TILE_ROWS; ++i)
-            for (int r = 0; r < REGISTERS; ++r)
-                if (i < m) {
-                    if (start) sum[i][r] += load_register<T>(start + i * start_stride + r * W);
-                    store_register<T>(out + i * out_stride + r * W, sum[i][r]);
-                }
-    }
-};
+    };
+    tiles(std::integral_constant<int, 4>{});
+    tiles(std::integral_constant<int, 1>{});
+}
