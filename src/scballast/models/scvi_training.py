@@ -1,4 +1,4 @@
-"""Training one after another through scvi-tools' own trainer: for comparison, and for the non-linear VAE."""
+"""Training one after another through scvi-tools' own trainer, for comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
+from scballast.arrays import FloatArray, IntArray
+from scballast.engine.interface import HeldoutFit, Member
 from scballast.engine.schedule import default_max_epochs
 from scballast.errors import ConfigError, TrainingError
 from scballast.models.marginal_likelihood import importance_weighted_fit

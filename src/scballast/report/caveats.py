@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scballast.methods.registry import CONTROLS
 from scballast.report.stored_tables import setting
-from scballast.verdict.score_set import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scballast.methods.method import ESTIMANDS
+from scballast.models import FAMILIES
 from scballast.report.caveats import n_replicates
-from scballast.report.stored_tables import ESTIMANDS, setting
+from scballast.report.stored_tables import setting
 from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
@@ -45,12 +47,11 @@ def methods_text(results: ResultFolder) -> list[str]:
     )
     kind = str(get("resample.kind"))
     count = n_replicates(results)
-    model = (
-        f"Model: {get('model.name')} (scvi-tools) with {get('model.n_latent')} latent dimensions, "
-        f"{get('model.latent_distribution')} latent distribution and {get('model.gene_likelihood')} "
-        f"likelihood, trained for {get('train.max_epochs', 'scvi-tools’ default number of')} epochs "
-        f"(learning rate {get('train.lr')}, minibatches of {get('train.batch_size')} cells, "
-        f"KL warm-up over {_warmup(get('train.kl_warmup_epochs', None))}; ridge of local {get('rank.local_ridge')}). "
+    family = FAMILIES.get(str(get("model.name")))
+    model = f"Model: {family.methods_text(results.config) if family and results.config else get('model.name')} "
+    if "local" in results.methods("program"):
+        model += f"Ridge of local: {get('rank.local_ridge')}. "
+    model += (
         f"Replicates: {count if count is not None else 'not recorded'} "
         f"({kind}: {_RESAMPLING.get(kind, kind)}); all methods of a replicate saw the same cells. Seed {get('seed')}."
     )
@@ -63,11 +64,3 @@ def methods_text(results: ResultFolder) -> list[str]:
         "ordered by mean midrank (Borda)."
     )
     return [data, model, statistics]
-
-
-def _warmup(value: Any) -> str:
-    """Say how long the weight of the KL divergence rises: epochs, or a share of them."""
-    if not value:
-        return "no epochs"
-    is_share = isinstance(value, float) and value <= 1
-    return f"{value:.0%} of the epochs" if is_share else f"{value} epochs"

@@ -22,20 +22,22 @@ from scballast.agreement.concordance import agreement_by_replicate, standardised
 from scballast.agreement.factors import match_factors, subspace_agreement
 from scballast.agreement.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
 from scballast.agreement.rank_agreement import kendall_w_of_spans
-from scballast.agreement.ranking import FloatArray, IntArray, rank_spans, tie_keys
+from scballast.agreement.ranking import rank_spans, tie_keys
 from scballast.agreement.ranking import top_k as select
 from scballast.agreement.stability import consensus_ranking, jackknife_interval, mean_interval, pairwise_kuncheva
 from scballast.agreement.statistic import Interval
+from scballast.arrays import FloatArray, IntArray
+from scballast.methods.method import NamedMethod
+from scballast.verdict.confirmation import FALSE_DISCOVERY_RATE
 from scballast.verdict.floors import BetweenReplicates, Index, between_replicates
-from scballast.verdict.score_set import CONTROLS, Method, ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "CONTROLS",
     "STABILITY_KS",
-    "Method",
+    "NamedMethod",
     "ScoreSet",
     "concordance_table",
     "consensus_table",
@@ -60,7 +62,10 @@ _CONCORDANCE_COLUMNS = (
     *("floor", "ceiling", "disjoint", "rbo", "rbo_floor", "rbo_ceiling", "aucc", "aucc_floor", "aucc_ceiling"),
     *("spearman", "spearman_floor", "spearman_ceiling", "reason"),
 )
-_CONSENSUS_COLUMNS = ("population", "method", "estimand", "gene", "rank", "selection_frequency", "mean_rank")
+_CONSENSUS_COLUMNS = (
+    *("population", "method", "estimand", "gene", "rank", "selection_frequency", "mean_rank"),
+    *("q_value", "confirmed"),
+)
 _FACTOR_COLUMNS = ("model", "replicate_a", "replicate_b", "matched_correlation", "null", "subspace_cos2", "chance")
 
 
@@ -191,15 +196,27 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
     return pd.DataFrame(rows, columns=list(_CONCORDANCE_COLUMNS))
 
 
-def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
+def consensus_table(
+    score_set: ScoreSet, top_k: int = 50, q_values: Mapping[str, FloatArray] | None = None
+) -> pd.DataFrame:
     """Consensus list of each method and population.
+
+    Parameters
+    ----------
+    score_set
+        Scores and ranks.
+    top_k
+        Genes that a replicate selects.
+    q_values
+        ``confirmation.Confirmation.q_values``; None: nothing was tested.
 
     Returns
     -------
     DataFrame
         population, method, estimand, gene, rank, selection_frequency (share of the replicates that have the gene
-        in their top k), mean_rank (mean midrank, by which the list is ordered, ties by frequency). The first
-        ``max(200, 2 * top_k)`` genes.
+        in their top k), mean_rank (mean midrank, by which the list is ordered, ties by frequency), q_value
+        (over replicates, in cells that the lists never saw), confirmed (q at most 5%). The first
+        ``max(200, 2 * top_k)`` genes, and all that are confirmed.
     """
     import pandas as pd
 
@@ -214,7 +231,9 @@ def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
                 continue
             selections = select(score_set.ranks[method.name][scored, position], top_k)
             consensus = consensus_ranking(score_set.scores[method.name][scored, position], selections, keys)
-            best = consensus.order[:length]
+            q = np.full(genes.size, np.nan) if q_values is None else q_values[method.name][position]
+            own = q <= FALSE_DISCOVERY_RATE
+            best = consensus.order[(np.arange(genes.size) < length) | own[consensus.order]]
             parts.append(
                 pd.DataFrame(
                     {
@@ -225,6 +244,8 @@ def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
                         "rank": consensus.ranks[best],
                         "selection_frequency": consensus.frequency[best],
                         "mean_rank": consensus.mean_rank[best],
+                        "q_value": q[best],
+                        "confirmed": own[best],
                     }
                 )
             )
@@ -269,7 +290,7 @@ def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int
 
 def _stability_rows(
     score_set: ScoreSet,
-    method: Method,
+    method: NamedMethod,
     position: int,
     ks: Sequence[int],
     between: Mapping[Index, BetweenReplicates],
@@ -319,7 +340,7 @@ def _phi(ranks: IntArray, k: int, level: float) -> Interval:
     return _no_interval(reason, level) if reason else jackknife_interval(pairwise_kuncheva(select(ranks, k)), level)
 
 
-def _self_agreement(score_set: ScoreSet, method: Method, position: int, k: int = 0) -> dict[str, float]:
+def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int = 0) -> dict[str, float]:
     """Mean agreement of a method's lists over pairs of replicates, by each index; without k, of whole rankings."""
     own = np.flatnonzero(score_set.scored(method.name)[:, position])
     agreement = dict.fromkeys(("phi", "rbo", "aucc", "spearman", "kendall_w"), math.nan)
@@ -350,11 +371,11 @@ def _ceiling(first: float, second: float) -> float:
     return math.sqrt(first * second) if first > 0.0 and second > 0.0 else math.nan
 
 
-def _estimand_pairs(score_set: ScoreSet) -> list[tuple[Method, Method]]:
+def _estimand_pairs(score_set: ScoreSet) -> list[tuple[NamedMethod, NamedMethod]]:
     return [(one, other) for one, other in combinations(score_set.methods, 2) if one.estimand == other.estimand]
 
 
-def _both_scored(score_set: ScoreSet, first: Method, second: Method, position: int) -> IntArray:
+def _both_scored(score_set: ScoreSet, first: NamedMethod, second: NamedMethod, position: int) -> IntArray:
     both = score_set.scored(first.name)[:, position] & score_set.scored(second.name)[:, position]
     return np.flatnonzero(both)
 
