@@ -28,6 +28,7 @@ _SOURCES = (
     "scvi_decoder.hpp",
     "likelihood.hpp",
     "noise.hpp",
+    "evaluate.hpp",
     "ldvae.cpp",
 )
 # Not -ffast-math: the loss must still be able to become NaN, or a member's failure would go unseen.

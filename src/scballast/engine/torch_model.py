@@ -1,7 +1,7 @@
 """LDVAE and VAE for stacked members in plain torch: the readable form of the step, for any device.
 
-Parameters have the names and shapes of ``scvi.module.LDVAE`` or ``VAE`` with a leading member axis. Members may differ in
-``n_latent``: the latent axis is as wide as the widest, and what lies beyond a member's own is masked.
+Parameters have the names and shapes of ``scvi.module.LDVAE`` or ``VAE`` with a leading member axis. Members may
+differ in ``n_latent``: the latent axis is as wide as the widest, and what lies beyond a member's own is masked.
 """
 
 from __future__ import annotations
