@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from scballast.config.schema import Config
 from scballast.errors import ConfigError, DataError, ScballastError
 
-if TYPE_CHECKING:
-    from scballast.sweep.estimate import Work
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one experiment.
+
+    Attributes
+    ----------
+    members, trainings
+        Trained models, and the ensembles in which they are trained together.
+    rankings, cached
+        Rankings by baselines, and those of them that the cache holds.
+    finished
+        Whether the same configuration has finished on the same data.
+    """
+
+    members: int
+    trainings: int
+    rankings: int
+    cached: int
+    finished: bool
 
 
 @dataclass(frozen=True)
