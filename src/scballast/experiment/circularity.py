@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MARKER_METHOD = "wilcoxon"
+MOST_IN_COMMON = 0.5
+"""Recurrence below which a population is another one when it is found again; two random halves have 1/3."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +94,8 @@ def circularity_table(config: Config, thinned: Thinned) -> pd.DataFrame:
     DataFrame
         population, n_cells (as given), n_cells_again, recurrence, phi_given, phi_again (stability of the markers),
         confirmed_given, confirmed_again, lower_given, lower_again (shares of the top k), phi_left, confirmed_left
-        (again over given), circular (markers are confirmed for the labels as given and not for those found again),
-        reason.
+        (again over given), circular (no markers are confirmed under the labels found again, though they are under
+        those given, or its cells are not found together again either), reason.
     """
     import pandas as pd
 
@@ -101,7 +103,8 @@ def circularity_table(config: Config, thinned: Thinned) -> pd.DataFrame:
     rows = []
     for position, population in enumerate(thinned.given.populations):
         one, other = given.loc[population.name], again.loc[population.name]
-        circular = bool(one["lower"] >= SMALLEST_SHARE and other["lower"] < SMALLEST_SHARE)
+        gone = other["lower"] < SMALLEST_SHARE  # False where nothing could be tested
+        circular = bool(gone and (one["lower"] >= SMALLEST_SHARE or thinned.recurrence[position] < MOST_IN_COMMON))
         untested = one["reason"] or other["reason"]
         rows.append(
             {
@@ -114,7 +117,7 @@ def circularity_table(config: Config, thinned: Thinned) -> pd.DataFrame:
                 "phi_left": _ratio(other["phi"], one["phi"]),
                 "confirmed_left": _ratio(other["confirmed"], one["confirmed"]),
                 "circular": circular,
-                "reason": untested or ("its markers are gone when its labels have not seen them" if circular else ""),
+                "reason": untested or ("no markers under labels that have not seen the test" if circular else ""),
             }
         )
     return pd.DataFrame(rows)
@@ -126,8 +129,8 @@ def circular_warnings(table: pd.DataFrame) -> tuple[str, ...]:
     if not names:
         return ()
     return (
-        f"Populations that exist only by circularity: {names}. Their markers are confirmed under the labels as given, "
-        "which have seen the same counts, and not under labels found again in counts that take no part in the test.",
+        f"Populations that exist only by circularity: {names}. No markers hold for them under labels found again in "
+        "counts that take no part in the test; what the labels as given show comes from having seen the same counts.",
     )
 
 
