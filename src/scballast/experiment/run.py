@@ -20,6 +20,7 @@ from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
+from scballast.experiment.circularity import circular_warnings, circularity_table, thin_dataset
 from scballast.experiment.confirming import cells_of, undertrained_methods
 from scballast.experiment.gene_table import genes_table, symbols_of, with_symbols
 from scballast.experiment.heldout_fit import fit_table
@@ -103,13 +104,19 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     """
     clock = _Clock()
     cache = ScoreCache(cache_dir)
+    tables: dict[str, pd.DataFrame] = {}
+    warnings: tuple[str, ...] = ()
+    if config.resample.kind == "thin":
+        with clock.stage("circularity"):
+            thinned = thin_dataset(dataset, config.seed)
+            tables["circularity"] = circularity_table(config, thinned)
+            warnings, dataset = circular_warnings(tables["circularity"]), thinned.again
     setup = Setup.of(config, dataset)
     for name, obstacle in left_out(config, has_samples=dataset.sample_key is not None).items():
         logger.info("%s is left out: %s.", name, obstacle)
     with clock.stage("baselines"):
         scores = baseline_scores(setup, cache)
     models: TrainedModels | None = None
-    tables: dict[str, pd.DataFrame] = {}
     if setup.from_models:
         with clock.stage("training"):
             models = train_models(setup, model_cache(config, cache_dir))
@@ -134,7 +141,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         )
     tables["populations"] = populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
-    warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
+    warnings += dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
     for warning in warnings:
         logger.warning("Warning: %s", warning)
     results = Results(
