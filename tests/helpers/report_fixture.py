@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from scballast.report.stored_tables import ResultFolder
+from scballast.verdict.caveats import Caveat, caveats, caveats_table
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -99,7 +102,16 @@ def write_trial(folder: Path, shape: Shape = Shape(), *, seed: int = 0, **config
         }
     ).to_parquet(tables / "loadings.parquet", index=False)
     _write_json(folder, stability, shape, config)
+    caveats_table(caveats_of(folder)).to_csv(tables / "caveats.csv", index=False)
     return folder
+
+
+def caveats_of(folder: Path) -> tuple[Caveat, ...]:
+    """Return the caveats that an experiment with these tables would have stored."""
+    results = ResultFolder(folder)
+    names = ("stability", "answer", "training", "populations", "association")
+    tables = {name: table for name in names if (table := results.table(name)) is not None}
+    return caveats(tables, results.config, json.loads((folder / "warnings.json").read_text(encoding="utf-8")))
 
 
 def _write_json(folder: Path, stability: pd.DataFrame, shape: Shape, config: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,55 +13,11 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 from tests.helpers import report_fixture as made
+from tests.helpers.report_page import Page, numbers, rows_of, stored_table
 
-from scballast.report import concordance_figures, latent_figures, render_trial_report, stability_figures, style, truth
+from scballast.report import concordance_figures, latent_figures, render_trial_report, stability_figures, style
+from scballast.report import truth_section as truth
 from scballast.report.stored_tables import ResultFolder
-
-VOID = {"meta", "img", "br", "path", "circle"}
-
-
-class Page(HTMLParser):
-    """The elements of a page: tag, attributes, text inside."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
-        self._open: list[tuple[str, dict[str, str], list[str]]] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        element = (tag, {name: value or "" for name, value in attributes}, [])
-        self.elements.append(element)
-        if tag not in VOID:
-            self._open.append(element)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in VOID:
-            return
-        assert self._open.pop()[0] == tag, f"</{tag}> closes another element"
-
-    def handle_data(self, data: str) -> None:
-        for element in self._open:
-            element[2].append(data)
-
-    def tags(self) -> set[str]:
-        return {tag for tag, _, _ in self.elements}
-
-
-def rows_of(page: str, table: str) -> list[str]:
-    inner = re.findall(rf'<table class="{table}">(.*?)</table>', page, flags=re.DOTALL)
-    return [row for part in inner for row in re.findall(r"<tr.*?</tr>", part, flags=re.DOTALL)]
-
-
-def numbers(html: str) -> list[tuple[float, str]]:
-    """Pairs of the full number and the text that a reader sees."""
-    found = re.findall(r'<data value="([^"]+)">([^<]+)</data>', html)
-    return [(float(value), text) for value, text in found]
-
-
-def stored_table(folder: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(folder / "tables" / f"{name}.csv", keep_default_na=False, float_precision="round_trip")
 
 
 @pytest.fixture(scope="session")
@@ -204,7 +159,17 @@ def test_missing_tables_cost_their_sections_and_say_so(tmp_path: Path) -> None:
     render_trial_report(bare)
     text = (bare / "report.html").read_text(encoding="utf-8")
     reasons = ["".join(text) for tag, a, text in Page(text).elements if a.get("class") == "missing"]
-    for table in ("answer", "populations", "concordance", "rankings", "fit", "association", "axis_purity", "factors"):
+    for table in (
+        "answer",
+        "caveats",
+        "populations",
+        "concordance",
+        "rankings",
+        "fit",
+        "association",
+        "axis_purity",
+        "factors",
+    ):
         assert any(table in reason for reason in reasons), table
     assert any("history.json" in reason for reason in reasons)
     assert {path.stem for path in (bare / "figures").glob("*.png")} == {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,13 +23,14 @@ from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
 from scballast.experiment.scoring import Scores, baseline_scores, model_scores
-from scballast.experiment.training import TrainedModels, train_models
+from scballast.experiment.training import TrainedModels, role_of, train_models
 from scballast.methods.cache import ScoreCache
 from scballast.methods.plan import PlannedMethod, left_out, plan_methods
 from scballast.methods.pseudobulk import FEWEST_SAMPLES
 from scballast.models import FAMILIES
 from scballast.results import Results
 from scballast.verdict.answer import answer_table
+from scballast.verdict.caveats import caveats, caveats_table, short_models
 from scballast.verdict.tables import (
     Method,
     ScoreSet,
@@ -116,9 +117,12 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         tables["training"] = models.table
     with clock.stage("statistics"):
         score_set = _score_set(config, dataset, methods, scores)
-        tables.update(statistics_tables(score_set, config.rank.top_k, dataset.truth))
+        untrusted = _untrusted(config, dataset, methods, models)
+        tables.update(statistics_tables(score_set, config.rank.top_k, dataset.truth, untrusted))
     tables["populations"] = _populations_table(dataset)
-    warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
+    found = caveats(tables, to_nested(config), dataset.warnings)
+    tables["caveats"] = caveats_table(found)
+    warnings = tuple(caveat.text for caveat in found if caveat.warned)
     for warning in warnings:
         logger.warning("Warning: %s", warning)
     results = Results(
@@ -133,8 +137,18 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     return Experiment(dataset, results, models)
 
 
-def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = None) -> dict[str, pd.DataFrame]:
-    """Return every table that follows from the scores: rankings, and all that is recomputed from them."""
+def statistics_tables(
+    score_set: ScoreSet, top_k: int, truth: Truth | None = None, untrusted: Collection[tuple[str, str]] = ()
+) -> dict[str, pd.DataFrame]:
+    """Return every table that follows from the scores: rankings, and all that is recomputed from them.
+
+    Parameters
+    ----------
+    score_set, top_k, truth
+        Scores and ranks; the headline's k; what was planted, in simulated data.
+    untrusted
+        (method, population) that cannot be the answer.
+    """
     stability = stability_table(score_set, top_k)
     concordance = concordance_table(score_set, top_k)
     against_truth = {} if truth is None else {"truth": truth_table(score_set, truth, top_k)}
@@ -144,7 +158,7 @@ def statistics_tables(score_set: ScoreSet, top_k: int, truth: Truth | None = Non
         "concordance": concordance,
         "consensus": consensus_table(score_set, top_k),
         "differences": differences_table(score_set, top_k),
-        "answer": answer_table(stability, concordance, against_truth.get("truth"), top_k=top_k),
+        "answer": answer_table(stability, concordance, against_truth.get("truth"), top_k=top_k, untrusted=untrusted),
         **against_truth,
     }
 
@@ -238,6 +252,23 @@ def _score_set(config: Config, dataset: Dataset, methods: Sequence[PlannedMethod
     )
 
 
+def _untrusted(
+    config: Config, dataset: Dataset, methods: Sequence[PlannedMethod], models: TrainedModels | None
+) -> set[tuple[str, str]]:
+    """Return (method, population) whose lists rest on models that saw too few gradient steps."""
+    if models is None:
+        return set()
+    short = short_models(models.table)
+    roles = {method.name: role_of(method, config.model.name) for method in methods}
+    names = [population.name for population in dataset.populations]
+    return {
+        (method, name)
+        for method, role in roles.items()
+        for name in names
+        if role is not None and (role, name if role == "per_population" else "") in short
+    }
+
+
 def _populations_table(dataset: Dataset) -> pd.DataFrame:
     import pandas as pd
 
@@ -253,22 +284,6 @@ def _populations_table(dataset: Dataset) -> pd.DataFrame:
         for label, count in zip(dataset.labels, counts, strict=True)
     ]
     return pd.DataFrame(rows)
-
-
-def _resample_warnings(config: Config) -> tuple[str, ...]:
-    resample = config.resample
-    warnings = []
-    if resample.kind == "bootstrap":
-        warnings.append(
-            "resample.kind=bootstrap: cells drawn twice stand on both sides of the train/validation split and "
-            "inflate tests. Prefer subsample."
-        )
-    if resample.n_replicates < 3:
-        warnings.append(
-            f"resample.n_replicates={resample.n_replicates}: fewer than 3 replicates give point estimates "
-            "and no intervals."
-        )
-    return tuple(warnings)
 
 
 def _tags(config: Config, dataset: Dataset) -> dict[str, str]:

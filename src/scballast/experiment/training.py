@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 IntArray = npt.NDArray[np.integer[Any]]
 Role = Literal["global", "per_population", "conditioned", "scvi"]
 
-# Below this many gradient steps the decoder's running statistics still carry their start: 0.99^500 = 0.7%.
-FEWEST_STEPS = 500
 # An intercept of its own, and a library size prior with a variance, need a few cells.
 _SMALLEST_CONDITION = 10
 _SMALLEST_MODEL = 3
@@ -53,7 +51,6 @@ class TrainedModels:
     positions: Mapping[MemberKey, int]
     cells: Mapping[MemberKey, IntArray]
     table: pd.DataFrame
-    warnings: tuple[str, ...] = field(default=())
 
     def find(self, key: MemberKey) -> tuple[TrainedEnsemble, int] | None:
         """Return the ensemble and position of a model, or None if there is none with a result."""
@@ -81,7 +78,7 @@ def train_models(
     ------
     TrainingError
         Not one global model has a result. Where all models of another role fail, theirs are the methods
-        without scores, and a warning says so.
+        without scores, and the table says so.
     """
     requests = plan_members(config, dataset, replicates, methods)
     ensembles: dict[Role, TrainedEnsemble] = {}
@@ -100,7 +97,7 @@ def train_models(
         positions.update({key: position for position, key in enumerate(members)})
     cells = {key: _cells_of(member) for members in requests.values() for key, member in members.items()}
     table = _training_table(ensembles, positions, lost, cells, dataset)
-    return TrainedModels(ensembles, positions, cells, table, tuple(_warnings(table)))
+    return TrainedModels(ensembles, positions, cells, table)
 
 
 def plan_members(
@@ -120,6 +117,15 @@ def plan_members(
     if "scvi_de" in sources and family.name != "scvi":
         requests["scvi"] = _replicate_members(config, replicates, "scvi", Stream.SCVI_MODEL)
     return requests
+
+
+def role_of(method: PlannedMethod, model: str) -> Role | None:
+    """Return the role of the models that a method's scores come from, or None for those that need no model."""
+    if method.source == "baseline":
+        return None
+    if method.source in ("per_population", "conditioned"):
+        return method.source
+    return "scvi" if method.source == "scvi_de" and model != "scvi" else "global"
 
 
 def condition_column(dataset: Dataset) -> npt.NDArray[np.object_]:
@@ -242,29 +248,3 @@ def _training_table(
             }
         )
     return pd.DataFrame(rows)
-
-
-def _warnings(table: pd.DataFrame) -> list[str]:
-    warnings = []
-    trained = table[(table["failure"] == "") & (table["epochs"] > 0)]
-    for role, rows in trained.groupby("role", sort=False):
-        few = rows[rows["n_steps"] < FEWEST_STEPS]
-        if len(few):
-            names = sorted(set(few["population"]) - {""})
-            which = f" ({', '.join(names)})" if names else ""
-            warnings.append(
-                f"{len(few)} of {len(rows)} {role} models saw fewer than {FEWEST_STEPS} gradient steps "
-                f"(least {few['n_steps'].min()}){which}: the decoder's batch norm still carries its start, and "
-                "their loadings are not to be trusted. Raise train.max_epochs."
-            )
-        low = rows[rows["final_kl_weight"] < 0.99]
-        if len(low):
-            warnings.append(
-                f"{len(low)} of {len(rows)} {role} models ended with a KL weight well below 1 "
-                f"(least {low['final_kl_weight'].min():.3f}): fits of different sizes optimise different "
-                "objectives. Set train.kl_warmup_epochs to a share of the epochs, for example 0.5."
-            )
-    failed = table[table["failure"] != ""]
-    for role, rows in failed.groupby("role", sort=False):
-        warnings.append(f"{len(rows)} {role} models failed and are left out: {rows['failure'].iloc[0]}.")
-    return warnings

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TARGET_SUM = 1e4
 # scikit-learn's eigen-solver works on the genes' covariance; above this many genes the randomised one is used.
 _MOST_GENES_FOR_EXACT = 5000
+_MOST_NMF_ITERATIONS = 500
 
 
 def fit_decompositions(
@@ -59,6 +60,27 @@ def fit_decompositions(
         if on_progress is not None:
             on_progress(1)
     return DecompositionEnsemble(factors)
+
+
+def methods_text(config: Mapping[str, Any]) -> str:
+    """Say for a methods section how the factors were found.
+
+    Parameters
+    ----------
+    config
+        The resolved configuration, nested.
+    """
+    model = config["model"]
+    normalised = f"log1p of the counts per {TARGET_SUM:,.0f} of the genes analysed"
+    if model["name"] == "pca":
+        return (
+            f"PCA (scikit-learn) with {model['n_latent']} components of {normalised}; for 'conditioned' after taking "
+            "the mean of each population, crossed with the batch where there is one, out."
+        )
+    return (
+        f"NMF (scikit-learn; Frobenius norm, random start) with {model['n_latent']} components of {normalised}, "
+        f"at most {_MOST_NMF_ITERATIONS} iterations."
+    )
 
 
 class DecompositionEnsemble:
@@ -129,7 +151,7 @@ def _nmf(values: sparse.csr_matrix, n_factors: int, seed: int) -> tuple[FloatArr
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
-    model = NMF(n_components=n_factors, init="random", random_state=seed, max_iter=500)
+    model = NMF(n_components=n_factors, init="random", random_state=seed, max_iter=_MOST_NMF_ITERATIONS)
     with warnings.catch_warnings():
         # The iterations are a budget: what they leave undone differs by seed: part of the stability measured.
         warnings.filterwarnings("ignore", category=ConvergenceWarning)

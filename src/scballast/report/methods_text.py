@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scballast.report.caveats import n_replicates
 from scballast.report.stored_tables import ESTIMANDS, setting
 from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from scballast.report.stored_tables import ResultFolder
 
 _RESAMPLING = {
@@ -44,13 +45,10 @@ def methods_text(results: ResultFolder) -> list[str]:
         f"{get('data.n_top_genes', 'all')} at most; smallest population ranked: {get('data.min_cells')} cells."
     )
     kind = str(get("resample.kind"))
-    count = n_replicates(results)
+    count = results.n_replicates
+    ridge = f" Ridge of 'local': {get('rank.local_ridge')}." if "local" in results.methods("program") else ""
     model = (
-        f"Model: {get('model.name')} (scvi-tools) with {get('model.n_latent')} latent dimensions, "
-        f"{get('model.latent_distribution')} latent distribution and {get('model.gene_likelihood')} "
-        f"likelihood, trained for {get('train.max_epochs', 'scvi-tools’ default number of')} epochs "
-        f"(learning rate {get('train.lr')}, minibatches of {get('train.batch_size')} cells, "
-        f"KL warm-up over {_warmup(get('train.kl_warmup_epochs', None))}; ridge of local {get('rank.local_ridge')}). "
+        f"Model: {_model_text(results.config)}{ridge} "
         f"Replicates: {count if count is not None else 'not recorded'} "
         f"({kind}: {_RESAMPLING.get(kind, kind)}); all methods of a replicate saw the same cells. Seed {get('seed')}."
     )
@@ -65,9 +63,15 @@ def methods_text(results: ResultFolder) -> list[str]:
     return [data, model, statistics]
 
 
-def _warmup(value: Any) -> str:
-    """Say how long the weight of the KL divergence rises: epochs, or a share of them."""
-    if not value:
-        return "no epochs"
-    is_share = isinstance(value, float) and value <= 1
-    return f"{value:.0%} of the epochs" if is_share else f"{value} epochs"
+def _model_text(config: Mapping[str, Any]) -> str:
+    """Let the family of the model say what it did."""
+    from scballast.models import decomposition, scvi_training
+
+    families: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "ldvae": scvi_training.methods_text,
+        "scvi": scvi_training.methods_text,
+        "pca": decomposition.methods_text,
+        "nmf": decomposition.methods_text,
+    }
+    name = setting(config, "model.name")
+    return families[name](config) if name in families else "not recorded."

@@ -2,7 +2,8 @@
 
 The rule
 --------
-1. *Candidates* are the methods of the estimand with scores for the population; controls never are.
+1. *Candidates* are the methods of the estimand with scores for the population; controls never are, nor methods
+   whose models saw too few gradient steps for their lists to be trusted.
 2. *Stable*: the lower bound of a candidate's stability is above its floor. Methods that are deterministic where
    replicates differ by seed alone have no stability: they are never the answer, but others may be compared with them.
 3. *Concordant*: with at least one other stable method, the lower bound of the overlap is above the pair's floor. A
@@ -19,7 +20,8 @@ floors contain is said in ``floors``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,12 @@ class _Candidate:
         return self.height > 0.0
 
 
+def rule_steps() -> tuple[str, ...]:
+    """Return the rule at the head of this module, one step each, for reports that state it."""
+    steps = re.findall(r"^\d\. (.*?)(?=^\d\. |\n\n|\Z)", __doc__.partition("--------\n")[2], re.MULTILINE | re.DOTALL)
+    return tuple(" ".join(step.replace("*", "").split()) for step in steps)
+
+
 def answer_table(
     stability: pd.DataFrame,
     concordance: pd.DataFrame,
@@ -67,6 +75,7 @@ def answer_table(
     *,
     top_k: int = 50,
     controls: Sequence[str] = tuple(CONTROLS),
+    untrusted: Collection[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """Decide which method to trust, by the rule at the head of this module.
 
@@ -80,6 +89,8 @@ def answer_table(
         The k whose stability decides.
     controls
         Methods that can never be the answer.
+    untrusted
+        (method, population) whose models saw too few gradient steps; neither the answer nor what confirms one.
 
     Returns
     -------
@@ -94,7 +105,9 @@ def answer_table(
     headline = stability[stability["k"] == top_k]
     rows = []
     for (population, estimand), group in headline.groupby(["population", "estimand"], sort=False, observed=True):
-        candidates = [_candidate(row) for row in group.to_dict("records") if row["method"] not in controls]
+        named = [row for row in group.to_dict("records") if row["method"] not in controls]
+        candidates = [_candidate(row) for row in named if (row["method"], population) not in untrusted]
+        short = [str(row["method"]) for row in named if (row["method"], population) in untrusted]
         pairs = concordance[(concordance["population"] == population) & (concordance["estimand"] == estimand)]
         overlaps = {
             frozenset((row["method_a"], row["method_b"])): {str(key): value for key, value in row.items()}
@@ -104,7 +117,11 @@ def answer_table(
             candidate.name: precision.get((str(population), str(estimand), candidate.name), math.nan)
             for candidate in candidates
         }
-        rows.append({"population": population, "estimand": estimand, **_decide(candidates, overlaps, known)})
+        decided = _decide(candidates, overlaps, known)
+        if short:
+            left_out = f"Left out, since their models saw too few steps: {', '.join(short)}."
+            decided["reason"] = f"{decided['reason']} {left_out}"
+        rows.append({"population": population, "estimand": estimand, **decided})
     return pd.DataFrame(rows)
 
 

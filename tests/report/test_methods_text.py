@@ -1,0 +1,40 @@
+"""The methods section says what was done, and nothing that was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.helpers import report_fixture as made
+
+from scballast.config.compose import compose_config
+from scballast.config.schema import to_nested
+from scballast.report.methods_text import methods_text
+from scballast.report.stored_tables import ResultFolder
+
+
+def text_of(folder: Path, *words: str) -> str:
+    made.write_trial(folder, made.Shape(n_populations=2))
+    config = to_nested(compose_config(words))
+    (folder / "config" / "resolved.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return " ".join(methods_text(ResultFolder(folder)))
+
+
+@pytest.mark.parametrize(("model", "said"), [("pca", "PCA (scikit-learn) with 7"), ("nmf", "NMF (scikit-learn; Frob")])
+def test_decompositions_claim_no_likelihood_and_no_training(model: str, said: str, tmp_path: Path) -> None:
+    text = text_of(tmp_path, f"model={model}", "model.n_latent=7")
+    assert said in text
+    assert "log1p of the counts per 10,000" in text
+    for claim in ("scvi-tools", "likelihood", "KL", "epochs", "learning rate", "latent distribution"):
+        assert claim not in text
+
+
+@pytest.mark.parametrize(("model", "said"), [("ldvae", "LinearSCVI, the linearly dec"), ("scvi", "SCVI, the VAE")])
+def test_vaes_state_their_likelihood_and_training(model: str, said: str, tmp_path: Path) -> None:
+    text = text_of(tmp_path, f"model={model}", "model.gene_likelihood=zinb", "train.max_epochs=33")
+    assert said in text
+    assert "zinb likelihood" in text
+    assert "trained for 33 epochs" in text
+    assert "KL warm-up over 25% of the epochs" in text
+    assert "Ridge of 'local': 1000" in text
