@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 MARKER = "complete.json"
 # Kept as parquet beside CSV: too long for a preview.
-_LARGE = ("rankings", "local_loadings")
+_LARGE = ("rankings", "local_loadings", "confirmation_genes")
 # Kept as parquet only: CSV would be several times the size of everything else together.
-_PARQUET_ONLY = ("rankings",)
+_PARQUET_ONLY = ("rankings", "confirmation_genes")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from scballast.config.compose import compose_config
 from scballast.config.schema import to_nested
 from scballast.report.methods_text import methods_text
 from scballast.report.stored_tables import ResultFolder
+from scballast.verdict.answer import rule_steps
 
 
 def text_of(folder: Path, *words: str) -> str:
@@ -38,3 +39,11 @@ def test_vaes_state_their_likelihood_and_training(model: str, said: str, tmp_pat
     assert "trained for 33 epochs" in text
     assert "KL warm-up over 25% of the epochs" in text
     assert "Ridge of 'local': 1000" in text
+
+
+def test_the_rule_of_the_answer_is_stated_step_by_step() -> None:
+    steps = rule_steps()
+    assert len(steps) == 3
+    assert steps[0].startswith("Candidates are the methods")
+    assert steps[2].startswith("Of the trusted methods")
+    assert not any(mark in step for step in steps for mark in "*`\n")

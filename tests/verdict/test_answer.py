@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tests.helpers.score_set_examples import ranked, signal, two_labels
 
-from scballast.verdict.answer import answer_table, rule_steps
+from scballast.verdict.answer import answer_table
 from scballast.verdict.tables import concordance_table, stability_table
 
 Overlaps = Mapping[tuple[str, str], tuple[float, float, float, float]]  # overlap, lower, upper, floor
@@ -170,24 +170,3 @@ def test_random_labels_have_no_answer_and_differing_ones_have() -> None:
         score_set = ranked(two_labels(seed, effect))
         answer = answer_table(stability_table(score_set, 30), concordance_table(score_set, 30), top_k=30)
         assert (answer["method"] == "none").all() == (effect == 0.0)
-
-
-def test_lists_of_short_models_are_neither_the_answer_nor_what_confirms_one() -> None:
-    table = stability(contrast=(0.6, 0.8, 0.1), wilcoxon=(0.5, 0.7, 0.1), axis=(0.3, 0.5, 0.1))
-    overlaps = {(a, b): (0.6, 0.5, 0.7, 0.1) for a, b in (("contrast", "wilcoxon"), ("contrast", "axis"))}
-    pairs = concordance({**overlaps, ("axis", "wilcoxon"): (0.6, 0.5, 0.7, 0.1)})
-    assert answer_table(table, pairs)["method"].item() == "contrast"
-    trusted = answer_table(table, pairs, untrusted={("contrast", "B"), ("axis", "another population")}).iloc[0]
-    assert (trusted["method"], trusted["reference"]) == ("wilcoxon", "axis")
-    assert trusted["reason"].endswith("Left out, since their models saw too few steps: contrast.")
-    alone = answer_table(table, pairs, untrusted={("contrast", "B"), ("axis", "B")}).iloc[0]
-    assert alone["method"] == "none"
-    assert "saw too few steps: contrast, axis." in alone["reason"]
-
-
-def test_the_rule_is_stated_step_by_step() -> None:
-    steps = rule_steps()
-    assert len(steps) == 5
-    assert steps[0].startswith("Candidates are the methods")
-    assert steps[4].endswith("stability is farthest above its floor.")
-    assert not any("*" in step or "\n" in step for step in steps)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from tests.helpers import report_fixture as made
 
-from scballast.verdict.caveats import Caveat, caveats_table, short_models
+from scballast.verdict.caveats import Caveat, caveats_table
 
 
 def titles(folder: Path) -> dict[str, float]:
@@ -104,20 +104,6 @@ def test_a_fact_is_said_once(folder: Path) -> None:
     change(folder, "training", n_steps=700)
     assert "Not many steps" in titles(folder)
     assert "Too few steps" not in titles(folder)
-
-
-def test_short_models_are_those_with_a_result_and_few_steps() -> None:
-    training = pd.DataFrame(
-        [
-            ("global", "", 1200, ""),
-            ("per_population", "B", 499, ""),
-            ("per_population", "T", 500, ""),
-            ("conditioned", "", 0, "loss became NaN"),
-            ("scvi", "", 0, ""),
-        ],
-        columns=["role", "population", "n_steps", "failure"],
-    )
-    assert short_models(training) == {("per_population", "B")}
 
 
 def test_a_caveat_without_a_number_keeps_its_columns() -> None:

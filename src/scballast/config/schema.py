@@ -388,7 +388,7 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(message)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
-        prefixes = ("stability", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")
+        prefixes = ("stability", "confirmed", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")
         if prefix not in prefixes:
             where = "objectives"
             raise unknown_key(where, objective.metric, [f"{name}/…" for name in prefixes])

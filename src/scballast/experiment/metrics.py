@@ -37,6 +37,8 @@ def collect_metrics(
     metrics: dict[str, float] = {}
     _stability(metrics, tables["stability"], config.rank.top_k, safe)
     _concordance(metrics, tables["concordance"], safe)
+    for method, rows in tables["confirmation"].groupby("method", sort=False, observed=True):
+        metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
     if "fit" in tables:
         _fit(metrics, tables["fit"], safe)
     if "axis_purity" in tables and len(tables["axis_purity"]):

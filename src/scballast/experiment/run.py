@@ -19,18 +19,21 @@ from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate, draw_replicates
 from scballast.errors import ConfigError
+from scballast.experiment.confirming import cells_of, undertrained_methods
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
 from scballast.experiment.scoring import Scores, baseline_scores, model_scores
-from scballast.experiment.training import TrainedModels, role_of, train_models
+from scballast.experiment.training import TrainedModels, train_models
 from scballast.methods.cache import ScoreCache
 from scballast.methods.plan import PlannedMethod, left_out, plan_methods
 from scballast.methods.pseudobulk import FEWEST_SAMPLES
 from scballast.models import FAMILIES
 from scballast.results import Results
 from scballast.verdict.answer import answer_table
-from scballast.verdict.caveats import caveats, caveats_table, short_models
+from scballast.verdict.answer_genes import answer_genes_table
+from scballast.verdict.caveats import caveats, caveats_table
+from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.tables import (
     Method,
     ScoreSet,
@@ -115,10 +118,17 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         with clock.stage("latent"):
             tables.update(latent_tables(config, dataset, replicates, models))
         tables["training"] = models.table
-    with clock.stage("statistics"):
+    undertrained = undertrained_methods(methods, tables.get("training"), dataset)
+    with clock.stage("confirmation"):
         score_set = _score_set(config, dataset, methods, scores)
-        untrusted = _untrusted(config, dataset, methods, models)
-        tables.update(statistics_tables(score_set, config.rank.top_k, dataset.truth, untrusted))
+        cells = cells_of(dataset)
+        confirmation = confirm(score_set, cells, replicates, config.rank.top_k, seed=config.seed)
+    with clock.stage("statistics"):
+        tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
+        names = [population.name for population in dataset.populations]
+        tables["answer_genes"] = answer_genes_table(
+            tables["answer"], tables["consensus"], cells, names, score_set.genes
+        )
     tables["populations"] = _populations_table(dataset)
     found = caveats(tables, to_nested(config), dataset.warnings)
     tables["caveats"] = caveats_table(found)
@@ -138,17 +148,13 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
 
 
 def statistics_tables(
-    score_set: ScoreSet, top_k: int, truth: Truth | None = None, untrusted: Collection[tuple[str, str]] = ()
+    score_set: ScoreSet,
+    confirmation: Confirmation,
+    top_k: int,
+    truth: Truth | None = None,
+    undertrained: Collection[tuple[str, str]] = (),
 ) -> dict[str, pd.DataFrame]:
-    """Return every table that follows from the scores: rankings, and all that is recomputed from them.
-
-    Parameters
-    ----------
-    score_set, top_k, truth
-        Scores and ranks; the headline's k; what was planted, in simulated data.
-    untrusted
-        (method, population) that cannot be the answer.
-    """
+    """Return every table that follows from the scores and their confirmation."""
     stability = stability_table(score_set, top_k)
     concordance = concordance_table(score_set, top_k)
     against_truth = {} if truth is None else {"truth": truth_table(score_set, truth, top_k)}
@@ -156,9 +162,18 @@ def statistics_tables(
         "rankings": rankings_table(score_set),
         "stability": stability,
         "concordance": concordance,
-        "consensus": consensus_table(score_set, top_k),
+        "consensus": consensus_table(score_set, top_k, confirmation.q_values),
         "differences": differences_table(score_set, top_k),
-        "answer": answer_table(stability, concordance, against_truth.get("truth"), top_k=top_k, untrusted=untrusted),
+        "confirmation": confirmation.summary,
+        "confirmation_genes": confirmation.genes,
+        "answer": answer_table(
+            stability,
+            concordance,
+            confirmation.summary,
+            against_truth.get("truth"),
+            top_k=top_k,
+            undertrained=undertrained,
+        ),
         **against_truth,
     }
 
@@ -250,23 +265,6 @@ def _score_set(config: Config, dataset: Dataset, methods: Sequence[PlannedMethod
         resample_kind=config.resample.kind,
         seed=config.seed,
     )
-
-
-def _untrusted(
-    config: Config, dataset: Dataset, methods: Sequence[PlannedMethod], models: TrainedModels | None
-) -> set[tuple[str, str]]:
-    """Return (method, population) whose lists rest on models that saw too few gradient steps."""
-    if models is None:
-        return set()
-    short = short_models(models.table)
-    roles = {method.name: role_of(method, config.model.name) for method in methods}
-    names = [population.name for population in dataset.populations]
-    return {
-        (method, name)
-        for method, role in roles.items()
-        for name in names
-        if role is not None and (role, name if role == "per_population" else "") in short
-    }
 
 
 def _populations_table(dataset: Dataset) -> pd.DataFrame:

@@ -119,15 +119,6 @@ def plan_members(
     return requests
 
 
-def role_of(method: PlannedMethod, model: str) -> Role | None:
-    """Return the role of the models that a method's scores come from, or None for those that need no model."""
-    if method.source == "baseline":
-        return None
-    if method.source in ("per_population", "conditioned"):
-        return method.source
-    return "scvi" if method.source == "scvi_de" and model != "scvi" else "global"
-
-
 def condition_column(dataset: Dataset) -> npt.NDArray[np.object_]:
     """Return the covariate of ``conditioned``: the population, crossed with the batch where there is one.
 

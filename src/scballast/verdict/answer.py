@@ -2,19 +2,16 @@
 
 The rule
 --------
-1. *Candidates* are the methods of the estimand with scores for the population; controls never are, nor methods
-   whose models saw too few gradient steps for their lists to be trusted.
-2. *Stable*: the lower bound of a candidate's stability is above its floor. Methods that are deterministic where
-   replicates differ by seed alone have no stability: they are never the answer, but others may be compared with them.
-3. *Concordant*: with at least one other stable method, the lower bound of the overlap is above the pair's floor. A
-   method's concordance is its mean overlap with all other stable methods.
-4. Of the methods that are stable and concordant the most concordant one is kept, with all whose concordance cannot
-   be told from its own (the upper bound reaches it).
-5. Of these, the one with the highest average precision where there is truth; otherwise the one whose lower bound of
-   stability is farthest above its floor.
+1. *Candidates* are the methods of the estimand whose lists could be tested in unseen cells; controls never are, nor
+   methods whose models saw too few gradient steps.
+2. *Trusted* is a candidate of whose top k at least one tenth hold in cells it never saw, at 95% confidence: the lower
+   bound of its confirmed share (``confirmation``) reaches 0.1. Of several candidates the best bound is looked at,
+   and a few genes that covary because two cells stuck together are no program, so a bound above 0 is not enough.
+3. Of the trusted methods, the one with the largest confirmed share; of equals, the one with the largest bound.
 
-When step 2 or 3 leaves nothing, the answer is none, and the reason says how close the best method came. What the
-floors contain is said in ``floors``.
+Otherwise the answer is none, and the reason says how close the best candidate came. Stability with its floor and the
+concordance with the other trusted methods stand beside the answer; they do not decide it: a list can be stable and
+wrong, since abundant and variable genes recur in every list.
 """
 
 from __future__ import annotations
@@ -22,8 +19,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,226 +30,172 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NONE = "none"
+SMALLEST_SHARE = 0.1
+"""Lower bound of the confirmed share from which a method is trusted."""
+
+_NUMBERS = ("phi", "lower", "upper", "floor", "concordance", "average_precision", "confirmed", "confirmed_lower")
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """What decides about one method."""
+    """What decides about one method, and what stands beside it."""
 
     name: str
-    phi: float
-    lower: float
-    upper: float
-    floor: float
-    deterministic: bool
-    references: tuple[str, ...] = ()
-    concordance: float = math.nan
-    concordance_lower: float = math.nan
-    concordance_upper: float = math.nan
-    concordance_floor: float = math.nan
-    average_precision: float = math.nan
+    confirmed: float
+    confirmed_lower: float
+    n_genes: int
+    stability: Mapping[str, float]
 
     @property
-    def height(self) -> float:
-        """Lower bound of stability above the floor."""
-        return self.lower - self.floor
+    def n_lower(self) -> int:
+        """Genes of the top k that hold at least."""
+        # A share times k may fall a rounding error short of the whole number that it came from.
+        return math.floor(self.confirmed_lower * self.n_genes + 1e-9)
 
     @property
-    def stable(self) -> bool:
-        return self.height > 0.0
+    def trusted(self) -> bool:
+        return self.confirmed_lower >= SMALLEST_SHARE
+
+    @property
+    def holds(self) -> str:
+        """How many genes hold, in words."""
+        return (
+            f"at least {self.n_lower} of {self.n_genes} genes hold in cells it never saw (95%), "
+            f"{self.confirmed * self.n_genes:.0f} are confirmed"
+        )
 
 
 def rule_steps() -> tuple[str, ...]:
     """Return the rule at the head of this module, one step each, for reports that state it."""
     steps = re.findall(r"^\d\. (.*?)(?=^\d\. |\n\n|\Z)", __doc__.partition("--------\n")[2], re.MULTILINE | re.DOTALL)
-    return tuple(" ".join(step.replace("*", "").split()) for step in steps)
+    return tuple(" ".join(re.sub(r"[*`]", "", step).split()) for step in steps)
 
 
 def answer_table(
     stability: pd.DataFrame,
     concordance: pd.DataFrame,
+    confirmation: pd.DataFrame,
     truth: pd.DataFrame | None = None,
     *,
     top_k: int = 50,
     controls: Sequence[str] = tuple(CONTROLS),
-    untrusted: Collection[tuple[str, str]] = (),
+    undertrained: Collection[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """Decide which method to trust, by the rule at the head of this module.
 
     Parameters
     ----------
     stability, concordance
-        From ``evaluation.stability_table`` and ``evaluation.concordance_table``.
+        From ``tables.stability_table`` and ``tables.concordance_table``: what stands beside the answer.
+    confirmation
+        ``confirmation.Confirmation.summary``: what decides.
     truth
-        Simulated data: method, estimand, population, average_precision; several rows of one list are averaged.
+        Simulated data: method, estimand, population, average_precision; several rows of one list are averaged. It
+        stands beside the answer and does not decide it.
     top_k
-        The k whose stability decides.
+        The k whose stability is shown.
     controls
         Methods that can never be the answer.
-    untrusted
-        (method, population) whose models saw too few gradient steps; neither the answer nor what confirms one.
+    undertrained
+        (method, population) whose models saw too few gradient steps.
 
     Returns
     -------
     DataFrame
-        population, estimand, method ("none" when no method can be trusted), phi, lower, upper, floor,
-        concordance (mean overlap with the reference methods), reference (their names), average_precision,
-        reason (the numbers that decided). For "none" the numbers are NaN.
+        population, estimand, method ("none" when no method can be trusted), phi, lower, upper, floor (stability),
+        concordance (mean overlap with the other trusted methods), reference (their names), average_precision,
+        confirmed, confirmed_lower (shares of the top k), reason (the numbers that decided). For "none" the numbers
+        are NaN.
     """
     import pandas as pd
 
     precision = _average_precision(truth)
     headline = stability[stability["k"] == top_k]
+    beside = {
+        (str(row["population"]), str(row["method"])): {
+            name: float(row[name]) for name in ("phi", "lower", "upper", "floor")
+        }
+        for row in headline.to_dict("records")
+    }
     rows = []
-    for (population, estimand), group in headline.groupby(["population", "estimand"], sort=False, observed=True):
-        named = [row for row in group.to_dict("records") if row["method"] not in controls]
-        candidates = [_candidate(row) for row in named if (row["method"], population) not in untrusted]
-        short = [str(row["method"]) for row in named if (row["method"], population) in untrusted]
-        pairs = concordance[(concordance["population"] == population) & (concordance["estimand"] == estimand)]
-        overlaps = {
-            frozenset((row["method_a"], row["method_b"])): {str(key): value for key, value in row.items()}
-            for row in pairs.to_dict("records")
-        }
-        known = {
-            candidate.name: precision.get((str(population), str(estimand), candidate.name), math.nan)
-            for candidate in candidates
-        }
-        decided = _decide(candidates, overlaps, known)
-        if short:
-            left_out = f"Left out, since their models saw too few steps: {', '.join(short)}."
-            decided["reason"] = f"{decided['reason']} {left_out}"
+    for (population, estimand), group in confirmation.groupby(["population", "estimand"], sort=False, observed=True):
+        barred = {method for method, where in undertrained if where == population}
+        records = [row for row in group.to_dict("records") if row["method"] not in controls]
+        tested = [row for row in records if math.isfinite(row["confirmed"])]
+        candidates = [
+            _candidate(row, beside.get((str(population), str(row["method"])), {}))
+            for row in tested
+            if row["method"] not in barred
+        ]
+        if not candidates:
+            decided = _none(_why_untested(records, barred))
+        else:
+            overlaps = _overlaps(concordance, population, estimand)
+            decided = _decide(candidates, overlaps)
+            decided["average_precision"] = precision.get(
+                (str(population), str(estimand), str(decided["method"])), math.nan
+            )
         rows.append({"population": population, "estimand": estimand, **decided})
-    return pd.DataFrame(rows)
+    columns = ["population", "estimand", "method", *_NUMBERS[:5], "reference", *_NUMBERS[5:], "reason"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _decide(
-    candidates: Sequence[_Candidate],
-    overlaps: Mapping[frozenset[str], Mapping[str, float]],
-    precision: Mapping[str, float],
-) -> dict[str, object]:
-    stable = [candidate for candidate in candidates if candidate.stable]
-    if not stable:
-        return _none(_why_unstable(candidates))
-    references = stable + [candidate for candidate in candidates if candidate.deterministic]
-    compared = [_compare(candidate, references, overlaps) for candidate in stable]
-    concordant = [candidate for candidate in compared if candidate.references]
-    if not concordant:
-        return _none(_why_alone(stable, references, overlaps))
-    best = max(candidate.concordance for candidate in concordant)
-    contenders = [
-        replace(candidate, average_precision=precision[candidate.name])
-        for candidate in concordant
-        if candidate.concordance >= best or candidate.concordance_upper >= best
-    ]
-    judged = [candidate for candidate in contenders if math.isfinite(candidate.average_precision)]
-    if judged:
-        chosen = max(judged, key=lambda candidate: (candidate.average_precision, candidate.height))
-    else:
-        chosen = max(contenders, key=lambda candidate: candidate.height)
-    return {
-        "method": chosen.name,
-        "phi": chosen.phi,
-        "lower": chosen.lower,
-        "upper": chosen.upper,
-        "floor": chosen.floor,
-        "concordance": chosen.concordance,
-        "reference": ", ".join(chosen.references),
-        "average_precision": chosen.average_precision,
-        "reason": _why(chosen, len(stable), len(concordant), len(contenders)),
-    }
-
-
-def _candidate(row: Mapping[str, object]) -> _Candidate:
-    phi, lower, upper, floor = (float(str(row[name])) for name in ("phi", "lower", "upper", "floor"))
-    deterministic = str(row["reason"]).startswith("n/a")
-    return _Candidate(str(row["method"]), phi, lower, upper, floor, deterministic=deterministic)
-
-
-def _compare(
-    candidate: _Candidate, references: Sequence[_Candidate], overlaps: Mapping[frozenset[str], Mapping[str, float]]
-) -> _Candidate:
-    """Fill in the concordance with the other stable methods, if it agrees with one of them beyond the floor."""
-    found = {
-        other.name: pair
-        for other in references
-        if (pair := overlaps.get(frozenset((candidate.name, other.name)))) is not None and other.name != candidate.name
-    }
-    if not any(pair["lower"] > pair["floor"] for pair in found.values()):
-        return candidate
-
-    def mean(column: str) -> float:
-        return float(np.mean([pair[column] for pair in found.values()]))
-
-    return replace(
-        candidate,
-        references=tuple(found),
-        concordance=mean("overlap"),
-        concordance_lower=mean("lower"),
-        concordance_upper=mean("upper"),
-        concordance_floor=mean("floor"),
-    )
-
-
-def _why(chosen: _Candidate, n_stable: int, n_concordant: int, n_contenders: int) -> str:
-    text = (
-        f"Stability {_range(chosen.phi, chosen.lower, chosen.upper)} against a floor of {chosen.floor:z.2f}; overlap "
-        f"{_range(chosen.concordance, chosen.concordance_lower, chosen.concordance_upper)} with "
-        f"{', '.join(chosen.references)} against {chosen.concordance_floor:z.2f}. "
-        f"{n_stable} stable, {n_concordant} of them concordant, {n_contenders} about as concordant as the best"
-    )
-    if n_contenders == 1:
-        return f"{text}: this one."
-    if math.isfinite(chosen.average_precision):
-        return f"{text}; of these it has the highest average precision, {chosen.average_precision:.2f}."
-    return f"{text}; of these its lower bound of stability is farthest above the floor."
-
-
-def _why_unstable(candidates: Sequence[_Candidate]) -> str:
-    known = [candidate for candidate in candidates if math.isfinite(candidate.height)]
-    if known:
-        best = max(known, key=lambda candidate: candidate.height)
-        return (
-            f"No method is stable: the closest, {best.name}, has a stability of "
-            f"{_range(best.phi, best.lower, best.upper)} against a floor of {best.floor:z.2f}."
+def _decide(candidates: Sequence[_Candidate], overlaps: Mapping[frozenset[str], float]) -> dict[str, Any]:
+    trusted = [candidate for candidate in candidates if candidate.trusted]
+    best = max(trusted or candidates, key=lambda one: (one.confirmed, one.confirmed_lower))
+    if not trusted:
+        return _none(
+            f"No method is confirmed: of the list of {best.name}, the closest, {best.holds}; "
+            f"{math.ceil(SMALLEST_SHARE * best.n_genes)} are asked for."
         )
-    if not candidates:
-        return "No method gave scores."
-    return "No method has both an interval of its stability (3 replicates or more) and a floor (2 populations or more)."
-
-
-def _why_alone(
-    stable: Sequence[_Candidate],
-    references: Sequence[_Candidate],
-    overlaps: Mapping[frozenset[str], Mapping[str, float]],
-) -> str:
-    names = ", ".join(f"{one.name} ({_range(one.phi, one.lower, one.upper)})" for one in stable)
-    is_are = "is" if len(stable) == 1 else "are"
-    pairs = [
-        (pair["lower"] - pair["floor"], one.name, other.name, pair)
-        for one in stable
-        for other in references
-        if (pair := overlaps.get(frozenset((one.name, other.name)))) is not None and other.name != one.name
-    ]
-    pairs = [pair for pair in pairs if math.isfinite(pair[0])]
-    if not pairs:
-        return f"{names} {is_are} stable, but there is no other stable method to confirm it."
-    _, one, other, pair = max(pairs, key=lambda found: found[0])
-    overlap = _range(pair["overlap"], pair["lower"], pair["upper"])
-    return (
-        f"{names} {is_are} stable, but no two stable methods agree beyond their floor: the closest, {one} and "
-        f"{other}, have an overlap of {overlap} against a floor of {pair['floor']:z.2f}."
-    )
-
-
-def _none(reason: str) -> dict[str, object]:
-    numbers = ("phi", "lower", "upper", "floor", "concordance")
-    return {
-        "method": NONE,
-        **dict.fromkeys(numbers, math.nan),
-        "reference": "",
-        "average_precision": math.nan,
-        "reason": reason,
+    found = {
+        other.name: overlaps[pair]
+        for other in trusted
+        if other.name != best.name and (pair := frozenset((best.name, other.name))) in overlaps
     }
+    rest = ", ".join(
+        f"{one.name} {one.confirmed * one.n_genes:.0f}"
+        for one in sorted(trusted, key=lambda one: -one.confirmed)[:4]
+        if one.name != best.name
+    )
+    nearest = f" Next: {rest}." if rest else ""
+    return {
+        "method": best.name,
+        **{name: best.stability.get(name, math.nan) for name in ("phi", "lower", "upper", "floor")},
+        "concordance": float(np.mean(list(found.values()))) if found else math.nan,
+        "reference": ", ".join(found),
+        "confirmed": best.confirmed,
+        "confirmed_lower": best.confirmed_lower,
+        "reason": f"{best.holds[0].upper()}{best.holds[1:]}: the most of {len(trusted)} trusted "
+        f"{'method' if len(trusted) == 1 else 'methods'} among {len(candidates)}.{nearest}",
+    }
+
+
+def _candidate(row: Mapping[Any, Any], stability: Mapping[str, float]) -> _Candidate:
+    return _Candidate(str(row["method"]), float(row["confirmed"]), float(row["lower"]), int(row["n_genes"]), stability)
+
+
+def _overlaps(concordance: pd.DataFrame, population: object, estimand: object) -> dict[frozenset[str], float]:
+    pairs = concordance[(concordance["population"] == population) & (concordance["estimand"] == estimand)]
+    return {
+        frozenset((str(row["method_a"]), str(row["method_b"]))): float(row["overlap"])
+        for row in pairs.to_dict("records")
+    }
+
+
+def _why_untested(records: Sequence[Mapping[Any, Any]], barred: Collection[str]) -> str:
+    left_out = sorted({str(row["method"]) for row in records} & set(barred))
+    reasons = sorted({str(row["reason"]) for row in records if row["method"] not in barred and row["reason"]})
+    if not records:
+        return "No method gave scores."
+    parts = [f"No list could be tested: {'; '.join(reasons)}."] if reasons else []
+    if left_out:
+        parts.append(f"Models that saw too few gradient steps are not named: {', '.join(left_out)}.")
+    return " ".join(parts)
+
+
+def _none(reason: str) -> dict[str, Any]:
+    return {"method": NONE, **dict.fromkeys(_NUMBERS, math.nan), "reference": "", "reason": reason}
 
 
 def _average_precision(truth: pd.DataFrame | None) -> dict[tuple[str, str, str], float]:
@@ -260,7 +203,3 @@ def _average_precision(truth: pd.DataFrame | None) -> dict[tuple[str, str, str],
         return {}
     groups = truth.groupby(["population", "estimand", "method"], sort=False, observed=True)
     return {(str(p), str(e), str(m)): float(v) for (p, e, m), v in groups["average_precision"].mean().items()}
-
-
-def _range(estimate: float, lower: float, upper: float) -> str:
-    return f"{estimate:z.2f} [{lower:z.2f}, {upper:z.2f}]"

@@ -88,19 +88,6 @@ def caveats_table(found: Sequence[Caveat]) -> pd.DataFrame:
     return pd.DataFrame([asdict(caveat) for caveat in found], columns=columns)
 
 
-def short_models(training: pd.DataFrame) -> frozenset[tuple[str, str]]:
-    """Return (role, population) of the models that saw too few gradient steps for their lists to be trusted.
-
-    Parameters
-    ----------
-    training
-        role, population ("" for models of all cells), n_steps (0: no gradient steps are taken), failure.
-    """
-    trained = training[(training["failure"] == "") & (training["n_steps"] > 0)]
-    short = trained[trained["n_steps"] < FEWEST_STEPS]
-    return frozenset(zip(short["role"].astype(str), short["population"].astype(str), strict=True))
-
-
 def _replicates(config: Mapping[str, Any]) -> list[Caveat]:
     kind, count = str(config["resample"]["kind"]), int(config["resample"]["n_replicates"])
     source, unit = "config/resolved.yaml", "replicates"
@@ -183,8 +170,8 @@ def _at_floor(tables: Tables, top_k: int) -> list[Caveat]:
         none = answer[answer["method"].isin(["", "none"])]
         if len(none):
             text = (
-                f"In {len(none)} of {len(answer)} cases no method is both clearly above its floor and confirmed by "
-                f"another: {_some(none)}."
+                f"In {len(none)} of {len(answer)} cases no method gives a list of which enough holds in cells it never "
+                f"saw: {_some(none)}."
             )
             found.append(Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv"))
     head = _headline(tables, top_k)

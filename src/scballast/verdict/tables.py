@@ -27,6 +27,7 @@ from scballast.agreement.ranking import FloatArray, IntArray, rank_spans, tie_ke
 from scballast.agreement.ranking import top_k as select
 from scballast.agreement.stability import consensus_ranking, jackknife_interval, mean_interval, pairwise_kuncheva
 from scballast.agreement.statistic import Interval
+from scballast.verdict.confirmation import FALSE_DISCOVERY_RATE
 from scballast.verdict.floors import BetweenReplicates, Index, between_replicates
 from scballast.verdict.score_set import CONTROLS, Method, ScoreSet, rank_scores, rankings_table, score_set_from_rankings
 
@@ -61,7 +62,10 @@ _CONCORDANCE_COLUMNS = (
     *("floor", "ceiling", "disjoint", "rbo", "rbo_floor", "rbo_ceiling", "aucc", "aucc_floor", "aucc_ceiling"),
     *("spearman", "spearman_floor", "spearman_ceiling", "reason"),
 )
-_CONSENSUS_COLUMNS = ("population", "method", "estimand", "gene", "rank", "selection_frequency", "mean_rank")
+_CONSENSUS_COLUMNS = (
+    *("population", "method", "estimand", "gene", "rank", "selection_frequency", "mean_rank"),
+    *("q_value", "confirmed"),
+)
 _FACTOR_COLUMNS = ("model", "replicate_a", "replicate_b", "matched_correlation", "null", "subspace_cos2", "chance")
 
 
@@ -192,15 +196,27 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
     return pd.DataFrame(rows, columns=list(_CONCORDANCE_COLUMNS))
 
 
-def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
+def consensus_table(
+    score_set: ScoreSet, top_k: int = 50, q_values: Mapping[str, FloatArray] | None = None
+) -> pd.DataFrame:
     """Consensus list of each method and population.
+
+    Parameters
+    ----------
+    score_set
+        Scores and ranks.
+    top_k
+        Genes that a replicate selects.
+    q_values
+        ``confirmation.Confirmation.q_values``; None: nothing was tested.
 
     Returns
     -------
     DataFrame
         population, method, estimand, gene, rank, selection_frequency (share of the replicates that have the gene
-        in their top k), mean_rank (mean midrank, by which the list is ordered, ties by frequency). The first
-        ``max(200, 2 * top_k)`` genes.
+        in their top k), mean_rank (mean midrank, by which the list is ordered, ties by frequency), q_value
+        (over replicates, in cells that the lists never saw), confirmed (q at most 5%). The first
+        ``max(200, 2 * top_k)`` genes, and all that are confirmed.
     """
     import pandas as pd
 
@@ -215,7 +231,9 @@ def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
                 continue
             selections = select(score_set.ranks[method.name][scored, position], top_k)
             consensus = consensus_ranking(score_set.scores[method.name][scored, position], selections, keys)
-            best = consensus.order[:length]
+            q = np.full(genes.size, np.nan) if q_values is None else q_values[method.name][position]
+            own = q <= FALSE_DISCOVERY_RATE
+            best = consensus.order[(np.arange(genes.size) < length) | own[consensus.order]]
             parts.append(
                 pd.DataFrame(
                     {
@@ -226,6 +244,8 @@ def consensus_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
                         "rank": consensus.ranks[best],
                         "selection_frequency": consensus.frequency[best],
                         "mean_rank": consensus.mean_rank[best],
+                        "q_value": q[best],
+                        "confirmed": own[best],
                     }
                 )
             )

@@ -1,0 +1,156 @@
+"""Confirmation of markers in cells that the lists never saw: a rank test within strata of depth and batch."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse, stats
+
+from scballast.agreement.confirmation import FEWEST_CELLS
+from scballast.agreement.ranking import FloatArray, IntArray
+
+_CELLS_PER_STRATUM = 40
+_MOST_STRATA = 5
+_FEWEST_COUNTS = 20.0
+_GENE_CHUNK = 256
+
+
+def marker_p_values(
+    counts: sparse.csr_matrix,
+    codes: IntArray,
+    n_populations: int,
+    depth: FloatArray,
+    strata: IntArray,
+) -> FloatArray:
+    r"""Test whether genes are higher in each population than in the rest, within strata: van Elteren's rank test.
+
+    .. math:: z = \frac{\sum_s w_s (W_s - E W_s)}{\sqrt{\sum_s w_s^2 \mathrm{Var} W_s}}, \quad w_s = \frac{1}{N_s + 1}
+
+    with the rank sum :math:`W_s` of the population's counts over depth among the :math:`N_s` cells of stratum s,
+    midranks and the variance corrected for ties; one-sided, normal.
+
+    Parameters
+    ----------
+    counts
+        (n_cells, n_genes) raw counts of unseen cells of all populations; the genes to test.
+    codes
+        (n_cells,) population of each cell; negative: none, part of every rest.
+    n_populations
+        Number of populations.
+    depth
+        (n_cells,) what a count is divided by, > 0 where a cell has counts: see :func:`composition_depth`.
+    strata
+        (n_cells,) stratum of each cell: see :func:`depth_strata`.
+
+    Returns
+    -------
+    (n_populations, n_genes) float
+        p-values; 1 for a gene that is equal in all cells. NaN for a population with fewer than ``FEWEST_CELLS`` cells
+        in strata that have others too, or as few others.
+
+    References
+    ----------
+    van Elteren (1960), On the combination of independent two-sample tests of Wilcoxon, Bulletin of the International
+    Statistical Institute 37; ties: Lehmann (1975), Nonparametrics, ch. 3.3.
+    """
+    n_cells, n_genes = counts.shape
+    matrix = sparse.csc_matrix(counts, dtype=np.float64)
+    scale = np.divide(1.0, depth, out=np.zeros(n_cells), where=np.asarray(depth) > 0)
+    members = np.zeros((n_populations, n_cells))
+    inside = np.flatnonzero(codes >= 0)
+    members[codes[inside], inside] = 1.0
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    within = np.array([members[:, cells].sum(axis=1) for cells in groups])  # (stratum, population)
+    sizes = np.array([cells.size for cells in groups], dtype=float)
+    outside = sizes[:, None] - within
+    both = (within > 0) & (outside > 0)
+    deviation = np.zeros((n_populations, n_genes))
+    variance = np.zeros((n_populations, n_genes))
+    for start in range(0, n_genes, _GENE_CHUNK):
+        genes = slice(start, start + _GENE_CHUNK)
+        values = matrix[:, genes].toarray() * scale[:, None]
+        for index, cells in enumerate(groups):
+            if not both[index].any():
+                continue
+            size, n_in, n_out = sizes[index], within[index], outside[index]
+            ranks = stats.rankdata(values[cells], axis=0)
+            # The sum of squared midranks falls short of that of ranks without ties by sum(t^3 - t) / 12.
+            spread = ((ranks - (size + 1) / 2) ** 2).sum(axis=0) / (size - 1)
+            excess = members[:, cells] @ ranks - n_in[:, None] * (size + 1) / 2
+            weight = 1.0 / (size + 1)
+            deviation[:, genes] += weight * excess
+            variance[:, genes] += weight**2 * np.outer(n_in * n_out / size, spread)
+    z = np.divide(deviation, np.sqrt(variance), out=np.full_like(deviation, -np.inf), where=variance > 0)
+    p: FloatArray = stats.norm.sf(z)
+    few = ((within * both).sum(axis=0) < FEWEST_CELLS) | ((outside * both).sum(axis=0) < FEWEST_CELLS)
+    p[few] = np.nan
+    return p
+
+
+def composition_depth(counts: sparse.csr_matrix, depth: FloatArray, codes: IntArray) -> FloatArray:
+    """Depth of each cell on a scale on which the median gene is equal in all populations.
+
+    A population's strong markers push the share of every other gene down; a gene that is equal everywhere then seems to
+    mark the populations that have few. Each population's depth is multiplied by the median over genes of its profile
+    over the mean profile.
+
+    Parameters
+    ----------
+    counts
+        (n_cells, n_genes) raw counts.
+    depth
+        (n_cells,) counts per cell over all genes.
+    codes
+        (n_cells,) population of each cell; the cells of no population (negative) are one group more.
+
+    Returns
+    -------
+    (n_cells,) float
+        In counts.
+
+    References
+    ----------
+    Anders & Huber (2010), Differential expression analysis for sequence count data, Genome Biology 11 (median of
+    ratios).
+    """
+    scaled = np.asarray(depth, dtype=np.float64).copy()
+    matrix = sparse.csr_matrix(counts)
+    groups = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+    sums = np.array([np.asarray(matrix[cells].sum(axis=0)).ravel() for cells in groups])
+    totals = np.array([scaled[cells].sum() for cells in groups])
+    if len(groups) < 2 or np.any(totals == 0):
+        return scaled
+    profiles = sums / totals[:, None]
+    reference = profiles.mean(axis=0)
+    for cells, total, profile in zip(groups, totals, profiles, strict=True):
+        known = reference * total >= _FEWEST_COUNTS
+        factor = float(np.median(profile[known] / reference[known])) if known.any() else 1.0
+        scaled[cells] *= factor if factor > 0 else 1.0
+    return scaled
+
+
+def depth_strata(depth: FloatArray, blocks: IntArray | None = None) -> IntArray:
+    """Cut the cells of each block (batch, sample) at quantiles of their depth.
+
+    Parameters
+    ----------
+    depth
+        (n_cells,) counts per cell.
+    blocks
+        (n_cells,) code of each cell's block; None: one block.
+
+    Returns
+    -------
+    (n_cells,) int
+        Stratum of each cell: up to 5 per block, of 40 cells or more each.
+    """
+    own: IntArray = np.zeros(len(depth), dtype=np.int64) if blocks is None else np.asarray(blocks)
+    strata = np.zeros(len(depth), dtype=np.int64)
+    n_used = 0
+    for block in np.unique(own):
+        cells = np.flatnonzero(own == block)
+        n_strata = int(np.clip(cells.size // _CELLS_PER_STRATUM, 1, _MOST_STRATA))
+        place = stats.rankdata(np.asarray(depth)[cells], method="min") - 1
+        # Cells of equal depth stay together: cut apart, their order in the file would count.
+        strata[cells] = n_used + place.astype(np.int64) * n_strata // cells.size
+        n_used += n_strata
+    return strata

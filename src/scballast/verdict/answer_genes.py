@@ -1,0 +1,123 @@
+"""The genes of the answer: all that are confirmed, with what a reader asks of a gene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scballast.verdict.confirmation import Cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scballast.agreement.ranking import FloatArray
+
+TARGET_COUNTS = 1e4
+_PSEUDO_COUNT = 1.0
+"""Added to counts per 10,000 before the ratio, so that a gene seen once is no tenfold change."""
+
+COLUMNS = (
+    *("population", "estimand", "method", "rank", "gene", "symbol", "log2_fold_change", "pct_in", "pct_out"),
+    *("mean_in", "mean_out", "selection_frequency", "q_value", "confirmed"),
+)
+
+
+def answer_genes_table(
+    answer: pd.DataFrame,
+    consensus: pd.DataFrame,
+    cells: Cells,
+    populations: Sequence[str],
+    genes: Sequence[str],
+    symbols: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """List the confirmed genes of each answer.
+
+    Parameters
+    ----------
+    answer
+        From ``answer.answer_table``.
+    consensus
+        From ``tables.consensus_table``.
+    cells
+        All cells.
+    populations, genes
+        Names by population code, and in the order of the counts.
+    symbols
+        Gene symbol by gene; default: the names themselves.
+
+    Returns
+    -------
+    DataFrame
+        population, estimand, method, rank (in the consensus list), gene, symbol, log2_fold_change (of the mean counts
+        per 10,000 in the population over those in all other cells, 1 added to both), pct_in, pct_out (percent of
+        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. Only confirmed genes:
+        they may be more or fewer than the top k; without a trusted method, none.
+    """
+    import pandas as pd
+
+    levels: dict[str, dict[str, FloatArray]] = {}
+    code = {name: position for position, name in enumerate(populations)}
+    place = {gene: position for position, gene in enumerate(genes)}
+    parts = []
+    for row in answer.itertuples():
+        own = consensus[
+            (consensus["population"] == row.population) & (consensus["method"] == row.method) & consensus["confirmed"]
+        ].sort_values("rank")
+        if own.empty:
+            continue
+        name = str(row.population)
+        if name not in levels:
+            levels[name] = expression_levels(cells, code[name])
+        at = [place[str(gene)] for gene in own["gene"]]
+        named = [str(gene) for gene in own["gene"]]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "population": name,
+                    "estimand": str(row.estimand),
+                    "method": str(row.method),
+                    "rank": own["rank"].to_numpy(),
+                    "gene": named,
+                    "symbol": named if symbols is None else [symbols.get(gene, gene) for gene in named],
+                    **{column: values[at] for column, values in levels[name].items()},
+                    "selection_frequency": own["selection_frequency"].to_numpy(),
+                    "q_value": own["q_value"].to_numpy(),
+                    "confirmed": True,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+
+
+def expression_levels(cells: Cells, population: int) -> dict[str, FloatArray]:
+    """Return how strongly, and in how many cells, genes are seen in a population and outside it.
+
+    Parameters
+    ----------
+    cells
+        All cells.
+    population
+        Code of the population.
+
+    Returns
+    -------
+    dict
+        log2_fold_change, pct_in, pct_out (percent), mean_in, mean_out (counts per 10,000), each (n_genes,).
+    """
+    inside = cells.codes == population
+    scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(inside.size), where=cells.total_counts > 0)
+    mean, percent = [], []
+    for chosen in (inside, ~inside):
+        counts = cells.counts[np.flatnonzero(chosen)]
+        n_cells = max(int(chosen.sum()), 1)
+        mean.append(np.asarray(counts.T @ scale[chosen]).ravel() / n_cells)
+        percent.append(100.0 * np.asarray((counts > 0).sum(axis=0)).ravel() / n_cells)
+    return {
+        "log2_fold_change": np.log2((mean[0] + _PSEUDO_COUNT) / (mean[1] + _PSEUDO_COUNT)),
+        "pct_in": percent[0],
+        "pct_out": percent[1],
+        "mean_in": mean[0],
+        "mean_out": mean[1],
+    }
