@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from scballast.methods.method import NamedMethod
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is loaded
 
 import logging
@@ -18,13 +20,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from tests.helpers.baseline_examples import score_of
 
 from scballast.config.simulation import SimulationConfig
 from scballast.data.replicates import draw_replicates
 from scballast.data.simulate import simulate
-from scballast.methods.baselines import BASELINES, CellView
+from scballast.methods.cell_view import CellView
+from scballast.methods.registry import METHODS as REGISTRY
 from scballast.verdict.answer import answer_table
-from scballast.verdict.score_set import Method, ScoreSet
+from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.tables import concordance_table, rank_scores, stability_table
 
 N_DATA_SETS, N_REPLICATES, TOP_K = 30, 10, 50
@@ -59,10 +63,10 @@ def score(config: SimulationConfig, seed: int) -> ScoreSet:
             seed=1000 * seed + replicate.number,
         )
         for name in METHODS:
-            scores[name].append(BASELINES[name].score(view))
+            scores[name].append(score_of(REGISTRY[name], view))
     return rank_scores(
         {name: np.stack(values) for name, values in scores.items()},
-        methods=[Method(name, BASELINES[name].estimand) for name in METHODS],
+        methods=[NamedMethod(name, REGISTRY[name].estimand) for name in METHODS],
         populations=populations,
         genes=[str(gene) for gene in adata.var_names],
         resample_kind="subsample",

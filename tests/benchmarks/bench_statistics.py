@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from scballast.methods.method import NamedMethod
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is loaded
 
 import resource
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from scballast.verdict.answer import answer_table
-from scballast.verdict.score_set import Method, ScoreSet
+from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.tables import (
     concordance_table,
     consensus_table,
@@ -50,7 +52,7 @@ def example(n_replicates: int, n_populations: int, n_genes: int, names: tuple[st
             name: scores(n_replicates, n_populations, n_genes, ties=number % 2 == 1, seed=number)
             for number, name in enumerate(names)
         },
-        methods=[Method(name, "program" if name in PROGRAMS else "marker") for name in names],
+        methods=[NamedMethod(name, "program" if name in PROGRAMS else "marker") for name in names],
         populations=[f"population {position}" for position in range(n_populations)],
         genes=[f"gene{gene}" for gene in range(n_genes)],
         resample_kind="subsample",

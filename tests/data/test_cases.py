@@ -199,7 +199,13 @@ ERRORS = [
     Case("one NaN", value_at(59, 49, np.nan), ("1 of ", "is NaN, first nan at cell 'cell59', gene 'gene49'")),
     Case("one infinity", value_at(5, 0, np.inf), ("is infinite, first inf at cell 'cell5', gene 'gene0'",)),
     Case(
-        "one fraction", value_at(30, 20, 2.5), ("is not integers (log-normalised values?), first 2.5 at cell 'cell30'",)
+        "one fraction",
+        value_at(30, 20, 2.5),
+        (
+            "is not integers (counts after a correction",
+            "first 2.5 at cell 'cell30'",
+            "Set data.round=true to round them",
+        ),
     ),
     Case("beyond noise", value_at(0, 1, 3 + 1e-4, np.float64), ("first 3.0001 at cell 'cell0', gene 'gene1'",)),
     Case("huge count", value_at(0, 1, 2**24 + 2, np.int64), ("is above 16,777,216", "gene 'gene1'")),
@@ -357,7 +363,7 @@ ERRORS = [
     Case(
         "unknown encoding",
         hdf5(lambda f: f["X"].attrs.update({"encoding-type": "future"})),
-        ("X: the file cannot be read",),
+        ("X: it is stored in a way that anndata ", "does not know", "Update anndata, or write it again"),
     ),
     Case("pickles in zarr", pickled_zarr, ("counts.zarr: 'obs/_index' is stored as Python pickles",)),
     Case(

@@ -126,7 +126,7 @@ def test_sums_are_exact_and_skip_no_row() -> None:
     assert row_sums(matrix).tolist() == [2**24 + 2, 0, 3, 0]
     for block in (1, 2, 3):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("scballast.data.counts.BLOCK_VALUES", block)
+            patch.setattr("scballast.data.raw_counts.BLOCK_VALUES", block)
             assert row_sums(matrix).tolist() == [2**24 + 2, 0, 3, 0]
             assert cells_expressing(matrix).tolist() == [1, 1, 2]
     assert take(matrix, np.array([True, False, True, True]), np.array([True, False, True])).toarray().tolist() == [

@@ -94,7 +94,10 @@ def test_a_matrix_folder_is_labelled_from_the_command_line_keys_alone(tmp_path: 
 def test_numbers_are_numbers_and_padded_numbers_are_names(tmp_path: Path) -> None:
     frame = table().assign(age=[30.5, 41.25, np.nan] * 20, cluster=[3, 1, 2] * 20)
     as_csv(tmp_path / "labels.csv", frame)
-    obs = load(written(tmp_path), tmp_path / "labels.csv", batch_key="cluster").adata.obs
+    config = file_config(
+        written(tmp_path), labels=str(tmp_path / "labels.csv"), population_key="type", batch_key="cluster"
+    )
+    obs = load_dataset(config, obs_keys=("age", "lane")).adata.obs
     np.testing.assert_allclose(obs["age"].astype(float), frame["age"])
     assert obs["cluster"].cat.categories.tolist() == ["1", "2", "3"]
     assert set(obs["lane"]) == {"01", "02"}

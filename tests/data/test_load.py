@@ -301,8 +301,6 @@ def test_matrix_folders_are_read_whatever_is_compressed(
 
 
 def test_10x_hdf5_keeps_genes_and_says_what_it_leaves_out(tmp_path: Path) -> None:
-    from scballast.data.files import open_source
-
     path = tmp_path / "filtered.h5"
     adata = small_adata()
     matrix = adata.X.astype(np.int32)
@@ -317,11 +315,12 @@ def test_10x_hdf5_keeps_genes_and_says_what_it_leaves_out(tmp_path: Path) -> Non
         features["name"] = adata.var_names.to_numpy().astype("S")
         features["genome"] = np.array(["GRCh38"] * N_GENES, dtype="S")
         features["feature_type"] = np.array(["Gene Expression"] * (N_GENES - 2) + ["Antibody Capture"] * 2, dtype="S")
-    with open_source(str(path)) as source:
-        assert np.array_equal(source.choose(None).read().toarray(), expected().toarray()[:, :-2])
-        assert source.warnings == (
-            "filtered.h5: 2 features that are not gene expression are left out: 'Antibody Capture'.",
-        )
+    adata.obs.to_csv(tmp_path / "labels.csv")
+    dataset = load_dataset(file_config(path, labels=str(tmp_path / "labels.csv")))
+    assert np.array_equal(dataset.adata.X.toarray(), expected().toarray()[:, :-2])
+    assert dataset.warnings == (
+        "filtered.h5: 2 features that are not gene expression are left out: 'Antibody Capture' (2), first 'gene48'.",
+    )
     with pytest.raises(DataError, match=r"filtered.h5: obs has no column 'cell_type', and no column at all"):
         load_dataset(file_config(path))
 

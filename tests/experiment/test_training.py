@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from scballast.config.compose import compose_config
+from scballast.config.schema import Config
 from scballast.data.dataset import Dataset, Population
 from scballast.data.replicates import Replicate
 from scballast.errors import TrainingError
 from scballast.experiment import training
+from scballast.experiment.setup import Setup
 from scballast.experiment.training import MemberKey, condition_column, train_models
 from scballast.methods.plan import plan_methods
 
@@ -44,6 +47,10 @@ def make_dataset(batches: list[str] | None = None) -> Dataset:
 REPLICATES = [Replicate(0, np.arange(0, 60, 2), np.arange(1, 60, 2)), Replicate(1, np.arange(1, 60, 2), np.arange(2))]
 
 
+def make_setup(config: Config, replicates: Sequence[Replicate] = REPLICATES) -> Setup:
+    return Setup(config, make_dataset(), tuple(replicates), plan_methods(config, has_samples=False))
+
+
 def test_conditions_cross_population_and_batch_where_there_are_cells() -> None:
     batches = ["x"] * 15 + ["y"] * 15 + ["x"] * 17 + ["y"] * 3 + ["x"] * 10
     condition = condition_column(make_dataset(batches))
@@ -56,8 +63,7 @@ def test_conditions_cross_population_and_batch_where_there_are_cells() -> None:
 
 def test_members_see_the_cells_of_their_replicate_and_population() -> None:
     config = compose_config(["methods=[contrast,per_population,conditioned]"])
-    methods = plan_methods(config, has_samples=False)
-    members = training.plan_members(config, make_dataset(), REPLICATES, methods)
+    members = training.plan_members(make_setup(config))
     assert [len(member.cells) for member in members["global"].values()] == [30, 30]
     for key, member in members["per_population"].items():
         codes = make_dataset().population_codes[member.cells]
@@ -69,12 +75,11 @@ def test_members_see_the_cells_of_their_replicate_and_population() -> None:
 
 def test_models_too_small_to_validate_train_without_early_stopping(caplog: pytest.LogCaptureFixture) -> None:
     config = compose_config(["methods=[per_population]", "train.early_stopping=true", "train.max_epochs=2"])
-    methods = plan_methods(config, has_samples=False)
     few = [Replicate(0, np.array([*range(0, 15), *range(30, 39)]), np.arange(40, 50))]  # 15 cells of A, 9 of B
-    members = list(training.plan_members(config, make_dataset(), few, methods)["per_population"].values())
+    members = list(training.plan_members(make_setup(config, few))["per_population"].values())
     assert [dict(member.overrides) for member in members] == [{}, {"early_stopping": False}]
     assert "the 9 cells of 'B' in replicate 0 leave none to validate on" in caplog.text
-    assert not train_models(config, make_dataset(), few, methods).ensembles["per_population"].failures
+    assert not train_models(make_setup(config, few)).ensembles["per_population"].failures
 
 
 def test_the_experiment_goes_on_when_all_models_of_a_role_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +93,7 @@ def test_the_experiment_goes_on_when_all_models_of_a_role_fail(monkeypatch: pyte
 
     monkeypatch.setattr(training, "_fit", fit)
     config = compose_config(["model=pca", "model.n_latent=2", "methods=[contrast,per_population]"])
-    models = train_models(config, make_dataset(), REPLICATES, plan_methods(config, has_samples=False))
+    models = train_models(make_setup(config))
     assert models.find(MemberKey("global", 0)) is not None
     assert models.find(MemberKey("per_population", 0, 1)) is None
     failed = models.table[models.table["failure"] != ""]
@@ -104,4 +109,4 @@ def test_without_a_global_model_there_is_no_experiment(monkeypatch: pytest.Monke
     monkeypatch.setattr(training, "_fit", fit)
     config = compose_config(["model=pca", "methods=[contrast]"])
     with pytest.raises(TrainingError, match="all failed"):
-        train_models(config, make_dataset(), REPLICATES, plan_methods(config, has_samples=False))
+        train_models(make_setup(config))

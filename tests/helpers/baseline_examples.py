@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from scballast.methods.baselines import CellView
+from scballast.methods.cell_view import CellView
+from scballast.methods.method import Method
 
 POPULATIONS = ("B cells", "T/NK +", "mono")
 SIZES = (90, 80, 70)
@@ -60,3 +61,15 @@ def of_cells(view: CellView, cells: np.ndarray) -> CellView:
 def ranked(scores: np.ndarray) -> np.ndarray:
     """Positions by descending score, NaN last."""
     return np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
+
+
+@dataclass(frozen=True)
+class CellsOnly:
+    """The evidence of a replicate without models."""
+
+    cells: CellView
+
+
+def score_of(method: Method, view: CellView) -> np.ndarray:
+    """Return the scores of a method that looks at cells alone."""
+    return method.score(CellsOnly(view))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scballast.verdict.score_set import Method, ScoreSet, rank_scores
+from scballast.methods.method import NamedMethod
+from scballast.verdict.score_set import ScoreSet, rank_scores
 
 Array = npt.NDArray[Any]
 
@@ -21,7 +22,7 @@ def ranked(
     return rank_scores(
         scores,
         methods=[
-            Method(name, "program" if name in program else "marker", deterministic=name == deterministic)
+            NamedMethod(name, "program" if name in program else "marker", deterministic=name == deterministic)
             for name in scores
         ],
         populations=[f"population {position}" for position in range(n_populations)],

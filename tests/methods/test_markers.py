@@ -10,13 +10,14 @@ import pytest
 from anndata import AnnData
 from scipy import stats
 from scipy.sparse import csr_matrix
-from tests.helpers.baseline_examples import MARKERS, planted_view
+from tests.helpers.baseline_examples import MARKERS, planted_view, score_of
 
-from scballast.methods.baselines import BASELINES, CellView
+from scballast.methods.cell_view import CellView
+from scballast.methods.registry import METHODS
 
 
 def of(name: str, view: CellView) -> np.ndarray:
-    return BASELINES[name].score(view)
+    return score_of(METHODS[name], view)
 
 
 def dense_log_counts(view: CellView) -> np.ndarray:

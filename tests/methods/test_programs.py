@@ -10,9 +10,10 @@ from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csc_matrix, csr_matrix
-from tests.helpers.baseline_examples import planted_view
+from tests.helpers.baseline_examples import planted_view, score_of
 
-from scballast.methods.baselines import BASELINES, pearson_residuals
+from scballast.methods.registry import METHODS
+from scballast.methods.residuals import pearson_residuals
 from scballast.methods.within import component_strength
 
 
@@ -109,4 +110,4 @@ class TestWithin:
                 "within_dispersion": (residuals**2).mean(axis=0) - residuals.mean(axis=0) ** 2,
             }
             for name, score in expected.items():
-                np.testing.assert_allclose(BASELINES[name].score(view)[code], score, rtol=1e-5, atol=1e-7)
+                np.testing.assert_allclose(score_of(METHODS[name], view)[code], score, rtol=1e-5, atol=1e-7)

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
+from tests.helpers.baseline_examples import score_of
 
-from scballast.methods.baselines import BASELINES, CellView
+from scballast.methods.cell_view import CellView
 from scballast.methods.pseudobulk import wald_statistic
+from scballast.methods.registry import METHODS
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -41,7 +43,7 @@ def view() -> CellView:
 
 def test_equals_the_reference(view: CellView) -> None:
     expected = pd.read_csv(REFERENCE / "pydeseq2_wald.csv", index_col=0)["stat"]
-    scores = BASELINES["pseudobulk"].score(view)[0]
+    scores = score_of(METHODS["pseudobulk"], view)[0]
     genes = [int(name.removeprefix("gene")) for name in expected.index]
     np.testing.assert_allclose(scores[genes], expected.to_numpy(), rtol=1e-4)
     assert np.flatnonzero(np.isnan(scores)).tolist() == sorted(set(range(40)) - set(genes))
@@ -65,14 +67,14 @@ def test_cells_without_a_sample_have_no_part(view: CellView) -> None:
         codes=view.codes[~left_out],
         samples=view.samples[~left_out],
     )
-    np.testing.assert_array_equal(BASELINES["pseudobulk"].score(without), BASELINES["pseudobulk"].score(dropped))
+    np.testing.assert_array_equal(score_of(METHODS["pseudobulk"], without), score_of(METHODS["pseudobulk"], dropped))
 
 
 def test_names_the_samples_that_are_too_small(view: CellView, caplog: pytest.LogCaptureFixture) -> None:
     assert view.samples is not None
     two_left_out = replace(view, samples=np.where(view.samples < 2, view.samples, -1))
     with caplog.at_level(logging.WARNING):
-        result = BASELINES["pseudobulk"].score(two_left_out)
+        result = score_of(METHODS["pseudobulk"], two_left_out)
     assert np.isnan(result).all()
     (message,) = caplog.messages
     assert "'planted': 2 of 2 samples have at least 10 cells in it and outside it, 3 needed" in message
@@ -80,7 +82,7 @@ def test_names_the_samples_that_are_too_small(view: CellView, caplog: pytest.Log
     caplog.clear()
     last_three = replace(view, samples=np.where(view.samples > 1, view.samples, -1))
     with caplog.at_level(logging.WARNING):
-        result = BASELINES["pseudobulk"].score(last_three)
+        result = score_of(METHODS["pseudobulk"], last_three)
     assert np.isnan(result).all()
     (message,) = caplog.messages
     assert "2 of 5 samples" in message

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from scballast.config import keys
 from scballast.config.schema import Config, SweepConfig, build_config
 from scballast.errors import ConfigError
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, split_words
 from scballast.sweep.storage import StorageAddress, storage_address
-from scballast.sweep.study import MOST_ATTEMPTS, PROCESS, Identity, SweepStudy
+from scballast.sweep.study import MOST_ATTEMPTS, Identity, SweepStudy
 from scballast.tracking.liveness import current_process
 
 _, SPACE = split_words(["model.n_latent=interval(2,40)", "train.lr=tag(log,interval(1e-4,1e-1))"], {})
@@ -99,12 +100,12 @@ def test_the_trial_of_a_dead_process_fails_and_its_parameters_are_asked_again(ad
     study = opened(address, 3)
     lost = study.claim(never)
     assert lost is not None
-    lost.trial.set_user_attr(PROCESS, DEAD)
+    lost.trial.set_user_attr(keys.PROCESS, DEAD)
     points = work(opened(address, 3))
     study = opened(address, 3)
     assert len(points) == 3
     assert lost.point in points
-    assert study.study.trials[lost.number].state.name == "FAIL"
+    assert study.trial(lost.number).state.name == "FAIL"
     assert (study.progress().done, study.progress().failed, study.progress().total) == (3, 0, 3)
 
 
@@ -115,7 +116,7 @@ def test_a_live_process_keeps_its_trial_and_a_silent_one_of_another_machine_lose
     with study.lock():
         assert study.give_up_dead(never) == []
     elsewhere = dataclasses.replace(current_process(), host="elsewhere", pid=2**22 + 1).to_json()
-    claim.trial.set_user_attr(PROCESS, elsewhere)
+    claim.trial.set_user_attr(keys.PROCESS, elsewhere)
     with study.lock():
         assert study.give_up_dead(never) == []
     claim.trial.set_user_attr("scballast.heartbeat", time.time() - 3600)
@@ -127,7 +128,7 @@ def test_a_result_that_was_whole_when_its_process_died_is_not_computed_again(add
     study = opened(address, 1)
     claim = study.claim(never)
     assert claim is not None
-    claim.trial.set_user_attr(PROCESS, DEAD)
+    claim.trial.set_user_attr(keys.PROCESS, DEAD)
     assert study.claim(lambda _: ({"stability/contrast": 0.25}, {"scballast.run_id": "r"})) is None
     (trial,) = study.trials()
     assert trial.values == [0.25]

@@ -24,12 +24,12 @@ from tests.helpers.tracking_helpers import (
     snapshot,
 )
 
+from scballast.config import keys
 from scballast.errors import ConfigError, ScballastError
 from scballast.tracking import Tracking, TrackingSettings
 from scballast.tracking.faults import clear_faults
 from scballast.tracking.liveness import ProcessIdentity, current_process
 from scballast.tracking.location import without_password
-from scballast.tracking.store import HEARTBEAT_TAG, PROCESS_TAG
 
 pytest_plugins = ("tests.helpers.tracking_fixtures",)
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
@@ -60,8 +60,8 @@ def disown(tracking: Tracking, run_id: str, process: ProcessIdentity, *, silent_
     then = time.time() - silent_seconds
     os.utime(path, (then, then))
     client = tracking._store.client
-    client.set_tag(run_id, PROCESS_TAG, process.to_json())
-    client.set_tag(run_id, HEARTBEAT_TAG, f"{then:.0f}")
+    client.set_tag(run_id, keys.PROCESS, process.to_json())
+    client.set_tag(run_id, keys.HEARTBEAT, f"{then:.0f}")
 
 
 class TestPublish:

@@ -11,7 +11,8 @@ import pytest
 from tests.helpers.score_set_examples import ranked, signal
 
 from scballast.agreement.ranking import rank_genes, tie_keys
-from scballast.verdict.score_set import Method, ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+from scballast.methods.method import NamedMethod
+from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
 
 
 def example() -> ScoreSet:
@@ -43,7 +44,7 @@ def test_other_methods_populations_and_replicates_change_no_rank() -> None:
     whole = example()
     part = rank_scores(
         {"contrast": whole.scores["contrast"][:4, 1:]},
-        methods=[Method("contrast", "marker")],
+        methods=[NamedMethod("contrast", "marker")],
         populations=whole.populations[1:],
         genes=whole.genes,
         resample_kind="subsample",
@@ -97,6 +98,6 @@ def test_small_integers_are_large_enough(n_genes: int) -> None:
 def test_scores_must_fit_the_names() -> None:
     scores: dict[str, Any] = {"contrast": np.zeros((2, 3, 4))}
     with pytest.raises(ValueError, match=r"contrast: expected replicate × population × gene \(2, 2, 4\)"):
-        ScoreSet(tuple("abcd"), (Method("contrast", "marker"),), ("p", "q"), "seed", scores, scores)
+        ScoreSet(tuple("abcd"), (NamedMethod("contrast", "marker"),), ("p", "q"), "seed", scores, scores)
     with pytest.raises(ValueError, match="got none"):
-        ScoreSet(tuple("abcd"), (Method("contrast", "marker"),), ("p", "q", "r"), "seed", scores, {})
+        ScoreSet(tuple("abcd"), (NamedMethod("contrast", "marker"),), ("p", "q", "r"), "seed", scores, {})

@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from scballast.data.simulate import Truth
-from scballast.verdict.score_set import Method, rank_scores
+from scballast.methods.method import NamedMethod
+from scballast.verdict.score_set import rank_scores
 from scballast.verdict.truth import average_precision, precision_at_k, truth_table
 
 SCORES = hnp.arrays(np.float64, st.integers(2, 40), elements=st.integers(-4, 4).map(float))
@@ -104,7 +105,7 @@ class TestTruthTable:
             "random": rng.standard_normal((2, 2, self.N_GENES)),
             **changes,
         }
-        methods = [Method("contrast", "marker"), Method("spread", "program"), Method("random", "marker")]
+        methods = [NamedMethod("contrast", "marker"), NamedMethod("spread", "program"), NamedMethod("random", "marker")]
         genes = [f"g{gene}" for gene in range(self.N_GENES)]
         score_set = rank_scores(
             scores, methods=methods, populations=["a", "c"], genes=genes, resample_kind="subsample", seed=0

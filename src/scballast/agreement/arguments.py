@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from scballast.agreement.ranking import FloatArray
+from scballast.arrays import FloatArray
 
 
 def score_matrix(scores: npt.ArrayLike) -> FloatArray:

@@ -13,9 +13,10 @@ from scipy import stats
 
 from scballast.agreement.arguments import check_persistence, score_matrix, score_pair
 from scballast.agreement.overlap import concordance_curve_weights, expected_overlap, rank_biased_weights, top_k_weights
-from scballast.agreement.ranking import FloatArray, RankSpans, rank_spans
+from scballast.agreement.ranking import RankSpans, rank_spans
 from scballast.agreement.stability import mean_interval
 from scballast.agreement.statistic import Interval, Statistic, undefined
+from scballast.arrays import FloatArray
 
 
 def overlap_at_k(first: npt.ArrayLike, second: npt.ArrayLike, k: int) -> Statistic:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from scballast.agreement.ranking import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
 
 FEWEST_CELLS = 10
 """Cells of the population that a test needs, seen and unseen each."""

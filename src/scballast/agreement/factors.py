@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, optimize
 
-from scballast.agreement.ranking import FloatArray, IntArray
 from scballast.agreement.statistic import Statistic
+from scballast.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse, stats
 
 from scballast.agreement.confirmation import FEWEST_CELLS
-from scballast.agreement.ranking import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
 
 _CELLS_PER_STRATUM = 40
 _MOST_STRATA = 5

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scballast.agreement.arguments import check_level
-from scballast.agreement.ranking import FloatArray
+from scballast.arrays import FloatArray
 
 
 def bh_q_values(p_values: npt.ArrayLike, n_tests: float | None = None) -> FloatArray:

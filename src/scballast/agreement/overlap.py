@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from scballast.agreement.ranking import BoolArray, FloatArray, IntArray, RankSpans
+from scballast.agreement.ranking import RankSpans
+from scballast.arrays import BoolArray, FloatArray, IntArray
 
 NEGLIGIBLE = 1e-10
 

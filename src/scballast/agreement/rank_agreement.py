@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from scballast.agreement.arguments import check_persistence, score_matrix, score_pair, selection_matrix
 from scballast.agreement.overlap import expected_overlap, pairwise_expected_overlap, rank_biased_weights
-from scballast.agreement.ranking import FloatArray, IntArray, RankSpans, rank_spans
+from scballast.agreement.ranking import RankSpans, rank_spans
 from scballast.agreement.statistic import Statistic, undefined
+from scballast.arrays import FloatArray, IntArray
 
 
 def rank_biased_overlap(first: npt.ArrayLike, second: npt.ArrayLike, p: float = 0.98) -> Statistic:

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
+from scballast.arrays import BoolArray, FloatArray, IntArray
+
 UInt64Array = npt.NDArray[np.uint64]
 
 

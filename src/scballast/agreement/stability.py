@@ -24,8 +24,8 @@ from scballast.agreement.rank_agreement import (
     rank_biased_overlap,
     rank_biased_overlap_lists,
 )
-from scballast.agreement.ranking import FloatArray
 from scballast.agreement.statistic import Interval, Statistic, undefined
+from scballast.arrays import FloatArray
 
 __all__ = [
     "ConsensusRanking",

@@ -23,7 +23,7 @@ def print_summary(outcome: TrialOutcome, config: Config) -> None:
 
     console = Console()
     tables = outcome.experiment.results.tables
-    answer, consensus = tables["answer"], tables["consensus"]
+    answer, consensus, names = tables["answer"], tables["consensus"], _short_names(tables["genes"])
     for estimand, title in (
         ("marker", "Genes that set a population apart (marker)"),
         ("program", "Genes that vary within a population (program)"),
@@ -43,12 +43,22 @@ def print_summary(outcome: TrialOutcome, config: Config) -> None:
                 str(row.method),
                 _interval(row),
                 _number(row.floor),
-                escape(", ".join(_first_genes(consensus, row))),
+                escape(", ".join(names.get(gene, gene) for gene in _first_genes(consensus, row))),
             )
         console.print(table)
     flag = "" if config.runs_dir == "runs" else f" --runs-dir {shlex.quote(config.runs_dir)}"
     console.print(f"Report: {outcome.folder / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
     console.print(f"Open the MLflow UI with: scballast-ui{flag}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _short_names(genes: pd.DataFrame) -> dict[str, str]:
+    """Return the symbols by gene; the lines are short, so the id stands beside a symbol only where several share it."""
+    named = genes[(genes["symbol"] != "") & (genes["symbol"] != genes["gene"])]
+    shared = named["symbol"].duplicated(keep=False)
+    return {
+        str(gene): f"{symbol} ({gene})" if several else str(symbol)
+        for gene, symbol, several in zip(named["gene"], named["symbol"], shared, strict=True)
+    }
 
 
 def _first_genes(consensus: pd.DataFrame, row: Any) -> list[str]:

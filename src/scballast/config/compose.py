@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from scballast.config.hydra_compat import forget_composition, parse_override
 from scballast.config.schema import Config, build_config, conf_dir, to_leaves, unknown_key
 from scballast.errors import ConfigError
 
@@ -37,21 +38,17 @@ def check_sweep_words(overrides: Sequence[str]) -> None:
     ConfigError
         A word is no override, a key or an option is unknown, or a group does not hold a key.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     check_keys(overrides)
-    parser = OverridesParser.create()
-    _compose([word for word in overrides if not parser.parse_override(word).is_sweep_override()])
+    _compose([word for word in overrides if not parse_override(word).is_sweep_override()])
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     check_keys(overrides)
-    GlobalHydra.instance().clear()
+    forget_composition()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("config", overrides=list(overrides))
@@ -91,15 +88,13 @@ def config_groups() -> dict[str, tuple[str, ...]]:
 
 def check_keys(overrides: Sequence[str]) -> None:
     """Name an unknown key or option, and the nearest known one, before Hydra does in its own words."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     groups = config_groups()
     leaves = tuple(to_leaves(Config()))
-    parser = OverridesParser.create()
     for word in overrides:
         try:
-            override = parser.parse_override(word)
+            override = parse_override(word)
         except HydraException as error:
             message = (
                 f"{word!r} is not understood: {_first_lines(error)} Give keys and values as key=value; "

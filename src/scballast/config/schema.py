@@ -39,6 +39,9 @@ class DataConfig:
     population_key: str | None = None
     batch_key: str | None = None
     sample_key: str | None = None
+    gene_symbols: str | None = None
+    unlabelled: str = _key("keep", allowed=("keep", "drop"))
+    round: bool = False
     n_top_genes: int | None = _key(2000, minimum=2)
     min_cells: int = _key(20, minimum=2)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
@@ -48,7 +51,7 @@ class DataConfig:
 class ModelConfig:
     """Which model; field names are scvi-tools'."""
 
-    name: str = _key("ldvae", allowed=("ldvae", "scvi", "pca", "nmf"))
+    name: str = "ldvae"
     n_latent: int = _key(20, minimum=1)
     gene_likelihood: str = _key("nb", allowed=("nb", "zinb", "poisson"))
     latent_distribution: str = _key("normal", allowed=("normal", "ln"))
@@ -355,7 +358,7 @@ def _check_home(key: str, path: str | None) -> None:
 
 
 def _check_combinations(config: Config) -> None:
-    data, model, resample = config.data, config.model, config.resample
+    data, resample = config.data, config.resample
     if data.kind == "file" and data.path is None:
         message = "data.path: missing. Give the file: data.path=counts.h5ad data.population_key=cell_type."
         raise ConfigError(message)
@@ -382,9 +385,6 @@ def _check_combinations(config: Config) -> None:
             f"train.kl_warmup_epochs: {warmup} is out of range; an integer is a number of epochs, "
             "a fraction in (0, 1] a share of them."
         )
-        raise ConfigError(message)
-    if model.name in ("pca", "nmf") and model.latent_distribution == "ln":
-        message = f"model.latent_distribution: ln has no meaning for model.name={model.name}; use normal."
         raise ConfigError(message)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]

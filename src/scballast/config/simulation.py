@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 from scballast.errors import ConfigError
 
+PROGRAMS = ("latent", "additive", "switch", "path", "shared", "none")
+
+# Of the cells, and of their counts, where the programs are not `latent`: as in a usual droplet experiment.
+_DOUBLET_SHARE = 0.03
+_AMBIENT_SHARE = 0.05
+
 
 @dataclass(frozen=True)
 class SimulationConfig:
@@ -14,7 +20,8 @@ class SimulationConfig:
 
     Effects are in natural-log units of a gene's rate. Random numbers follow identity (the population's
     position in ``population_sizes``, the donor's number, the cell's number), so appending a population, a
-    donor or cells leaves every other cell as it was.
+    donor or cells leaves every other cell as it was; an appended population does take its part of the second cells of
+    doublets and of the ambient counts.
 
     Attributes
     ----------
@@ -30,13 +37,27 @@ class SimulationConfig:
         Genes in the marker set M_c of each population.
     marker_log_fold_change
         Mean of the shifts δ_cg > 0 of a population's markers.
+    programs
+        Form of the programs. ``latent``: activities are normal and act on log rates, as in a linear latent variable
+        model. ``additive``: sparse gamma activities add to the rates. ``switch``: a third of the cells is on, half of
+        the genes go down. ``path``: cells lie on a path along which each gene switches, up or down, at a point of its
+        own. ``shared``: an additive program shared by all populations, and programs of their own in every other
+        population. ``none``: no programs at all.
+    without_program
+        Numbers (``population_3`` is 3) of populations without any program, the shared one included.
+    doublet_share
+        Share of the droplets that hold a second cell, of a population drawn with equal chances; None: 0.03, but 0
+        for ``latent``.
+    ambient_share
+        Mean share of a cell's counts that are ambient, of the mean rates over populations; None: 0.05, but 0 for
+        ``latent``.
     n_programs
         Programs within each population (0: none).
     n_program_genes
         Genes in each program; the programs of one population share no gene.
     program_strength
         Root mean square of the loadings a_pg of a population's first program, whose activities t_ip have
-        variance 1.
+        variance 1 (along a ``path`` a gene that switches halfway has the standard deviation a).
     equal_strength
         All programs of a population are equally strong (the worst case for reading single axes, since any
         rotation fits as well); otherwise each is 0.75 times as strong as the one before.
@@ -64,6 +85,10 @@ class SimulationConfig:
     library_log_sd: float | None = None
     n_markers: int = 80
     marker_log_fold_change: float = 0.8
+    programs: str = "latent"
+    without_program: tuple[int, ...] = ()
+    doublet_share: float | None = None
+    ambient_share: float | None = None
     n_programs: int = 2
     n_program_genes: int = 40
     program_strength: float = 1.0
@@ -78,9 +103,31 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "population_sizes", tuple(int(size) for size in self.population_sizes))
+        object.__setattr__(self, "without_program", tuple(int(number) for number in self.without_program))
         self._check_ranges()
+        self._check_programs()
         self._check_arms()
         self._check_room_for_genes()
+
+    @property
+    def has_shared_program(self) -> bool:
+        """Whether all populations share a program."""
+        return (self.shared_program or self.programs == "shared") and self.programs != "none"
+
+    @property
+    def doublets(self) -> float:
+        """``doublet_share``, or what its None stands for."""
+        return self._contamination(self.doublet_share, _DOUBLET_SHARE)
+
+    @property
+    def ambient(self) -> float:
+        """``ambient_share``, or what its None stands for."""
+        return self._contamination(self.ambient_share, _AMBIENT_SHARE)
+
+    def _contamination(self, share: float | None, usual: float) -> float:
+        if share is not None:
+            return share
+        return 0.0 if self.programs == "latent" else usual
 
     def _check_ranges(self) -> None:
         for name, lowest in (
@@ -108,6 +155,19 @@ class SimulationConfig:
                 "between 0 and 3, or null",
             )
         _require(0 <= self.overlap <= 1, "overlap", self.overlap, "between 0 and 1")
+
+    def _check_programs(self) -> None:
+        _require(self.programs in PROGRAMS, "programs", self.programs, ", ".join(PROGRAMS))
+        n_populations = len(self.population_sizes)
+        _require(
+            all(1 <= number <= n_populations for number in self.without_program),
+            "without_program",
+            list(self.without_program),
+            f"numbers of populations, 1 to {n_populations}",
+        )
+        for name in ("doublet_share", "ambient_share"):
+            share = getattr(self, name)
+            _require(share is None or 0 <= share <= 0.5, name, share, "between 0 and 0.5, or null")
 
     def _check_arms(self) -> None:
         sizes, fewest = self.population_sizes, 1 if self.null_split else 2
@@ -137,7 +197,7 @@ class SimulationConfig:
             self.overlap,
             f"at most n_markers / (n_programs * n_program_genes) = {self.n_markers / max(n_programs, 1):.2f}",
         )
-        shared = self.n_program_genes if self.shared_program else 0
+        shared = self.n_program_genes if self.has_shared_program else 0
         planted = self.n_markers + n_programs - from_markers + shared
         _require(
             planted <= self.n_genes,

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.data.dataset import BoolArray, IntArray
-from scballast.data.names import quote, quoted, valid_text
+from scballast.arrays import BoolArray, IntArray
+from scballast.data.names import escaped, lookalikes, quote, quoted, valid_text, without_blanks
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from scballast.data.annotation import Annotation
 
 MISSING_WORDS = frozenset({"", "nan", "na", "<na>", "none", "null"})
 """What a missing value becomes when a column is written as text (compared in lower case)."""
@@ -64,15 +66,13 @@ class Column:
         return pd.Categorical.from_codes(self.codes, categories=pd.Index(self.names, dtype=object))
 
 
-def label_candidates(obs: pd.DataFrame) -> list[str]:
+def label_candidates(obs: Annotation) -> list[str]:
     """Return the columns that could hold population labels: 2 to 200 categories, fewer than half the cells."""
     most = min(MAX_LISTED_CATEGORIES, len(obs) // 2)
-    candidates = []
-    for position, key in enumerate(obs.columns):
-        column = obs.iloc[:, position]
-        if column.dtype.kind not in "fcmM" and 2 <= _n_distinct(column) <= most:
-            candidates.append(str(key))
-    return candidates
+    columns, _ = obs.readable()
+    return [
+        key for key, column in columns.items() if column.dtype.kind not in "fcmM" and 2 <= _n_distinct(column) <= most
+    ]
 
 
 def _n_distinct(column: pd.Series[Any]) -> int:
@@ -82,7 +82,7 @@ def _n_distinct(column: pd.Series[Any]) -> int:
         return 0
 
 
-def read_column(obs: pd.DataFrame, key: str, *, option: str, source: str) -> Column:
+def read_column(obs: Annotation, key: str, *, option: str, source: str) -> Column:
     """Return a column of ``obs`` as text categories.
 
     Parameters
@@ -101,10 +101,7 @@ def read_column(obs: pd.DataFrame, key: str, *, option: str, source: str) -> Col
     DataError
         The column is absent or twice there, or holds numbers that are not category numbers.
     """
-    positions = [position for position, name in enumerate(obs.columns) if str(name) == key]
-    if len(positions) != 1:
-        raise DataError(_absent(obs, key, option, source, n_found=len(positions)))
-    values = obs.iloc[:, positions[0]]
+    values = find_column(obs, key, option=option, source=source)
     warnings = []
     try:
         codes, categories = _factorize(values)
@@ -120,7 +117,9 @@ def read_column(obs: pd.DataFrame, key: str, *, option: str, source: str) -> Col
             warnings.append(
                 f"{source}: obs[{quote(key)}] is numeric; its {len(categories)} values are taken as population names."
             )
-    names, codes, n_missing_words = _merge(categories, codes)
+    texts = [valid_text(value) for value in categories]
+    warnings += _blank_warnings(texts, codes, key, source)
+    names, codes, n_missing_words = _merge([without_blanks(text) for text in texts], codes)
     if values.dtype == "category":
         n_unused = len(values.cat.categories) - len(np.unique(values.cat.codes[values.cat.codes >= 0]))
         if n_unused:
@@ -134,11 +133,66 @@ def read_column(obs: pd.DataFrame, key: str, *, option: str, source: str) -> Col
             f"{source}: {n_missing_words:,} cells have an empty text or a word for 'missing' in obs[{quote(key)}] "
             "and count as missing."
         )
+    warnings += lookalike_warnings(names, f"labels of obs[{quote(key)}]", source)
     return Column(key, names, codes, tuple(warnings))
 
 
-def _absent(obs: pd.DataFrame, key: str, option: str, source: str, n_found: int) -> str:
-    columns = [str(name) for name in obs.columns]
+def find_column(obs: Annotation, key: str, *, option: str, source: str) -> pd.Series[Any]:
+    """Return a column of ``obs`` as it is stored.
+
+    Raises
+    ------
+    DataError
+        The column is absent, twice there, or cannot be read.
+    """
+    positions = obs.positions(key)
+    if len(positions) != 1:
+        raise DataError(_absent(obs, key, option, source, n_found=len(positions)))
+    try:
+        return obs.read(positions[0])
+    except DataError as error:
+        msg = f"{error} It is needed for {option}: set that to another column, or write this one again."
+        raise DataError(msg) from error
+
+
+def lookalike_warnings(names: Sequence[str], what: str, source: str) -> list[str]:
+    """Ask about names that differ only in what a reader does not see, or hardly."""
+    groups = lookalikes(names)
+    if not groups:
+        return []
+    shown = "; ".join(" and ".join(escaped(name) for name in group[:4]) for group in groups[:5])
+    more = f" and {len(groups) - 5} more" if len(groups) > 5 else ""
+    return [
+        f"{source}: {what} that differ only in case, hyphens, blanks or Unicode form are kept apart: {shown}{more}. "
+        "If they mean the same, write them alike."
+    ]
+
+
+def blank_name_warnings(names: Sequence[str], source: str) -> list[str]:
+    """Say that blanks were removed from these names of cells."""
+    if not names:
+        return []
+    return [
+        f"{source}: blanks at the ends or repeated were removed from {len(names):,} cell names, first "
+        f"{escaped(names[0])}."
+    ]
+
+
+def _blank_warnings(texts: Sequence[str], codes: IntArray, key: str, source: str) -> list[str]:
+    """Say which labels lost blanks, and how many became one with another by that."""
+    changed = [code for code, text in enumerate(texts) if without_blanks(text) not in {text, ""}]
+    if not changed:
+        return []
+    n_merged = len(set(texts)) - len({without_blanks(text) for text in texts})
+    merged = f", by which {n_merged} became one with another label" if n_merged else ""
+    return [
+        f"{source}: blanks at the ends or repeated were removed from {len(changed)} labels of obs[{quote(key)}] in "
+        f"{int(np.isin(codes, changed).sum()):,} cells, first {escaped(texts[changed[0]])}{merged}."
+    ]
+
+
+def _absent(obs: Annotation, key: str, option: str, source: str, n_found: int) -> str:
+    columns = obs.columns
     if n_found > 1:
         return f"{source}: obs has {n_found} columns named {quote(key)}. Rename all but one."
     if not columns:
@@ -190,10 +244,9 @@ def _category_numbers(categories: Sequence[Any], codes: IntArray, key: str, opti
     return [str(int(value)) for value in categories]
 
 
-def _merge(categories: Sequence[Any], codes: IntArray) -> tuple[tuple[str, ...], IntArray, int]:
+def _merge(texts: Sequence[str], codes: IntArray) -> tuple[tuple[str, ...], IntArray, int]:
     """Return names in order, codes into them, and how many cells a word for 'missing' was found in."""
-    texts = [valid_text(value) for value in categories]
-    missing = [text.strip().lower() in MISSING_WORDS for text in texts]
+    missing = [text.lower() in MISSING_WORDS for text in texts]
     names = sorted({text for text, absent in zip(texts, missing, strict=True) if not absent})
     position = {name: index for index, name in enumerate(names)}
     lookup = np.array(
@@ -204,8 +257,15 @@ def _merge(categories: Sequence[Any], codes: IntArray) -> tuple[tuple[str, ...],
     return tuple(names), lookup[codes], n_words
 
 
-def read_grouping(obs: pd.DataFrame, key: str, *, option: str, source: str) -> Column:
+def read_grouping(obs: Annotation, key: str, *, option: str, source: str, labels: Column | None = None) -> Column:
     """Return the batch or sample column: as ``read_column``, and every cell must have a value.
+
+    Parameters
+    ----------
+    obs, key, option, source
+        As ``read_column``.
+    labels
+        Population of each cell, to say so where only cells without one have no value.
 
     Raises
     ------
@@ -216,9 +276,13 @@ def read_grouping(obs: pd.DataFrame, key: str, *, option: str, source: str) -> C
     n_missing = int(np.count_nonzero(column.codes < 0))
     if n_missing:
         cell = quote(obs.index[int(np.argmax(column.codes < 0))])
+        only_unlabelled = labels is not None and labels.codes.size == len(obs) and not (
+            (column.codes < 0) & (labels.codes >= 0)
+        ).any()  # fmt: skip
+        drop = ", which have no label either, with data.unlabelled=drop" if only_unlabelled else ""
         msg = (
             f"{source}: obs[{quote(key)}] is missing for {n_missing:,} of {len(obs):,} cells, first {cell}. "
-            f"Every cell needs a value in {option}: fill them, or remove these cells."
+            f"Every cell needs a value in {option}: fill them, or remove these cells{drop}."
         )
         raise DataError(msg)
     if len(column.names) == len(obs) > 1:

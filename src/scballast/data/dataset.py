@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from scballast.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scballast.data.simulate import Truth
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -51,8 +46,8 @@ class Dataset:
         the same for every storage format of the same data.
     adata
         (n_cells, n_genes) cells by *selected* genes: ``X`` raw counts, CSR float32 with sorted indices;
-        ``obs`` and ``var`` kept; unique ``obs_names`` and ``var_names``; population, batch and sample columns
-        categorical text.
+        ``var`` kept, and ``obs`` (of a file: the columns that were asked for); unique ``obs_names`` and
+        ``var_names``; population, batch and sample columns categorical text.
     total_counts
         (n_cells,) float64 counts per cell over all genes, before gene selection.
     populations
@@ -67,6 +62,11 @@ class Dataset:
         Columns of ``adata.obs``, or None.
     population_key
         Column of ``adata.obs`` that the labels were read from.
+    gene_symbols
+        (n_genes,) what people call the genes of ``adata``, ``""`` where a gene has no symbol; None: the names in
+        ``var`` are all there is.
+    feature_types
+        (n_genes,) what the file calls these features; None: it does not say.
     warnings
         What was done to usable but odd data, one sentence or two each.
     truth
@@ -84,5 +84,7 @@ class Dataset:
     population_key: str
     batch_key: str | None = None
     sample_key: str | None = None
+    gene_symbols: tuple[str, ...] | None = None
+    feature_types: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
     truth: Truth | None = None

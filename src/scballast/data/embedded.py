@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.data.dataset import IntArray
+from scballast.arrays import IntArray
 from scballast.data.files import open_source
-from scballast.data.source import RAW_NAME
+from scballast.data.source import RAW_PATH
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,14 +45,16 @@ def embedded_adata() -> AnnData:
     Zheng et al. (2017), Massively parallel digital transcriptional profiling of single cells.
     """
     import anndata as ad
+    import pandas as pd
     import scipy.sparse as sp
 
     # scanpy.datasets.pbmc68k_reduced() reads the same file, but lets anndata's warnings about its age through.
     file = importlib.resources.files("scanpy.datasets") / "10x_pbmc68k_reduced.h5ad"
     with importlib.resources.as_file(file) as path:
         with open_source(str(path)) as source:
-            stored, obs = source.matrices[RAW_NAME], source.obs
-            logarithms, var = sp.csr_matrix(stored.read()), stored.var()[[]]
+            stored = next(matrix for matrix in source.matrices if matrix.path == RAW_PATH)
+            obs = source.obs.frame(source.obs.columns)
+            logarithms, var = sp.csr_matrix(stored.read()), pd.DataFrame(index=stored.var().index)
     totals = obs["n_counts"].to_numpy(dtype=np.float64)
     scaled = np.expm1(logarithms.data.astype(np.float64)) * np.repeat(totals, np.diff(logarithms.indptr)) / SCALE
     values = np.rint(scaled)

@@ -13,13 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scballast.data.names import quote, quoted
-from scballast.data.source import RAW_NAME, X_NAME, Source, StoredMatrix, quiet_anndata, source_of
-from scballast.data.tenx import find_matrix_file, read_10x_hdf5, read_matrix_folder
+from scballast.data.annotation import Annotation
+from scballast.data.foreign_layouts import file_hint
+from scballast.data.matrix_folders import read_matrix_folder
+from scballast.data.names import quote, quoted, valid_text
+from scballast.data.source import LAYERS, RAW_PATH, X_PATH, Source, StoredMatrix, quiet_anndata, source_of
+from scballast.data.tenx import read_10x_hdf5
 from scballast.errors import DataError, ScballastError
 
 HDF5_CHECK = Path(__file__).with_name("hdf5_check.py")
 HDF5_CHECK_SECONDS = 300
+COLUMNWISE = "0.2.0"
+"""The encoding of tables, since anndata 0.8, whose columns each say how they are stored."""
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ALLOWED = "Allowed: .h5ad, .zarr, 10x .h5, or a folder with matrix.mtx, features.tsv and barcodes.tsv."
 
@@ -48,7 +53,7 @@ def open_source(path: str) -> Iterator[Source]:
         _check_hdf5(location, label)
         yield from _open_hdf5(location, label)
     else:
-        hint = " Name the folder that it is in." if ".mtx" in location.suffixes else ""
+        hint = " Name the folder that it is in." if ".mtx" in location.suffixes else file_hint(location.name)
         msg = f"{label}: files of type {quote(suffix or 'without an extension')} are not read.{hint} {ALLOWED}"
         raise DataError(msg)
 
@@ -131,6 +136,13 @@ def reading(label: str) -> Iterator[None]:
 def _unreadable(label: str, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [""])[0][:200]
     lower = str(error).lower()
+    if type(error).__name__ == "IORegistryError":
+        from importlib.metadata import version
+
+        return (
+            f"{label}: it is stored in a way that anndata {version('anndata')} does not know ({reason}): a newer one "
+            "wrote it. Update anndata, or write it again with this version."
+        )
     if "truncated" in lower:
         return (
             f"{label}: the file is truncated ({reason}). It is still being written or copied, or must be copied again."
@@ -185,13 +197,13 @@ def _open_folder(path: Path, label: str) -> Iterator[Source]:
                 raise DataError(msg)
             source = _anndata_source(group, label)
         yield source
-    elif find_matrix_file(path, label) is not None:
-        with reading(label):
-            source = read_matrix_folder(path, label)
-        yield source
     else:
-        msg = f"{label}: this folder holds neither a zarr store nor matrix.mtx. {ALLOWED}"
-        raise DataError(msg)
+        with reading(label):
+            found = read_matrix_folder(path, label)
+        if found is None:
+            msg = f"{label}: this folder holds neither a zarr store nor matrix.mtx. {ALLOWED}"
+            raise DataError(msg)
+        yield found
 
 
 def _refuse_pickles(path: Path, label: str) -> None:
@@ -217,17 +229,16 @@ def _names_pickle(metadata: Any) -> bool:
 
 def _anndata_source(store: Any, label: str) -> Source:
     """Return an AnnData store as a source that reads only what is asked for: no embedding, graph or layer."""
-    matrices = {}
+    matrices = []
+    var = partial(_annotation, store, "var", label)
     if "X" in store:
-        matrices[X_NAME] = StoredMatrix(X_NAME, None, _reader(store, "X", label), _table(store, "var", label))
+        matrices.append(StoredMatrix(X_PATH, _reader(store, "X", label), var))
     if "raw" in store and "X" in store["raw"] and "var" in store["raw"]:
-        var = _table(store, "raw/var", label)
-        matrices[RAW_NAME] = StoredMatrix(".raw", RAW_NAME, _reader(store, "raw/X", label), var)
+        raw_var = partial(_annotation, store, "raw/var", label)
+        matrices.append(StoredMatrix(RAW_PATH, _reader(store, "raw/X", label), raw_var))
     for name in store["layers"] if "layers" in store else ():
-        var = _table(store, "var", label)
-        title = f"layer {quote(name)}"
-        matrices[str(name)] = StoredMatrix(title, str(name), _reader(store, f"layers/{name}", label), var)
-    return Source(label, _table(store, "obs", label)(), matrices)
+        matrices.append(StoredMatrix(f"{LAYERS}{name}", _reader(store, f"layers/{name}", label), var))
+    return Source(label, _annotation(store, "obs", label), tuple(matrices))
 
 
 def _reader(store: Any, key: str, label: str) -> Callable[[], Any]:
@@ -256,19 +267,27 @@ class _DenseRows:
             return self._element[rows]
 
 
-def _table(store: Any, key: str, label: str) -> Callable[[], Any]:
-    def read() -> Any:
-        import pandas as pd
+def _annotation(store: Any, key: str, label: str) -> Annotation:
+    """Return a table of a store; its columns are read one by one when asked for."""
+    import pandas as pd
 
-        with reading(f"{label}: {key}"):
+    with reading(f"{label}: {key}"):
+        element = store[key]
+        if element.attrs.get("encoding-version") != COLUMNWISE:
             with quiet_anndata():
-                table = _read_element(store[key])
+                table = _read_element(element)
             if not isinstance(table, pd.DataFrame):
                 msg = f"{label}: {key} is not a table. Write the file again with anndata."
                 raise DataError(msg)
-            return table
+            return Annotation.of(table)
+        names = [valid_text(name) for name in element.attrs["column-order"]]
+        index = pd.Index(_read_element(element[element.attrs["_index"]]), dtype=object)
 
-    return partial(read)
+    def read(position: int) -> pd.Series[Any]:
+        with reading(f"{label}: {key}[{quote(names[position])}]"):
+            return pd.Series(_read_element(element[names[position]]), index=index)
+
+    return Annotation(index, tuple(names), read, in_memory=False)
 
 
 def _read_element(element: Any) -> Any:

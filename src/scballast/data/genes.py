@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.arrays import BoolArray, IntArray
 from scballast.data.columns import Column
-from scballast.data.dataset import BoolArray, IntArray
 from scballast.data.names import quoted
 from scballast.data.raw_counts import cells_expressing, take
 from scballast.errors import DataError

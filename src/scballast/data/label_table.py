@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scballast.data.columns import MISSING_WORDS
-from scballast.data.names import quote, quoted, valid_text
+from scballast.data.columns import MISSING_WORDS, blank_name_warnings
+from scballast.data.names import escaped, folded, quote, quoted, valid_text, without_blanks
 from scballast.data.source import Source
 from scballast.errors import DataError
 
@@ -38,11 +38,14 @@ class LabelTable:
         Names of the columns after the first.
     rows
         The values of these columns by the name of the cell.
+    warnings
+        What was done to the names.
     """
 
     label: str
     columns: tuple[str, ...]
     rows: dict[str, list[str]]
+    warnings: tuple[str, ...] = ()
 
 
 def with_labels(source: Source, path: str) -> Source:
@@ -67,18 +70,17 @@ def with_labels(source: Source, path: str) -> Source:
     import pandas as pd
 
     table = read_label_table(path)
-    names = [valid_text(name) for name in source.obs.index]
+    names = [without_blanks(valid_text(name)) for name in source.obs.index]
     _check_names(table, names, source.label)
     found = [table.rows.get(name) for name in names]
     columns = {
         column: _typed([row[position] if row is not None else None for row in found])
         for position, column in enumerate(table.columns)
     }
-    obs = source.obs.drop(columns=[column for column in source.obs.columns if str(column) in columns])
-    added = pd.DataFrame({column: values.to_numpy() for column, values in columns.items()}, index=obs.index)
-    replaced = [str(column) for column in source.obs.columns if str(column) in columns]
-    warnings = _join_warnings(table, names, replaced, source.label)
-    return replace(source, obs=pd.concat([obs, added], axis=1), warnings=(*source.warnings, *warnings))
+    added = pd.DataFrame({column: values.to_numpy() for column, values in columns.items()}, index=source.obs.index)
+    replaced = [column for column in source.obs.columns if column in columns]
+    warnings = (*table.warnings, *_join_warnings(table, names, replaced, source.label))
+    return replace(source, obs=source.obs.with_columns(added), warnings=(*source.warnings, *warnings))
 
 
 def read_label_table(path: str) -> LabelTable:
@@ -98,7 +100,7 @@ def read_label_table(path: str) -> LabelTable:
     header, body = lines[0][1], lines[1:]
     if body and all(len(row) == len(header) + 1 for _, row in body):
         header = ["", *header]  # R's write.table gives the row names no column name
-    columns = tuple(valid_text(name.strip()) for name in header[1:])
+    columns = tuple(valid_text(without_blanks(name)) for name in header[1:])
     if not columns:
         msg = f"{label}: there is one column, {quote(header[0])}, so no labels (separators: comma, tab). {ALLOWED}."
         raise DataError(msg)
@@ -107,6 +109,7 @@ def read_label_table(path: str) -> LabelTable:
         msg = f"{label}: {len(twice)} column names occur more than once, first {quote(twice[0])}. Rename all but one."
         raise DataError(msg)
     rows: dict[str, list[str]] = {}
+    with_blanks = [row[0] for _, row in body if without_blanks(row[0]) != row[0]]
     for number, row in body:
         if len(row) != len(header):
             msg = (
@@ -114,7 +117,7 @@ def read_label_table(path: str) -> LabelTable:
                 "Quote values that hold the separator, and write the table again."
             )
             raise DataError(msg)
-        name = valid_text(row[0].strip())
+        name = valid_text(without_blanks(row[0]))
         if name in rows:
             msg = (
                 f"{label}: the cell {quote(name)} has more than one row, the second in line {number}. "
@@ -123,7 +126,7 @@ def read_label_table(path: str) -> LabelTable:
             )
             raise DataError(msg)
         rows[name] = row[1:]
-    return LabelTable(label, columns, rows)
+    return LabelTable(label, columns, rows, tuple(blank_name_warnings(with_blanks, label)))
 
 
 def _lines(path: Path, label: str) -> list[tuple[int, list[str]]]:
@@ -183,6 +186,7 @@ def _check_names(table: LabelTable, names: list[str], source: str) -> None:
         bare = {_LANE.sub("", name) for name in table.rows}
         near = any(_LANE.sub("", name) in bare for name in names)
         hint = " They differ in the lane's number at the end (-1): write both alike." if near else ""
+        hint = hint or _alike_hint(list(table.rows), names)
         msg = (
             f"{table.label}: no row belongs to a cell of {source}: the first row is {quote(first)}, the first cell "
             f"{quote(names[0])}.{hint} Set data.labels to a table whose first column holds the cell names."
@@ -212,11 +216,29 @@ def _join_warnings(table: LabelTable, names: list[str], replaced: list[str], sou
     if unused:
         warnings.append(
             f"{source}: {len(unused):,} of {len(table.rows):,} rows of {table.label} belong to no cell and are not "
-            f"used, first {quote(unused[0])}."
+            f"used, first {quote(unused[0])}.{_alike_hint(unused, unlabelled)}"
         )
     if replaced:
         warnings.append(f"{source}: columns of obs that {table.label} replaces: {quoted(replaced)}.")
     return warnings
+
+
+def _alike_hint(rows: list[str], cells: list[str]) -> str:
+    """Say how many names of rows without a cell only look different from those of cells without a row."""
+    by_look = {_look(name): name for name in reversed(cells)}
+    alike = [(name, by_look[_look(name)]) for name in rows if _look(name) in by_look]
+    if not alike:
+        return ""
+    row, cell = alike[0]
+    return (
+        f" {len(alike):,} of them differ from a cell's name only in case, hyphens, dots, blanks or Unicode form, as "
+        f"{escaped(row)} and {escaped(cell)}: write both alike."
+    )
+
+
+def _look(name: str) -> str:
+    # R writes AAAC.1 for AAAC-1 where names become those of columns.
+    return re.sub(r"[._]", "-", folded(name))
 
 
 def _typed(values: list[str | None]) -> pd.Series[object]:

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.arrays import BoolArray
 from scballast.data import embedded
-from scballast.data.columns import Column, label_candidates, read_column, read_grouping
-from scballast.data.dataset import BoolArray, Dataset
+from scballast.data.annotation import Annotation
+from scballast.data.columns import (
+    Column,
+    blank_name_warnings,
+    find_column,
+    label_candidates,
+    lookalike_warnings,
+    read_column,
+    read_grouping,
+)
+from scballast.data.dataset import Dataset
 from scballast.data.digest import content_digest
+from scballast.data.features import gene_features
 from scballast.data.files import open_source
 from scballast.data.genes import select_genes
 from scballast.data.label_table import with_labels
-from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text
-from scballast.data.populations import check_labels, confounding_warnings, rank_populations
+from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text, without_blanks
+from scballast.data.populations import (
+    check_labels,
+    confounding_warnings,
+    disappearance_warnings,
+    poverty_warnings,
+    rank_populations,
+    unfiltered_warnings,
+)
 from scballast.data.raw_counts import cells_expressing, read_counts, row_sums, take
-from scballast.data.source import Source, source_of
-from scballast.errors import ConfigError, DataError
+from scballast.data.source import RAW_PATH, X_PATH, Source, StoredMatrix, source_of
+from scballast.data.symbols import gene_symbols
+from scballast.errors import ConfigError, DataError, noticed_before
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +47,7 @@ if TYPE_CHECKING:
     from scballast.config.schema import DataConfig
 
 
-def load_dataset(config: DataConfig, *, seed: int = 0) -> Dataset:
+def load_dataset(config: DataConfig, *, seed: int = 0, obs_keys: Sequence[str] = ()) -> Dataset:
     """Load the data that the configuration names, and check every value of them.
 
     Parameters
@@ -36,6 +56,8 @@ def load_dataset(config: DataConfig, *, seed: int = 0) -> Dataset:
         ``kind`` ``embedded`` (pbmc68k, shipped with scanpy), ``file`` or ``simulated``.
     seed
         Rules simulated data only; real data are loaded deterministically.
+    obs_keys
+        Further columns of obs that are needed (``association.keys``): of a file no others are read.
 
     Raises
     ------
@@ -50,15 +72,16 @@ def load_dataset(config: DataConfig, *, seed: int = 0) -> Dataset:
             raise ConfigError(msg)
         adata = embedded.embedded_adata()
         key = config.population_key or embedded.POPULATION_KEY
-        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME)
+        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, obs_keys)
     if config.kind == "file":
         if not config.path:
             msg = "data.path is not set. Allowed: a .h5ad, .zarr or 10x .h5 file, or a 10x matrix folder."
             raise DataError(msg)
         with open_source(config.path) as source:
-            return _build(source, config, config.population_key, Path(config.path).expanduser().stem)
+            name = Path(config.path).expanduser().stem
+            return _build(source, config, config.population_key, name, obs_keys)
     if config.kind == "simulated":
-        return _simulated(config, seed)
+        return _simulated(config, seed, obs_keys)
     msg = f"data.kind={quote(config.kind)} is not known. Allowed: embedded, file, simulated."
     raise ConfigError(msg)
 
@@ -76,14 +99,14 @@ def dataset_from_anndata(adata: AnnData, config: DataConfig, *, name: str = "ada
     return _build(source_of(adata, name), config, config.population_key, name)
 
 
-def _simulated(config: DataConfig, seed: int) -> Dataset:
+def _simulated(config: DataConfig, seed: int, obs_keys: Sequence[str]) -> Dataset:
     import dataclasses
 
     from scballast.data.simulate import POPULATION_KEY, simulate, truth_from_adata
 
     simulated = simulate(config.simulation, seed)
     key = config.population_key or POPULATION_KEY
-    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated")
+    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", obs_keys)
     kept = simulated[dataset.adata.obs_names, dataset.adata.var_names]
     dataset.adata.uns.update(simulated.uns)
     dataset.adata.obsm.update({name: np.asarray(kept.obsm[name]) for name in kept.obsm})
@@ -94,22 +117,50 @@ def _simulated(config: DataConfig, seed: int) -> Dataset:
     return dataclasses.replace(dataset, truth=truth)
 
 
-def _build(source: Source, config: DataConfig, population_key: str | None, default_name: str) -> Dataset:
-    """Check a source from the cheap to the costly, and return it as a data set."""
+def _build(
+    source: Source,
+    config: DataConfig,
+    population_key: str | None,
+    default_name: str,
+    obs_keys: Sequence[str] = (),
+) -> Dataset:
+    notes: list[str] = []
+    with noticed_before(notes):
+        return _checked(source, config, population_key, default_name, obs_keys, notes)
+
+
+def _checked(
+    source: Source,
+    config: DataConfig,
+    population_key: str | None,
+    default_name: str,
+    obs_keys: Sequence[str],
+    notes: list[str],
+) -> Dataset:
+    """Check a source from the cheap to the costly, and return it as a data set; ``notes`` grow on the way."""
     import anndata as ad
 
     label = source.label
+    notes += source.warnings
     if config.labels is not None:
         source = with_labels(source, config.labels)
-    notes = list(source.warnings)
+        notes[:] = source.warnings
     # Columns first: a misspelt key should not cost the minutes that reading the matrix may take.
-    labels, batches, samples = _columns(source, config, population_key)
-    notes += [note for column in (labels, batches, samples) if column is not None for note in column.warnings]
+    labels, kept, batches, samples = _columns(source, config, population_key, notes)
+    obs = source.obs.take(kept)
+    for key in obs_keys:
+        find_column(obs, key, option="association.keys", source=label)
 
     chosen = source.choose(config.layer)
+    notes += _layer_notes(source, chosen)
     var = chosen.var()
-    cell_names, cell_notes = _names(source.obs.index, "cell", label)
-    gene_names, gene_notes = _names(var.index, "gene", label)
+    others = [matrix.var() for matrix in source.matrices if matrix is not chosen and matrix.path in (X_PATH, RAW_PATH)]
+    features = gene_features(var, others, label)
+    notes += features.warnings
+    symbols, symbol_notes = gene_symbols(var, others, config.gene_symbols, label)
+    notes += symbol_notes
+    cell_names, cell_notes = _cell_names(source.obs.index, label)
+    gene_names, gene_notes = _unique([valid_text(name) for name in var.index], "gene", label)
     notes += cell_notes + gene_notes
     shape = (len(cell_names), len(gene_names))
     if min(shape) == 0:
@@ -123,19 +174,29 @@ def _build(source: Source, config: DataConfig, population_key: str | None, defau
         gene_names=gene_names,
         remedy=lambda: source.remedy(chosen),
         owned=source.owned,
+        genes=features.genes,
+        rounded=config.round,
     )
     notes += checked.warnings
 
-    counts, cells, genes, zero_notes = _without_zeros(checked.matrix, cell_names, gene_names, label, chosen.title)
+    counts = take(checked.matrix, cells=kept)
+    cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
+    genes_read = np.flatnonzero(features.genes)
+    read_names = [gene_names[i] for i in genes_read]
+    counts, cells, genes, zero_notes = _without_zeros(counts, cell_names, read_names, label, chosen.title)
     notes += zero_notes
+    at_first = labels
     labels, batches, samples = _taken(labels, batches, samples, cells, notes, label)
     digest = content_digest(
         counts,
         (cell_names[i] for i in np.flatnonzero(cells)),
-        (gene_names[i] for i in np.flatnonzero(genes)),
+        (read_names[i] for i in np.flatnonzero(genes)),
         (labels, batches, samples),
     )
     totals = row_sums(counts)
+    # First of all: what is found in a matrix of empty droplets is not what was asked for.
+    notes[:0] = unfiltered_warnings(labels, totals, label)
+    notes += poverty_warnings(labels, np.diff(counts.indptr), label)
     selected, selection_notes = select_genes(counts, config.n_top_genes, batches, source=label)
     notes += selection_notes
     counts = take(counts, genes=selected)
@@ -149,14 +210,19 @@ def _build(source: Source, config: DataConfig, population_key: str | None, defau
         cells[np.flatnonzero(cells)[~filled]] = False
     genes[np.flatnonzero(genes)[~selected]] = False
 
+    notes += disappearance_warnings(at_first, labels, config.min_cells, label)
     check_labels(labels, label)
     ranked = rank_populations(labels, config.min_cells, label)
     notes += ranked.warnings
     notes += confounding_warnings(ranked, batches, samples, label)
+    columns = (labels, batches, samples)
+    analysed = genes_read[np.flatnonzero(genes)]
+    var_columns, unreadable = var.readable()
+    notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
     adata = ad.AnnData(
         X=counts,
-        obs=_annotation(source.obs, cells, cell_names, (labels, batches, samples)),
-        var=_annotation(var, genes, gene_names, ()),
+        obs=_table(obs.take(cells), obs_keys, [cell_names[i] for i in np.flatnonzero(cells)], columns),
+        var=_table(var, var_columns, gene_names, ()).iloc[analysed],
     )
     return Dataset(
         name=safe_name(config.name or default_name, empty="data"),
@@ -170,13 +236,25 @@ def _build(source: Source, config: DataConfig, population_key: str | None, defau
         population_key=labels.key,
         batch_key=batches.key if batches is not None else None,
         sample_key=samples.key if samples is not None else None,
+        gene_symbols=tuple(symbols[i] for i in analysed) if symbols is not None else None,
+        feature_types=tuple(features.types[i] for i in analysed) if features.types else None,
         warnings=tuple(notes),
     )
 
 
+def _layer_notes(source: Source, chosen: StoredMatrix) -> list[str]:
+    """Say which matrix is meant where another goes by the same name."""
+    same = [other for other in source.matrices if other is not chosen and set(other.names) & set(chosen.names)]
+    return [
+        f"{source.label}: {chosen.title} is read; {other.title} is another matrix (data.layer={source.setting(other)})."
+        for other in same
+    ]
+
+
 def _columns(
-    source: Source, config: DataConfig, population_key: str | None
-) -> tuple[Column, Column | None, Column | None]:
+    source: Source, config: DataConfig, population_key: str | None, notes: list[str]
+) -> tuple[Column, BoolArray, Column | None, Column | None]:
+    """Return the labels, which cells are kept, and the batches and samples of these; labels are those of the kept."""
     label, obs = source.label, source.obs
     if not population_key:
         candidates = label_candidates(obs)
@@ -194,17 +272,40 @@ def _columns(
         msg = f"{label}: there are no cells. Check how the file was made."
         raise DataError(msg)
     labels = read_column(obs, population_key, option="data.population_key", source=label)
+    notes += labels.warnings
     check_labels(labels, label)
-    batches, samples = (
-        read_grouping(obs, key, option=option, source=label) if key else None
-        for option, key in (("data.batch_key", config.batch_key), ("data.sample_key", config.sample_key))
-    )
-    return labels, batches, samples
+    kept = np.ones(len(obs), dtype=np.bool_)
+    if config.unlabelled == "drop":
+        kept = labels.codes >= 0
+        if not kept.all():
+            notes.append(
+                f"{label}: {np.count_nonzero(~kept):,} of {kept.size:,} cells have no value in "
+                f"obs[{quote(population_key)}] and are left out (data.unlabelled=drop)."
+            )
+    groupings: list[Column | None] = []
+    for option, key in (("data.batch_key", config.batch_key), ("data.sample_key", config.sample_key)):
+        grouping = read_grouping(obs.take(kept), key, option=option, source=label, labels=labels) if key else None
+        notes += grouping.warnings if grouping is not None else ()
+        groupings.append(grouping)
+    batches, samples = groupings
+    return labels.take(kept), kept, batches, samples
 
 
-def _names(index: Any, kind: str, source: str) -> tuple[list[str], list[str]]:
-    """Return unique names as text, and what was done to make them so."""
+def _cell_names(index: Any, source: str) -> tuple[list[str], list[str]]:
+    """Return unique names of cells without odd blanks, and what was noticed."""
     texts = [valid_text(name) for name in index]
+    cleaned = [without_blanks(text) for text in texts]
+    changed = [text for text, name in zip(texts, cleaned, strict=True) if text != name]
+    unique, notes = _unique(cleaned, "cell", source)
+    return unique, [
+        *blank_name_warnings(changed, source),
+        *lookalike_warnings(cleaned, "cell names", source),
+        *notes,
+    ]
+
+
+def _unique(texts: list[str], kind: str, source: str) -> tuple[list[str], list[str]]:
+    """Return unique names, and what was done to make them so."""
     unique, n_changed = make_unique(texts)
     if not n_changed:
         return unique, []
@@ -257,15 +358,14 @@ def _taken(
     return labels.take(cells), batches, samples.take(cells) if samples is not None else None
 
 
-def _annotation(
-    table: pd.DataFrame, kept: BoolArray, names: list[str], columns: tuple[Column | None, ...]
+def _table(
+    table: Annotation, keys: Iterable[str], names: list[str], columns: tuple[Column | None, ...]
 ) -> pd.DataFrame:
-    """Return the rows kept of obs or var, under their unique names, with the columns that were read."""
+    """Return obs or var under unique names: of a file the columns ``keys``, and the columns that were read."""
     import pandas as pd
 
-    result = table.loc[kept].copy()
-    result.columns = pd.Index([str(name) for name in result.columns])
-    result.index = pd.Index([names[i] for i in np.flatnonzero(kept)], dtype=object)
+    result = table.frame(dict.fromkeys((*table.columns, *keys)) if table.in_memory else keys)
+    result.index = pd.Index(names, dtype=object)
     for column in columns:
         if column is not None:
             result[column.key] = column.categorical()

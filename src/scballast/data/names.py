@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 MAX_SAFE_LENGTH = 60
+_NO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
 
 
 def valid_text(name: object) -> str:
@@ -15,6 +16,42 @@ def valid_text(name: object) -> str:
         return name
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def without_blanks(text: str) -> str:
+    """Return ``text`` without blanks at its ends, of any kind and width, and with one blank for several."""
+    if text.isalnum():
+        return text
+    return re.sub(r"\s{2,}", " ", re.sub(rf"^[\s{_NO_WIDTH}]+|[\s{_NO_WIDTH}]+$", "", text))
+
+
+def folded(text: str) -> str:
+    """Return what two names have in common that only look different.
+
+    Case, the kind of blank (no-break, narrow, …), the kind of hyphen, characters without width and the Unicode form
+    (composed or not, full width, superscript, …) are levelled.
+    """
+    if text.isascii():
+        return re.sub(r"\s+", " ", text).casefold()
+    level = "".join(
+        "-" if unicodedata.category(character) == "Pd" or character == "\u2212" else character
+        for character in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(character) != "Cf"
+    )
+    return without_blanks(re.sub(r"\s+", " ", level)).casefold()
+
+
+def lookalikes(names: Sequence[str]) -> list[list[str]]:
+    """Return the groups of different names that only look different, in order of name."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        groups.setdefault(folded(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def escaped(name: str, limit: int = 80) -> str:
+    """Return a name as ``quote`` does, with all that is not plain ASCII as numbers: what differs shows."""
+    return ascii(name if len(name) <= limit else name[: limit - 1] + "…")
 
 
 def make_unique(names: Sequence[str]) -> tuple[list[str], int]:

@@ -4,41 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.config.simulation import SimulationConfig
+from scballast.data.program_families import PROGRAM_FAMILIES
 from scballast.seeds import Stream, generator_for
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 _SHARED = -1  # in place of a population's number: the program active in all of them
 _STRENGTH_RATIO = 0.75  # of each program to the one before it
+_OWN_SPACING = 2  # with programs=shared, one population in so many has programs of its own beside the shared one
 
 
 @dataclass(frozen=True)
 class Program:
-    """One program: who has it, its number there, its genes and their loadings a_pg."""
+    """One program: who has it, its number there, its genes, their loadings a_pg, its form.
+
+    ``points`` are the genes' own places on the path, used by the family ``path`` alone; ``without`` the numbers of the
+    populations that do not have the program, though all others do.
+    """
 
     population: int
     number: int
     genes: IntArray
     loadings: FloatArray
+    points: FloatArray
+    family: str = "latent"
+    without: tuple[int, ...] = ()
+
+    @property
+    def is_shared(self) -> bool:
+        """Say whether the program is of all populations rather than of one."""
+        return self.population == _SHARED
 
     def is_active_in(self, population: int) -> bool:
         """Say whether a population's cells have the program."""
-        return self.population in (population, _SHARED)
+        return (self.is_shared or self.population == population) and population not in self.without
 
     def activities(self, seed: int, population: int, n_cells: int) -> FloatArray:
         """Return (n_cells,) t_ip of a population's cells; more cells leave the first ones as they are."""
-        owner = "shared" if self.population == _SHARED else self.population
+        owner = "shared" if self.is_shared else self.population
         stream = generator_for(seed, Stream.SIMULATION, "activity", owner, self.number, population)
-        activities: FloatArray = stream.standard_normal(n_cells)
-        return activities
+        return self.draw(stream, n_cells)
+
+    def draw(self, stream: np.random.Generator, n_cells: int) -> FloatArray:
+        """Return (n_cells,) activities from a generator."""
+        return PROGRAM_FAMILIES[self.family].activities(stream, n_cells)
+
+    def effects(self, activities: FloatArray) -> FloatArray:
+        """Return (n_cells, n_program_genes) shifts of the log rates at (n_cells,) activities."""
+        return PROGRAM_FAMILIES[self.family].effects(activities, self.loadings, self.points)
 
 
 def plant(config: SimulationConfig, seed: int) -> tuple[FloatArray, list[Program]]:
@@ -50,7 +66,7 @@ def plant(config: SimulationConfig, seed: int) -> tuple[FloatArray, list[Program
         return log_fold_changes, programs
     # The shared program's genes are taken first: they must be marker of no population.
     stream = generator_for(seed, Stream.SIMULATION, "shared_program")
-    shared = stream.permutation(config.n_genes)[: config.n_program_genes if config.shared_program else 0]
+    shared = stream.permutation(config.n_genes)[: config.n_program_genes if config.has_shared_program else 0]
     shared_loadings = _loadings(shared.size, config.program_strength, stream)
     for population in range(n_populations):
         stream = generator_for(seed, Stream.SIMULATION, "markers", population)
@@ -58,19 +74,52 @@ def plant(config: SimulationConfig, seed: int) -> tuple[FloatArray, list[Program
         markers = free[: config.n_markers]
         effects = config.marker_log_fold_change * stream.uniform(0.5, 1.5, size=markers.size)
         log_fold_changes[population, markers] = effects
+        if not _has_own_programs(config, population):
+            continue
 
         stream = generator_for(seed, Stream.SIMULATION, "programs", population)
         n_genes = config.n_programs * config.n_program_genes
         from_markers = markers[: round(config.overlap * n_genes)]
         rest = _without(stream.permutation(config.n_genes), np.concatenate([markers, shared]))
         genes = stream.permutation(np.concatenate([from_markers, rest[: n_genes - from_markers.size]]))
-        for number, of_program in enumerate(np.split(genes, config.n_programs) if config.n_programs else []):
+        for number, of_program in enumerate(np.split(genes, config.n_programs)):
             ratio = 1.0 if config.equal_strength else _STRENGTH_RATIO**number
             loadings = _loadings(of_program.size, config.program_strength * ratio, stream)
-            programs.append(Program(population, number, of_program, loadings))
-    if config.shared_program:
-        programs.append(Program(_SHARED, 0, shared, shared_loadings))
+            points = _points(of_program.size, seed, population, number)
+            programs.append(_program(config, population, number, of_program, loadings, points))
+    if config.has_shared_program:
+        points = _points(shared.size, seed, "shared", 0)
+        programs.append(_program(config, _SHARED, 0, shared, shared_loadings, points))
     return log_fold_changes, programs
+
+
+def _has_own_programs(config: SimulationConfig, population: int) -> bool:
+    if config.programs == "none" or config.n_programs == 0 or population + 1 in config.without_program:
+        return False
+    return config.programs != "shared" or population % _OWN_SPACING == 0
+
+
+def _program(
+    config: SimulationConfig,
+    population: int,
+    number: int,
+    genes: IntArray,
+    loadings: FloatArray,
+    points: FloatArray,
+) -> Program:
+    """Return a program of the configured form, the signs of its loadings as that form has them."""
+    share_down = PROGRAM_FAMILIES[config.programs].share_down
+    if share_down is not None:
+        # Genes come in random order, so the first ones are as good as any to go down.
+        signs = np.where(np.arange(genes.size) < round(share_down * genes.size), -1.0, 1.0)
+        loadings = np.abs(loadings) * signs
+    without = tuple(number - 1 for number in config.without_program)
+    return Program(population, number, genes, loadings, points, config.programs, without)
+
+
+def _points(n_genes: int, seed: int, owner: int | str, number: int) -> FloatArray:
+    """Return each gene's own place on the path, away from its ends, where a gene would not be seen to change."""
+    return generator_for(seed, Stream.SIMULATION, "switch_points", owner, number).uniform(0.1, 0.9, size=n_genes)
 
 
 def program_sets(programs: Sequence[Program], parents: IntArray, n_genes: int) -> BoolArray:

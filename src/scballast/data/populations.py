@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scballast.arrays import FloatArray, IntArray
 from scballast.data.columns import Column
-from scballast.data.dataset import IntArray, Population
+from scballast.data.dataset import Population
 from scballast.data.names import quote, quoted, safe_names
 from scballast.errors import DataError
+
+POOR_GENES = 20
+"""A median cell with counts in more genes than this is not called poor, however rich the others are."""
+POOR_SHARE = 0.1
+UNFILTERED_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,10 @@ def rank_populations(labels: Column, min_cells: int, source: str) -> Ranked:
         )
     small = np.flatnonzero(~comparable)
     if small.size:
-        named = ", ".join(f"{quote(labels.names[i])} ({sizes[i]:,})" for i in small[:20])
-        more = f" and {small.size - 20:,} more" if small.size > 20 else ""
+        named = _listed([f"{quote(labels.names[i])} ({sizes[i]:,})" for i in small])
         warnings.append(
             f"{source}: populations with fewer than {min_cells:,} cells (data.min_cells) are not ranked, but their "
-            f"cells train the global model: {named}{more}."
+            f"cells train the global model: {named}."
         )
     # Safe names are made among all labels, so that they do not change with data.min_cells.
     safe = safe_names(labels.names)
@@ -88,6 +93,85 @@ def rank_populations(labels: Column, min_cells: int, source: str) -> Ranked:
     lookup[kept] = np.arange(kept.size)
     populations = tuple(Population(labels.names[i], safe[i], int(sizes[i])) for i in kept)
     return Ranked(populations, lookup[labels.codes], tuple(warnings))
+
+
+def disappearance_warnings(before: Column, after: Column, min_cells: int, source: str) -> list[str]:
+    """Name the populations that fell below ``min_cells`` because cells without usable counts were left out."""
+    left = dict(zip(after.names, after.sizes().tolist(), strict=True))
+    sizes = dict(zip(before.names, before.sizes().tolist(), strict=True))
+    key = quote(before.key)
+    gone = [f"{quote(name)} ({size:,})" for name, size in sizes.items() if name not in left]
+    fallen = [
+        f"{quote(name)} (from {size:,} to {left[name]:,})"
+        for name, size in sizes.items()
+        if name in left and size >= min_cells > left[name]
+    ]
+    notes = []
+    if gone:
+        notes.append(
+            f"{source}: populations of obs[{key}] that disappear, because none of their cells has usable counts: "
+            f"{_listed(gone)}."
+        )
+    if fallen:
+        notes.append(
+            f"{source}: populations of obs[{key}] that fall below data.min_cells={min_cells:,}, because cells without "
+            f"usable counts are left out: {_listed(fallen)}."
+        )
+    return notes
+
+
+def poverty_warnings(labels: Column, n_genes: IntArray, source: str) -> list[str]:
+    """Name the populations whose cells express next to no gene.
+
+    Parameters
+    ----------
+    labels
+        Label of each cell.
+    n_genes : (n_cells,)
+        Genes with counts in each cell.
+    source
+        The file, for messages.
+    """
+    medians = np.array([np.median(n_genes[labels.codes == code]) for code in range(len(labels.names))])
+    typical = float(np.median(n_genes[labels.codes >= 0]))
+    poor = np.flatnonzero((medians <= POOR_GENES) & (medians < POOR_SHARE * typical))
+    if not poor.size:
+        return []
+    sizes = labels.sizes()
+    named = [f"{quote(labels.names[i])} ({sizes[i]:,} cells, median {medians[i]:g})" for i in poor]
+    return [
+        f"{source}: populations whose cells have counts in next to no gene (all labelled cells: median {typical:g} "
+        f"genes): {_listed(named)}. Did their sample fail? What is found for them, and against them, says little."
+    ]
+
+
+def unfiltered_warnings(labels: Column, totals: FloatArray, source: str) -> list[str]:
+    """Warn of empty droplets: many cells without a label and with next to no counts beside the labelled ones.
+
+    Parameters
+    ----------
+    labels
+        Label of each cell.
+    totals : (n_cells,)
+        Counts of each cell.
+    source
+        The file, for messages.
+    """
+    labelled = labels.codes >= 0
+    typical = float(np.median(totals[labelled])) if labelled.any() else 0.0
+    empty = ~labelled & (totals < POOR_SHARE * typical)
+    if np.count_nonzero(empty) < UNFILTERED_SHARE * labels.codes.size:
+        return []
+    return [
+        f"{source}: UNFILTERED MATRIX? {np.count_nonzero(empty):,} of {empty.size:,} cells ({empty.mean():.0%}) have "
+        f"no label and next to no counts (median {np.median(totals[empty]):g}, labelled cells {typical:g}): empty "
+        "droplets, which train the global model. Set data.unlabelled=drop to keep labelled cells only, or use the "
+        "filtered matrix."
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
 
 
 def confounding_warnings(ranked: Ranked, batches: Column | None, samples: Column | None, source: str) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from scballast.data.dataset import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.data.fractions import FractionSample
 from scballast.data.names import quote
 from scballast.errors import DataError
 
@@ -21,6 +22,8 @@ LARGEST_EXACT_FLOAT16 = 2**11
 BLOCK_VALUES = 2**22
 """Values looked at together: temporary arrays stay at some tens of MB whatever the data's size."""
 
+ROUNDABLE = ("corrected", "unknown")
+"""Fractional values that ``data.round=true`` makes counts of."""
 PROBLEMS = {
     "missing": "NaN",
     "infinite": "infinite",
@@ -41,6 +44,8 @@ class ValueCensus:
         Stored values looked at (non-zero ones, unless the file stores zeros).
     n_rounded
         Values that differ from an integer by no more than ``ROUNDING_TOLERANCE``.
+    n_vanishing
+        Fractional values that become 0 when rounded.
     largest
         Largest finite value.
     counts
@@ -51,9 +56,11 @@ class ValueCensus:
 
     n_values: int = 0
     n_rounded: int = 0
+    n_vanishing: int = 0
     largest: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, tuple[int, int, float]] = field(default_factory=dict)
+    fractions: FractionSample = field(default_factory=FractionSample)
 
     @property
     def problem(self) -> str | None:
@@ -77,6 +84,7 @@ class ValueCensus:
             distance = np.abs(clean - np.rint(clean))
             kinds["fractional"] = distance > ROUNDING_TOLERANCE
             self.n_rounded += int(np.count_nonzero(distance)) - int(np.count_nonzero(kinds["fractional"]))
+            self.n_vanishing += int(np.count_nonzero(kinds["fractional"] & (clean > 0) & (clean <= 0.5)))
         self.largest = max(self.largest, float(values.max(where=finite, initial=0)))
         for kind, mask in kinds.items():
             n_found = int(np.count_nonzero(mask))
@@ -95,11 +103,11 @@ class Counts:
     warnings: tuple[str, ...]
 
 
-def holds_counts(stored: Any) -> bool:
-    """Tell whether every value of a matrix is a raw count; reads no further than the first block that is not."""
+def holds_counts(stored: Any, genes: BoolArray | None = None) -> bool:
+    """Tell whether every value of these genes is a raw count; reads no further than the first block that is not."""
     try:
         census = ValueCensus()
-        for _ in _checked_blocks(stored, census, where=""):
+        for _ in _checked_blocks(stored, census, where="", genes=genes):
             if census.problem:
                 return False
     except DataError:
@@ -116,6 +124,8 @@ def read_counts(
     gene_names: Sequence[str],
     remedy: Callable[[], str],
     owned: bool,
+    genes: BoolArray | None = None,
+    rounded: bool = False,
 ) -> Counts:
     """Check every value of a matrix and return it as CSR float32.
 
@@ -133,6 +143,11 @@ def read_counts(
         Called only when the values are not counts: says where the counts are.
     owned
         The matrix belongs to the caller alone and its memory may be reused.
+    genes : (n_genes,)
+        Columns to read: the others are neither checked nor returned; None: all.
+    rounded
+        Counts after a correction (ambient RNA, shared reads) are rounded; values that are normalised or logged are
+        refused all the same.
 
     Raises
     ------
@@ -148,28 +163,61 @@ def read_counts(
         raise DataError(msg)
     census = ValueCensus()
     warnings: list[str] = []
-    blocks = list(_checked_blocks(stored, census, where, warnings))
-    if census.problem:
-        raise DataError(_not_counts(census, where, cell_names, gene_names, remedy()))
-    matrix = _canonical(blocks, shape, owned=owned)
+    blocks = list(_checked_blocks(stored, census, where, warnings, genes))
+    if genes is not None:
+        gene_names = [name for name, kept in zip(gene_names, genes, strict=True) if kept]
+    if census.problem == "fractional" and rounded and census.fractions.kind() in ROUNDABLE:
+        warnings.append(_rounded(census, where))
+    elif census.problem:
+        raise DataError(_not_counts(census, where, cell_names, gene_names, remedy, rounded=rounded))
+    matrix = _canonical(blocks, (shape[0], len(gene_names)), owned=owned)
     warnings += _oddities(census, getattr(stored, "dtype", None), where)
     return Counts(matrix, tuple(warnings))
 
 
-def _not_counts(census: ValueCensus, where: str, cells: Sequence[str], genes: Sequence[str], remedy: str) -> str:
+def _not_counts(
+    census: ValueCensus,
+    where: str,
+    cells: Sequence[str],
+    genes: Sequence[str],
+    remedy: Callable[[], str],
+    *,
+    rounded: bool,
+) -> str:
     kind = census.problem
     assert kind is not None
     row, column, value = census.first[kind]
-    looks = {
-        "negative": " (scaled or centred values?)",
-        "fractional": " (log-normalised values?)" if census.largest < 25 else " (normalised values?)",
-    }.get(kind, "")
+    looks, advice = {"negative": " (scaled or centred values?)"}.get(kind, ""), remedy()
+    if kind == "fractional":
+        looked = census.fractions.kind()
+        if looked == "corrected":
+            looks = " (counts after a correction, as SoupX, CellBender, RSEM or alevin give them?)"
+            # Where the matrices before the correction are not here, the advice to save them would lead nowhere.
+            advice = (
+                f"Set data.round=true to round them. {advice if advice.startswith('Counts are in') else ''}".strip()
+            )
+        elif looked == "unknown":
+            advice += " If they are counts after a correction, data.round=true rounds them."
+        else:
+            looks = f" ({looked} values?)"
+            if rounded:
+                looks += ", of which data.round=true makes no counts"
     n_bad = census.counts[kind]
     return (
         f"{where} is not raw counts: {n_bad:,} of {census.n_values:,} stored values "
         f"{'is' if n_bad == 1 else 'are'} {PROBLEMS[kind]}{looks}, "
         f"first {value:.6g} at cell {quote(cells[row])}, gene {quote(genes[column])}. "
-        f"Allowed: integers from 0 to {MAX_COUNT:,}. {remedy}"
+        f"Allowed: integers from 0 to {MAX_COUNT:,}. {advice}"
+    )
+
+
+def _rounded(census: ValueCensus, where: str) -> str:
+    n_fractional = census.counts["fractional"]
+    looked = census.fractions.kind()
+    doubt = " Their distribution does not say what they are." if looked == "unknown" else ""
+    return (
+        f"{where}: {n_fractional:,} of {census.n_values:,} stored values were not integers and were rounded "
+        f"(data.round=true), {census.n_vanishing:,} of them to 0.{doubt}"
     )
 
 
@@ -189,18 +237,26 @@ def _oddities(census: ValueCensus, dtype: Any, where: str) -> list[str]:
 
 
 def _checked_blocks(
-    stored: Any, census: ValueCensus, where: str, notes: list[str] | None = None
+    stored: Any,
+    census: ValueCensus,
+    where: str,
+    notes: list[str] | None = None,
+    genes: BoolArray | None = None,
 ) -> Iterator[sp.csr_matrix]:
     """Yield a matrix as CSR blocks of rows, top to bottom, with their values entered in the census."""
     shape = _two_dimensions(stored, where)
+    columns = None if genes is None or genes.all() or genes.size != shape[1] else np.flatnonzero(genes)
     if _is_sparse(stored):
-        yield _counted(_sound_csr(stored, where), census, where, first_row=0)
+        matrix = _sound_csr(stored, where)
+        yield _counted(matrix if columns is None else matrix[:, columns], census, where, first_row=0)
         return
     any_text = False
     for start, stop in _row_blocks(stored, shape):
         block = stored[start:stop]
         if hasattr(block, "compute"):
             block = block.compute()
+        if columns is not None:
+            block = (block if _is_sparse(block) else np.asarray(block))[:, columns]
         if not _is_sparse(block):
             dense, is_text = _numbers(np.asarray(block), where)
             any_text |= is_text
@@ -289,6 +345,8 @@ def _counted(matrix: sp.csr_matrix, census: ValueCensus, where: str, first_row: 
             return first_row + row, int(matrix.indices[start + position])
 
         census.add(values[start : start + BLOCK_VALUES], locate)
+    if census.problem == "fractional":
+        census.fractions.add(matrix)
     return matrix
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from scballast.arrays import IntArray
 from scballast.errors import DataError
 from scballast.seeds import Stream, generator_for
 
-IntArray = npt.NDArray[np.integer[Any]]
 Kind = Literal["subsample", "seed", "bootstrap", "donor"]
 
 SEED_HELDOUT_FRACTION = 0.1

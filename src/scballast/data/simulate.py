@@ -12,18 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.config.simulation import SimulationConfig
-from scballast.data.planting import plant, program_sets
+from scballast.data.contamination import ambient_shares, draw_ambient, second_cells
+from scballast.data.planting import program_sets
 from scballast.data.simulation_fit import SimulationParameters, fit_simulation_parameters
+from scballast.data.simulation_model import CellModel, draw_cell, draw_libraries, softmax
 from scballast.errors import DataError
 from scballast.seeds import Stream, generator_for
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 POPULATION_KEY = "population"
 DONOR_KEY = "donor"
@@ -34,7 +34,6 @@ _MARKER_SET = "truth_marker_set"
 _PROGRAM_SET = "truth_program_set"
 
 _CHUNK_CELLS = 512
-_GENE_JITTER = 0.1  # sd of the log rate around the fitted gene's, so that reused genes are not equal
 _DONOR_SHARE_SHAPE = 5.0  # of the gamma weights by which donors share a population: a spread of 45%
 
 
@@ -59,14 +58,6 @@ class Truth:
     program_variance: FloatArray
     marker_sets: BoolArray
     program_sets: BoolArray
-
-
-@dataclass(frozen=True)
-class _Genes:
-    """Genes of the simulation: b as log shares, and φ."""
-
-    log_rate: FloatArray
-    dispersion: FloatArray
 
 
 class _Moments:
@@ -119,7 +110,9 @@ def simulate(
         \eta_{ig} = b_g + \delta_{cg}[g \in M_c] + \sum_p t_{ip} a_{pg}[g \in P_p] + d_{jg} + d_{jcg}, \quad
         \rho_i = \mathrm{softmax}(\eta_i), \quad x_{ig} \sim NB(\ell_i \rho_{ig}, \phi_g)
 
-    for cell i of population c and donor j, with lognormal library sizes of mean ``mean_counts``.
+    for cell i of population c and donor j, with lognormal library sizes of mean ``mean_counts``. This is the
+    ``latent`` form of programs; others put another function of the activity in place of t a, and add what a second
+    cell and ambient counts bring into the droplet. The truth is that of the cells' own rates.
 
     Parameters
     ----------
@@ -136,16 +129,18 @@ def simulate(
     -------
     AnnData
         ``X`` (n_cells, n_genes) counts, CSR float32. ``obs``: ``population``, ``donor`` (categorical) and
-        ``expected_counts``. ``var``: ``log_rate``, ``dispersion``. ``obsm["program_activity"]``: t_ip of the cell's own
-        programs, and of the shared one last. ``varm``: the truth, see :func:`truth_from_adata`. ``uns["simulation"]``:
-        the settings, the seed and the provenance of the fitted parameters.
+        ``expected_counts``; with doublets or ambient counts also ``doublet_with`` (the number of the second cell's
+        population, 0 for none) and ``ambient_share``. ``var``: ``log_rate``, ``dispersion``.
+        ``obsm["program_activity"]``: t_ip of the cell's own programs (0 where its population lacks one), and of the
+        shared one last. ``varm``: the truth, see :func:`truth_from_adata`. ``uns["simulation"]``: the settings, the
+        seed and the provenance of the fitted parameters.
     """
     import pandas as pd
     from anndata import AnnData
 
     fitted = default_parameters() if parameters is None else parameters
-    genes = _draw_genes(config.n_genes, fitted, seed)
-    log_fold_changes, programs = plant(config, seed)
+    model = CellModel(config, seed, fitted)
+    genes = model.genes
     labels, label_parents = _labels(config)
     moments = _Moments(len(labels), config.n_genes)
 
@@ -154,23 +149,35 @@ def simulate(
     donors: list[IntArray] = []
     libraries: list[FloatArray] = []
     activities: list[FloatArray] = []
+    seconds: list[IntArray] = []
+    ambients: list[FloatArray] = []
     for population, size in enumerate(config.population_sizes):
         donors.append(_donors_of_cells(config, seed, population))
-        libraries.append(_libraries(config, fitted, seed, population))
+        stream = generator_for(seed, Stream.SIMULATION, "library", population)
+        libraries.append(draw_libraries(config, fitted, stream, size))
         label_codes.append(_labels_of_cells(config, seed, population))
-        active = [program for program in programs if program.is_active_in(population)]
-        activity = np.column_stack([p.activities(seed, population, size) for p in active] or [np.empty((size, 0))])
+        seconds.append(second_cells(config, seed, population))
+        ambients.append(ambient_shares(config, seed, population))
+        activity = np.zeros((size, model.n_activities))
+        for column, program in model.active(population):
+            activity[:, column] = program.activities(seed, population, size)
         activities.append(activity)
-        donor_effects = _donor_effects(config, seed, population)
-        loadings = np.zeros((len(active), config.n_genes))
-        for row, program in enumerate(active):
-            loadings[row, program.genes] = program.loadings
         for start in range(0, size, _CHUNK_CELLS):
             cells = slice(start, min(start + _CHUNK_CELLS, size))
-            shift = log_fold_changes[population] + activity[cells] @ loadings + donor_effects[donors[-1][cells]]
-            rho, log_rho_shift = _softmax(genes.log_rate, shift)
+            shift = model.shift(population, activity[cells], donors[-1][cells])
+            rho, log_rho_shift = softmax(genes.log_rate, shift)
             moments.add(label_codes[-1][cells], log_rho_shift)
-            counts.append(_draw_counts(rho, libraries[-1][cells], genes.dispersion, seed, population, start))
+            expected = libraries[-1][cells] * (1 - ambients[-1][cells])
+            drawn = _draw_counts(rho, expected, genes.dispersion, seed, population, start)
+            for cell in (start + np.flatnonzero(ambients[-1][cells])).tolist():
+                lost = libraries[-1][cell] * ambients[-1][cell]
+                drawn[cell - start] += draw_ambient(model.ambient_rates, lost, seed, population, cell)
+            for cell in (start + np.flatnonzero(seconds[-1][cells] >= 0)).tolist():
+                other, donor = int(seconds[-1][cell]), int(donors[-1][cell])
+                second, library = model.second_cell(other, donor, population, cell)
+                drawn[cell - start] += second
+                libraries[-1][cell] += library
+            counts.append(sparse.csr_matrix(drawn))
 
     names = [
         f"population_{population + 1}:cell_{cell + 1}"
@@ -187,6 +194,9 @@ def simulate(
         },
         index=pd.Index(names),
     )
+    if config.doublets or config.ambient:
+        obs["doublet_with"] = np.concatenate(seconds) + 1
+        obs["ambient_share"] = np.concatenate(ambients)
     width = len(str(config.n_genes))
     var = pd.DataFrame(
         {"log_rate": genes.log_rate, "dispersion": genes.dispersion},
@@ -197,13 +207,15 @@ def simulate(
         adata.obsm["program_activity"] = np.concatenate(activities)
     adata.varm[_MARKER_EFFECT] = moments.marker_effect().T
     adata.varm[_PROGRAM_VARIANCE] = moments.variance().T
-    marker_sets = log_fold_changes[label_parents] > 0
+    marker_sets = model.log_fold_changes[label_parents] > 0
     if len(config.population_sizes) == 1:
         marker_sets[:] = False  # what both halves of the null split share sets neither apart
     adata.varm[_MARKER_SET] = marker_sets.T
-    adata.varm[_PROGRAM_SET] = program_sets(programs, label_parents, config.n_genes).T
-    settings = {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
-    settings["population_sizes"] = np.asarray(config.population_sizes)
+    adata.varm[_PROGRAM_SET] = program_sets(model.programs, label_parents, config.n_genes).T
+    resolved = dataclasses.replace(config, doublet_share=config.doublets, ambient_share=config.ambient)
+    settings = {key: value for key, value in dataclasses.asdict(resolved).items() if value is not None}
+    for key in ("population_sizes", "without_program"):
+        settings[key] = np.asarray(settings[key], dtype=np.int64)
     adata.uns["simulation"] = {
         "config": settings,
         "seed": seed,
@@ -252,18 +264,6 @@ def truth_from_adata(adata: AnnData, populations: Sequence[str] | None = None) -
     )
 
 
-def _draw_genes(n_genes: int, fitted: SimulationParameters, seed: int) -> _Genes:
-    stream = generator_for(seed, Stream.SIMULATION, "genes")
-    n_fitted = fitted.log_rate.size
-    rounds = -(-n_genes // n_fitted)
-    chosen = np.concatenate([stream.permutation(n_fitted) for _ in range(rounds)])[:n_genes]
-    log_rate = fitted.log_rate[chosen] + _GENE_JITTER * stream.standard_normal(n_genes)
-    return _Genes(
-        log_rate=log_rate - np.log(np.exp(log_rate).sum()),
-        dispersion=np.exp(fitted.log_dispersion[chosen]),
-    )
-
-
 def _labels(config: SimulationConfig) -> tuple[list[str], IntArray]:
     """Return the labels, and the population that each belongs to."""
     names = [f"population_{population + 1}" for population in range(len(config.population_sizes))]
@@ -296,35 +296,6 @@ def _donors_of_cells(config: SimulationConfig, seed: int, population: int) -> In
     return first
 
 
-def _donor_effects(config: SimulationConfig, seed: int, population: int) -> FloatArray:
-    """Return (donor, gene) effects on the cells of one population; of a single donor, none."""
-    effects = np.zeros((config.n_donors, config.n_genes))
-    if config.n_donors == 1:
-        return effects
-    for donor in range(config.n_donors):
-        overall = generator_for(seed, Stream.SIMULATION, "donor_effect", donor)
-        here = generator_for(seed, Stream.SIMULATION, "donor_effect", donor, population)
-        effects[donor] = config.donor_effect * overall.standard_normal(config.n_genes)
-        effects[donor] += config.donor_population_effect * here.standard_normal(config.n_genes)
-    return effects
-
-
-def _libraries(config: SimulationConfig, fitted: SimulationParameters, seed: int, population: int) -> FloatArray:
-    sd = fitted.library_log_sd if config.library_log_sd is None else config.library_log_sd
-    stream = generator_for(seed, Stream.SIMULATION, "library", population)
-    noise = stream.standard_normal(config.population_sizes[population])
-    return config.mean_counts * np.exp(sd * noise - sd**2 / 2)
-
-
-def _softmax(log_rate: FloatArray, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return ρ, and log ρ − log_rate; log_rate is normalised."""
-    eta = log_rate + shift
-    highest = eta.max(axis=1, keepdims=True)
-    rho = np.exp(eta - highest)
-    total = rho.sum(axis=1, keepdims=True)
-    return rho / total, shift - highest - np.log(total)
-
-
 def _draw_counts(
     rho: FloatArray,
     library: FloatArray,
@@ -332,12 +303,10 @@ def _draw_counts(
     seed: int,
     population: int,
     first_cell: int,
-) -> sparse.csr_matrix:
+) -> npt.NDArray[np.float32]:
     """Draw a chunk's counts, each cell from a stream of its own: draws take a varying number of random bits."""
-    shape = 1 / dispersion
     counts = np.empty(rho.shape, dtype=np.float32)
     for row in range(rho.shape[0]):
         stream = generator_for(seed, Stream.SIMULATION, "counts", population, first_cell + row)
-        noise = stream.standard_gamma(shape) * dispersion
-        counts[row] = stream.poisson(library[row] * rho[row] * noise)
-    return sparse.csr_matrix(counts)
+        counts[row] = draw_cell(rho[row], library[row], dispersion, stream)
+    return counts

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.special import gammaln, logsumexp
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
+from scballast.arrays import FloatArray, IntArray
 
 # From all but Poisson to far noisier than sequencing data within a population; steps of a factor 1.5.
 _LOG_DISPERSIONS = np.arange(np.log(1e-3), np.log(20.0), np.log(1.5))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scballast.data.names import quote, quoted
+from scballast.data.annotation import Annotation
+from scballast.data.features import gene_features
+from scballast.data.names import quote
 from scballast.data.raw_counts import holds_counts
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
-X_NAME = "X"
+X_PATH = "X"
+RAW_PATH = "raw/X"
 RAW_NAME = "raw"
+LAYERS = "layers/"
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,31 @@ class StoredMatrix:
 
     Attributes
     ----------
-    title
-        For messages: ``X``, ``layer 'counts'`` or ``.raw``.
-    setting
-        The value of ``data.layer`` that chooses it; None: the one read without ``data.layer``.
+    path
+        Where AnnData keeps it: ``X``, ``raw/X`` or ``layers/counts``; no two have the same.
     read
         Returns the matrix, or an object that reads it row by row.
     var
         Returns the annotation of its genes.
     """
 
-    title: str
-    setting: str | None
+    path: str
     read: Callable[[], Any]
-    var: Callable[[], pd.DataFrame]
+    var: Callable[[], Annotation]
+
+    @property
+    def title(self) -> str:
+        """Its name in messages: ``X``, ``.raw`` or ``layer 'counts'``."""
+        if self.path.startswith(LAYERS):
+            return f"layer {quote(self.path.removeprefix(LAYERS))}"
+        return ".raw" if self.path == RAW_PATH else self.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The values of ``data.layer`` that can mean it: a layer may be called ``X`` or ``raw`` too."""
+        if self.path.startswith(LAYERS):
+            return (self.path.removeprefix(LAYERS), self.path)
+        return (RAW_NAME, RAW_PATH) if self.path == RAW_PATH else (X_PATH,)
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ class Source:
     obs
         Annotation of the cells; its index holds their names.
     matrices
-        By the name that ``data.layer`` knows them under; ``X`` first where there is one.
+        ``X`` first where there is one, then ``.raw``, then the layers.
     owned
         What ``read`` returns belongs to the reader alone.
     warnings
@@ -62,8 +76,8 @@ class Source:
     """
 
     label: str
-    obs: pd.DataFrame
-    matrices: Mapping[str, StoredMatrix]
+    obs: Annotation
+    matrices: tuple[StoredMatrix, ...]
     owned: bool = True
     warnings: tuple[str, ...] = ()
 
@@ -73,48 +87,68 @@ class Source:
         Raises
         ------
         DataError
-            There is no such matrix; the message names those that hold counts.
+            There is no such matrix, and the message names those that hold counts; or the name can mean two.
         """
-        name = layer or X_NAME
-        if name in self.matrices:
-            return self.matrices[name]
+        if layer:
+            found = [matrix for matrix in self.matrices if layer in matrix.names]
+        else:
+            found = [matrix for matrix in self.matrices if matrix.path == X_PATH]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            meanings = " or ".join(f"{matrix.title} (data.layer={self.setting(matrix)})" for matrix in found)
+            msg = f"{self.label}: data.layer={layer} can mean {meanings}. Set data.layer to the one that is meant."
+            raise DataError(msg)
         what = f"no layer {quote(layer)}" if layer else "no matrix X"
         msg = f"{self.label}: there is {what}. {self.remedy(None)}"
         raise DataError(msg)
 
+    def setting(self, matrix: StoredMatrix) -> str:
+        """Return the value of ``data.layer`` that means this matrix and no other."""
+        if matrix.path == X_PATH:
+            return "null"
+        taken = {name for other in self.matrices if other is not matrix for name in (*other.names, "null")}
+        return next((name for name in matrix.names if name not in taken), matrix.path)
+
+    def counts_elsewhere(self, failed: StoredMatrix | None) -> str:
+        """Say which matrices other than the one that ``failed`` hold counts, after reading them; ``""``: none."""
+        good = [matrix for matrix in self.matrices if matrix is not failed and self._holds_counts(matrix)]
+        settings = " or ".join(f"data.layer={self.setting(matrix)}" for matrix in good)
+        return f"Counts are in {', '.join(matrix.title for matrix in good)}: set {settings}." if good else ""
+
     def remedy(self, failed: StoredMatrix | None) -> str:
-        """Say which matrices hold counts, after reading all but the one that ``failed``."""
-        others = {name: matrix for name, matrix in self.matrices.items() if matrix is not failed}
-        good = [matrix for matrix in others.values() if self._holds_counts(matrix)]
-        if good:
-            settings = " or ".join(f"data.layer={matrix.setting or 'null'}" for matrix in good)
-            return f"Counts are in {', '.join(matrix.title for matrix in good)}: set {settings}."
-        listed = f"none of the others here does: {quoted(others)}" if others else "there is no other matrix here"
+        """Say where counts are, or that no matrix here holds any."""
+        elsewhere = self.counts_elsewhere(failed)
+        if elsewhere:
+            return elsewhere
+        others = [matrix.title for matrix in self.matrices if matrix is not failed]
+        listed = f"none of the others here does: {', '.join(others[:8])}" if others else "there is no other matrix here"
         return (
             f"Point data.layer at a matrix that holds raw counts; {listed}. "
             "Save the counts from before normalisation, for example as a layer."
         )
 
-    @staticmethod
-    def _holds_counts(matrix: StoredMatrix) -> bool:
+    def _holds_counts(self, matrix: StoredMatrix) -> bool:
         try:
-            return holds_counts(matrix.read())
+            genes = gene_features(matrix.var(), [], self.label).genes
+            return holds_counts(matrix.read(), genes)
         except DataError:  # a damaged matrix is no remedy for another one
             return False
 
 
-def source_of(adata: AnnData, label: str, *, owned: bool = False) -> Source:
+def source_of(adata: AnnData, label: str, *, owned: bool = False, warnings: tuple[str, ...] = ()) -> Source:
     """Return an AnnData as a source; its matrices may be in memory, backed by its file, or dask arrays."""
-    matrices = {}
+    var = partial(Annotation.of, adata.var)
+    matrices = []
     if adata.X is not None:
-        matrices[X_NAME] = StoredMatrix(X_NAME, None, lambda: adata.X, lambda: adata.var)
+        matrices.append(StoredMatrix(X_PATH, lambda: adata.X, var))
     raw = adata.raw
     if raw is not None:
-        matrices[RAW_NAME] = StoredMatrix(".raw", RAW_NAME, lambda: raw.X, lambda: raw.var)
+        matrices.append(StoredMatrix(RAW_PATH, lambda: raw.X, lambda: Annotation.of(raw.var)))
     for name in adata.layers:
         read = partial(adata.layers.__getitem__, name)
-        matrices[str(name)] = StoredMatrix(f"layer {quote(name)}", str(name), read, lambda: adata.var)
-    return Source(label, adata.obs, matrices, owned=owned)
+        matrices.append(StoredMatrix(f"{LAYERS}{name}", read, var))
+    return Source(label, Annotation.of(adata.obs), tuple(matrices), owned=owned, warnings=warnings)
 
 
 @contextmanager

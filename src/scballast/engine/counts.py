@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from scballast.engine.interface import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
 from scballast.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

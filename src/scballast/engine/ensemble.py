@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix, count_matrix
-from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
+from scballast.engine.interface import HeldoutFit, Member
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.members import MemberPlan, plan_members
 from scballast.engine.native import NoCompilerError, load_library

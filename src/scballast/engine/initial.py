@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.engine.interface import FloatArray
+from scballast.arrays import FloatArray
 from scballast.engine.members import MemberPlan
 from scballast.engine.settings import linear_scvi_arguments
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix
-from scballast.engine.interface import FloatArray, IntArray
 from scballast.engine.members import MemberPlan
 from scballast.engine.native import load_library
 from scballast.engine.packing import Packed

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix
-from scballast.engine.interface import FloatArray, IntArray, Member
+from scballast.engine.interface import Member
 from scballast.engine.schedule import (
     default_max_epochs,
     minibatch_starts,

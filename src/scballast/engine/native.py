@@ -18,7 +18,16 @@ from scballast.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_SOURCES = ("arithmetic.hpp", "layout.hpp", "encoder.hpp", "decoder.hpp", "likelihood.hpp", "noise.hpp", "ldvae.cpp")
+_SOURCES = (
+    "arithmetic.hpp",
+    "layout.hpp",
+    "products.hpp",
+    "encoder.hpp",
+    "decoder.hpp",
+    "likelihood.hpp",
+    "noise.hpp",
+    "ldvae.cpp",
+)
 # Not -ffast-math: the loss must still be able to become NaN, or a member's failure would go unseen.
 _FLAGS = (
     "-std=c++17",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from scballast.engine.interface import FloatArray
+from scballast.arrays import FloatArray
 
 LATENT, LIBRARY, DROPOUT_LIBRARY, DROPOUT = 0, 1, 2, 3  # streams; DROPOUT + i for layer i of the latent encoder
 _LOW = np.uint64(0xFFFFFFFF)

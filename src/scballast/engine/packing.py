@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scballast.engine.interface import FloatArray
+from scballast.arrays import FloatArray
 from scballast.engine.members import MemberPlan
 
 _Z, _L = "z_encoder.encoder.fc_layers.Layer {}.", "l_encoder.encoder.fc_layers.Layer 0."

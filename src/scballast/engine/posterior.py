@@ -9,9 +9,10 @@ import numpy as np
 from scipy.special import logsumexp, ndtri, softmax
 from scipy.stats import qmc
 
+from scballast.arrays import FloatArray, IntArray
 from scballast.engine import noise
 from scballast.engine.counts import CountMatrix
-from scballast.engine.interface import FloatArray, HeldoutFit, IntArray
+from scballast.engine.interface import HeldoutFit
 from scballast.engine.kernels import Evaluation
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import Packed

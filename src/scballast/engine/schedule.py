@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scballast.engine.interface import IntArray
+from scballast.arrays import IntArray
 from scballast.engine.settings import TrainSettings
 
 _ORDER_STREAM = 0x6F72646572  # keeps the minibatch order's random numbers apart from all others of a seed

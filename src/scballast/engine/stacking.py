@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scballast.engine.interface import FloatArray
+from scballast.arrays import FloatArray
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import empty_packed
 from scballast.engine.settings import ModelSettings

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix
 from scballast.engine.initial import initial_state
 from scballast.engine.kernels import Evaluation, join_evaluations
@@ -28,7 +29,6 @@ from scballast.engine.torch_step import StepShape, StepState, compile_step, make
 from scballast.engine.trained import CurveRecorder, TrainedMember, describe_failure
 
 if TYPE_CHECKING:
-    from scballast.engine.interface import FloatArray, IntArray
     from scballast.engine.trainer_cpu import Progress
 
 logger = logging.getLogger(__name__)

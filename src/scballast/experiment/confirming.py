@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
+from scballast.arrays import IntArray
 from scballast.verdict.caveats import FEWEST_STEPS
 from scballast.verdict.confirmation import Cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scballast.agreement.ranking import IntArray
     from scballast.data.dataset import Dataset
-    from scballast.methods.plan import PlannedMethod
+    from scballast.experiment.setup import Setup
 
 
-def cells_of(dataset: Dataset) -> Cells:
-    """Return the cells of a data set as arrays."""
+def cells_of(setup: Setup) -> Cells:
+    """Return all cells of an experiment as arrays."""
+    dataset = setup.dataset
     return Cells(
-        counts=sparse.csr_matrix(dataset.adata.X),
+        counts=setup.counts,
         total_counts=dataset.total_counts,
         codes=dataset.population_codes,
         batches=_codes(dataset, dataset.batch_key),
@@ -30,41 +29,27 @@ def cells_of(dataset: Dataset) -> Cells:
     )
 
 
-def undertrained_methods(
-    methods: Sequence[PlannedMethod], training: pd.DataFrame | None, dataset: Dataset
-) -> frozenset[tuple[str, str]]:
+def undertrained_methods(setup: Setup, training: pd.DataFrame | None) -> frozenset[tuple[str, str]]:
     """Return (method, population) of the methods that rest on models of fewer than 500 gradient steps.
 
     Parameters
     ----------
-    methods
-        The methods of the experiment.
+    setup
+        The experiment's methods and populations.
     training
         ``TrainedModels.table``: one row per model; models that take no gradient steps have no epochs. None: no models.
-    dataset
-        Its populations.
     """
     if training is None:
         return frozenset()
     few = training[(training["failure"] == "") & (training["epochs"] > 0) & (training["n_steps"] < FEWEST_STEPS)]
-    by_role = {role: set(rows["population"].astype(str)) for role, rows in few.groupby("role", sort=False)}
-    found = set()
-    for method in methods:
-        populations = set().union(*(by_role.get(role, set()) for role in _roles(method, by_role)))
-        for population in dataset.populations:
-            if "" in populations or population.name in populations:
-                found.add((method.name, population.name))
-    return frozenset(found)
-
-
-def _roles(method: PlannedMethod, known: dict[str, set[str]]) -> tuple[str, ...]:
-    """Return the roles of the models behind a method's scores."""
-    if method.source == "baseline":
-        return ()
-    if method.source == "scvi_de":
+    by_role = {str(role): set(rows["population"].astype(str)) for role, rows in few.groupby("role", sort=False)}
+    distrusted = set()
+    for method in setup.methods:
         # With model.name=scvi the global model is the scVI model itself.
-        return ("scvi",) if "scvi" in known else ("global",)
-    return (method.source,) if method.source in ("conditioned", "per_population") else ("global",)
+        roles = {"global" if role == setup.family.name else role for role in method.roles}
+        populations = {population for role in roles for population in by_role.get(role, ())}
+        distrusted |= {(method.name, name) for name in setup.populations if "" in populations or name in populations}
+    return frozenset(distrusted)
 
 
 def _codes(dataset: Dataset, key: str | None) -> IntArray | None:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from scballast.arrays import IntArray
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate
 from scballast.engine.interface import HeldoutFit
+from scballast.experiment.setup import Setup
 from scballast.experiment.training import MemberKey, TrainedModels
-from scballast.models import FAMILIES
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
-IntArray = npt.NDArray[np.integer[Any]]
 
 COLUMNS = ("model", "replicate", "population", "n_cells", "heldout_nll", "heldout_elbo")
 
 
-def fit_table(config: Config, dataset: Dataset, replicates: Sequence[Replicate], models: TrainedModels) -> pd.DataFrame:
+def fit_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
     """Evaluate the models on cells outside their replicate.
 
     Returns
@@ -39,17 +38,16 @@ def fit_table(config: Config, dataset: Dataset, replicates: Sequence[Replicate],
     import pandas as pd
 
     rows: list[tuple[Any, ...]] = []
-    if FAMILIES[config.model.name].likelihood and config.fit.n_mc_samples > 0:
-        with progress_bar("held-out fit", len(replicates), unit="replicates") as advance:
-            for replicate in replicates:
-                rows.extend(_replicate_rows(config, dataset, replicate, models))
+    if setup.family.likelihood and setup.config.fit.n_mc_samples > 0:
+        with progress_bar("held-out fit", len(setup.replicates), unit="replicates") as advance:
+            for replicate in setup.replicates:
+                rows.extend(_replicate_rows(setup, replicate, models))
                 advance(1)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _replicate_rows(
-    config: Config, dataset: Dataset, replicate: Replicate, models: TrainedModels
-) -> list[tuple[Any, ...]]:
+def _replicate_rows(setup: Setup, replicate: Replicate, models: TrainedModels) -> list[tuple[Any, ...]]:
+    config, dataset = setup.config, setup.dataset
     found = models.find(MemberKey("global", replicate.number))
     heldout = _at_most(replicate.heldout, config, replicate)
     heldout = heldout[_known_batches(dataset, replicate.cells, heldout)]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from scballast.agreement.association import Association, association, association_table
 from scballast.agreement.purity import axis_purity, axis_purity_table
-from scballast.config.schema import Config
+from scballast.arrays import FloatArray, IntArray
 from scballast.data.dataset import Dataset
-from scballast.data.replicates import Replicate
 from scballast.errors import ConfigError
 from scballast.experiment.scoring import factor_view, local_loadings_of
+from scballast.experiment.setup import Setup
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.rankers import FactorView
-from scballast.models import FAMILIES
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.threads import one_thread
@@ -26,15 +24,11 @@ from scballast.verdict.tables import factors_table
 if TYPE_CHECKING:
     import pandas as pd
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
 
 _MOST_CATEGORIES = 200
 
 
-def latent_tables(
-    config: Config, dataset: Dataset, replicates: Sequence[Replicate], models: TrainedModels
-) -> dict[str, pd.DataFrame]:
+def latent_tables(setup: Setup, models: TrainedModels) -> dict[str, pd.DataFrame]:
     """Return the tables of the global models' latent spaces.
 
     Returns
@@ -45,24 +39,25 @@ def latent_tables(
         with groups, ``axis_purity``, and ``region_de`` (the extremes of each axis against the rest); those
         that the model does not have are left out.
     """
+    config, family = setup.config, setup.family
     views = {
         replicate.number: view
-        for replicate in replicates
-        if (view := factor_view(config, dataset, replicate, models)) is not None
+        for replicate in setup.replicates
+        if (view := factor_view(setup, replicate, models)) is not None
     }
     if not views:
         return {}
     tables: dict[str, pd.DataFrame] = {}
     first = views[min(views)]
-    if FAMILIES[config.model.name].linear:
+    if family.linear:
         centred = {number: _centred(view) for number, view in views.items()}
-        tables["loadings"] = _loadings_table(dataset, centred[min(views)])
+        tables["loadings"] = _loadings_table(setup.dataset, centred[min(views)])
         tables["factors"] = factors_table({config.model.name: centred}, seed=config.seed)
-    tables["local_loadings"] = _local_table(dataset, first)
+    tables["local_loadings"] = _local_table(setup.dataset, first)
     if config.association.n_permutations:
-        tables |= _group_tables(config, dataset, replicates, views)
-    if config.association.region_de and FAMILIES[config.model.name].likelihood:
-        tables["region_de"] = _region_table(config, replicates, views, models)
+        tables |= _group_tables(setup, views)
+    if config.association.region_de and family.likelihood:
+        tables["region_de"] = _region_table(setup, views, models)
     return tables
 
 
@@ -96,15 +91,14 @@ def grouping(dataset: Dataset, key: str) -> tuple[IntArray, tuple[str, ...]]:
     return categories.cat.codes.to_numpy(), tuple(str(name) for name in categories.cat.categories)
 
 
-def _group_tables(
-    config: Config, dataset: Dataset, replicates: Sequence[Replicate], views: Mapping[int, FactorView]
-) -> dict[str, pd.DataFrame]:
+def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd.DataFrame]:
+    config, dataset = setup.config, setup.dataset
     keys = dict.fromkeys((dataset.population_key, *config.association.keys))
     groupings = {key: grouping(dataset, key) for key in keys}
     associations: dict[tuple[str, int], tuple[Sequence[str], Association]] = {}
     purities = {}
     with progress_bar("latent dimensions against groups", len(views), unit="replicates") as advance:
-        for replicate in replicates:
+        for replicate in setup.replicates:
             view = views.get(replicate.number)
             if view is None:
                 continue
@@ -131,9 +125,7 @@ def _group_tables(
     }
 
 
-def _region_table(
-    config: Config, replicates: Sequence[Replicate], views: Mapping[int, FactorView], models: TrainedModels
-) -> pd.DataFrame:
+def _region_table(setup: Setup, views: Mapping[int, FactorView], models: TrainedModels) -> pd.DataFrame:
     """Differential expression of the axes' extremes in the first replicate that has a model."""
     from scballast.methods.region_de import region_differential_expression
 
@@ -142,7 +134,7 @@ def _region_table(
     if found is None:
         message = "a view without its model"
         raise ValueError(message)
-    seed = integer_for(config.seed, Stream.DIFFERENTIAL_EXPRESSION, number, "regions")
+    seed = integer_for(setup.config.seed, Stream.DIFFERENTIAL_EXPRESSION, number, "regions")
     with one_thread():
         return region_differential_expression(found[0].export(found[1]), views[number].scores, seed=seed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import Config, config_hash, to_leaves, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
-from scballast.data.replicates import Replicate, draw_replicates
-from scballast.errors import ConfigError
+from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.confirming import cells_of, undertrained_methods
+from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
 from scballast.experiment.scoring import Scores, baseline_scores, model_scores
+from scballast.experiment.setup import Setup, replicates_of
 from scballast.experiment.training import TrainedModels, train_models
 from scballast.methods.cache import ScoreCache
-from scballast.methods.plan import PlannedMethod, left_out, plan_methods
+from scballast.methods.plan import left_out, plan_methods
 from scballast.methods.pseudobulk import FEWEST_SAMPLES
 from scballast.models import FAMILIES
 from scballast.results import Results
@@ -35,7 +37,6 @@ from scballast.verdict.answer_genes import answer_genes_table
 from scballast.verdict.caveats import caveats, caveats_table
 from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.tables import (
-    Method,
     ScoreSet,
     concordance_table,
     consensus_table,
@@ -80,8 +81,9 @@ def prepare_dataset(config: Config) -> Dataset:
         What is wrong, where, and what to do.
     """
     check_without_data(config)
-    dataset = load_dataset(config.data, seed=config.seed)
-    check_against_data(config, dataset)
+    dataset = load_dataset(config.data, seed=config.seed, obs_keys=config.association.keys)
+    with noticed_before(dataset.warnings):
+        check_against_data(config, dataset)
     return dataset
 
 
@@ -99,37 +101,34 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     """
     clock = _Clock()
     cache = ScoreCache(cache_dir)
-    has_samples = dataset.sample_key is not None
-    methods = plan_methods(config, has_samples=has_samples)
-    for name, obstacle in left_out(config, has_samples=has_samples).items():
+    setup = Setup.of(config, dataset)
+    for name, obstacle in left_out(config, has_samples=dataset.sample_key is not None).items():
         logger.info("%s is left out: %s.", name, obstacle)
-    replicates = replicates_of(config, dataset)
     with clock.stage("baselines"):
-        scores = baseline_scores(config, dataset, replicates, methods, cache)
+        scores = baseline_scores(setup, cache)
     models: TrainedModels | None = None
     tables: dict[str, pd.DataFrame] = {}
-    if any(method.source != "baseline" for method in methods):
+    if setup.from_models:
         with clock.stage("training"):
-            models = train_models(config, dataset, replicates, methods)
+            models = train_models(setup)
         with clock.stage("rankings"):
-            scores.update(model_scores(config, dataset, replicates, methods, models))
+            scores.update(model_scores(setup, models))
         with clock.stage("fit"):
-            tables["fit"] = fit_table(config, dataset, replicates, models)
+            tables["fit"] = fit_table(setup, models)
         with clock.stage("latent"):
-            tables.update(latent_tables(config, dataset, replicates, models))
+            tables.update(latent_tables(setup, models))
         tables["training"] = models.table
-    undertrained = undertrained_methods(methods, tables.get("training"), dataset)
+    undertrained = undertrained_methods(setup, tables.get("training"))
     with clock.stage("confirmation"):
-        score_set = _score_set(config, dataset, methods, scores)
-        cells = cells_of(dataset)
-        confirmation = confirm(score_set, cells, replicates, config.rank.top_k, seed=config.seed)
+        score_set, cells = _score_set(setup, scores), cells_of(setup)
+        confirmation = confirm(score_set, cells, setup.replicates, config.rank.top_k, seed=config.seed)
     with clock.stage("statistics"):
         tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
-        names = [population.name for population in dataset.populations]
         tables["answer_genes"] = answer_genes_table(
-            tables["answer"], tables["consensus"], cells, names, score_set.genes
+            tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes
         )
     tables["populations"] = _populations_table(dataset)
+    tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
     found = caveats(tables, to_nested(config), dataset.warnings)
     tables["caveats"] = caveats_table(found)
     warnings = tuple(caveat.text for caveat in found if caveat.warned)
@@ -240,30 +239,14 @@ def check_against_data(config: Config, dataset: Dataset) -> None:
         grouping(dataset, key)
 
 
-def replicates_of(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
-    """Return the replicates of an experiment; they depend on the data, the seed and ``resample`` alone."""
-    samples = None
-    if dataset.sample_key is not None:
-        samples = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()
-    return draw_replicates(
-        config.resample.kind,  # type: ignore[arg-type]  # the configuration allows no other value
-        config.resample.n_replicates,
-        dataset.label_codes,
-        dataset.labels,
-        seed=config.seed,
-        fraction=config.resample.fraction,
-        samples=samples,
-    )
-
-
-def _score_set(config: Config, dataset: Dataset, methods: Sequence[PlannedMethod], scores: Scores) -> ScoreSet:
+def _score_set(setup: Setup, scores: Scores) -> ScoreSet:
     return rank_scores(
         scores,
-        methods=[Method(method.name, method.estimand, method.deterministic) for method in methods],
-        populations=[population.name for population in dataset.populations],
-        genes=[str(gene) for gene in dataset.adata.var_names],
-        resample_kind=config.resample.kind,
-        seed=config.seed,
+        methods=setup.methods,
+        populations=setup.populations,
+        genes=[str(gene) for gene in setup.dataset.adata.var_names],
+        resample_kind=setup.config.resample.kind,
+        seed=setup.config.seed,
     )
 
 
@@ -287,11 +270,11 @@ def _populations_table(dataset: Dataset) -> pd.DataFrame:
 def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
     packages = ("scballast", "scvi-tools", "torch", "anndata", "scanpy", "numpy", "mlflow", "optuna")
     return {
-        "scballast.config_hash": config_hash(config),
-        "scballast.dataset": dataset.name,
-        "scballast.dataset_digest": dataset.digest,
-        "scballast.device": _device_name(config.device),
-        "scballast.resample_kind": config.resample.kind,
+        keys.CONFIG_HASH: config_hash(config),
+        keys.DATASET: dataset.name,
+        keys.DATASET_DIGEST: dataset.digest,
+        keys.DEVICE: _device_name(config.device),
+        keys.RESAMPLE_KIND: config.resample.kind,
         **{f"version.{package}": version(package) for package in packages},
         **_source_commit(),
     }

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from scballast.config.schema import Config
+from scballast.arrays import IntArray
 from scballast.data.dataset import Dataset
-from scballast.data.replicates import Replicate
 from scballast.engine.interface import Member, TrainedEnsemble
 from scballast.engine.schedule import split_sizes
 from scballast.errors import TrainingError
-from scballast.methods.plan import PlannedMethod
-from scballast.models import FAMILIES, fit_members
+from scballast.experiment.setup import Setup
+from scballast.methods.method import Role
+from scballast.models import FAMILIES
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, integer_for
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.integer[Any]]
-Role = Literal["global", "per_population", "conditioned", "scvi"]
 
 # An intercept of its own, and a library size prior with a variance, need a few cells.
 _SMALLEST_CONDITION = 10
@@ -60,12 +58,7 @@ class TrainedModels:
         return self.ensembles[key.role], position
 
 
-def train_models(
-    config: Config,
-    dataset: Dataset,
-    replicates: Sequence[Replicate],
-    methods: Sequence[PlannedMethod],
-) -> TrainedModels:
+def train_models(setup: Setup) -> TrainedModels:
     """Train every model that the methods need, for every replicate.
 
     Returns
@@ -80,7 +73,7 @@ def train_models(
         Not one global model has a result. Where all models of another role fail, theirs are the methods
         without scores, and the table says so.
     """
-    requests = plan_members(config, dataset, replicates, methods)
+    requests = plan_members(setup)
     ensembles: dict[Role, TrainedEnsemble] = {}
     positions: dict[MemberKey, int] = {}
     lost: dict[MemberKey, str] = {}
@@ -88,7 +81,7 @@ def train_models(
         if not members:
             continue
         try:
-            ensembles[role] = _fit(role, list(members.values()), config, dataset)
+            ensembles[role] = _fit(role, list(members.values()), setup)
         except TrainingError as error:
             if role == "global":
                 raise
@@ -96,26 +89,20 @@ def train_models(
             continue
         positions.update({key: position for position, key in enumerate(members)})
     cells = {key: _cells_of(member) for members in requests.values() for key, member in members.items()}
-    table = _training_table(ensembles, positions, lost, cells, dataset)
+    table = _training_table(ensembles, positions, lost, cells, setup.populations)
     return TrainedModels(ensembles, positions, cells, table)
 
 
-def plan_members(
-    config: Config,
-    dataset: Dataset,
-    replicates: Sequence[Replicate],
-    methods: Sequence[PlannedMethod],
-) -> dict[Role, dict[MemberKey, Member]]:
-    """Return the members that the methods need, by the ensemble that each is trained in."""
-    sources = {method.source for method in methods}
-    family = FAMILIES[config.model.name]
-    requests: dict[Role, dict[MemberKey, Member]] = {"global": _global_members(config, replicates)}
-    if "per_population" in sources:
-        requests["per_population"] = _population_members(config, dataset, replicates)
-    if "conditioned" in sources:
-        requests["conditioned"] = _replicate_members(config, replicates, "conditioned", Stream.CONDITIONED_MODEL)
-    if "scvi_de" in sources and family.name != "scvi":
-        requests["scvi"] = _replicate_members(config, replicates, "scvi", Stream.SCVI_MODEL)
+def plan_members(setup: Setup) -> dict[Role, dict[MemberKey, Member]]:
+    """Return the members that the methods need, by the ensemble that each is trained in; the global ones always."""
+    needed = {role for method in setup.methods for role in method.roles} - {"global", setup.family.name}
+    streams: dict[Role, Stream] = {"conditioned": Stream.CONDITIONED_MODEL, "scvi": Stream.SCVI_MODEL}
+    requests: dict[Role, dict[MemberKey, Member]] = {"global": _replicate_members(setup, "global", Stream.GLOBAL_MODEL)}
+    if "per_population" in needed:
+        requests["per_population"] = _population_members(setup)
+    for role, stream in streams.items():
+        if role in needed:
+            requests[role] = _replicate_members(setup, role, stream)
     return requests
 
 
@@ -140,8 +127,9 @@ def condition_column(dataset: Dataset) -> npt.NDArray[np.object_]:
     return np.array([first if both in small else both for first, both in zip(condition, crossed, strict=True)], object)
 
 
-def _fit(role: Role, members: list[Member], config: Config, dataset: Dataset) -> TrainedEnsemble:
-    adata, batch_key, name = dataset.adata, dataset.batch_key, config.model.name
+def _fit(role: Role, members: list[Member], setup: Setup) -> TrainedEnsemble:
+    config, dataset = setup.config, setup.dataset
+    adata, batch_key, family = dataset.adata, dataset.batch_key, setup.family
     if role == "conditioned":
         import pandas as pd
 
@@ -149,59 +137,53 @@ def _fit(role: Role, members: list[Member], config: Config, dataset: Dataset) ->
         batch_key = "scballast_condition"
         adata.obs[batch_key] = pd.Categorical(condition_column(dataset))
     if role == "scvi":
-        name = "scvi"
+        family = FAMILIES["scvi"]
     titles = {
-        "global": f"training {name} (global)",
-        "per_population": f"training {name} per population",
-        "conditioned": f"training {name} conditioned on the population",
+        "global": f"training {family.name} (global)",
+        "per_population": f"training {family.name} per population",
+        "conditioned": f"training {family.name} conditioned on the population",
         "scvi": "training scvi (non-linear)",
     }
     with progress_bar(titles[role], len(members), unit="models") as advance:
-        return fit_members(name, adata, members, config, batch_key=batch_key, on_progress=advance)
+        return family.fit(adata, members, config, batch_key=batch_key, on_progress=advance)
 
 
-def _global_members(config: Config, replicates: Sequence[Replicate]) -> dict[MemberKey, Member]:
-    return _replicate_members(config, replicates, "global", Stream.GLOBAL_MODEL)
-
-
-def _replicate_members(
-    config: Config, replicates: Sequence[Replicate], role: Role, stream: Stream
-) -> dict[MemberKey, Member]:
+def _replicate_members(setup: Setup, role: Role, stream: Stream) -> dict[MemberKey, Member]:
     return {
         MemberKey(role, replicate.number): Member(
-            cells=replicate.cells, seed=integer_for(config.seed, stream, replicate.number)
+            cells=replicate.cells, seed=integer_for(setup.config.seed, stream, replicate.number)
         )
-        for replicate in replicates
+        for replicate in setup.replicates
     }
 
 
-def _population_members(config: Config, dataset: Dataset, replicates: Sequence[Replicate]) -> dict[MemberKey, Member]:
-    members: dict[MemberKey, Member] = {}
-    for replicate in replicates:
-        codes = dataset.population_codes[replicate.cells]
-        for index, population in enumerate(dataset.populations):
-            own = replicate.cells[codes == index]
-            if own.size < _SMALLEST_MODEL:
+def _population_members(setup: Setup) -> dict[MemberKey, Member]:
+    config, members = setup.config, dict[MemberKey, Member]()
+    for replicate in setup.replicates:
+        codes = setup.dataset.population_codes[replicate.cells]
+        for index, name in enumerate(setup.populations):
+            cells = replicate.cells[codes == index]
+            if cells.size < _SMALLEST_MODEL:
                 logger.warning(
                     "per_population: %r has %d cells in replicate %d; no model of its own.",
-                    population.name,
-                    own.size,
+                    name,
+                    cells.size,
                     replicate.number,
                 )
                 continue
             overrides = {}
-            if config.train.early_stopping and not split_sizes(own.size, config.train.train_size, 1)[1]:
+            if config.train.early_stopping and not split_sizes(cells.size, config.train.train_size, 1)[1]:
                 logger.warning(
                     "per_population: the %d cells of %r in replicate %d leave none to validate on; "
                     "its model trains without early stopping.",
-                    own.size,
-                    population.name,
+                    cells.size,
+                    name,
                     replicate.number,
                 )
                 overrides = {"early_stopping": False}
-            seed = integer_for(config.seed, Stream.PER_POPULATION_MODEL, replicate.number, population.name)
+            seed = integer_for(config.seed, Stream.PER_POPULATION_MODEL, replicate.number, name)
             key = MemberKey("per_population", replicate.number, index)
-            members[key] = Member(cells=own, seed=seed, overrides=overrides)
+            members[key] = Member(cells=cells, seed=seed, overrides=overrides)
     return members
 
 
@@ -217,7 +199,7 @@ def _training_table(
     positions: Mapping[MemberKey, int],
     lost: Mapping[MemberKey, str],
     cells: Mapping[MemberKey, IntArray],
-    dataset: Dataset,
+    populations: Sequence[str],
 ) -> pd.DataFrame:
     import pandas as pd
 
@@ -229,7 +211,7 @@ def _training_table(
             {
                 "role": key.role,
                 "replicate": key.replicate,
-                "population": dataset.populations[key.population].name if key.population >= 0 else "",
+                "population": populations[key.population] if key.population >= 0 else "",
                 "n_cells": len(cells[key]),
                 "n_steps": 0 if failure else ensembles[key.role].n_steps(positions[key]),
                 "epochs": len(curves.get("elbo_train", ())),

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from scballast.arrays import FloatArray
 
 # Raised by hand when the computation of any cached score changes.
 _VERSION = 1

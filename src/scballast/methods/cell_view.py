@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-Estimand = Literal["marker", "program"]
+from scballast.arrays import FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 
@@ -78,32 +73,6 @@ class CellView:
     def empty_scores(self) -> FloatArray:
         """(n_populations, n_genes) NaN: what a population that cannot be scored keeps."""
         return np.full((self.n_populations, self.counts.shape[1]), np.nan)
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """One way of scoring genes without a latent variable model.
-
-    Attributes
-    ----------
-    name
-        As in configs, metrics and tables.
-    estimand
-        ``marker``: genes that set a population apart; ``program``: genes that vary within it.
-    deterministic
-        Whether the cells alone decide the scores; if not, ``CellView.seed`` has a part.
-    score
-        From a view to (n_populations, n_genes) scores, higher is stronger. A row of NaN: the population
-        could not be scored, and the log says why.
-    needs_samples
-        Whether ``CellView.samples`` must be there.
-    """
-
-    name: str
-    estimand: Estimand
-    deterministic: bool
-    score: Callable[[CellView], FloatArray]
-    needs_samples: bool = False
 
 
 def comparable_populations(view: CellView, method: str, *, smallest: int) -> IntArray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scballast.methods.cell_view import CellView, FloatArray
+from scballast.arrays import FloatArray
+from scballast.methods.cell_view import CellView
 from scballast.seeds import Stream, generator_for
 
 

@@ -7,7 +7,8 @@ import warnings
 
 import numpy as np
 
-from scballast.methods.cell_view import CellView, FloatArray, comparable_populations
+from scballast.arrays import FloatArray
+from scballast.methods.cell_view import CellView, comparable_populations
 
 logger = logging.getLogger(__name__)
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.seeds import Stream, integer_for
 
 if TYPE_CHECKING:
     import torch
     from scvi.model import SCVI, LinearSCVI
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
 Mode = Literal["change", "vanilla"]
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from scballast.methods.cell_view import CellView, FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
+from scballast.methods.cell_view import CellView
 
 if TYPE_CHECKING:
     import pandas as pd

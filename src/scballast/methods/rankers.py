@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.methods.residuals import pearson_residuals
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -161,24 +156,3 @@ def _inverse_root(covariance: FloatArray) -> FloatArray:
     kept = values > values.max() * len(values) * 1e-6
     roots = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
     return np.asarray((vectors * roots) @ vectors.T)
-
-
-@dataclass(frozen=True)
-class RankerEntry:
-    """A ranker by name: what it estimates, and whether it needs loadings."""
-
-    name: str
-    estimand: Literal["marker", "program"]
-    needs_loadings: bool
-    score: Ranker
-
-
-RANKERS: dict[str, RankerEntry] = {
-    entry.name: entry
-    for entry in (
-        RankerEntry("axis", "marker", needs_loadings=True, score=axis),
-        RankerEntry("contrast", "marker", needs_loadings=True, score=contrast),
-        RankerEntry("spread", "program", needs_loadings=True, score=spread),
-        RankerEntry("local", "program", needs_loadings=False, score=local),
-    )
-}

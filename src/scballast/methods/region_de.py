@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from scballast.agreement.ranking import rank_genes, tie_keys
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.methods.model_de import (
     N_SAMPLES,
     UNEXPRESSED_MEAN_COUNT,
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from scvi.model import SCVI, LinearSCVI
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-BoolArray = npt.NDArray[np.bool_]
 
 ENDS = ("low", "high")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from scballast.methods.cell_view import FloatArray
+from scballast.arrays import FloatArray
 
 
 def pearson_residuals(counts: csr_matrix, theta: float = 100.0) -> FloatArray:

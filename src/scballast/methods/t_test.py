@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from scballast.methods.cell_view import CellView, FloatArray, comparable_populations
+from scballast.arrays import FloatArray
+from scballast.methods.cell_view import CellView, comparable_populations
 
 # A sum of squares loses up to n_cells·1e-16 of itself to rounding: a constant gene's variance is below this.
 _RELATIVE_ROUNDING = 1e-12

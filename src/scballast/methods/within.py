@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.linalg import eigh
 
-from scballast.methods.cell_view import CellView, FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
+from scballast.methods.cell_view import CellView
 from scballast.methods.residuals import pearson_residuals
 
 logger = logging.getLogger(__name__)

@@ -8,79 +8,53 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
+from scballast.arrays import FloatArray, IntArray
+from scballast.engine.interface import HeldoutFit, Member
+from scballast.models.family import Fit, ModelFamily
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scballast.config.schema import Config
+
 TARGET_SUM = 1e4
 # scikit-learn's eigen-solver works on the genes' covariance; above this many genes the randomised one is used.
 _MOST_GENES_FOR_EXACT = 5000
-_MOST_NMF_ITERATIONS = 500
 
 
-def fit_decompositions(
-    adata: AnnData,
-    members: Sequence[Member],
-    model: Mapping[str, Any],
-    *,
-    kind: str,
-    batch_key: str | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> DecompositionEnsemble:
-    """Decompose the log-normalised counts of each member's cells.
+# From log-normalised counts, number of factors, seed and the covariate's codes to loadings and scores.
+Decompose = Callable[[sparse.csr_matrix, int, int, IntArray | None], tuple[FloatArray, FloatArray]]
 
-    Parameters
-    ----------
-    adata
-        Raw counts in ``X``.
-    members
-        Cells and seed of each; ``overrides`` may hold ``n_latent``.
-    model
-        ``n_latent``: the number of components, at most one less than the member has cells or genes.
-    kind
-        ``pca`` or ``nmf``.
-    batch_key
-        For ``pca``: the mean of each category of this column is taken out first, as the intercepts of a
-        conditional model take it out.
-    on_progress
-        Called with the number of members finished since the last call.
+
+def fitted_by(decompose: Decompose) -> Fit:
+    """Return a training that decomposes the log-normalised counts of each member's cells.
+
+    ``model.n_latent`` is the number of components, at most one less than the member has cells or genes; a member's
+    ``overrides`` may hold another.
     """
-    normalised = log_normalise(sparse.csr_matrix(adata.X))
-    covariate = None if batch_key is None else adata.obs[batch_key].cat.codes.to_numpy()
-    factors: list[tuple[FloatArray, FloatArray]] = []
-    for member in members:
-        cells = np.arange(adata.n_obs) if member.cells is None else member.cells
-        values = normalised[cells]
-        n_latent = min(int({**model, **member.overrides}["n_latent"]), values.shape[0] - 1, values.shape[1] - 1)
-        if kind == "pca":
-            factors.append(_pca(values, n_latent, member.seed, None if covariate is None else covariate[cells]))
-        else:
-            factors.append(_nmf(values, n_latent, member.seed))
-        if on_progress is not None:
-            on_progress(1)
-    return DecompositionEnsemble(factors)
 
+    def fit(
+        adata: AnnData,
+        members: Sequence[Member],
+        config: Config,
+        *,
+        batch_key: str | None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> DecompositionEnsemble:
+        normalised = log_normalise(sparse.csr_matrix(adata.X))
+        covariate = None if batch_key is None else adata.obs[batch_key].cat.codes.to_numpy()
+        factors: list[tuple[FloatArray, FloatArray]] = []
+        for member in members:
+            cells = np.arange(adata.n_obs) if member.cells is None else member.cells
+            values = normalised[cells]
+            wanted = int(member.overrides.get("n_latent", config.model.n_latent))
+            n_latent = min(wanted, values.shape[0] - 1, values.shape[1] - 1)
+            factors.append(decompose(values, n_latent, member.seed, None if covariate is None else covariate[cells]))
+            if on_progress is not None:
+                on_progress(1)
+        return DecompositionEnsemble(factors)
 
-def methods_text(config: Mapping[str, Any]) -> str:
-    """Say for a methods section how the factors were found.
-
-    Parameters
-    ----------
-    config
-        The resolved configuration, nested.
-    """
-    model = config["model"]
-    normalised = f"log1p of the counts per {TARGET_SUM:,.0f} of the genes analysed"
-    if model["name"] == "pca":
-        return (
-            f"PCA (scikit-learn) with {model['n_latent']} components of {normalised}; for 'conditioned' after taking "
-            "the mean of each population, crossed with the batch where there is one, out."
-        )
-    return (
-        f"NMF (scikit-learn; Frobenius norm, random start) with {model['n_latent']} components of {normalised}, "
-        f"at most {_MOST_NMF_ITERATIONS} iterations."
-    )
+    return fit
 
 
 class DecompositionEnsemble:
@@ -132,6 +106,7 @@ def log_normalise(counts: sparse.csr_matrix) -> sparse.csr_matrix:
 def _pca(
     values: sparse.csr_matrix, n_factors: int, seed: int, covariate: IntArray | None
 ) -> tuple[FloatArray, FloatArray]:
+    """Decompose; the mean of each category of the covariate is taken out first, as a model's intercepts take it out."""
     from sklearn.decomposition import PCA
 
     prepared: Any = values
@@ -145,15 +120,52 @@ def _pca(
     return pca.components_.T, np.asarray(pca.transform(prepared))
 
 
-def _nmf(values: sparse.csr_matrix, n_factors: int, seed: int) -> tuple[FloatArray, FloatArray]:
+def _nmf(
+    values: sparse.csr_matrix,
+    n_factors: int,
+    seed: int,
+    covariate: IntArray | None,  # NMF is not conditional: the experiment gives it none
+) -> tuple[FloatArray, FloatArray]:
     import warnings
 
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
-    model = NMF(n_components=n_factors, init="random", random_state=seed, max_iter=_MOST_NMF_ITERATIONS)
+    model = NMF(n_components=n_factors, init="random", random_state=seed, max_iter=500)
     with warnings.catch_warnings():
         # The iterations are a budget: what they leave undone differs by seed: part of the stability measured.
         warnings.filterwarnings("ignore", category=ConvergenceWarning)
         scores = model.fit_transform(values)
     return model.components_.T, scores
+
+
+def _methods_text(kind: str) -> Callable[[Mapping[str, Any]], str]:
+    def text(config: Mapping[str, Any]) -> str:
+        return (
+            f"{kind} (scikit-learn) with {config['model']['n_latent']} components of the natural log of 1 + counts per "
+            f"{TARGET_SUM:,.0f} of the analysed genes; no likelihood of counts, no epochs."
+        )
+
+    return text
+
+
+PCA = ModelFamily(
+    "pca",
+    fit=fitted_by(_pca),
+    methods_text=_methods_text("principal component analysis"),
+    linear=True,
+    softmax=False,
+    likelihood=False,
+    conditional=True,
+    deterministic=True,
+)
+NMF = ModelFamily(
+    "nmf",
+    fit=fitted_by(_nmf),
+    methods_text=_methods_text("non-negative matrix factorisation from a random start"),
+    linear=True,
+    softmax=False,
+    likelihood=False,
+    conditional=False,
+    deterministic=False,
+)

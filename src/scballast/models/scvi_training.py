@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.engine.interface import FloatArray, HeldoutFit, IntArray, Member
+from scballast.arrays import FloatArray, IntArray
+from scballast.engine.interface import HeldoutFit, Member
 from scballast.engine.schedule import default_max_epochs
 from scballast.errors import ConfigError, TrainingError
 from scballast.models.marginal_likelihood import importance_weighted_fit
@@ -22,35 +23,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _NOISY_LOGGERS = ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "scvi", "scvi.train")
-
-
-def methods_text(config: Mapping[str, Any]) -> str:
-    """Say for a methods section what the variational autoencoders were and how they were trained.
-
-    Parameters
-    ----------
-    config
-        The resolved configuration, nested.
-    """
-    model, train = config["model"], config["train"]
-    kind = "LinearSCVI, the linearly decoded VAE" if model["name"] == "ldvae" else "SCVI, the VAE with a non-linear"
-    decoder = "" if model["name"] == "ldvae" else " decoder"
-    size = "observed" if model.get("use_observed_lib_size") else "modelled"
-    epochs = train.get("max_epochs") or "scvi-tools’ default number of"
-    return (
-        f"{kind}{decoder} of scvi-tools, with {model['n_latent']} latent dimensions, "
-        f"{model.get('latent_distribution')} latent distribution, {model.get('gene_likelihood')} likelihood and "
-        f"{size} library size, trained for {epochs} epochs (learning rate {train.get('lr')}, minibatches of "
-        f"{train.get('batch_size')} cells, KL warm-up over {_warmup(train.get('kl_warmup_epochs'))})."
-    )
-
-
-def _warmup(value: float | None) -> str:
-    """Say how long the weight of the KL divergence rises: epochs, or a share of them."""
-    if not value:
-        return "no epochs"
-    is_share = isinstance(value, float) and value <= 1
-    return f"{value:.0%} of the epochs" if is_share else f"{value} epochs"
 
 
 def fit_sequential(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scballast.report.stored_tables import ESTIMANDS
+from scballast.methods.method import ESTIMANDS
 
 if TYPE_CHECKING:
     from scballast.report.stored_tables import ResultFolder
@@ -16,7 +16,7 @@ N_GENES = 10  # consensus genes shown for each population
 
 @dataclass(frozen=True)
 class Gene:
-    """A gene of a consensus list with the share of replicates that have it in their top k."""
+    """A gene of a consensus list, under its label, with the share of replicates that have it in their top k."""
 
     name: str
     frequency: float
@@ -69,7 +69,7 @@ def answers(results: ResultFolder) -> list[Answer]:
     Parameters
     ----------
     results
-        Result folder; read: ``answer``, ``populations``, ``consensus``.
+        Result folder; read: ``answer``, ``populations``, ``consensus``, ``genes``.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def answers(results: ResultFolder) -> list[Answer]:
         return []
     genes = _consensus_genes(results)
     place = {name: i for i, name in enumerate(results.populations)}
-    order = {name: i for i, name in enumerate(ESTIMANDS)}
+    order: dict[str, int] = {name: i for i, name in enumerate(ESTIMANDS)}
     found = []
     for row in table.itertuples():
         method = "" if row.method in {"", "none"} else str(row.method)
@@ -112,7 +112,7 @@ def _consensus_genes(results: ResultFolder) -> dict[tuple[str, str], tuple[Gene,
     first = table[table["rank"] <= N_GENES].sort_values("rank", kind="stable")
     lists: dict[tuple[str, str], list[Gene]] = {}
     for row in first.itertuples():
-        gene = Gene(str(row.gene), float(row.selection_frequency))
+        gene = Gene(results.gene_label(str(row.gene)), float(row.selection_frequency))
         lists.setdefault((row.population, row.method), []).append(gene)
     return {key: tuple(value) for key, value in lists.items()}
 

@@ -197,7 +197,7 @@ def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
     n_genes = int(max(wide[x].max(), wide[y].max()))
     for axes, name in zip(grid.flat, chosen, strict=False):
         rows = wide[wide["population"] == name]
-        _rank_panel(axes, rows[x].to_numpy(), rows[y].to_numpy(), rows["gene"].to_numpy(), results.top_k)
+        _rank_panel(axes, rows[x].to_numpy(), rows[y].to_numpy(), rows["gene"].to_numpy(), results)
         axes.set_title(labels[name], fontsize=9)
     for axes in grid.flat[len(chosen) :]:
         axes.remove()
@@ -236,7 +236,8 @@ def _pair_overlap(results: ResultFolder, x: str, y: str) -> dict[str, float]:
     return dict(zip(rows["population"].astype(str), rows["overlap"].astype(float), strict=True))
 
 
-def _rank_panel(axes: Axes, x: np.ndarray, y: np.ndarray, genes: np.ndarray, k: int) -> None:
+def _rank_panel(axes: Axes, x: np.ndarray, y: np.ndarray, genes: np.ndarray, results: ResultFolder) -> None:
+    k, limit = results.top_k, 22 if results.symbols else 14
     both = (x <= k) & (y <= k)
     axes.scatter(x[~both], y[~both], s=3, color=style.GREY, alpha=0.35, linewidth=0, rasterized=True)
     axes.scatter(x[both], y[both], s=7, color=style.GREEN, linewidth=0, rasterized=True)
@@ -244,7 +245,7 @@ def _rank_panel(axes: Axes, x: np.ndarray, y: np.ndarray, genes: np.ndarray, k: 
     axes.axhline(k, color=style.INK, linewidth=0.7, linestyle=(0, (3, 2)))
     order = np.lexsort((genes.astype(str), np.maximum(x, y)))
     best = [i for i in order[:3] if both[i]]
-    named = "\n".join(shorten(drawable(str(genes[i])), 14) for i in best)
+    named = "\n".join(shorten(drawable(results.gene_label(str(genes[i]))), limit) for i in best)
     if not named:
         return
     axes.text(

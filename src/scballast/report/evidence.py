@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scballast.methods.method import ESTIMANDS
 from scballast.report import (
     concordance_figures,
     difference_figures,
@@ -13,7 +14,7 @@ from scballast.report import (
     truth_section,
 )
 from scballast.report.html import Grid, Section
-from scballast.report.stored_tables import ESTIMANDS, setting
+from scballast.report.stored_tables import setting
 from scballast.report.wording import again
 
 if TYPE_CHECKING:

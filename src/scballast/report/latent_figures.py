@@ -159,7 +159,7 @@ def loadings(results: ResultFolder) -> Picture:
     Parameters
     ----------
     results
-        Result folder; read: ``loadings``.
+        Result folder; read: ``loadings``, ``genes``.
 
     Returns
     -------
@@ -183,7 +183,8 @@ def loadings(results: ResultFolder) -> Picture:
         chosen += sorted(picked, key=lambda gene: -centred[gene, column])
     chosen = chosen[:MAX_GENES]
     values = centred[chosen]
-    names = list(figure_labels([str(wide.index[i]) for i in chosen], 16).values())
+    shown = [results.gene_label(str(wide.index[i])) for i in chosen]
+    names = list(figure_labels(shown, 26 if results.symbols else 16).values())
     row = 0.17 if len(names) > 30 else 0.2
     figure = style.new_figure(len(names) * row + 1.0, 6.0 if n_dimensions <= 20 else style.WIDTH)
     axes = figure.subplots()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scballast.report.stored_tables import ESTIMANDS, setting
+from scballast.methods.method import ESTIMANDS
+from scballast.models import FAMILIES
+from scballast.report.stored_tables import setting
 from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from scballast.report.stored_tables import ResultFolder
 
 _RESAMPLING = {
@@ -46,9 +46,11 @@ def methods_text(results: ResultFolder) -> list[str]:
     )
     kind = str(get("resample.kind"))
     count = results.n_replicates
-    ridge = f" Ridge of 'local': {get('rank.local_ridge')}." if "local" in results.methods("program") else ""
-    model = (
-        f"Model: {_model_text(results.config)}{ridge} "
+    family = FAMILIES.get(str(get("model.name")))
+    model = f"Model: {family.methods_text(results.config) if family and results.config else get('model.name')} "
+    if "local" in results.methods("program"):
+        model += f"Ridge of local: {get('rank.local_ridge')}. "
+    model += (
         f"Replicates: {count if count is not None else 'not recorded'} "
         f"({kind}: {_RESAMPLING.get(kind, kind)}); all methods of a replicate saw the same cells. Seed {get('seed')}."
     )
@@ -61,17 +63,3 @@ def methods_text(results: ResultFolder) -> list[str]:
         "ordered by mean midrank (Borda)."
     )
     return [data, model, statistics]
-
-
-def _model_text(config: Mapping[str, Any]) -> str:
-    """Let the family of the model say what it did."""
-    from scballast.models import decomposition, scvi_training
-
-    families: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        "ldvae": scvi_training.methods_text,
-        "scvi": scvi_training.methods_text,
-        "pca": decomposition.methods_text,
-        "nmf": decomposition.methods_text,
-    }
-    name = setting(config, "model.name")
-    return families[name](config) if name in families else "not recorded."

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.methods.method import ESTIMANDS
 from scballast.report import style
 from scballast.report.figure_names import figure_labels
-from scballast.report.stored_tables import ESTIMANDS
 from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:

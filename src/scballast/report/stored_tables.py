@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from scballast.config import keys
+from scballast.methods.registry import method_order
 from scballast.verdict.caveats import Caveat
 
 if TYPE_CHECKING:
@@ -18,17 +20,11 @@ if TYPE_CHECKING:
 # Columns that stay text whatever they hold: a population may be called "1", "NA" or "nan".
 TEXT_COLUMNS = frozenset(
     {
-        "category", "end", "estimand", "failure", "gene", "key", "member", "method", "method_a", "method_b", "model",
-        "name", "objective", "parameter", "population", "reason", "reference", "role", "run_id", "safe_name",
-        "scope", "source", "state", "text", "title", "trial", "unit", "warning",
+        "category", "end", "estimand", "failure", "feature_type", "flags", "gene", "key", "member", "method",
+        "method_a", "method_b", "model", "name", "objective", "parameter", "population", "reason", "reference", "role", "run_id",
+        "safe_name", "scope", "source", "state", "symbol", "text", "title", "trial", "unit", "warning",
     }
 )  # fmt: skip
-
-METHOD_ORDER = (
-    "contrast", "axis", "ldvae_de", "scvi_de", "wilcoxon", "t_test", "logreg", "pseudobulk", "shuffled", "random",
-    "spread", "local", "conditioned", "per_population", "residual_pca", "within_pca", "within_dispersion",
-)  # fmt: skip
-ESTIMANDS = ("marker", "program")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -91,17 +87,6 @@ def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
     return value
 
 
-def method_rank(method: str) -> tuple[int, str]:
-    """Sort key: the order of the contract, then unknown methods beside the known one they are named after."""
-    for position, known in enumerate(METHOD_ORDER):
-        if method == known:
-            return position, ""
-    for position, known in enumerate(METHOD_ORDER):
-        if known in method:
-            return position, method
-    return len(METHOD_ORDER), method
-
-
 @dataclass(frozen=True)
 class ResultFolder:
     """A result folder's stored values; tables are read when first asked for."""
@@ -142,7 +127,7 @@ class ResultFolder:
     @cached_property
     def dataset(self) -> str:
         """Name of the data set; empty where nothing tells."""
-        return self.tags.get("scballast.dataset") or str(setting(self.config, "data.name") or "")
+        return self.tags.get(keys.DATASET) or str(setting(self.config, "data.name") or "")
 
     @cached_property
     def caveats(self) -> list[Caveat] | None:
@@ -211,7 +196,20 @@ class ResultFolder:
     def methods(self, estimand: str) -> list[str]:
         """Methods of one estimand in the contract's order."""
         rows = self.headline[self.headline["estimand"] == estimand]
-        return sorted({str(name) for name in rows["method"]}, key=method_rank)
+        return sorted({str(name) for name in rows["method"]}, key=method_order)
+
+    @cached_property
+    def symbols(self) -> dict[str, str]:
+        """What people call a gene, by its id, where that is another name."""
+        table = self.table("genes")
+        if table is None:
+            return {}
+        return {str(row.gene): str(row.symbol) for row in table.itertuples() if row.symbol and row.symbol != row.gene}
+
+    def gene_label(self, gene: str) -> str:
+        """Name a gene for people: its symbol with the id in brackets, or the id alone where it has no symbol."""
+        symbol = self.symbols.get(gene)
+        return f"{symbol} ({gene})" if symbol else gene
 
     @cached_property
     def n_genes(self) -> int:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.methods.registry import CONTROLS, method_order
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
-from scballast.report.stored_tables import method_rank
-from scballast.verdict.score_set import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +122,7 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
     kinds = [column for column in ("model.gene_likelihood", "model.latent_distribution") if column in stability]
     means = stability.groupby(["trial", "method", "model.n_latent", *kinds], sort=False)[["phi", "floor"]].mean()
     means = means.reset_index()
-    methods = [m for m in sorted(set(means["method"]), key=method_rank) if m not in CONTROLS]
+    methods = [m for m in sorted(set(means["method"]), key=method_order) if m not in CONTROLS]
     methods = _shown_methods(sweep, methods)
     combinations = sorted({tuple(str(v) for v in row) for row in means[kinds].to_numpy()}) if kinds else [()]
     n_columns = min(3, len(combinations))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.methods.method import ESTIMANDS
 from scballast.report import style
 from scballast.report.figure_names import figure_labels
 from scballast.report.html import Grid, Section
-from scballast.report.stored_tables import ESTIMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ __all__ = ["run_sweep"]
 
 def __getattr__(name: str) -> Any:
     if name != "run_sweep":
-        message = f"module 'scballast.sweep' has no attribute {name!r}"
+        message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
     from scballast.sweep.controller import run_sweep
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.compose import from_omegaconf
+from scballast.config.hydra_compat import compose_job, parse_override
 from scballast.config.schema import Config, config_hash
 from scballast.errors import ConfigError
 from scballast.sweep.space import Point, Space, enumerate_points, point_overrides, point_words
@@ -42,10 +43,9 @@ def compose_words(loader: Any, master: DictConfig, words: Sequence[str]) -> Dict
     from hydra.errors import HydraException
 
     try:
-        composed: DictConfig = loader.load_sweep_config(master, list(words))
+        return compose_job(loader, master, words)
     except HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    return composed
 
 
 def config_of(composed: DictConfig) -> Config:
@@ -123,7 +123,6 @@ class Composer:
 
     def composed(self, point: Point) -> DictConfig:
         """Return the configuration at a point as Hydra composes it for a job."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
         from omegaconf import OmegaConf, open_dict, read_write
 
         groups = tuple(dimension for dimension in self._space if self._is_group(dimension.key))
@@ -133,10 +132,9 @@ class Composer:
             self._composed[chosen] = compose_words(self._loader, self._master, words)
         composed = self._composed[chosen].copy()
         OmegaConf.copy_cache(from_config=self._master, to_config=composed)
-        parser = OverridesParser.create()
         leaves = tuple(dimension for dimension in self._space if dimension not in groups)
         for word in point_words(leaves, point):
-            override = parser.parse_override(word)
+            override = parse_override(word)
             OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
         with read_write(composed), open_dict(composed):
             composed.hydra.overrides.task = [*self._words, *point_overrides(self._space, point)]

@@ -10,10 +10,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any
+
+from scballast.sweep.messages import Answer, Request
 
 # After Ctrl-C a trial gets so long to end its MLflow run.
 _GRACE_SECONDS = 20.0
@@ -53,15 +54,15 @@ class TrialProcess:
             os.close(watched)
         self._connection, self._lifeline = ours, held
 
-    def send(self, request: Mapping[str, Any]) -> None:
+    def send(self, request: Request) -> None:
         """Send a request without waiting for the answer."""
         self.start()
         try:
-            self._connection.send(dict(request))
+            self._connection.send(request)
         except (BrokenPipeError, OSError) as error:
             raise ProcessDiedError(self._how_it_ended()) from error
 
-    def receive(self) -> dict[str, Any]:
+    def receive(self) -> Answer:
         """Wait for the answer to the last request.
 
         Raises
@@ -70,12 +71,12 @@ class TrialProcess:
             The process ended without one.
         """
         try:
-            answer: dict[str, Any] = self._connection.recv()
+            answer: Answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise ProcessDiedError(self._how_it_ended()) from error
         return answer
 
-    def call(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def call(self, request: Request) -> Answer:
         """Send a request and return the answer."""
         self.send(request)
         return self.receive()

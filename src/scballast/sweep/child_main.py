@@ -9,24 +9,33 @@ import shutil
 import signal
 import threading
 import traceback
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scballast.config.schema import Config, DataConfig, build_config, config_hash
+from scballast.config import keys
+from scballast.config.schema import Config, DataConfig, config_hash
 from scballast.errors import ConfigError, ScballastError
+from scballast.sweep.messages import (
+    Answer,
+    Described,
+    DescribeRequest,
+    EstimateRequest,
+    Failed,
+    Interrupted,
+    Request,
+    SweepPlace,
+    TrialDone,
+    TrialRequest,
+)
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset
-    from scballast.sweep.trial import SweepPlace
     from scballast.tracking import StoredRun, Tracking
 
 logger = logging.getLogger(__name__)
-
-DUPLICATE_TAG = "scballast.duplicate_of"
 
 
 @dataclass
@@ -56,24 +65,22 @@ def main(connection: int, lifeline: int) -> None:
     loaded = _Loaded()
     while True:
         try:
-            request = pipe.recv()
+            request: Request = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
         try:
             answer = _answer(request, loaded)
         except KeyboardInterrupt:
-            answer = {"status": "interrupted"}
+            answer = Interrupted()
         except ScballastError as error:
-            kind = "config" if isinstance(error, ConfigError) else "data"
-            answer = {"status": "failed", "kind": kind, "reason": str(error), "traceback": ""}
+            answer = Failed(str(error), "config" if isinstance(error, ConfigError) else "data")
         except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
             kind = "memory" if isinstance(error, MemoryError) else "error"
-            answer = {"status": "failed", "kind": kind, "reason": reason, "traceback": traceback.format_exc()}
+            answer = Failed(f"{type(error).__name__}: {error}", kind, traceback.format_exc())
         pipe.send(answer)
-        if request.get("trains") and answer["status"] == "done":
+        if isinstance(request, DescribeRequest) and request.trains and isinstance(answer, Described):
             try:
-                _load_libraries(build_config(request["config"]))
+                _load_libraries(request.config)
             except KeyboardInterrupt:
                 return
 
@@ -94,34 +101,34 @@ def _end_with_worker(lifeline: int) -> None:
     os._exit(1)
 
 
-def _answer(request: Mapping[str, Any], loaded: _Loaded) -> dict[str, Any]:
-    config = build_config(request["config"])
-    if request["do"] == "describe":
-        return _describe(config, loaded)
-    if request["do"] == "estimate":
-        from scballast.sweep.estimate import estimate
+def _answer(request: Request, loaded: _Loaded) -> Answer:
+    match request:
+        case DescribeRequest():
+            return _describe(request.config, loaded)
+        case EstimateRequest():
+            from scballast.sweep.estimate import estimate
 
-        return {"status": "done", **estimate([build_config(c) for c in request["configs"]], loaded.get)}
-    if request.get("logging"):
-        logging.config.dictConfig(request["logging"])
-    return _run(config, loaded, request["place"])
+            return estimate(request.configs, loaded.get)
+        case TrialRequest():
+            if request.logging:
+                logging.config.dictConfig(dict(request.logging))
+            return _run(request.config, loaded, request.place)
 
 
-def _describe(config: Config, loaded: _Loaded) -> dict[str, Any]:
+def _describe(config: Config, loaded: _Loaded) -> Described:
     from scballast.methods.plan import plan_methods
 
     dataset = loaded.get(config)
     methods = plan_methods(config, has_samples=dataset.sample_key is not None)
-    return {
-        "status": "done",
-        "name": dataset.name,
-        "digest": dataset.digest,
-        "populations": [population.safe_name for population in dataset.populations],
-        "methods": [method.name for method in methods],
-    }
+    return Described(
+        name=dataset.name,
+        digest=dataset.digest,
+        populations=tuple(population.safe_name for population in dataset.populations),
+        methods=tuple(method.name for method in methods),
+    )
 
 
-def _run(config: Config, loaded: _Loaded, place: SweepPlace) -> dict[str, Any]:
+def _run(config: Config, loaded: _Loaded, place: SweepPlace) -> TrialDone:
     from scballast.sweep.trial import open_tracking, run_trial
 
     dataset = loaded.get(config)
@@ -130,13 +137,8 @@ def _run(config: Config, loaded: _Loaded, place: SweepPlace) -> dict[str, Any]:
     if original is not None:
         return _reuse(config, place, tracking, *original)
     outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset)
-    return {
-        "status": "done",
-        "run_id": outcome.run_id,
-        "folder": str(outcome.folder),
-        "metrics": {name: v for name, v in outcome.experiment.results.metrics.items() if math.isfinite(v)},
-        "duplicate_of": None,
-    }
+    metrics = {name: v for name, v in outcome.experiment.results.metrics.items() if math.isfinite(v)}
+    return TrialDone(outcome.run_id, str(outcome.folder), metrics)
 
 
 def _finished_before(config: Config, dataset: Dataset, tracking: Tracking) -> tuple[StoredRun, Path] | None:
@@ -144,7 +146,7 @@ def _finished_before(config: Config, dataset: Dataset, tracking: Tracking) -> tu
     from scballast.results import is_complete
     from scballast.sweep.trial import runs_dir
 
-    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset_digest": dataset.digest}
+    tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET_DIGEST: dataset.digest}
     try:
         runs = tracking.find_runs(tags, status="FINISHED")
     except ScballastError as error:
@@ -152,12 +154,12 @@ def _finished_before(config: Config, dataset: Dataset, tracking: Tracking) -> tu
         return None
     for run in runs:
         folder = runs_dir(config) / "results" / run.name
-        if is_complete(folder) and DUPLICATE_TAG not in run.tags:
+        if is_complete(folder) and keys.DUPLICATE_OF not in run.tags:
             return run, folder
     return None
 
 
-def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: StoredRun, folder: Path) -> dict[str, Any]:
+def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: StoredRun, folder: Path) -> TrialDone:
     """Publish a finished run's results as this trial's: nothing is computed, and no file takes space twice."""
     import json
 
@@ -165,8 +167,8 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
     from scballast.sweep.trial import run_name, trial_params, trial_tags
     from scballast.tracking.publish import PUBLISHED_MARKER
 
-    name = run_name(config, original.tags.get("scballast.dataset", "data"), place)
-    tags = {**trial_tags(config, original.tags.get("scballast.dataset", ""), place), DUPLICATE_TAG: original.run_id}
+    name = run_name(config, original.tags.get(keys.DATASET, "data"), place)
+    tags = {**trial_tags(config, original.tags.get(keys.DATASET, ""), place), keys.DUPLICATE_OF: original.run_id}
     target = folder.with_name(name)
     run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=place.parent_run_id, folder=target)
     try:
@@ -181,13 +183,7 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
         tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return {
-        "status": "done",
-        "run_id": run_id,
-        "folder": str(target),
-        "metrics": metrics,
-        "duplicate_of": original.run_id,
-    }
+    return TrialDone(run_id, str(target), metrics, duplicate_of=original.run_id)
 
 
 def _link(source: str, target: str) -> None:

@@ -10,18 +10,21 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.config.addresses import without_password
-from scballast.config.schema import Config, to_leaves, to_nested
+from scballast.config.hydra_compat import launch_jobs
+from scballast.config.schema import Config, to_leaves
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
 from scballast.sweep.child import ProcessDiedError, TrialProcess
+from scballast.sweep.messages import Described, DescribeRequest, served
 from scballast.sweep.outcome import wrap_up
 from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
 from scballast.sweep.samplers import build_sampler
@@ -143,9 +146,9 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
     return _say_result(study, config, since, name)
 
 
-def _describe(process: TrialProcess, config: Config, *, trains: bool) -> dict[str, Any]:
+def _describe(process: TrialProcess, config: Config, *, trains: bool) -> Described:
     """Load and check the data in a process beside this one, where trials will run if it ``trains``."""
-    process.send({"do": "describe", "config": to_nested(without_storage(config)), "trains": trains})
+    process.send(DescribeRequest(without_storage(config), trains))
     with contextlib.suppress(ImportError):
         import optuna  # noqa: F401
     load_mlflow()
@@ -154,26 +157,22 @@ def _describe(process: TrialProcess, config: Config, *, trains: bool) -> dict[st
     except ProcessDiedError as error:
         message = f"the data could not be loaded: {error}."
         raise ScballastError(message) from error
-    if answer["status"] == "interrupted":
-        raise KeyboardInterrupt
-    if answer["status"] != "done":
-        kind = {"config": ConfigError, "data": DataError}.get(answer["kind"], ScballastError)
-        raise kind(f"{answer['reason']}\n{answer['traceback']}".strip())
-    _check_objectives(config, answer)
-    return answer
+    dataset = served(answer, Described)
+    _check_objectives(config, dataset)
+    return dataset
 
 
-def _check_objectives(config: Config, dataset: Mapping[str, Any]) -> None:
+def _check_objectives(config: Config, dataset: Described) -> None:
     """Refuse objectives that no trial can have, as far as the first configuration tells."""
     if config.sweep.kind == "grid":
         return
     for objective in config.objectives:
         family, _, rest = objective.metric.partition("/")
         method = rest.split("/")[0]
-        if family == "stability" and method not in dataset["methods"]:
+        if family == "stability" and method not in dataset.methods:
             message = (
                 f"objectives: {objective.metric!r} is not measured: {method!r} is none of this sweep's methods, "
-                f"{', '.join(dataset['methods'])}."
+                f"{', '.join(dataset.methods)}."
             )
             raise ConfigError(message)
         if family == "fit" and config.fit.n_mc_samples == 0:
@@ -184,14 +183,14 @@ def _check_objectives(config: Config, dataset: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------- the study
 
 
-def _open_study(sweep: Sweep, address: StorageAddress, dataset: Mapping[str, str]) -> tuple[SweepStudy, str]:
+def _open_study(sweep: Sweep, address: StorageAddress, dataset: Described) -> tuple[SweepStudy, str]:
     config = sweep.config
     searched = {dimension.key for dimension in sweep.space}
     groups = {key for key in searched if "." not in key}
     identity = Identity(
         kind=config.sweep.kind,
-        dataset=dataset["name"],
-        digest=dataset["digest"],
+        dataset=dataset.name,
+        digest=dataset.digest,
         space=describe(sweep.space),
         objectives=[(objective.metric, objective.direction) for objective in config.objectives],
         base={
@@ -200,7 +199,7 @@ def _open_study(sweep: Sweep, address: StorageAddress, dataset: Mapping[str, str
             if key not in searched and key.split(".")[0] not in (*_NOT_IDENTITY, *groups)
         },
     )
-    name = config.sweep.name or _free_name(address, dataset["name"], identity)
+    name = config.sweep.name or _free_name(address, dataset.name, identity)
     return SweepStudy.create_or_resume(name, address, config, sweep.space, identity, sweep.points), name
 
 
@@ -240,20 +239,13 @@ def _work(study: SweepStudy, tracking: Tracking, worker: Worker) -> None:
 
 
 def _launch(worker: Worker, progress: Progress) -> None:
-    from hydra.core.plugins import Plugins
-
-    launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=worker.hydra_context, task_function=worker, config=worker.master
-    )
     n_workers = min(_n_workers(worker.config, worker.master), max(1, progress.waiting))
     jobs = [[*worker.words, f"hydra.sweep.subdir=workers/{os.getpid()}-{number}"] for number in range(n_workers)]
     if n_workers > 1:
         # The data are in this process for the first trial; workers elsewhere load their own.
         worker.process.close()
     try:
-        for done in launcher.launch(jobs, initial_job_idx=0):
-            if isinstance(done._return_value, Exception):
-                raise done._return_value
+        launch_jobs(worker.hydra_context, worker.master, worker, jobs)
     except ScballastError:
         raise
     except Exception as error:
@@ -299,7 +291,7 @@ def _say_goodbye(study: SweepStudy, tracking: Tracking, parent: str, name: str) 
 def _say_result(study: SweepStudy, config: Config, since: float, name: str) -> Progress:
     progress = study.progress()
     if not progress.is_over:
-        reasons = [t.user_attrs.get("scballast.reason", "") for t in study.trials() if t.state.name == "FAIL"]
+        reasons = [t.user_attrs.get(keys.REASON, "") for t in study.trials() if t.state.name == "FAIL"]
         sys.stderr.write(
             f"Stopped after {study.failures_in_a_row(since)} failures in a row (sweep.max_failures="
             f"{config.sweep.max_failures}): {progress}. The last: {reasons[-1] if reasons else 'none'}\n"

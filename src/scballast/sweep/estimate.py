@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.arrays import FloatArray
+from scballast.config import keys
 from scballast.config.schema import Config, config_hash
-from scballast.experiment.run import replicates_of
 from scballast.experiment.scoring import baseline_scores
+from scballast.experiment.setup import Setup
 from scballast.experiment.training import plan_members, train_models
-from scballast.methods.cache import FloatArray, ScoreCache
-from scballast.methods.plan import PlannedMethod, plan_methods
+from scballast.methods.cache import ScoreCache
+from scballast.sweep.messages import Estimated
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset
@@ -46,7 +48,7 @@ class Work:
     finished: bool
 
 
-def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> dict[str, Any]:
+def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Estimated:
     """Count the work of every configuration, and probe the time of the first that is not done.
 
     Parameters
@@ -58,20 +60,15 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> di
 
     Returns
     -------
-    dict
-        ``work`` (a `Work` per configuration), ``training_seconds`` and ``baseline_seconds`` of one
-        experiment, ``probe_seconds``.
+    Estimated
+        The work of each, and the time of one.
     """
     start = time.perf_counter()
     work = [_count(config, load(config)) for config in configs]
     todo = next((config for config, own in zip(configs, work, strict=True) if not own.finished), configs[0])
     dataset = load(todo)
-    return {
-        "work": work,
-        "training_seconds": _probe_training(todo, dataset),
-        "baseline_seconds": _probe_baselines(todo, dataset),
-        "probe_seconds": time.perf_counter() - start,
-    }
+    training, baselines = _probe_training(todo, dataset), _probe_baselines(todo, dataset)
+    return Estimated(tuple(work), training, baselines, time.perf_counter() - start)
 
 
 class _LookingCache(ScoreCache):
@@ -112,17 +109,11 @@ def _cache_dir(config: Config) -> Path:
     return Path(config.runs_dir).expanduser().resolve() / "cache"
 
 
-def _methods(config: Config, dataset: Dataset) -> tuple[PlannedMethod, ...]:
-    return plan_methods(config, has_samples=dataset.sample_key is not None)
-
-
 def _count(config: Config, dataset: Dataset) -> Work:
-    methods, replicates = _methods(config, dataset), replicates_of(config, dataset)
-    requests = plan_members(config, dataset, replicates, methods)
-    if all(method.source == "baseline" for method in methods):
-        requests = {}
+    setup = Setup.of(config, dataset)
+    requests = plan_members(setup) if setup.from_models else {}
     cache = _LookingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
-    baseline_scores(config, dataset, replicates, methods, cache)
+    baseline_scores(setup, cache)
     return Work(
         members=sum(len(members) for members in requests.values()),
         trainings=sum(bool(members) for members in requests.values()),
@@ -139,19 +130,20 @@ def _has_finished(config: Config, dataset: Dataset) -> bool:
     settings = TrackingSettings(uri=config.tracking.uri, experiment=config.tracking.experiment, runs_dir=root)
     if settings.database is not None and not settings.database.exists():
         return False
-    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset_digest": dataset.digest}
+    tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET_DIGEST: dataset.digest}
     return bool(Tracking(settings).find_runs(tags, status="FINISHED"))
 
 
 def _probe_training(config: Config, dataset: Dataset) -> float:
     """Extrapolate from one and three epochs: what every training costs, and what each epoch adds."""
-    methods = _methods(config, dataset)
-    if all(method.source == "baseline" for method in methods):
+    setup = Setup.of(config, dataset)
+    if not setup.from_models:
         return 0.0
-    if config.model.name in ("pca", "nmf"):
-        return _time_training(config, dataset, methods)
+    if not setup.family.likelihood:
+        return _time_training(setup)
     one, three = (
-        _time_training(replace(config, train=replace(config.train, max_epochs=n)), dataset, methods) for n in (1, 3)
+        _time_training(replace(setup, config=replace(config, train=replace(config.train, max_epochs=n))))
+        for n in (1, 3)
     )
     per_epoch = max(0.0, (three - one) / 2)
     cells = dataset.adata.n_obs * config.resample.fraction
@@ -159,13 +151,13 @@ def _probe_training(config: Config, dataset: Dataset) -> float:
     return one + per_epoch * ((config.train.max_epochs or rule) - 1)
 
 
-def _time_training(config: Config, dataset: Dataset, methods: Sequence[PlannedMethod]) -> float:
+def _time_training(setup: Setup) -> float:
     start = time.perf_counter()
-    train_models(config, dataset, replicates_of(config, dataset), methods)
+    train_models(setup)
     return time.perf_counter() - start
 
 
 def _probe_baselines(config: Config, dataset: Dataset) -> float:
     cache = _ProbingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
-    baseline_scores(config, dataset, replicates_of(config, dataset), _methods(config, dataset), cache)
+    baseline_scores(Setup.of(config, dataset), cache)
     return sum(cache.seconds[name] * number for name, number in cache.missing.items())

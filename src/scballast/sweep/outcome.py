@@ -12,13 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
 from scballast.results import ResultFolder, Results, write_results
 from scballast.sweep.front import Scores, choose, pareto_front, score_trials
+from scballast.sweep.messages import Described
 from scballast.sweep.parent import keep_parent, parent_params
-from scballast.sweep.study import REASON, SweepStudy
+from scballast.sweep.study import SweepStudy
 from scballast.tracking import Tracking
 from scballast.tracking.faults import UnreachableError
 
@@ -28,14 +30,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_WRAPPED = "scballast.wrapped"
 # Shown of every trial, searched or not: the report draws by them.
 _HEADLINE = ("model.name", "model.n_latent", "model.gene_likelihood", "model.latent_distribution")
 _SHOWN_METRICS = ("fit/", "stability/", "axis/", "seconds/")
 _STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAILED"}
 
 
-def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Mapping[str, str]) -> None:
+def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Described) -> None:
     """Write a sweep's folder and report, publish them into its run and end the run.
 
     Of several commands that share a sweep the first to arrive does it. A sweep that others still work on is
@@ -44,11 +45,11 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Mapping
     with study.lock():
         progress = study.progress()
         signature = _signature(study.trials())
-        if progress.running or study.study.user_attrs.get(_WRAPPED) == signature:
+        if progress.running or study.attribute(keys.WRAPPED) == signature:
             return
     keep_parent(study, tracking, parent)
     with study.lock():
-        if study.study.user_attrs.get(_WRAPPED) == signature:
+        if study.attribute(keys.WRAPPED) == signature:
             return
         if progress.done == 0:
             tracking.fail_run(parent, f"no trial finished: {progress}", _failures(study.trials()))
@@ -56,10 +57,10 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Mapping
             folder = _write(study, tracking, dataset)
             _mark(study, tracking)
             tracking.publish(parent, folder)
-            _register(study, tracking, parent, dataset["name"])
+            _register(study, tracking, parent, dataset.name)
             if not progress.is_over:
                 tracking.fail_run(parent, f"stopped: {progress}", _failures(study.trials()))
-        study.study.set_user_attr(_WRAPPED, signature)
+        study.set_attribute(keys.WRAPPED, signature)
 
 
 def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
@@ -86,7 +87,7 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
         rows.append(
             {
                 "trial": trial.number,
-                "run_id": trial.user_attrs.get("scballast.run_id", ""),
+                "run_id": trial.user_attrs.get(keys.RUN_ID, ""),
                 "state": _STATES.get(trial.state.name, trial.state.name),
                 **_parameters(study, trial, folder),
                 **shown,
@@ -94,10 +95,10 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
                 "pareto": trial.number in front,
                 "chosen": choice is not None and trial.number == choice.number,
                 "reason": choice.reason if choice is not None and trial.number == choice.number else "",
-                "failure": trial.user_attrs.get(REASON, ""),
-                "duplicate_of": trial.user_attrs.get("scballast.duplicate_of", ""),
-                "config_hash": trial.user_attrs.get("scballast.config_hash", ""),
-                "hydra_dir": trial.user_attrs.get("scballast.hydra_dir", ""),
+                "failure": trial.user_attrs.get(keys.REASON, ""),
+                "duplicate_of": trial.user_attrs.get(keys.DUPLICATE_OF, ""),
+                "config_hash": trial.user_attrs.get(keys.CONFIG_HASH, ""),
+                "hydra_dir": trial.user_attrs.get(keys.HYDRA_DIR, ""),
             }
         )
     return pd.DataFrame(rows)
@@ -141,10 +142,10 @@ def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFr
     return pd.DataFrame(rows, columns=["objective", "parameter", "importance"])
 
 
-def _write(study: SweepStudy, tracking: Tracking, dataset: Mapping[str, str]) -> Path:
+def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
     from scballast.report import render_sweep_report
 
-    root, name = tracking.settings.root, study.study.study_name
+    root, name = tracking.settings.root, study.name
     trials = trials_table(study, root)
     scores = score_trials(study.trials(), study.config.objectives)
     tables = {"importance": importance_table(study.trials(), scores)}
@@ -207,7 +208,7 @@ def _stored_tables(trial: FrozenTrial, folder: Path | None, tracking: Tracking) 
         }
     # A trial of another machine, whose disk is not this one's.
     try:
-        return tracking.load_tables(str(trial.user_attrs.get("scballast.run_id", "")))
+        return tracking.load_tables(str(trial.user_attrs.get(keys.RUN_ID, "")))
     except ScballastError as error:
         logger.warning("The tables of trial %d are not at hand: %s", trial.number, error)
         return {}
@@ -233,26 +234,26 @@ def _leaf(nested: Mapping[str, Any], key: str) -> Any:
 
 
 def _folder(trial: FrozenTrial, root: Path) -> Path | None:
-    stored = trial.user_attrs.get("scballast.results")
+    stored = trial.user_attrs.get(keys.RESULTS)
     if not stored or not (root / stored / "metrics.json").is_file():
         return None
     return root / str(stored)
 
 
-def _tags(study: SweepStudy, dataset: Mapping[str, str], scores: Scores) -> dict[str, str]:
+def _tags(study: SweepStudy, dataset: Described, scores: Scores) -> dict[str, str]:
     choice = choose(scores)
     tags = {
-        "scballast.sweep": study.study.study_name,
-        "scballast.dataset": dataset["name"],
-        "scballast.dataset_digest": dataset["digest"],
-        "scballast.pareto_front": ", ".join(map(str, pareto_front(scores))) or "none",
+        keys.SWEEP: study.name,
+        keys.DATASET: dataset.name,
+        keys.DATASET_DIGEST: dataset.digest,
+        keys.PARETO_FRONT: ", ".join(map(str, pareto_front(scores))) or "none",
     }
     if choice is not None:
-        run_id = next(t for t in study.trials() if t.number == choice.number).user_attrs.get("scballast.run_id", "")
+        run_id = next(t for t in study.trials() if t.number == choice.number).user_attrs.get(keys.RUN_ID, "")
         tags |= {
-            "scballast.chosen": str(choice.number),
-            "scballast.chosen_run": run_id,
-            "scballast.rule": choice.reason,
+            keys.CHOSEN: str(choice.number),
+            keys.CHOSEN_RUN: run_id,
+            keys.RULE: choice.reason,
         }
     return tags
 
@@ -262,10 +263,10 @@ def _mark(study: SweepStudy, tracking: Tracking) -> None:
     scores = score_trials(study.trials(), study.config.objectives)
     front, choice = pareto_front(scores), choose(scores)
     for trial in study.trials():
-        run_id = trial.user_attrs.get("scballast.run_id")
+        run_id = trial.user_attrs.get(keys.RUN_ID)
         if run_id and trial.number in scores.values:
             chosen = choice is not None and trial.number == choice.number
-            tags = {"scballast.pareto": str(trial.number in front).lower(), "scballast.chosen": str(chosen).lower()}
+            tags = {keys.PARETO: str(trial.number in front).lower(), keys.CHOSEN: str(chosen).lower()}
             tracking.set_tags(run_id, tags)
 
 
@@ -278,12 +279,10 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
     folder = _folder(chosen, tracking.settings.root)
     if folder is None or not (folder / "model").is_dir():
         return
-    run_id = str(chosen.user_attrs["scballast.run_id"])
+    run_id = str(chosen.user_attrs[keys.RUN_ID])
     try:
-        uri = tracking.register_model(
-            run_id, folder / "model", f"scballast-{dataset}", f"chosen-{study.study.study_name}"
-        )
-        tracking.set_tags(parent, {"scballast.model": uri})
+        uri = tracking.register_model(run_id, folder / "model", f"scballast-{dataset}", f"chosen-{study.name}")
+        tracking.set_tags(parent, {keys.MODEL: uri})
     except (ScballastError, UnreachableError) as error:
         logger.warning("The chosen model is not registered; it is in %s. %s", folder / "model", error)
 
@@ -292,8 +291,8 @@ def _notes(trials: Sequence[FrozenTrial]) -> list[str]:
     notes = []
     for trial in trials:
         if trial.state.name == "FAIL":
-            notes.append(f"Trial {trial.number} failed: {trial.user_attrs.get(REASON, 'no reason is known')}")
-    copies = [str(t.number) for t in trials if t.user_attrs.get("scballast.duplicate_of")]
+            notes.append(f"Trial {trial.number} failed: {trial.user_attrs.get(keys.REASON, 'no reason is known')}")
+    copies = [str(t.number) for t in trials if t.user_attrs.get(keys.DUPLICATE_OF)]
     if copies:
         notes.append(f"Trials {', '.join(copies)} asked for configurations that were done, and reuse their results.")
     return notes
@@ -302,8 +301,7 @@ def _notes(trials: Sequence[FrozenTrial]) -> list[str]:
 def _failures(trials: Iterable[FrozenTrial]) -> str:
     failed = [trial for trial in trials if trial.state.name == "FAIL"]
     parts = [
-        f"Trial {t.number}: {t.user_attrs.get(REASON, '')}\n{t.user_attrs.get('scballast.traceback', '')}"
-        for t in failed
+        f"Trial {t.number}: {t.user_attrs.get(keys.REASON, '')}\n{t.user_attrs.get(keys.TRACEBACK, '')}" for t in failed
     ]
     return "\n\n".join(parts)
 

@@ -7,11 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from scballast.config import keys
 from scballast.config.schema import Config
 from scballast.errors import ScballastError
 from scballast.sweep.front import best_so_far
+from scballast.sweep.messages import Described
 from scballast.sweep.space import Space, describe
-from scballast.sweep.study import PARENT, SweepStudy
+from scballast.sweep.study import SweepStudy
 from scballast.sweep.trial import trial_params
 from scballast.tracking import Tracking
 from scballast.tracking.leftovers import SILENT_DEATH
@@ -19,39 +21,38 @@ from scballast.tracking.liveness import ProcessIdentity
 
 logger = logging.getLogger(__name__)
 
-_ROLE = "scballast.role"
 _PENDING = "pending-"
 
 
 def find_or_start_parent(
-    study: SweepStudy, tracking: Tracking, config: Config, dataset: Mapping[str, str], command: str
+    study: SweepStudy, tracking: Tracking, config: Config, dataset: Described, command: str
 ) -> str:
     """Return the sweep's MLflow run, started if there is none; it belongs to this process if to no other.
 
     Parameters
     ----------
     dataset
-        ``name`` and ``digest``.
+        What the trials are run on.
     command
         The command line, without passwords.
     """
     with study.lock():
-        known: str | None = study.study.user_attrs.get(PARENT)
+        known: str | None = study.attribute(keys.PARENT_RUN)
         # A command that comes when all is done leaves the run as it ended.
         if known is not None and (study.progress().is_over or _take_over(tracking, known)):
             return known
-        name = study.study.study_name
+        name = study.name
         tags = {
-            "scballast.sweep": name,
-            _ROLE: "sweep",
-            "scballast.command": command,
-            "scballast.dataset": dataset["name"],
-            "scballast.dataset_digest": dataset["digest"],
+            keys.SWEEP: name,
+            keys.ROLE: "sweep",
+            keys.COMMAND: command,
+            keys.DATASET: dataset.name,
+            keys.DATASET_DIGEST: dataset.digest,
             "optuna.storage": study.address.shown,
             **progress_tags(study),
         }
         run_id = tracking.start_run(name, parent_params(config, study.space), tags)
-        study.study.set_user_attr(PARENT, run_id)
+        study.set_attribute(keys.PARENT_RUN, run_id)
         return run_id
 
 
@@ -67,11 +68,11 @@ def progress_tags(study: SweepStudy) -> dict[str, str]:
     """Return the tags that say how far a sweep is."""
     progress = study.progress()
     return {
-        "scballast.done": str(progress.done),
-        "scballast.failed": str(progress.failed),
-        "scballast.total": str(progress.total),
-        "scballast.progress": f"{progress.done}/{progress.failed}/{progress.total}",
-        "scballast.best": best_so_far(study.trials(), study.config.objectives),
+        keys.DONE: str(progress.done),
+        keys.FAILED: str(progress.failed),
+        keys.TOTAL: str(progress.total),
+        keys.PROGRESS: f"{progress.done}/{progress.failed}/{progress.total}",
+        keys.BEST: best_so_far(study.trials(), study.config.objectives),
     }
 
 
@@ -84,7 +85,7 @@ def fail_trial_run(
     tracking: Tracking, sweep: str, number: int, parent: str | None, config: Config | None, reason: str, trace: str
 ) -> None:
     """End a trial's run as failed; a trial that failed before its run began gets one that says so."""
-    tags = {"scballast.sweep": sweep, "scballast.trial": str(number)}
+    tags = {keys.SWEEP: sweep, keys.TRIAL: str(number)}
     try:
         runs = tracking.find_runs(tags)
     except ScballastError as error:
@@ -96,7 +97,7 @@ def fail_trial_run(
         )
         tracking.fail_run(run_id, reason, trace)
     for run in runs:
-        unexplained = run.tags.get("scballast.failure") == SILENT_DEATH
+        unexplained = run.tags.get(keys.FAILURE) == SILENT_DEATH
         if run.status == "RUNNING" or unexplained or (run.status == "FINISHED" and config is not None):
             tracking.fail_run(run.run_id, reason, trace)
 
@@ -104,7 +105,7 @@ def fail_trial_run(
 def interrupt_trial_run(tracking: Tracking, sweep: str, number: int) -> None:
     """End a trial's run as stopped by the user, where its own process was stopped before it could."""
     try:
-        runs = tracking.find_runs({"scballast.sweep": sweep, "scballast.trial": str(number)}, status="RUNNING")
+        runs = tracking.find_runs({keys.SWEEP: sweep, keys.TRIAL: str(number)}, status="RUNNING")
     except ScballastError as error:
         logger.warning("The run of trial %d cannot be looked up: %s", number, error)
         return
@@ -117,13 +118,13 @@ def finished_run(tracking: Tracking, sweep: str, number: int) -> tuple[Mapping[s
     try:
         tracking.reap_stale()
         tracking.sync()
-        runs = tracking.find_runs({"scballast.sweep": sweep, "scballast.trial": str(number)}, status="FINISHED")
+        runs = tracking.find_runs({keys.SWEEP: sweep, keys.TRIAL: str(number)}, status="FINISHED")
     except ScballastError as error:
         logger.warning("The run of trial %d cannot be looked up: %s", number, error)
         return None
     if not runs:
         return None
-    return runs[0].metrics, {"scballast.run_id": runs[0].run_id, "scballast.results": f"results/{runs[0].name}"}
+    return runs[0].metrics, {keys.RUN_ID: runs[0].run_id, keys.RESULTS: f"results/{runs[0].name}"}
 
 
 def _take_over(tracking: Tracking, run_id: str) -> bool:
@@ -132,7 +133,7 @@ def _take_over(tracking: Tracking, run_id: str) -> bool:
         return True
     try:
         run = tracking.get_run(run_id)
-        owner = ProcessIdentity.from_json(run.tags.get("scballast.process", ""))
+        owner = ProcessIdentity.from_json(run.tags.get(keys.PROCESS, ""))
         silent = _silent_seconds(run.tags)
         if run.status != "RUNNING" or owner is None or not owner.is_alive(silent_seconds=silent):
             tracking.reopen_run(run_id)
@@ -143,4 +144,4 @@ def _take_over(tracking: Tracking, run_id: str) -> bool:
 
 
 def _silent_seconds(tags: Mapping[str, str]) -> float:
-    return time.time() - float(tags.get("scballast.heartbeat", 0.0))
+    return time.time() - float(tags.get(keys.HEARTBEAT, 0.0))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from scballast.config.schema import Config, to_nested
-from scballast.errors import ConfigError, DataError, ScballastError
+from scballast.config.schema import Config
+from scballast.errors import ScballastError
 from scballast.sweep.child import ProcessDiedError, TrialProcess
+from scballast.sweep.messages import Estimated, EstimateRequest, served
 from scballast.sweep.space import Space
 
 # Counting the work of a configuration takes a moment; of larger sweeps the first ones stand for all.
@@ -17,7 +17,7 @@ _MOST_COUNTED = 200
 def print_plan(config: Config) -> None:
     """Print what one experiment means."""
     found = _estimate([config])
-    work = found["work"][0]
+    work = found.work[0]
     print("One experiment.")
     print(f"Members to train: {work.members}, in {work.trainings} trainings.")
     print(_rankings(work.rankings, work.cached))
@@ -44,7 +44,7 @@ def print_sweep_plan(configs: Sequence[Config], n_trials: int, n_asked: int, spa
     """
     counted = list(configs[:_MOST_COUNTED])
     found = _estimate(counted)
-    work = found["work"]
+    work = found.work
     config = configs[0]
     finished = sum(own.finished for own in work)
     todo = n_trials - finished
@@ -64,11 +64,10 @@ def print_sweep_plan(configs: Sequence[Config], n_trials: int, n_asked: int, spa
     print(_time(found, todo, n_workers))
 
 
-def _estimate(configs: Sequence[Config]) -> dict[str, Any]:
+def _estimate(configs: Sequence[Config]) -> Estimated:
     process = TrialProcess()
-    nested = [to_nested(config) for config in configs]
     try:
-        answer = process.call({"do": "estimate", "config": nested[0], "configs": nested})
+        answer = process.call(EstimateRequest(tuple(configs)))
     except ProcessDiedError as error:
         message = f"the probe ended early: {error}."
         raise ScballastError(message) from error
@@ -77,22 +76,19 @@ def _estimate(configs: Sequence[Config]) -> dict[str, Any]:
         raise
     finally:
         process.close()
-    if answer["status"] != "done":
-        kind = {"config": ConfigError, "data": DataError}.get(str(answer.get("kind")), ScballastError)
-        raise kind(f"{answer.get('reason', 'stopped')}\n{answer.get('traceback', '')}".strip())
-    return answer
+    return served(answer, Estimated)
 
 
 def _rankings(number: int, cached: int) -> str:
     return f"Rankings by baselines: {number}, of which the cache holds {cached}."
 
 
-def _time(found: Mapping[str, Any], todo: int, n_workers: int) -> str:
-    seconds = found["baseline_seconds"] * bool(todo) + found["training_seconds"] * todo / max(1, min(n_workers, todo))
+def _time(found: Estimated, todo: int, n_workers: int) -> str:
+    seconds = found.baseline_seconds * bool(todo) + found.training_seconds * todo / max(1, min(n_workers, todo))
     shared = f", {n_workers} workers" if n_workers > 1 else ""
     return (
         f"Time: about {_duration(seconds)} for training and baselines{shared}, and some seconds per experiment for "
-        f"its statistics and report (from a probe of {_duration(found['probe_seconds'])})."
+        f"its statistics and report (from a probe of {_duration(found.probe_seconds)})."
     )
 
 

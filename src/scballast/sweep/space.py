@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.compose import check_keys, config_groups
+from scballast.config.hydra_compat import choices_of, parse_override
 from scballast.config.schema import Config, unknown_key
 from scballast.errors import ConfigError
 
@@ -217,12 +218,8 @@ def describe(space: Space) -> dict[str, str]:
 
 
 def _choices(override: Any) -> tuple[tuple[Value, str], ...]:
-    from hydra.core.override_parser.types import Transformer
-
-    values = list(override.sweep_iterator(transformer=Transformer.encode))
-    texts = list(override.sweep_string_iterator())
     found: dict[tuple[type, Any], tuple[Value, str]] = {}
-    for value, text in zip(values, texts, strict=True):
+    for value, text in choices_of(override):
         # One configuration asked for twice is one trial.
         plain = None if text == "null" else value
         found.setdefault((type(plain), plain), (plain, text))
@@ -296,11 +293,10 @@ def _plain(value: Any) -> str:
 
 
 def _parse(word: str, loader: Any) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        return OverridesParser.create(config_loader=loader).parse_override(word)
+        return parse_override(word, loader=loader)
     except HydraException as error:
         first = str(error).splitlines()[0]
         message = f"{word}: is not understood ({first}). Use choice(a,b), range(0,10,step=2), interval(0,1)."

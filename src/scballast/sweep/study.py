@@ -17,8 +17,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.config.schema import Config, Objective
 from scballast.errors import ConfigError
+from scballast.sweep.optuna_compat import asked_parameters, set_trial_attributes
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space
 from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
@@ -31,14 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-IDENTITY = "scballast.identity"
-PARENT = "scballast.parent_run_id"
-PROCESS = "scballast.process"
-HEARTBEAT = "scballast.heartbeat"
-RETRY_OF = "scballast.retry_of"
-ATTEMPT = "scballast.attempt"
-REASON = "scballast.reason"
-TRACEBACK = "scballast.traceback"
 
 # Parameters whose process died while their worker lived on are tried so often in all: memory may have
 # been short for another's sake, but a trial that is too large stays so.
@@ -143,7 +137,7 @@ class SweepStudy:
     """A sweep's study; create it with `create_or_resume`, join it with `join`."""
 
     def __init__(self, study: Study, address: StorageAddress, config: Config, space: Space, total: int) -> None:
-        self.study = study
+        self._study = study
         self.address = address
         self.config = config
         self.space = space
@@ -187,8 +181,8 @@ class SweepStudy:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     study.set_metric_names([objective.metric for objective in config.objectives])
-            if IDENTITY not in study.user_attrs:
-                study.set_user_attr(IDENTITY, identity.to_json())
+            if keys.IDENTITY not in study.user_attrs:
+                study.set_user_attr(keys.IDENTITY, identity.to_json())
             sweep = cls(study, address, config, space, len(points) or config.sweep.n_trials)
             sweep._fill(points)
         return sweep
@@ -211,7 +205,7 @@ class SweepStudy:
             storage = open_storage(address)
             if name not in optuna.get_all_study_names(storage):
                 return None
-            found: str | None = optuna.load_study(study_name=name, storage=storage).user_attrs.get(IDENTITY)
+            found: str | None = optuna.load_study(study_name=name, storage=storage).user_attrs.get(keys.IDENTITY)
             return found
 
     def _fill(self, points: Sequence[Point]) -> None:
@@ -221,17 +215,17 @@ class SweepStudy:
         trials = self._trials()
         if points:
             # Configurations by number: a kill between two of them leaves the first ones there.
-            there = [trial.user_attrs.get("scballast.point") for trial in trials]
+            there = [trial.user_attrs.get(keys.POINT) for trial in trials]
             for index, point in enumerate(points):
                 if index not in there:
-                    self.study.enqueue_trial(point, user_attrs={"scballast.point": index})
+                    self._study.enqueue_trial(point, user_attrs={keys.POINT: index})
             at_work = any(trial.state == TrialState.RUNNING and _is_alive(trial) for trial in trials)
             for trial in [] if at_work else current_trials(trials):
                 if trial.state == TrialState.FAIL:
                     self._ask_again(trial, attempt=1)
             return
         for _ in range(self.total - len(current_trials(trials))):
-            self.study.add_trial(create_trial(state=TrialState.WAITING))
+            self._study.add_trial(create_trial(state=TrialState.WAITING))
 
     # ------------------------------------------------------------------ taking and ending trials
 
@@ -250,11 +244,11 @@ class SweepStudy:
             waiting = [trial for trial in trials if trial.state.name == "WAITING"]
             if not waiting or progress.done + progress.failed + progress.running >= self.total:
                 return None
-            self.study.sampler = build_sampler(self.config, waiting[0].number)
-            trial = self.study.ask()
-            trial.set_user_attr(HEARTBEAT, time.time())
+            self._study.sampler = build_sampler(self.config, waiting[0].number)
+            trial = self._study.ask()
+            trial.set_user_attr(keys.HEARTBEAT, time.time())
             # The owner comes last: a trial that runs without one belongs to a process that died in here.
-            trial.set_user_attr(PROCESS, current_process().to_json())
+            trial.set_user_attr(keys.PROCESS, current_process().to_json())
         point = {dimension.key: dimension.suggest(trial) for dimension in self.space}
         return Claim(trial, trial.number, point)
 
@@ -273,11 +267,11 @@ class SweepStudy:
             Whether its process died, which is not tried for ever.
         """
         with self.lock():
-            trial = self.study.trials[number]
-            attempt = int(trial.user_attrs.get(ATTEMPT, 1))
+            trial = self.trial(number)
+            attempt = int(trial.user_attrs.get(keys.ATTEMPT, 1))
             if again and not (died and attempt >= MOST_ATTEMPTS):
                 self._ask_again(trial, attempt=attempt + int(died))
-            self._end(number, None, {REASON: reason, TRACEBACK: traceback})
+            self._end(number, None, {keys.REASON: reason, keys.TRACEBACK: traceback})
 
     def values(self, metrics: Mapping[str, float]) -> list[float]:
         """Return the objectives' values of a trial.
@@ -305,16 +299,14 @@ class SweepStudy:
                 # Its results were whole when it died, and have been published since.
                 self._end(trial.number, self.values(found[0]), found[1])
                 continue
-            self._ask_again(trial, attempt=int(trial.user_attrs.get(ATTEMPT, 1)))
-            self._end(trial.number, None, {REASON: SILENT_DEATH})
+            self._ask_again(trial, attempt=int(trial.user_attrs.get(keys.ATTEMPT, 1)))
+            self._end(trial.number, None, {keys.REASON: SILENT_DEATH})
             given_up.append(trial.number)
         return given_up
 
     def note(self, number: int, notes: Mapping[str, Any]) -> None:
         """Set attributes of a running trial."""
-        trial_id = self.study.trials[number]._trial_id
-        for key, value in notes.items():
-            self.study._storage.set_trial_user_attr(trial_id, key, value)
+        set_trial_attributes(self._study, number, notes)
 
     def _end(self, number: int, values: list[float] | None, notes: Mapping[str, Any]) -> None:
         from optuna.trial import TrialState
@@ -322,28 +314,46 @@ class SweepStudy:
         try:
             self.note(number, notes)
             state = TrialState.FAIL if values is None else TrialState.COMPLETE
-            self.study.tell(number, values, state=state)
+            self._study.tell(number, values, state=state)
         except (ValueError, RuntimeError):
             # Another worker took this one for dead: the machine slept, or the disk hung for ten minutes.
-            if not self.study.trials[number].state.is_finished():
+            if not self.trial(number).state.is_finished():
                 raise
             logger.warning("Trial %d was given up by another worker before it ended.", number)
 
     def _ask_again(self, trial: FrozenTrial, *, attempt: int) -> None:
         from optuna.trial import TrialState, create_trial
 
-        if any(other.user_attrs.get(RETRY_OF) == trial.number for other in self._trials()):
+        if any(other.user_attrs.get(keys.RETRY_OF) == trial.number for other in self._trials()):
             return
-        notes: dict[str, Any] = {RETRY_OF: trial.number, ATTEMPT: attempt}
-        parameters = trial.system_attrs.get("fixed_params", trial.params)
-        if "scballast.point" in trial.user_attrs:
-            notes["scballast.point"] = trial.user_attrs["scballast.point"]
+        notes: dict[str, Any] = {keys.RETRY_OF: trial.number, keys.ATTEMPT: attempt}
+        parameters = asked_parameters(trial)
+        if keys.POINT in trial.user_attrs:
+            notes[keys.POINT] = trial.user_attrs[keys.POINT]
         if parameters:
-            self.study.enqueue_trial(parameters, user_attrs=notes)
+            self._study.enqueue_trial(parameters, user_attrs=notes)
         else:
-            self.study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=notes))
+            self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=notes))
 
     # ------------------------------------------------------------------ looking
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        name: str = self._study.study_name
+        return name
+
+    def attribute(self, key: str) -> Any:
+        """Return what is noted of the sweep under a key, or None."""
+        return self._study.user_attrs.get(key)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Note something of the sweep, for all of its workers."""
+        self._study.set_user_attr(key, value)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """Return one trial, whether it counts or not."""
+        return self._trials()[number]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -359,7 +369,7 @@ class SweepStudy:
         def beat() -> None:
             while not stop.wait(HEARTBEAT_SECONDS):
                 with suppress(Exception):
-                    claim.trial.set_user_attr(HEARTBEAT, time.time())
+                    claim.trial.set_user_attr(keys.HEARTBEAT, time.time())
 
         thread = threading.Thread(target=beat, name="scballast-sweep-heartbeat", daemon=True)
         thread.start()
@@ -384,12 +394,12 @@ class SweepStudy:
         for moment, trial in sorted(ended, key=lambda pair: (pair[0], pair[1].number)):
             if trial.state.name == "COMPLETE":
                 count = 0
-            elif moment > since and trial.user_attrs.get(REASON) not in (INTERRUPTED, SILENT_DEATH):
+            elif moment > since and trial.user_attrs.get(keys.REASON) not in (INTERRUPTED, SILENT_DEATH):
                 count += 1
         return count
 
     def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        return self._study.get_trials(deepcopy=False)
 
     def _progress(self, trials: Sequence[FrozenTrial]) -> Progress:
         states = [trial.state.name for trial in current_trials(trials)]
@@ -404,19 +414,19 @@ class SweepStudy:
 
 def current_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials without those whose parameters were asked again."""
-    replaced = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    replaced = {trial.user_attrs.get(keys.RETRY_OF) for trial in trials}
     return [trial for trial in trials if trial.number not in replaced or trial.state.name == "COMPLETE"]
 
 
 def _is_alive(trial: FrozenTrial) -> bool:
-    process = ProcessIdentity.from_json(trial.user_attrs.get(PROCESS, ""))
+    process = ProcessIdentity.from_json(trial.user_attrs.get(keys.PROCESS, ""))
     if process is None:
         return False
-    return process.is_alive(silent_seconds=time.time() - float(trial.user_attrs.get(HEARTBEAT, 0.0)))
+    return process.is_alive(silent_seconds=time.time() - float(trial.user_attrs.get(keys.HEARTBEAT, 0.0)))
 
 
 def _check_identity(study: Study, name: str, identity: Identity) -> None:
-    stored = study.user_attrs.get(IDENTITY)
+    stored = study.user_attrs.get(keys.IDENTITY)
     if stored is None:
         if study.get_trials(deepcopy=False):
             message = f"sweep.name: the study {name!r} was not made by scballast. Choose another name."

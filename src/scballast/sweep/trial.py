@@ -11,25 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import Config, config_hash, to_leaves
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
 from scballast.results import ResultFolder, write_results
+from scballast.sweep.messages import SweepPlace
 from scballast.tracking import Tracking, TrackingSettings
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SweepPlace:
-    """Where a trial stands in a sweep."""
-
-    sweep: str
-    trial: int
-    parent_run_id: str | None
-    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,9 +118,9 @@ def trial_params(config: Config) -> dict[str, str]:
 
 def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[str, str]:
     """Return the tags that a run has from its start."""
-    tags = {"scballast.config_hash": config_hash(config), "scballast.dataset": dataset}
+    tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET: dataset}
     if place is not None:
-        tags |= {"scballast.sweep": place.sweep, "scballast.trial": str(place.trial), **dict(place.tags)}
+        tags |= {keys.SWEEP: place.sweep, keys.TRIAL: str(place.trial), **dict(place.tags)}
     return tags
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.config.addresses import without_passwords
-from scballast.config.schema import Config, config_hash, to_nested
+from scballast.config.hydra_compat import run_as_job
+from scballast.config.schema import Config, config_hash
 from scballast.errors import ScballastError
 from scballast.sweep.check import Composer, config_of
 from scballast.sweep.child import ProcessDiedError, TrialProcess
+from scballast.sweep.messages import Answer, Failed, Interrupted, SweepPlace, TrialDone, TrialRequest
 from scballast.sweep.parent import fail_trial_run, finished_run, interrupt_trial_run, keep_parent
 from scballast.sweep.space import Space, point_words
 from scballast.sweep.storage import StorageAddress
 from scballast.sweep.study import INTERRUPTED, Claim, SweepStudy
-from scballast.sweep.trial import SweepPlace, open_tracking, runs_dir
+from scballast.sweep.trial import open_tracking, runs_dir
 from scballast.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -76,20 +78,20 @@ class Worker:
     def _run(self, study: SweepStudy, tracking: Tracking, claim: Claim) -> None:
         start = time.perf_counter()
         config: Config | None = None
-        died = False
+        answer: Answer
         try:
             composed = self._compose(claim)
             config = config_of(composed)
-            study.note(claim.number, {"scballast.config_hash": config_hash(config)})
+            study.note(claim.number, {keys.CONFIG_HASH: config_hash(config)})
             answer = self._run_job(composed, config, claim)
         except ProcessDiedError as error:
-            answer, died = {"status": "failed", "reason": str(error), "traceback": ""}, True
+            answer = Failed(str(error), died=True)
             found = finished_run(tracking, self.name, claim.number)
             if found is not None and not study.missing_objectives(found[0]):
                 study.complete(claim.number, *found)
                 return
         except ScballastError as error:
-            answer = {"status": "failed", "reason": str(error), "traceback": ""}
+            answer = Failed(str(error))
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             self.process.interrupt()
@@ -98,11 +100,10 @@ class Worker:
                 interrupt_trial_run(tracking, self.name, claim.number)
             study.fail(claim.number, reason, again=True)
             raise
-        if answer["status"] == "interrupted":
+        if isinstance(answer, Interrupted):
             # Somebody stopped the trial's process alone: its parameters are asked again.
-            answer |= {"reason": INTERRUPTED, "traceback": ""}
-            died = True
-        self._end(study, tracking, claim, config, answer, died=died, seconds=time.perf_counter() - start)
+            answer = Failed(INTERRUPTED, died=True)
+        self._end(study, tracking, claim, config, answer, seconds=time.perf_counter() - start)
 
     def _compose(self, claim: Claim) -> DictConfig:
         from omegaconf import open_dict
@@ -115,49 +116,32 @@ class Worker:
             composed.hydra.job.num = claim.number
         return composed
 
-    def _run_job(self, composed: DictConfig, config: Config, claim: Claim) -> dict[str, Any]:
+    def _run_job(self, composed: DictConfig, config: Config, claim: Claim) -> Answer:
         """Run a trial as a Hydra job, with a job's folder, log and callbacks."""
-        from hydra.core.utils import run_job
-
         folder = Path(composed.hydra.sweep.dir).absolute() / str(composed.hydra.sweep.subdir)
         root = runs_dir(self.config)
         shown = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
-        claim.trial.set_user_attr("scballast.hydra_dir", shown)
+        claim.trial.set_user_attr(keys.HYDRA_DIR, shown)
         place = SweepPlace(
             sweep=self.name,
             trial=claim.number,
             parent_run_id=self.parent_run_id,
             tags=(
-                ("scballast.hydra_dir", shown),
+                (keys.HYDRA_DIR, shown),
                 ("optuna.study", self.name),
                 ("optuna.trial", str(claim.number)),
                 ("optuna.storage", self.address.shown),
             ),
         )
 
-        def task(_: DictConfig) -> dict[str, Any]:
-            request = {
-                "do": "trial",
-                "config": to_nested(without_storage(config)),
-                "place": place,
-                "logging": _logging_of(composed),
-            }
-            answer = self.process.call(request)
-            links = {"study": self.name, "trial": claim.number, "run_id": answer.get("run_id")}
+        def task(_: DictConfig) -> Answer:
+            answer = self.process.call(TrialRequest(without_storage(config), place, _logging_of(composed)))
+            run_id = answer.run_id if isinstance(answer, TrialDone) else None
+            links = {"study": self.name, "trial": claim.number, "run_id": run_id}
             (folder / "mlflow.json").write_text(json.dumps(links) + "\n", encoding="utf-8")
             return answer
 
-        done = run_job(
-            task_function=task,
-            config=composed,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-            hydra_context=self.hydra_context,
-            configure_logging=False,
-        )
-        if isinstance(done._return_value, Exception):
-            raise done._return_value
-        answer: dict[str, Any] = done.return_value
+        answer: Answer = run_as_job(self.hydra_context, composed, task)
         return answer
 
     def _end(
@@ -166,31 +150,29 @@ class Worker:
         tracking: Tracking,
         claim: Claim,
         config: Config | None,
-        answer: Mapping[str, Any],
+        answer: Answer,
         *,
-        died: bool,
         seconds: float,
     ) -> None:
         """Tell Optuna and MLflow the same about a trial's end."""
-        reason, trace = str(answer.get("reason", "")), str(answer.get("traceback", ""))
-        if answer["status"] == "done":
-            metrics: Mapping[str, float] = answer["metrics"]
-            missing = study.missing_objectives(metrics)
+        if isinstance(answer, TrialDone):
+            missing = study.missing_objectives(answer.metrics)
             if not missing:
-                notes = {"scballast.run_id": answer["run_id"], "scballast.results": self._shown(answer["folder"])}
-                if answer["duplicate_of"]:
-                    notes["scballast.duplicate_of"] = answer["duplicate_of"]
-                study.complete(claim.number, metrics, notes)
-                self._say(study, claim, seconds, "reused" if answer["duplicate_of"] else "done")
+                notes = {keys.RUN_ID: answer.run_id, keys.RESULTS: self._shown(answer.folder)}
+                if answer.duplicate_of:
+                    notes[keys.DUPLICATE_OF] = answer.duplicate_of
+                study.complete(claim.number, answer.metrics, notes)
+                self._say(study, claim, seconds, "reused" if answer.duplicate_of else "done")
                 return
-            reason = (
+            answer = Failed(
                 f"the objectives {', '.join(missing)} were not measured. Choose objectives among what this "
-                f"configuration logs: {', '.join(sorted(metrics)[:30])}"
+                f"configuration logs: {', '.join(sorted(answer.metrics)[:30])}"
             )
-        fail_trial_run(tracking, self.name, claim.number, self.parent_run_id, config, reason, trace)
-        study.fail(claim.number, reason, trace, again=died, died=died)
-        self._say(study, claim, seconds, f"failed: {reason}")
-        if answer.get("kind") == "memory":
+        failed = answer if isinstance(answer, Failed) else Failed(f"an answer of another kind: {answer}")
+        fail_trial_run(tracking, self.name, claim.number, self.parent_run_id, config, failed.reason, failed.traceback)
+        study.fail(claim.number, failed.reason, failed.traceback, again=failed.died, died=failed.died)
+        self._say(study, claim, seconds, f"failed: {failed.reason}")
+        if failed.kind == "memory":
             # What is left in its memory may be too much for the next trial too.
             self.process.close()
 

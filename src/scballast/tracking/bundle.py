@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from scballast.config import keys
 from scballast.errors import ScballastError
 
 # What a run owns is found by these columns, whatever tables a release of MLflow has.
@@ -24,8 +25,8 @@ def runs_of_sweep(database: Path, sweep: str | None) -> list[str]:
         alive = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
         if sweep is None:
             return sorted(run for (run,) in connection.execute(alive))
-        query = f"SELECT run_uuid FROM tags WHERE key = 'scballast.sweep' AND value = ? AND run_uuid IN ({alive})"
-        runs = {run for (run,) in connection.execute(query, (sweep,))}
+        query = f"SELECT run_uuid FROM tags WHERE key = ? AND value = ? AND run_uuid IN ({alive})"
+        runs = {run for (run,) in connection.execute(query, (keys.SWEEP, sweep))}
         marks = ",".join("?" * len(runs))
         family = (
             "SELECT run_uuid, value FROM tags WHERE key = 'mlflow.parentRunId' AND "
@@ -33,7 +34,8 @@ def runs_of_sweep(database: Path, sweep: str | None) -> list[str]:
         )
         runs |= {run for pair in connection.execute(family, [*runs, *runs]) for run in pair}
         if not runs:
-            names = connection.execute("SELECT DISTINCT value FROM tags WHERE key = 'scballast.sweep' ORDER BY value")
+            query = "SELECT DISTINCT value FROM tags WHERE key = ? ORDER BY value"
+            names = connection.execute(query, (keys.SWEEP,))
             known = ", ".join(name for (name,) in names) or "none"
             msg = f"sweep {sweep!r}: there is none of that name; sweeps here: {known}."
             raise ScballastError(msg)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.errors import ScballastError
 from scballast.results import MARKER, is_complete, read_tables
 from scballast.tracking import database, leftovers, publish, registry
@@ -20,7 +21,6 @@ from scballast.tracking.liveness import current_process
 from scballast.tracking.location import TrackingSettings
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key
 from scballast.tracking.store import (
-    KEY_TAG,
     PARENT_TAG,
     LoadedRun,
     Store,
@@ -181,14 +181,14 @@ class Tracking:
             run = self.get_run(run_id)
             entry = replace(
                 self._entry(run_id),
-                key=run.tags.get(KEY_TAG, run_id),
+                key=run.tags.get(keys.KEY, run_id),
                 name=run.name,
                 state="RUNNING",
                 start_time=run.start_time,
                 process=current_process(),
             )
             self._write(entry)
-            publish.log_tags(self._store.client, run_id, {KEY_TAG: entry.key, **life_tags(entry.process)})
+            publish.log_tags(self._store.client, run_id, {keys.KEY: entry.key, **life_tags(entry.process)})
             self._store.clear_failure(run_id)
             self._store.client.update_run(run_id, status="RUNNING")
         self._heartbeat.add(entry.key, run_id)

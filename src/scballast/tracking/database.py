@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from scballast.config import keys
 from scballast.errors import ScballastError
+from scballast.tracking import mlflow_compat
 from scballast.tracking.location import TrackingSettings, sqlite_uri
 
 _log = logging.getLogger(__name__)
 
-ROOT_TAG = "scballast.runs_dir"
 
 # Write-ahead logging lets readers and a writer work at once, but needs memory shared between all
 # processes: on these file systems they may be on different machines.
@@ -72,7 +73,7 @@ def store_lock(settings: TrackingSettings, name: str = "store", timeout_seconds:
 def load_mlflow() -> None:
     """Import what `create_or_migrate` needs: seconds, for a caller that has to wait for something else."""
     quiet_mlflow()
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    mlflow_compat.load_store()
 
 
 def create_or_migrate(settings: TrackingSettings) -> None:
@@ -87,17 +88,15 @@ def create_or_migrate(settings: TrackingSettings) -> None:
         The database comes from a newer MLflow, or its migration failed.
     """
     quiet_mlflow()
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     database = settings.database
     if database is None:
         # MLflow's own initialisation; under the lock, since it is not safe against a second one.
-        _dispose(SqlAlchemyStore(settings.store_uri, settings.artifact_root.as_uri()))
+        mlflow_compat.make_database(settings.store_uri, settings.artifact_root.as_uri())
     elif not database.exists():
         database.parent.mkdir(parents=True, exist_ok=True)
         part = database.with_name(f".{database.name}.{os.getpid()}.part")
         part.unlink(missing_ok=True)
-        _dispose(SqlAlchemyStore(sqlite_uri(part), settings.artifact_root.as_uri()))
+        mlflow_compat.make_database(sqlite_uri(part), settings.artifact_root.as_uri())
         _set_journal(part, database.parent)
         part.replace(database)
         for stale in database.parent.glob(f".{database.name}.*.part*"):
@@ -108,28 +107,31 @@ def create_or_migrate(settings: TrackingSettings) -> None:
 
 def _migrate(settings: TrackingSettings, database: Path) -> None:
     import sqlalchemy
-    from mlflow.store.db import utils
 
     engine = sqlalchemy.create_engine(settings.store_uri)
     try:
-        found = utils._get_schema_version(engine)
-        wanted = utils._get_latest_schema_revision()
+        found = mlflow_compat.schema_of(engine)
+        wanted = mlflow_compat.newest_schema()
         if found == wanted:
             return
+        if found is not None and not mlflow_compat.knows_schema(found):
+            msg = (
+                f"{database}: was made by a newer MLflow than the one installed here (its form is {found}; "
+                f"the newest known here is {wanted}). It is left as it is.\n"
+                "Install that MLflow (pip install --upgrade mlflow), or name another runs_dir."
+            )
+            raise ScballastError(msg)
         copy = database.with_name(f"{database.name}.before-{wanted}")
         if found is not None:
             _log.warning("%s: brought to the installed MLflow's form; the old one is kept as %s", database, copy.name)
             copy_database(database, copy)
         try:
-            if found is None:
-                utils._initialize_tables(engine)
-            else:
-                utils._upgrade_db(engine)
+            mlflow_compat.upgrade(engine, found)
         except Exception as error:
             msg = (
                 f"{database}: its form ({found}) cannot be brought to that of the installed MLflow ({wanted}): "
                 f"{error}\n"
-                "It may come from a newer MLflow: install that one, or name another runs_dir."
+                f"The old one is kept as {copy.name}. Name another runs_dir, or install the MLflow that made it."
             )
             raise ScballastError(msg) from error
     finally:
@@ -161,7 +163,7 @@ def relocate(settings: TrackingSettings) -> bool:
     if database is None or root not in database.parents:
         return False
     with closing(sqlite3.connect(database, timeout=20.0)) as connection, connection:
-        rows = connection.execute("SELECT DISTINCT value FROM experiment_tags WHERE key = ?", (ROOT_TAG,))
+        rows = connection.execute("SELECT DISTINCT value FROM experiment_tags WHERE key = ?", (keys.RUNS_DIR,))
         old_roots = [old for (old,) in rows if old != str(root)]
         for old in old_roots:
             _log.warning("%s was moved here from %s; its artifact locations are corrected", root, old)
@@ -172,14 +174,9 @@ def relocate(settings: TrackingSettings) -> bool:
                         (replacement, len(prefix) + 1, len(prefix) + 1, f"{prefix}/"),
                     )
             connection.execute(
-                "UPDATE experiment_tags SET value = ? WHERE key = ? AND value = ?", (str(root), ROOT_TAG, old)
+                "UPDATE experiment_tags SET value = ? WHERE key = ? AND value = ?", (str(root), keys.RUNS_DIR, old)
             )
     return bool(old_roots)
-
-
-def _dispose(store: object) -> None:
-    # The engine is cached for the process: a connection left open would keep the part file's journal.
-    store.engine.dispose()  # type: ignore[attr-defined]
 
 
 def _set_journal(database: Path, folder: Path) -> None:

@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scballast.config import keys
 from scballast.results import is_complete
 from scballast.tracking import publish
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry
-from scballast.tracking.store import FAILURE_TAG, KEY_TAG, Store
+from scballast.tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ class Delivery:
         """
         if entry.run_id is not None:
             return entry
-        run_id = None if fresh else self.store.find_one(entry.experiment, KEY_TAG, entry.key)
+        run_id = None if fresh else self.store.find_one(entry.experiment, keys.KEY, entry.key)
         if run_id is None:
             tags = dict(entry.tags)
             if entry.folder is not None:
-                tags[publish.FOLDER_TAG] = entry.folder
+                tags[keys.FOLDER] = entry.folder
             run_id = self.store.create_run(
                 entry.name,
                 experiment=entry.experiment,
@@ -110,7 +111,7 @@ class Delivery:
         if entry.traceback:
             client.log_text(entry.run_id, f"{entry.reason}\n\n{entry.traceback}", "failure.txt")
         if entry.reason:
-            publish.log_tags(client, entry.run_id, publish.clean_tags({FAILURE_TAG: entry.reason}))
+            publish.log_tags(client, entry.run_id, publish.clean_tags({keys.FAILURE: entry.reason}))
         client.set_terminated(entry.run_id, entry.state, entry.end_time)
         return Delivered(entry.run_id, entry.state)
 
@@ -122,4 +123,4 @@ class Delivery:
         entry = self.outbox.find(parent)
         if entry is not None:
             return self.introduce(entry).run_id
-        return self.store.find_one(child.experiment, KEY_TAG, parent.removeprefix(PENDING_PREFIX))
+        return self.store.find_one(child.experiment, keys.KEY, parent.removeprefix(PENDING_PREFIX))

@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 
+from scballast.config import keys
 from scballast.errors import ScballastError
 from scballast.tracking.liveness import HEARTBEAT_SECONDS
 from scballast.tracking.outbox import Outbox
-from scballast.tracking.store import HEARTBEAT_TAG, Store
+from scballast.tracking.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Heartbeat:
                     continue
                 try:
                     with self._store.access():
-                        self._store.client.set_tag(run_id, HEARTBEAT_TAG, f"{time.time():.0f}")
+                        self._store.client.set_tag(run_id, keys.HEARTBEAT, f"{time.time():.0f}")
                 except ScballastError as error:
                     # One missed beat is no fault; the run's own requests report what lasts.
                     _log.debug("no sign of life for %s: %s", run_id, error)

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scballast.config import keys
 from scballast.errors import ScballastError
 from scballast.results import MARKER, remove_partial
 from scballast.tracking import publish
 from scballast.tracking.delivery import Delivery
 from scballast.tracking.liveness import ProcessIdentity, current_process
 from scballast.tracking.outbox import PENDING_PREFIX, OutboxEntry
-from scballast.tracking.store import FAILURE_TAG, HEARTBEAT_TAG, PROCESS_TAG
 
 SILENT_DEATH = "its process ended without a word"
 
@@ -72,12 +72,12 @@ def reap(delivery: Delivery) -> list[str]:
         # Only what this folder's own database holds is ours to judge in every experiment.
         experiment = store.settings.experiment if store.settings.is_server else None
         for run in store.search(experiment, condition="attributes.status = 'RUNNING'"):
-            process = ProcessIdentity.from_json(run.tags.get(PROCESS_TAG, ""))
-            last = float(run.tags.get(HEARTBEAT_TAG, run.start_time / 1000))
+            process = ProcessIdentity.from_json(run.tags.get(keys.PROCESS, ""))
+            last = float(run.tags.get(keys.HEARTBEAT, run.start_time / 1000))
             if process is None or process.is_alive(silent_seconds=time.time() - last):
                 continue
             if store.client.get_run(run.run_id).info.status == "RUNNING":
-                store.client.set_tag(run.run_id, FAILURE_TAG, SILENT_DEATH)
+                store.client.set_tag(run.run_id, keys.FAILURE, SILENT_DEATH)
                 store.client.set_terminated(run.run_id, "FAILED")
                 ended.append(run.run_id)
     return ended
@@ -148,9 +148,9 @@ def _adopted(delivery: Delivery, folder: Path) -> OutboxEntry:
     finished = publish.finished_time(folder)
     params = json.loads((folder / "params.json").read_text(encoding="utf-8"))
     experiment = params.get("tracking.experiment", delivery.store.settings.experiment)
-    run_id = delivery.store.find_one(experiment, publish.RESULT_TAG, digest)
+    run_id = delivery.store.find_one(experiment, keys.RESULT, digest)
     if run_id is None:
-        place = {publish.FOLDER_TAG: delivery.place(folder)}
+        place = {keys.FOLDER: delivery.place(folder)}
         unfinished = delivery.store.search(experiment, place, condition="attributes.status != 'FINISHED'")
         run_id = unfinished[-1].run_id if unfinished else None
     return OutboxEntry(

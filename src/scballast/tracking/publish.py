@@ -16,10 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scballast.config import keys
 from scballast.results import MARKER
-
-RESULT_TAG = "scballast.result"
-FOLDER_TAG = "scballast.folder"
+from scballast.tracking.mlflow_compat import local_path
 
 PUBLISHED_MARKER = "published.json"
 
@@ -53,10 +52,10 @@ def publish_folder(client: Any, run_id: str, folder: Path, *, finished: int) -> 
         When the folder was finished, in milliseconds since the epoch; the time of every metric.
     """
     run = client.get_run(run_id)
-    tags = {**clean_tags(_read_json(folder / "tags.json", {})), RESULT_TAG: folder_digest(folder)}
+    tags = {**clean_tags(_read_json(folder / "tags.json", {})), keys.RESULT: folder_digest(folder)}
     warnings = _read_json(folder / "warnings.json", [])
     if warnings:
-        tags["scballast.warnings"] = _cut("\n".join(str(w) for w in warnings), _MAX_TAG_LENGTH, "report.html")
+        tags[keys.WARNINGS] = _cut("\n".join(str(w) for w in warnings), _MAX_TAG_LENGTH, "report.html")
     note = folder / "description.md"
     if note.exists():
         tags["mlflow.note.content"] = _cut(note.read_text(encoding="utf-8"), _MAX_TAG_LENGTH, "description.md")
@@ -168,13 +167,13 @@ def _log_dataset(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
 
-    name, digest = tags.get("scballast.dataset"), tags.get("scballast.dataset_digest")
+    name, digest = tags.get(keys.DATASET), tags.get(keys.DATASET_DIGEST)
     if not name or not digest:
         return
-    source = {"uri": tags.get("scballast.dataset_source", name)}
+    source = {"uri": tags.get(keys.DATASET_SOURCE, name)}
     profile = {
         key.removeprefix("scballast."): int(tags[key])
-        for key in ("scballast.n_cells", "scballast.n_genes", "scballast.n_populations")
+        for key in (keys.N_CELLS, keys.N_GENES, keys.N_POPULATIONS)
         if tags.get(key, "").isdigit()
     }
     dataset = Dataset(
@@ -217,15 +216,13 @@ def _compared_tables(folder: Path) -> dict[str, str]:
 
 
 def _log_files(client: Any, run_id: str, artifact_uri: str, folder: Path, texts: Mapping[str, str]) -> None:
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
     files = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not (path.parent == folder and path.name in _NOT_ARTIFACTS)
     ]
-    if artifact_uri.startswith(("file:", "/")):
-        root = Path(local_file_uri_to_path(artifact_uri))
+    root = local_path(artifact_uri)
+    if root is not None:
         for left_by_a_kill in root.rglob(".*.part"):
             left_by_a_kill.unlink()
         for path in files:

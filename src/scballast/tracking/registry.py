@@ -10,14 +10,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config import keys
 from scballast.errors import ScballastError
+from scballast.tracking.mlflow_compat import download_artifacts
 from scballast.tracking.store import Store
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 _MODEL_FILE = "model.pt"
-_DIGEST_TAG = "scballast.model_digest"
 
 
 def register_model(store: Store, run_id: str, folder: Path, name: str, alias: str) -> str:
@@ -33,7 +34,7 @@ def register_model(store: Store, run_id: str, folder: Path, name: str, alias: st
         (
             str(found.version)
             for found in client.search_model_versions(f"name = '{name}'")
-            if found.run_id == run_id and found.tags.get(_DIGEST_TAG) == digest
+            if found.run_id == run_id and found.tags.get(keys.MODEL_DIGEST) == digest
         ),
         None,
     )
@@ -46,7 +47,6 @@ def register_model(store: Store, run_id: str, folder: Path, name: str, alias: st
 def load_model(store: Store, uri: str, adata: AnnData) -> Any:
     """Load a registered model; see `Tracking.load_model`."""
     from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     from scballast.models.saved import load_saved_model
 
@@ -64,8 +64,7 @@ def load_model(store: Store, uri: str, adata: AnnData) -> Any:
         raise ScballastError(msg) from error
     with tempfile.TemporaryDirectory() as place:
         source = client.get_model_version_download_uri(name, str(found.version))
-        repository = get_artifact_repository(source, tracking_uri=store.settings.store_uri)
-        folder = Path(repository.download_artifacts("model", place))
+        folder = download_artifacts(source, "model", place, store_uri=store.settings.store_uri)
         return load_saved_model(folder, adata)
 
 
@@ -106,7 +105,7 @@ def _new_version(client: Any, run_id: str, folder: Path, name: str, digest: str)
     client.finalize_logged_model(logged.model_id, "READY")
     # Named by its place: given as models:/ID, MLflow would look it up in whatever store is the global one.
     made = client.create_model_version(
-        name, source=logged.artifact_location, run_id=run_id, model_id=logged.model_id, tags={_DIGEST_TAG: digest}
+        name, source=logged.artifact_location, run_id=run_id, model_id=logged.model_id, tags={keys.MODEL_DIGEST: digest}
     )
     versions = json.dumps([{"name": name, "version": str(made.version)}])
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scballast.config import keys
 from scballast.errors import ScballastError
-from scballast.tracking.database import ROOT_TAG, quiet_mlflow
+from scballast.tracking.database import quiet_mlflow
 from scballast.tracking.faults import UnreachableError, clear_faults
 from scballast.tracking.liveness import ProcessIdentity
 from scballast.tracking.location import TrackingSettings
 
-KEY_TAG = "scballast.key"
-PROCESS_TAG = "scballast.process"
-HEARTBEAT_TAG = "scballast.heartbeat"
-FAILURE_TAG = "scballast.failure"
 PARENT_TAG = "mlflow.parentRunId"
 
 # After a request without an answer the server is left alone for so long: a run makes several requests,
@@ -162,7 +159,7 @@ class Store:
         tags: Mapping[str, str],
     ) -> str:
         """Create a run that is RUNNING and belongs to a process; returns its id."""
-        all_tags = {**tags, **life_tags(process), KEY_TAG: key}
+        all_tags = {**tags, **life_tags(process), keys.KEY: key}
         if parent is not None:
             all_tags[PARENT_TAG] = parent
         run = self.client.create_run(
@@ -172,8 +169,8 @@ class Store:
 
     def clear_failure(self, run_id: str) -> None:
         """Take the reason of a failure away from a run that did not fail after all."""
-        if FAILURE_TAG in self.client.get_run(run_id).data.tags:
-            self.client.delete_tag(run_id, FAILURE_TAG)
+        if keys.FAILURE in self.client.get_run(run_id).data.tags:
+            self.client.delete_tag(run_id, keys.FAILURE)
 
     def find_one(self, experiment: str, tag: str, value: str) -> str | None:
         """Return the first run of an experiment with this tag."""
@@ -238,7 +235,7 @@ class Store:
             location = None
             if not settings.is_server:
                 location = settings.artifact_root.as_uri()
-                tags[ROOT_TAG] = str(settings.root)
+                tags[keys.RUNS_DIR] = str(settings.root)
             try:
                 return str(self.client.create_experiment(name, artifact_location=location, tags=tags))
             except MlflowException as error:
@@ -258,10 +255,10 @@ class Store:
 def life_tags(process: ProcessIdentity) -> dict[str, str]:
     """Return the tags of a run that a process works on: who, where, since when."""
     return {
-        PROCESS_TAG: process.to_json(),
-        "scballast.host": process.host,
-        "scballast.pid": str(process.pid),
-        HEARTBEAT_TAG: f"{time.time():.0f}",
+        keys.PROCESS: process.to_json(),
+        keys.HOST: process.host,
+        keys.PID: str(process.pid),
+        keys.HEARTBEAT: f"{time.time():.0f}",
         "mlflow.source.name": "scballast",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.verdict.score_set import CONTROLS
+from scballast.methods.registry import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.arrays import FloatArray
 from scballast.verdict.confirmation import Cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scballast.agreement.ranking import FloatArray
 
 TARGET_COUNTS = 1e4
 _PSEUDO_COUNT = 1.0
@@ -52,8 +52,8 @@ def answer_genes_table(
     DataFrame
         population, estimand, method, rank (in the consensus list), gene, symbol, log2_fold_change (of the mean counts
         per 10,000 in the population over those in all other cells, 1 added to both), pct_in, pct_out (percent of
-        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. Only confirmed genes:
-        they may be more or fewer than the top k; without a trusted method, none.
+        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. Only
+        confirmed genes: they may be more or fewer than the top k; without a trusted method, none.
     """
     import pandas as pd
 

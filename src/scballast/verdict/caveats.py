@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from scballast.verdict.score_set import CONTROLS
+from scballast.methods.registry import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd

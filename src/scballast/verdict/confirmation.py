@@ -27,10 +27,11 @@ from scballast.agreement.multiplicity import (
     true_lower_bound,
     true_share,
 )
-from scballast.agreement.ranking import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
+from scballast.methods.method import NamedMethod
 from scballast.seeds import Stream, generator_for
-from scballast.verdict.score_set import Method, ScoreSet
+from scballast.verdict.score_set import ScoreSet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +144,7 @@ class _OneMethod:
     """The lists of one method on one population."""
 
     score_set: ScoreSet
-    method: Method
+    method: NamedMethod
     position: int
     p_values: FloatArray  # (replicate, gene)
     top_k: int
@@ -204,7 +205,7 @@ class _OneMethod:
         return bh_q_values(combined, n_tests=min(2 * self.top_k, combined.size))
 
 
-def _candidates(score_set: ScoreSet, method: Method, row: int, position: int, top_k: int) -> IntArray:
+def _candidates(score_set: ScoreSet, method: NamedMethod, row: int, position: int, top_k: int) -> IntArray:
     """First 2k genes of a list, best first; empty without a list."""
     ranks = score_set.ranks[method.name][row, position]
     return np.argsort(ranks, kind="stable")[: 2 * top_k] if ranks[0] > 0 else np.zeros(0, dtype=np.int64)

@@ -34,9 +34,11 @@ import numpy as np
 
 from scballast.agreement.concordance import standardised
 from scballast.agreement.overlap import concordance_curve_weights, rank_biased_weights, shared_weight
-from scballast.agreement.ranking import BoolArray, FloatArray, IntArray, rank_spans, top_k
+from scballast.agreement.ranking import rank_spans, top_k
 from scballast.agreement.stability import student_quantile
-from scballast.verdict.score_set import Method, ScoreSet
+from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.methods.method import NamedMethod
+from scballast.verdict.score_set import ScoreSet
 
 KINDS_WITH_DISJOINT_PAIRS = frozenset({"subsample", "donor"})
 LEVEL = 0.95
@@ -103,7 +105,7 @@ class BetweenReplicates:
 
 
 def between_replicates(
-    score_set: ScoreSet, pairs: Sequence[tuple[Method, Method]], ks: Sequence[int], curve_k: int, p: float
+    score_set: ScoreSet, pairs: Sequence[tuple[NamedMethod, NamedMethod]], ks: Sequence[int], curve_k: int, p: float
 ) -> list[dict[Index, BetweenReplicates]]:
     """Compare the lists of pairs of methods between replicates.
 

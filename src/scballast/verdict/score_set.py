@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.agreement.ranking import BoolArray, FloatArray, IntArray, rank_genes, tie_keys
+from scballast.agreement.ranking import rank_genes, tie_keys
+from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.methods.method import ESTIMANDS, NamedMethod
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Estimand = Literal["marker", "program"]
-CONTROLS = frozenset({"random", "shuffled"})
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method as the statistics see it.
-
-    Attributes
-    ----------
-    name
-        As in the tables.
-    estimand
-        What it ranks genes by; methods with different estimands are never compared.
-    deterministic
-        The same cells always give the same scores; under ``resample_kind="seed"`` it has no stability.
-    """
-
-    name: str
-    estimand: Estimand
-    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +37,7 @@ class ScoreSet:
     """
 
     genes: tuple[str, ...]
-    methods: tuple[Method, ...]
+    methods: tuple[NamedMethod, ...]
     populations: tuple[str, ...]
     resample_kind: str
     scores: Mapping[str, FloatArray]
@@ -82,11 +62,11 @@ class ScoreSet:
         found: BoolArray = self.ranks[method][..., 0] > 0
         return found
 
-    def methods_of(self, estimand: str) -> tuple[Method, ...]:
+    def methods_of(self, estimand: str) -> tuple[NamedMethod, ...]:
         """Methods with one estimand, in order."""
         return tuple(method for method in self.methods if method.estimand == estimand)
 
-    def without_stability(self, method: Method) -> str:
+    def without_stability(self, method: NamedMethod) -> str:
         """Reason why replicates of this method say nothing; empty when they do."""
         return "n/a: deterministic" if self.resample_kind == "seed" and method.deterministic else ""
 
@@ -94,7 +74,7 @@ class ScoreSet:
 def rank_scores(
     scores: Mapping[str, FloatArray],
     *,
-    methods: Sequence[Method],
+    methods: Sequence[NamedMethod],
     populations: Sequence[str],
     genes: Sequence[str],
     resample_kind: str,
@@ -156,12 +136,11 @@ def rankings_table(score_set: ScoreSet) -> pd.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in ("method", "estimand", "replicate", "population")}
     scores: list[FloatArray] = []
     ranks: list[IntArray] = []
-    estimands = ("marker", "program")
     for code, method in enumerate(score_set.methods):
         scored = score_set.scored(method.name).T  # (population, replicate)
         population, replicate = np.nonzero(scored)
         columns["method"].append(np.full(population.size, code))
-        columns["estimand"].append(np.full(population.size, estimands.index(method.estimand)))
+        columns["estimand"].append(np.full(population.size, ESTIMANDS.index(method.estimand)))
         columns["population"].append(population)
         columns["replicate"].append(replicate)
         scores.append(score_set.scores[method.name].swapaxes(0, 1)[scored].ravel())
@@ -179,7 +158,7 @@ def rankings_table(score_set: ScoreSet) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "method": names("method", [method.name for method in score_set.methods]),
-            "estimand": names("estimand", estimands),
+            "estimand": names("estimand", ESTIMANDS),
             "replicate": np.repeat(replicates, n_genes),
             "population": names("population", score_set.populations),
             "gene": pd.Categorical.from_codes(np.tile(gene_codes, n_lists), categories=list(score_set.genes)),
@@ -226,7 +205,7 @@ def score_set_from_rankings(
     score_column, rank_column = table["score"].to_numpy(), table["rank"].to_numpy()
     scores: dict[str, FloatArray] = {}
     ranks: dict[str, IntArray] = {}
-    found: list[Method] = []
+    found: list[NamedMethod] = []
     for code, name in enumerate(methods):
         rows = np.flatnonzero(method_codes == code)
         cells = (replicates[rows], population_codes[rows], gene_codes[rows])
@@ -235,7 +214,7 @@ def score_set_from_rankings(
         ranks[name] = np.zeros(shape, dtype=np.int32)
         ranks[name][cells] = rank_column[rows]
         if code in estimand_of:
-            found.append(Method(name, estimand_of[code], deterministic=name in deterministic))
+            found.append(NamedMethod(name, estimand_of[code], deterministic=name in deterministic))
     return ScoreSet(tuple(genes), tuple(found), tuple(populations), resample_kind, scores, ranks)
 
 

@@ -23,21 +23,22 @@ from scballast.agreement.concordance import agreement_by_replicate, standardised
 from scballast.agreement.factors import match_factors, subspace_agreement
 from scballast.agreement.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
 from scballast.agreement.rank_agreement import kendall_w_of_spans
-from scballast.agreement.ranking import FloatArray, IntArray, rank_spans, tie_keys
+from scballast.agreement.ranking import rank_spans, tie_keys
 from scballast.agreement.ranking import top_k as select
 from scballast.agreement.stability import consensus_ranking, jackknife_interval, mean_interval, pairwise_kuncheva
 from scballast.agreement.statistic import Interval
+from scballast.arrays import FloatArray, IntArray
+from scballast.methods.method import NamedMethod
 from scballast.verdict.confirmation import FALSE_DISCOVERY_RATE
 from scballast.verdict.floors import BetweenReplicates, Index, between_replicates
-from scballast.verdict.score_set import CONTROLS, Method, ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "CONTROLS",
     "STABILITY_KS",
-    "Method",
+    "NamedMethod",
     "ScoreSet",
     "concordance_table",
     "consensus_table",
@@ -290,7 +291,7 @@ def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int
 
 def _stability_rows(
     score_set: ScoreSet,
-    method: Method,
+    method: NamedMethod,
     position: int,
     ks: Sequence[int],
     between: Mapping[Index, BetweenReplicates],
@@ -342,7 +343,7 @@ def _phi(ranks: IntArray, k: int, level: float) -> Interval:
     return _within(jackknife_interval(pairwise_kuncheva(select(ranks, k)), level), -1.0)
 
 
-def _self_agreement(score_set: ScoreSet, method: Method, position: int, k: int = 0) -> dict[str, float]:
+def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int = 0) -> dict[str, float]:
     """Mean agreement of a method's lists over pairs of replicates, by each index; without k, of whole rankings."""
     own = np.flatnonzero(score_set.scored(method.name)[:, position])
     agreement = dict.fromkeys(("phi", "rbo", "aucc", "spearman", "kendall_w"), math.nan)
@@ -379,11 +380,11 @@ def _ceiling(first: float, second: float) -> float:
     return math.sqrt(first * second) if first > 0.0 and second > 0.0 else math.nan
 
 
-def _estimand_pairs(score_set: ScoreSet) -> list[tuple[Method, Method]]:
+def _estimand_pairs(score_set: ScoreSet) -> list[tuple[NamedMethod, NamedMethod]]:
     return [(one, other) for one, other in combinations(score_set.methods, 2) if one.estimand == other.estimand]
 
 
-def _both_scored(score_set: ScoreSet, first: Method, second: Method, position: int) -> IntArray:
+def _both_scored(score_set: ScoreSet, first: NamedMethod, second: NamedMethod, position: int) -> IntArray:
     both = score_set.scored(first.name)[:, position] & score_set.scored(second.name)[:, position]
     return np.flatnonzero(both)
 

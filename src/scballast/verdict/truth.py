@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from scballast.agreement.ranking import BoolArray, FloatArray, rank_spans, top_k
+from scballast.agreement.ranking import rank_spans, top_k
 from scballast.agreement.statistic import Statistic, undefined
+from scballast.arrays import BoolArray, FloatArray
 from scballast.data.simulate import Truth
 
 if TYPE_CHECKING:

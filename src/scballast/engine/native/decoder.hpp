@@ -6,8 +6,9 @@
 
 #include "arithmetic.hpp"
 #include "layout.hpp"
+#include "products.hpp"
 
-constexpr int BLOCK = 4;  // rows decoded together: weights are read once for all of them
+constexpr int BLOCK = 8;  // rows decoded together: weights are read once for all of them
 
 // Mean and covariance of the decoder's input [z, one-hot batch] over a minibatch.
 template <class T> struct InputMoments {
@@ -19,111 +20,104 @@ template <class T> struct InputMoments {
         mean.assign(latent, 0.0), covariance.assign(latent * latent, 0.0), cross.assign(latent * batches, 0.0);
         share.assign(batches, 0.0), centred.resize(static_cast<size_t>(n) * latent);
         for (int b = 0; b < n; ++b)
-            for (int k = 0; k < latent; ++k) mean[k] += static_cast<double>(z[b * latent + k]) / n;
+            for (int k = 0; k < latent; ++k) mean[k] += static_cast<double>(z[b * latent + k]);
+        for (double& value : mean) value /= n;
         for (int b = 0; b < n; ++b) {
             T* c = &centred[static_cast<size_t>(b) * latent];
             for (int k = 0; k < latent; ++k) c[k] = static_cast<T>(z[b * latent + k] - mean[k]);
             for (int k = 0; k < latent; ++k)
-                for (int j = 0; j < latent; ++j) covariance[k * latent + j] += static_cast<double>(c[k]) * c[j] / n;
+                for (int j = 0; j <= k; ++j) covariance[k * latent + j] += static_cast<double>(c[k]) * c[j];
             if (batches) {
                 share[batch[b]] += 1.0 / n;
                 for (int k = 0; k < latent; ++k) cross[k * batches + batch[b]] += static_cast<double>(c[k]) / n;
             }
         }
+        for (int k = 0; k < latent; ++k)
+            for (int j = 0; j <= k; ++j) covariance[j * latent + k] = covariance[k * latent + j] /= n;
+    }
+
+    // (rows + 2, rows) with rows = latent + batches: covariance of the input, then the shares of the batches alone
+    // and the whole mean. Times the weights this is all that the batch norm needs.
+    std::vector<T> operator_rows() const {
+        const size_t latent = mean.size(), batches = share.size(), rows = latent + batches;
+        std::vector<T> a((rows + 2) * rows, T(0));
+        for (size_t k = 0; k < latent; ++k) {
+            for (size_t j = 0; j < latent; ++j) a[k * rows + j] = T(covariance[k * latent + j]);
+            for (size_t j = 0; j < batches; ++j)
+                a[k * rows + latent + j] = a[(latent + j) * rows + k] = T(cross[k * batches + j]);
+            a[(rows + 1) * rows + k] = T(mean[k]);
+        }
+        for (size_t i = 0; i < batches; ++i) {
+            for (size_t j = 0; j < batches; ++j)
+                a[(latent + i) * rows + latent + j] = T((i == j ? share[i] : 0.0) - share[i] * share[j]);
+            a[rows * rows + latent + i] = a[(rows + 1) * rows + latent + i] = T(share[i]);
+        }
+        return a;
     }
 };
 
 template <class T> struct DecoderBranch {
+    static constexpr int W = Vec<T>::width;
     int latent, batches, genes, stride;
-    std::vector<T> folded, offset, covariance_weight, inverse_sd;  // (latent, G), (max(1, batches), G), (rows, G), (G)
+    std::vector<T> folded, offset, covariance_weight, inverse_sd;  // (latent, G), (max(1, batches), G), (rows + 2, G), (G)
     std::vector<T> moment, batch_sum;                              // gradients: (latent, G), (max(1, batches), G)
+    std::vector<T> through, pulled_back;                           // (G), (n, padded latent)
 
     void resize(const Layout& l) {
         latent = l.latent, batches = l.batch_columns, genes = l.genes, stride = l.gene_stride;
         const size_t G = stride, offsets = std::max(1, batches);
-        folded.resize(latent * G), offset.resize(offsets * G), covariance_weight.resize(l.decoder_rows * G);
-        inverse_sd.resize(G), moment.resize(latent * G), batch_sum.resize(offsets * G);
+        folded.resize(latent * G), offset.resize(offsets * G), covariance_weight.resize((l.decoder_rows + 2) * G);
+        inverse_sd.resize(G), moment.resize(latent * G), batch_sum.resize(offsets * G), through.resize(G);
     }
 
     void fold(const T* weight, const T* gamma, const T* beta, T* running, const InputMoments<T>* moments, int n,
               bool update_running, T padding) {
-        const size_t G = stride;
-        std::vector<T> centre(G, T(0)), base(G, T(0));
-        const auto axpy = [G](T a, const T* __restrict x, T* __restrict y) {
-            for (size_t g = 0; g < G; ++g) y[g] += a * x[g];
-        };
+        const size_t G = stride, rows = latent + batches;
         T *running_mean = running, *running_var = running + G;
+        const T* base = running_mean;
         if (moments) {
-            std::fill(covariance_weight.begin(), covariance_weight.end(), T(0));
-            for (int j = 0; j < batches; ++j) axpy(T(moments->share[j]), weight + (latent + j) * G, base.data());
-            for (int k = 0; k < latent; ++k) {
-                T* row = &covariance_weight[k * G];
-                for (int j = 0; j < latent; ++j) axpy(T(moments->covariance[k * latent + j]), weight + j * G, row);
-                for (int j = 0; j < batches; ++j) axpy(T(moments->cross[k * batches + j]), weight + (latent + j) * G, row);
-            }
-            for (int j = 0; j < batches; ++j) {
-                T* row = &covariance_weight[(latent + j) * G];
-                for (int k = 0; k < latent; ++k) axpy(T(moments->cross[k * batches + j]), weight + k * G, row);
-                axpy(T(moments->share[j]), weight + (latent + j) * G, row);
-                axpy(T(-moments->share[j]), base.data(), row);
-            }
-            std::vector<T> var(G, T(0));
-            for (int d = 0; d < latent + batches; ++d)
-                for (size_t g = 0; g < G; ++g) var[g] += weight[d * G + g] * covariance_weight[d * G + g];
-            centre = base;
-            for (int k = 0; k < latent; ++k) axpy(T(moments->mean[k]), weight + k * G, centre.data());
-            for (size_t g = 0; g < G; ++g) {
-                var[g] = var[g] > T(0) ? var[g] : var[g] * T(0);
-                inverse_sd[g] = T(1) / std::sqrt(var[g] + T(BATCH_NORM_EPS));
-            }
-            if (update_running)
-                for (int g = 0; g < genes; ++g) {
-                    running_mean[g] += T(BATCH_NORM_MOMENTUM) * (centre[g] - running_mean[g]);
-                    running_var[g] += T(BATCH_NORM_MOMENTUM) * (var[g] * n / (n - 1) - running_var[g]);
+            const std::vector<T> a = moments->operator_rows();
+            multiply<T>(rows + 2, rows, stride, {a.data(), rows, 1}, weight, G, nullptr, 0, covariance_weight.data(), G);
+            base = &covariance_weight[rows * G];
+            const T* centre = &covariance_weight[(rows + 1) * G];
+            const T unbiased = n > 1 ? T(n) / T(n - 1) : T(1), momentum = T(BATCH_NORM_MOMENTUM);
+            for (size_t g = 0; g < G; g += W) {
+                vec<T> var{};
+                for (size_t d = 0; d < rows; ++d) var += load(weight + d * G + g) * load(&covariance_weight[d * G + g]);
+                var = var > T(0) ? var : var * T(0);
+                store(&inverse_sd[g], T(1) / root_of(var + T(BATCH_NORM_EPS)));
+                if (update_running) {
+                    add_to(running_mean + g, momentum * (load(centre + g) - load(running_mean + g)));
+                    add_to(running_var + g, momentum * (var * unbiased - load(running_var + g)));
                 }
-        } else {
-            for (size_t g = 0; g < G; ++g) {
-                base[g] = running_mean[g];
-                inverse_sd[g] = T(1) / std::sqrt(running_var[g] + T(BATCH_NORM_EPS));
             }
+        } else {
+            for (size_t g = 0; g < G; g += W)
+                store(&inverse_sd[g], T(1) / root_of(load(running_var + g) + T(BATCH_NORM_EPS)));
         }
+        for (size_t g = 0; g < G; g += W) store(&through[g], load(gamma + g) * load(&inverse_sd[g]));
         for (int k = 0; k < latent; ++k)
-            for (size_t g = 0; g < G; ++g) folded[k * G + g] = weight[k * G + g] * gamma[g] * inverse_sd[g];
+            for (size_t g = 0; g < G; g += W) store(&folded[k * G + g], load(weight + k * G + g) * load(&through[g]));
         for (int j = 0; j < std::max(1, batches); ++j) {
             T* row = &offset[j * G];
-            for (size_t g = 0; g < G; ++g) {
-                const T own = batches ? weight[(latent + j) * G + g] : T(0);
-                row[g] = beta[g] + (own - base[g]) * gamma[g] * inverse_sd[g];
+            for (size_t g = 0; g < G; g += W) {
+                const vec<T> own = batches ? load(weight + (latent + j) * G + g) : vec<T>{};
+                store(row + g, load(beta + g) + (own - load(base + g)) * load(&through[g]));
             }
             for (size_t g = genes; g < G; ++g) row[g] = padding;
         }
     }
 
-    // y (BLOCK, G) = offset of the cell's batch + z folded.
-    void decode(const T* const z[BLOCK], const int row[BLOCK], T* y) const {
-        constexpr int W = Vec<T>::width;
-        for (int g = 0; g < stride; g += 2 * W) {
-            const bool pair = g + W < stride;
-            const int next = pair ? g + W : g;
-            vec<T> a[BLOCK], b[BLOCK];
-            for (int c = 0; c < BLOCK; ++c) {
-                a[c] = load(&offset[static_cast<size_t>(row[c]) * stride + g]);
-                b[c] = load(&offset[static_cast<size_t>(row[c]) * stride + next]);
-            }
-            for (int k = 0; k < latent; ++k) {
-                const vec<T> wa = load(&folded[static_cast<size_t>(k) * stride + g]);
-                const vec<T> wb = load(&folded[static_cast<size_t>(k) * stride + next]);
-                for (int c = 0; c < BLOCK; ++c) {
-                    const vec<T> zk = broadcast(z[c][k]);
-                    a[c] += zk * wa;
-                    b[c] += zk * wb;
-                }
-            }
-            for (int c = 0; c < BLOCK; ++c) {
-                store(y + static_cast<size_t>(c) * stride + g, a[c]);
-                store(y + static_cast<size_t>(c) * stride + next, b[c]);
-            }
+    // y (n_rows, G) = offset of each row's batch + z (n_rows, latent) folded.
+    void decode(const T* z, int n_rows, const int* batch_of, T* y) const {
+        const size_t G = stride;
+        const T* start = offset.data();
+        if (batches) {
+            for (int c = 0; c < n_rows; ++c) std::copy_n(&offset[batch_of[c] * G], G, y + c * G);
+            start = y;
         }
+        const size_t row = latent;
+        multiply<T>(n_rows, latent, stride, {z, row, 1}, folded.data(), G, start, batches ? G : 0, y, G);
     }
 
     void start_backward() {
@@ -131,41 +125,15 @@ template <class T> struct DecoderBranch {
         std::fill(batch_sum.begin(), batch_sum.end(), T(0));
     }
 
-    // Adds the block's share of the gradients; d (BLOCK, G) is zero in the rows beyond the block.
-    void accumulate(const T* const z[BLOCK], const int row[BLOCK], const T* d, int n_rows, T* const d_z[BLOCK]) {
-        constexpr int W = Vec<T>::width;
+    // Adds the share of n_rows cells, d (n_rows, G), to the sums behind the gradients; d_z (n_rows, latent) too.
+    void accumulate(const T* z, int n_rows, const int* batch_of, const T* d, T* d_z) {
+        const size_t G = stride, row = latent;
+        multiply<T>(latent, n_rows, stride, {z, 1, row}, d, G, moment.data(), G, moment.data(), G);
         for (int c = 0; c < n_rows; ++c) {
-            T* sum = &batch_sum[static_cast<size_t>(row[c]) * stride];
-            for (int g = 0; g < stride; g += W) store(sum + g, load(sum + g) + load(d + static_cast<size_t>(c) * stride + g));
+            T* sum = &batch_sum[batch_of[c] * G];
+            for (size_t g = 0; g < G; g += W) add_to(sum + g, load(d + c * G + g));
         }
-        for (int g = 0; g < stride; g += W) {
-            vec<T> dc[BLOCK];
-            for (int c = 0; c < BLOCK; ++c) dc[c] = load(d + static_cast<size_t>(c) * stride + g);
-            for (int k = 0; k < latent; ++k) {
-                T* m = &moment[static_cast<size_t>(k) * stride + g];
-                vec<T> sum = load(m);
-                for (int c = 0; c < BLOCK; ++c) sum += broadcast(z[c][k]) * dc[c];
-                store(m, sum);
-            }
-        }
-        int k = 0;
-        for (; k + 4 <= latent; k += 4) add_input_gradient<4>(k, d, n_rows, d_z);
-        for (; k < latent; ++k) add_input_gradient<1>(k, d, n_rows, d_z);
-    }
-
-    template <int COLUMNS> void add_input_gradient(int k, const T* d, int n_rows, T* const d_z[BLOCK]) const {
-        constexpr int W = Vec<T>::width;
-        vec<T> sum[BLOCK][COLUMNS] = {};
-        for (int g = 0; g < stride; g += W) {
-            vec<T> w[COLUMNS];
-            for (int j = 0; j < COLUMNS; ++j) w[j] = load(&folded[static_cast<size_t>(k + j) * stride + g]);
-            for (int c = 0; c < BLOCK; ++c) {
-                const vec<T> dc = load(d + static_cast<size_t>(c) * stride + g);
-                for (int j = 0; j < COLUMNS; ++j) sum[c][j] += dc * w[j];
-            }
-        }
-        for (int c = 0; c < n_rows; ++c)
-            for (int j = 0; j < COLUMNS; ++j) d_z[c][k + j] += lane_sum<T>(sum[c][j]);
+        dot_products<T>(n_rows, latent, stride, d, G, folded.data(), G, [=](int c, int k, T sum) { d_z[c * row + k] += sum; });
     }
 
     // From the sums over cells to the gradients of weight, gamma and beta; d_z gets the terms that come
@@ -176,48 +144,47 @@ template <class T> struct DecoderBranch {
         const int rows = latent + batches;
         std::fill(d_beta, d_beta + G, T(0));
         for (int j = 0; j < std::max(1, batches); ++j)
-            for (size_t g = 0; g < G; ++g) d_beta[g] += scale * batch_sum[j * G + g];
+            for (size_t g = 0; g < G; g += W) add_to(d_beta + g, scale * load(&batch_sum[j * G + g]));
         std::fill(d_gamma, d_gamma + G, T(0));
         for (int d = 0; d < rows; ++d) {
-            T* __restrict dw = d_weight + d * G;
-            const T* __restrict source = d < latent ? &moment[d * G] : &batch_sum[(d - latent) * G];
+            const T *source = d < latent ? &moment[d * G] : &batch_sum[(d - latent) * G], *w = weight + d * G;
             const T share = d < latent ? T(0) : T(moments.share[d - latent]);
-            for (size_t g = 0; g < G; ++g) {
-                dw[g] = scale * source[g] - share * d_beta[g];
-                d_gamma[g] += dw[g] * weight[d * G + g];
+            for (size_t g = 0; g < G; g += W) {
+                const vec<T> dw = scale * load(source + g) - share * load(d_beta + g);
+                store(d_weight + d * G + g, dw);
+                add_to(d_gamma + g, dw * load(w + g));
             }
         }
-        for (size_t g = 0; g < G; ++g) d_gamma[g] *= inverse_sd[g];
-        std::vector<T> through(G);
-        for (size_t g = 0; g < G; ++g) through[g] = d_gamma[g] * inverse_sd[g];
-        std::vector<double> constant(latent, 0.0), mixing(static_cast<size_t>(latent) * rows, 0.0);
-        for (int k = 0; k < latent; ++k) {
-            const T* a = &folded[k * G];
-            constant[k] = dot(a, d_beta);
-            std::vector<T> weighted(G);
-            for (size_t g = 0; g < G; ++g) weighted[g] = a[g] * through[g];
-            for (int d = 0; d < rows; ++d) mixing[k * rows + d] = dot(weighted.data(), weight + d * G);
+        for (size_t g = 0; g < G; g += W) {
+            const vec<T> inverse = load(&inverse_sd[g]), by_gamma = load(d_gamma + g) * inverse;
+            store(d_gamma + g, by_gamma);
+            store(&through[g], by_gamma * inverse);
         }
-        for (int d = 0; d < rows; ++d) {
-            T* dw = d_weight + d * G;
-            const T* cw = &covariance_weight[d * G];
-            for (size_t g = 0; g < G; ++g) dw[g] = gamma[g] * inverse_sd[g] * (dw[g] - through[g] * cw[g]);
-        }
+        for (int d = 0; d < rows; ++d)
+            for (size_t g = 0; g < G; g += W) {
+                const vec<T> dw = load(d_weight + d * G + g) - load(&through[g]) * load(&covariance_weight[d * G + g]);
+                store(d_weight + d * G + g, load(gamma + g) * load(&inverse_sd[g]) * dw);
+            }
+        for (int k = 0; k < latent; ++k)  // the moments are spent: their place is free
+            for (size_t g = 0; g < G; g += W) store(&moment[k * G + g], load(&folded[k * G + g]) * load(&through[g]));
+        // d_z -= (constant of the cell's batch + centred mixing) / n
+        const size_t K = padded(latent);
+        std::vector<T> mixing(rows * K, T(0)), constant(std::max(1, batches) * K, T(0));
+        const T share = T(1) / n;
+        dot_products<T>(latent, rows, stride, moment.data(), G, weight, G,
+                        [&](int k, int d, T sum) { mixing[d * K + k] = sum * share; });
+        dot_products<T>(latent, 1, stride, folded.data(), G, d_beta, G, [&](int k, int, T sum) {
+            T common = sum * share;
+            for (int j = 0; j < batches; ++j) common -= mixing[(latent + j) * K + k] * T(moments.share[j]);
+            for (int j = 0; j < std::max(1, batches); ++j)
+                constant[j * K + k] = common + (batches ? mixing[(latent + j) * K + k] : T(0));
+        });
+        pulled_back.resize(n * K);
+        for (int b = 0; b < n; ++b) std::copy_n(&constant[(batches ? batch[b] : 0) * K], K, &pulled_back[b * K]);
+        const size_t row = latent;
+        multiply<T>(n, latent, static_cast<int>(K), {moments.centred.data(), row, 1}, mixing.data(), K, pulled_back.data(), K,
+                    pulled_back.data(), K);
         for (int b = 0; b < n; ++b)
-            for (int k = 0; k < latent; ++k) {
-                double sum = constant[k];
-                for (int j = 0; j < latent; ++j)
-                    sum += mixing[k * rows + j] * moments.centred[static_cast<size_t>(b) * latent + j];
-                for (int j = 0; j < batches; ++j)
-                    sum += mixing[k * rows + latent + j] * ((batch[b] == j) - moments.share[j]);
-                d_z[static_cast<size_t>(b) * latent + k] -= static_cast<T>(sum / n);
-            }
-    }
-
-    double dot(const T* x, const T* y) const {
-        constexpr int W = Vec<T>::width;
-        vec<T> sum{};
-        for (int g = 0; g < stride; g += W) sum += load(x + g) * load(y + g);
-        return lane_sum<T>(sum);
+            for (int k = 0; k < latent; ++k) d_z[b * row + k] -= pulled_back[b * K + k];
     }
 };

@@ -1,12 +1,18 @@
 // Both encoders on one sparse minibatch: forward in training and evaluation mode, and backward.
 #pragma once
 #include <algorithm>
+#include <tuple>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "arithmetic.hpp"
 #include "layout.hpp"
+#include "products.hpp"
 
 constexpr double VARIANCE_EPS = 1e-4;
+constexpr int SPARSE_VECTORS = N_REGISTERS / 2;   // sums held in registers along a row of the first layer
+constexpr size_t TILE_BYTES = 192 << 10;          // of the first layer's weights: they stay in a core's own cache
 
 // A minibatch as rows of (gene, log1p(count)), and the same by gene for the gradient of the first layer.
 template <class T> struct Minibatch {
@@ -23,13 +29,15 @@ template <class T> struct Minibatch {
         gene.resize(row[n]), count.resize(row[n]), log_count.resize(row[n]);
         for (int b = 0; b < n; ++b) {
             const int64_t start = counts.row_starts[cells[b]];
-            for (int i = row[b]; i < row[b + 1]; ++i) {
-                const float x = counts.values[start + i - row[b]];
-                gene[i] = counts.genes[start + i - row[b]];
-                count[i] = x;
-                const int whole = x >= 0 && x < table_size ? static_cast<int>(x) : 0;
-                log_count[i] = static_cast<float>(whole) == x ? log1p_table[whole] : T(std::log1p(static_cast<double>(x)));
-            }
+            const int m = row[b + 1] - row[b];
+            std::copy_n(counts.genes + start, m, &gene[row[b]]);
+            std::copy_n(counts.values + start, m, &count[row[b]]);
+            if (!std::is_sorted(&gene[row[b]], &gene[row[b]] + m)) sort_row(&gene[row[b]], &count[row[b]], m);
+        }
+        for (int i = 0; i < row[n]; ++i) {
+            const T x = count[i];
+            const int whole = x >= T(0) && x < T(table_size) ? static_cast<int>(x) : 0;
+            log_count[i] = static_cast<T>(whole) == x ? log1p_table[whole] : T(std::log1p(static_cast<double>(x)));
         }
     }
 
@@ -45,150 +53,181 @@ template <class T> struct Minibatch {
                 gene_log_count[at] = log_count[i];
             }
     }
+
+  private:
+    static void sort_row(int32_t* genes, T* counts, int m) {
+        std::vector<std::pair<int32_t, T>> pairs(m);
+        for (int i = 0; i < m; ++i) pairs[i] = {genes[i], counts[i]};
+        std::sort(pairs.begin(), pairs.end());
+        for (int i = 0; i < m; ++i) std::tie(genes[i], counts[i]) = pairs[i];
+    }
 };
 
-// out (n, width) = bias + sum over the non-zero genes of value * weight row; width a multiple of 16.
-template <class T, int VECTORS>
-void sparse_rows(const Minibatch<T>& x, const T* weight, const T* bias, int width, int from, T* out) {
+// Calls use(constant VECTORS, column) for pieces of a row that fit in registers.
+template <class T, class Use> ALWAYS_INLINE void for_pieces(int width, Use use) {
     constexpr int W = Vec<T>::width;
-    for (int b = 0; b < x.n; ++b) {
-        vec<T> sum[VECTORS];
-        for (int j = 0; j < VECTORS; ++j) sum[j] = load(bias + from + j * W);
-        const int end = x.row[b + 1];
-        for (int i = x.row[b]; i < end; ++i) {
-            const T* row = weight + static_cast<size_t>(x.gene[i]) * width + from;
-            if (i + 4 < end) {
-                const T* ahead = weight + static_cast<size_t>(x.gene[i + 4]) * width + from;
-                for (int j = 0; j < VECTORS; ++j) __builtin_prefetch(ahead + j * W);
+    int from = 0;
+    for (; from + SPARSE_VECTORS * W <= width; from += SPARSE_VECTORS * W)
+        use(std::integral_constant<int, SPARSE_VECTORS>{}, from);
+    for (; from < width; from += W) use(std::integral_constant<int, 1>{}, from);
+}
+
+// out (n, width) = bias + sum over the non-zero genes of value * weight row; width a multiple of 16. Tile by tile
+// of the genes: every cell sees a tile before the next one, while its weights are near.
+template <class T> void sparse_linear(const Minibatch<T>& x, int n_genes, const T* weight, const T* bias, int width, T* out) {
+    constexpr int W = Vec<T>::width;
+    const size_t stride = width;
+    const int tile = std::max<int>(16, TILE_BYTES / (stride * sizeof(T)));
+    std::vector<int32_t> first(x.row.begin(), x.row.end() - 1), last(first);
+    for (int b = 0; b < x.n; ++b) std::copy_n(bias, width, out + b * stride);
+    for (int end = tile;; end += tile) {
+        for (int b = 0; b < x.n; ++b)
+            while (last[b] < x.row[b + 1] && x.gene[last[b]] < end) ++last[b];
+        for_pieces<T>(width, [&](auto n, int from) {
+            constexpr int VECTORS = decltype(n)::value;
+            for (int b = 0; b < x.n; ++b) {
+                T* target = out + b * stride + from;
+                vec<T> sum[VECTORS];
+                for (int j = 0; j < VECTORS; ++j) sum[j] = load(target + j * W);
+                for (int i = first[b]; i < last[b]; ++i) {
+                    const T* row = weight + x.gene[i] * stride + from;
+                    const vec<T> value = broadcast(x.log_count[i]);
+                    for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(row + j * W);
+                }
+                for (int j = 0; j < VECTORS; ++j) store(target + j * W, sum[j]);
             }
-            const vec<T> value = broadcast(x.log_count[i]);
-            for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(row + j * W);
-        }
-        for (int j = 0; j < VECTORS; ++j) store(out + static_cast<size_t>(b) * width + from + j * W, sum[j]);
+        });
+        if (end >= n_genes) break;
+        first = last;
     }
 }
 
-template <class T> void sparse_linear(const Minibatch<T>& x, const T* weight, const T* bias, int width, T* out) {
+// The first layer's gradient by weight, in registers: use(constant VECTORS, offset in the weights, sums) for every
+// gene and piece of its row. `packed` is room for d_out (n, width), which is laid out piece by piece.
+template <class T, class Use>
+void sparse_linear_gradient(const Minibatch<T>& x, int n_genes, const T* d_out, int width, std::vector<T>& packed, Use use) {
     constexpr int W = Vec<T>::width;
-    int from = 0;
-    for (; from + 8 * W <= width; from += 8 * W) sparse_rows<T, 8>(x, weight, bias, width, from, out);
-    for (; from < width; from += W) sparse_rows<T, 1>(x, weight, bias, width, from, out);
+    packed.resize(static_cast<size_t>(x.n) * width);
+    for_pieces<T>(width, [&](auto n, int from) {
+        constexpr int VECTORS = decltype(n)::value;
+        T* piece = &packed[static_cast<size_t>(x.n) * from];
+        for (int b = 0; b < x.n; ++b)
+            for (int j = 0; j < VECTORS; ++j)
+                store(piece + (b * VECTORS + j) * W, load(d_out + static_cast<size_t>(b) * width + from + j * W));
+        for (int g = 0; g < n_genes; ++g) {
+            vec<T> sum[VECTORS] = {};
+            for (int i = x.gene_start[g]; i < x.gene_start[g + 1]; ++i) {
+                const T* d = piece + x.gene_cell[i] * (VECTORS * W);
+                const vec<T> value = broadcast(x.gene_log_count[i]);
+                for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(d + j * W);
+            }
+            use(n, static_cast<size_t>(g) * width + from, sum);
+        }
+    });
 }
 
 // One batch-normalised layer: x_hat, and the gate that ReLU and dropout put on its output.
 template <class T> struct Normalised {
-    std::vector<T> x_hat, gate, out, inverse_sd, mean;
+    static constexpr int W = Vec<T>::width;
+    std::vector<T> x_hat, gate, out, inverse_sd, mean, var;
 
     void resize(int n, int width) {
         const size_t size = static_cast<size_t>(n) * width;
-        x_hat.resize(size), gate.resize(size), out.resize(size), inverse_sd.resize(width), mean.resize(width);
+        x_hat.resize(size), gate.resize(size), out.resize(size);
+        inverse_sd.resize(width), mean.resize(width), var.resize(width);
     }
 
     // x_hat holds the pre-activation on entry. `keep` (n, units) per group of units, or null.
     void forward(int n, int width, int stride, int units, const T* gamma, const T* beta, T* running_mean, T* running_var,
                  bool training, bool update_running, const uint8_t* const* keep, T keep_scale) {
-        T* __restrict x = x_hat.data();
+        const size_t row = width;
+        T* x = x_hat.data();
         if (training) {
-            std::vector<T> var(width, T(0));
             std::fill(mean.begin(), mean.end(), T(0));
+            std::fill(var.begin(), var.end(), T(0));
             for (int b = 0; b < n; ++b)
-                for (int j = 0; j < width; ++j) mean[j] += x[b * width + j];
-            for (int j = 0; j < width; ++j) mean[j] /= n;
+                for (int j = 0; j < width; j += W) add_to(&mean[j], load(x + b * row + j));
+            for (int j = 0; j < width; j += W) store(&mean[j], load(&mean[j]) * (T(1) / n));
             for (int b = 0; b < n; ++b)
-                for (int j = 0; j < width; ++j) {
-                    const T d = x[b * width + j] - mean[j];
-                    var[j] += d * d;
+                for (int j = 0; j < width; j += W) {
+                    const vec<T> d = load(x + b * row + j) - load(&mean[j]);
+                    add_to(&var[j], d * d);
                 }
-            for (int j = 0; j < width; ++j) {
-                inverse_sd[j] = T(1) / std::sqrt(var[j] / n + T(BATCH_NORM_EPS));
+            const T momentum = T(BATCH_NORM_MOMENTUM);
+            for (int j = 0; j < width; j += W) {
+                const vec<T> sum = load(&var[j]);
+                store(&inverse_sd[j], T(1) / root_of(sum * (T(1) / n) + T(BATCH_NORM_EPS)));
                 if (update_running) {
-                    running_mean[j] += T(BATCH_NORM_MOMENTUM) * (mean[j] - running_mean[j]);
-                    running_var[j] += T(BATCH_NORM_MOMENTUM) * (var[j] / (n - 1) - running_var[j]);
+                    add_to(running_mean + j, momentum * (load(&mean[j]) - load(running_mean + j)));
+                    add_to(running_var + j, momentum * (sum * (T(1) / (n - 1)) - load(running_var + j)));
                 }
             }
         } else {
-            for (int j = 0; j < width; ++j) {
-                mean[j] = running_mean[j];
-                inverse_sd[j] = T(1) / std::sqrt(running_var[j] + T(BATCH_NORM_EPS));
-            }
+            std::copy_n(running_mean, width, mean.begin());
+            for (int j = 0; j < width; j += W)
+                store(&inverse_sd[j], T(1) / root_of(load(running_var + j) + T(BATCH_NORM_EPS)));
         }
         for (int b = 0; b < n; ++b) {
-            T *__restrict xb = x + static_cast<size_t>(b) * width, *__restrict gb = gate.data() + static_cast<size_t>(b) * width,
-              *__restrict ob = out.data() + static_cast<size_t>(b) * width;
-            for (int j = 0; j < width; ++j) {
-                xb[j] = (xb[j] - mean[j]) * inverse_sd[j];
-                const T y = gamma[j] * xb[j] + beta[j];
-                gb[j] = y > T(0) ? T(1) : T(0);
-                ob[j] = y;
+            T *xb = x + b * row, *gb = &gate[b * row], *ob = &out[b * row];
+            if (keep) {
+                std::fill(gb, gb + width, T(0));
+                for (int e = 0; e * stride < width; ++e)
+                    for (int j = 0; j < units; ++j) gb[e * stride + j] = keep_scale * keep[e][static_cast<size_t>(b) * units + j];
+            } else {
+                std::fill(gb, gb + width, T(1));
             }
-            if (keep)
-                for (int e = 0; e * stride < width; ++e) {
-                    const uint8_t* k = keep[e] + static_cast<size_t>(b) * units;
-                    for (int j = 0; j < units; ++j) gb[e * stride + j] *= keep_scale * k[j];
-                }
-            for (int j = 0; j < width; ++j) ob[j] *= gb[j];
+            for (int j = 0; j < width; j += W) {
+                const vec<T> hat = (load(xb + j) - load(&mean[j])) * load(&inverse_sd[j]);
+                const vec<T> y = load(gamma + j) * hat + load(beta + j);
+                const vec<T> open = y > T(0) ? load(gb + j) : vec<T>{};
+                store(xb + j, hat);
+                store(gb + j, open);
+                store(ob + j, y * open);
+            }
         }
     }
 
     // d_out becomes the gradient of the pre-activation.
     void backward(int n, int width, const T* gamma, T* d_out, T* d_gamma, T* d_beta) const {
+        const size_t row = width;
         std::fill(d_gamma, d_gamma + width, T(0));
         std::fill(d_beta, d_beta + width, T(0));
-        for (int b = 0; b < n; ++b) {
-            const T *__restrict xb = x_hat.data() + static_cast<size_t>(b) * width,
-                    *__restrict gb = gate.data() + static_cast<size_t>(b) * width;
-            T* __restrict d = d_out + static_cast<size_t>(b) * width;
-#pragma GCC ivdep
-            for (int j = 0; j < width; ++j) {
-                d[j] *= gb[j];
-                d_beta[j] += d[j];
-                d_gamma[j] += d[j] * xb[j];
+        for (int b = 0; b < n; ++b)
+            for (int j = 0; j < width; j += W) {
+                const vec<T> d = load(d_out + b * row + j) * load(&gate[b * row + j]);
+                store(d_out + b * row + j, d);
+                add_to(d_beta + j, d);
+                add_to(d_gamma + j, d * load(&x_hat[b * row + j]));
             }
-        }
         const T share = T(1) / n;
-        for (int b = 0; b < n; ++b) {
-            const T* __restrict xb = x_hat.data() + static_cast<size_t>(b) * width;
-            T* __restrict d = d_out + static_cast<size_t>(b) * width;
-#pragma GCC ivdep
-            for (int j = 0; j < width; ++j)
-                d[j] = gamma[j] * inverse_sd[j] * (d[j] - share * (d_beta[j] + xb[j] * d_gamma[j]));
-        }
+        for (int b = 0; b < n; ++b)
+            for (int j = 0; j < width; j += W) {
+                const vec<T> mean_part = share * (load(d_beta + j) + load(&x_hat[b * row + j]) * load(d_gamma + j));
+                store(d_out + b * row + j, load(gamma + j) * load(&inverse_sd[j]) * (load(d_out + b * row + j) - mean_part));
+            }
     }
 };
 
-// out (n, rows) = x (n, columns) weight' + bias, weight (rows, columns), columns a multiple of 16.
+// out (n, padded(rows)) = x (n, columns) weight' + bias; weight (rows, columns), columns a multiple of 16, bias
+// (padded(rows)). `transposed` is room for the weights.
 template <class T>
-void dense_linear(int n, const T* x, int x_stride, int columns, const T* weight, const T* bias, int rows, T* out,
-                  int out_stride) {
-    constexpr int W = Vec<T>::width;
-    for (int b = 0; b < n; ++b)
-        for (int o = 0; o < rows; ++o) {
-            vec<T> sum{};
-            for (int j = 0; j < columns; j += W)
-                sum += load(x + static_cast<size_t>(b) * x_stride + j) * load(weight + static_cast<size_t>(o) * columns + j);
-            out[static_cast<size_t>(b) * out_stride + o] = bias[o] + lane_sum<T>(sum);
-        }
+void dense_linear(int n, const T* x, int x_stride, int columns, const T* weight, const T* bias, int rows,
+                  std::vector<T>& transposed, T* out) {
+    const size_t stride = padded(rows), row = x_stride;
+    transposed.assign(columns * stride, T(0));
+    for (int o = 0; o < rows; ++o)
+        for (int j = 0; j < columns; ++j) transposed[j * stride + o] = weight[static_cast<size_t>(o) * columns + j];
+    multiply<T>(n, columns, static_cast<int>(stride), {x, row, 1}, transposed.data(), stride, bias, 0, out, stride);
 }
 
-// Gradients of dense_linear; d_x is overwritten, d_weight and d_bias too.
+// Gradients of dense_linear from d_out (n, out_stride); d_x is overwritten, d_weight and d_bias too.
 template <class T>
 void dense_linear_backward(int n, const T* x, int x_stride, int columns, const T* weight, const T* d_out, int out_stride,
                            int rows, T* d_x, T* d_weight, T* d_bias) {
-    constexpr int W = Vec<T>::width;
-    std::fill(d_weight, d_weight + static_cast<size_t>(rows) * columns, T(0));
+    const size_t row = out_stride, width = columns;
     std::fill(d_bias, d_bias + rows, T(0));
-    for (int b = 0; b < n; ++b) {
-        T* dx = d_x + static_cast<size_t>(b) * x_stride;
-        std::fill(dx, dx + columns, T(0));
-        for (int o = 0; o < rows; ++o) {
-            const T d = d_out[static_cast<size_t>(b) * out_stride + o];
-            d_bias[o] += d;
-            const vec<T> dv = broadcast(d);
-            for (int j = 0; j < columns; j += W) {
-                T* dw = d_weight + static_cast<size_t>(o) * columns + j;
-                store(dw, load(dw) + dv * load(x + static_cast<size_t>(b) * x_stride + j));
-                store(dx + j, load(dx + j) + dv * load(weight + static_cast<size_t>(o) * columns + j));
-            }
-        }
-    }
+    for (int b = 0; b < n; ++b)
+        for (int o = 0; o < rows; ++o) d_bias[o] += d_out[b * row + o];
+    multiply<T>(n, rows, columns, {d_out, row, 1}, weight, width, nullptr, 0, d_x, x_stride);
+    multiply<T>(rows, n, columns, {d_out, 1, row}, x, x_stride, nullptr, 0, d_weight, width);
 }

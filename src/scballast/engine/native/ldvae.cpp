@@ -9,6 +9,8 @@
 
 namespace {
 
+constexpr size_t LIBRARY_STRIDE = 16;  // the library encoder's mean and log variance, padded
+
 struct Optimiser {
     double lr, weight_decay, eps;
 };
@@ -44,12 +46,12 @@ template <class T> class Workspace {
 
     const Layout& dims() const { return *layout; }
     const T* small_gradient() const { return small; }
-    const std::vector<T>& heads() const { return head; }
+    T latent_mean(int b, int k) const { return head[b * head_stride + k]; }
     const std::vector<T>& sds() const { return sd; }
-    const std::vector<T>& library_heads() const { return library_head; }
+    T library_mean(int b) const { return library_head[b * LIBRARY_STRIDE]; }
     const std::vector<T>& library_sds() const { return library_sd; }
     DispersionTable<T>& dispersion() { return table; }
-    NonZeros& scratch() { return non_zeros; }
+    NonZeros<T>& scratch() { return non_zeros; }
 
     void draw(uint64_t seed, uint64_t step, int n) {
         const Layout& l = *layout;
@@ -78,7 +80,7 @@ template <class T> class Workspace {
         const int64_t mask = static_cast<int64_t>(n) * l.hidden;
         const uint8_t* keep[2] = {noise.keep.data(), noise.keep.data() + mask * l.layers};
         hidden[0].resize(n, W);
-        sparse_linear(x, p + l.input_weight, p + l.input_bias, W, hidden[0].x_hat.data());
+        sparse_linear(x, l.genes, p + l.input_weight, p + l.input_bias, W, hidden[0].x_hat.data());
         hidden[0].forward(n, W, H, l.hidden, p + l.input_gamma, p + l.input_beta, running + l.input_running,
                           running + l.input_running + W, training, update, drop ? keep : nullptr, keep_scale);
         const T* below = hidden[0].out.data();
@@ -89,27 +91,30 @@ template <class T> class Workspace {
             T* run = running + l.layer_running + static_cast<size_t>(i - 1) * 2 * H;
             const uint8_t* keep_layer[1] = {noise.keep.data() + mask * i};
             hidden[i].resize(n, H);
-            dense_linear(n, below, below_stride, H, weight, bias, H, hidden[i].x_hat.data(), H);
+            dense_linear(n, below, below_stride, H, weight, bias, H, transposed, hidden[i].x_hat.data());
             hidden[i].forward(n, H, H, l.hidden, bias + H, bias + 2 * H, run, run + H, training, update,
                               drop ? keep_layer : nullptr, keep_scale);
             below = hidden[i].out.data(), below_stride = H;
         }
-        head.resize(static_cast<size_t>(n) * 2 * K), sd.resize(static_cast<size_t>(n) * K);
-        dense_linear(n, below, below_stride, H, p + l.head_weight, p + l.head_bias, 2 * K, head.data(), 2 * K);
+        const size_t S = head_stride = padded(2 * K), size = static_cast<size_t>(n) * K;
+        head.resize(n * S), exp_head.resize(n * S), sd.assign(size + 16, T(1));
+        dense_linear(n, below, below_stride, H, p + l.head_weight, p + l.head_bias, 2 * K, transposed, head.data());
+        for (size_t i = 0; i < n * S; i += Vec<T>::width) store(&exp_head[i], exp_of(load(&head[i])));
         for (int b = 0; b < n; ++b)
-            for (int k = 0; k < K; ++k)
-                sd[b * K + k] = std::sqrt(fast_exp(head[b * 2 * K + K + k]) + T(VARIANCE_EPS));
+            for (int k = 0; k < K; ++k) sd[b * K + k] = std::sqrt(exp_head[b * S + K + k] + T(VARIANCE_EPS));
         if (s.model_library) {
-            library_head.resize(2 * n), library_sd.resize(n);
-            dense_linear(n, hidden[0].out.data() + H, W, H, p + l.library_weight, p + l.library_bias, 2, library_head.data(), 2);
-            for (int b = 0; b < n; ++b) library_sd[b] = std::sqrt(fast_exp(library_head[2 * b + 1]) + T(VARIANCE_EPS));
+            library_head.resize(static_cast<size_t>(n) * LIBRARY_STRIDE), library_sd.resize(n);
+            dense_linear(n, hidden[0].out.data() + H, W, H, p + l.library_weight, p + l.library_bias, 2, transposed,
+                         library_head.data());
+            for (int b = 0; b < n; ++b)
+                library_sd[b] = std::sqrt(fast_exp(library_head[b * LIBRARY_STRIDE + 1]) + T(VARIANCE_EPS));
         }
     }
 
     // Latent values of one cell from its posterior and a standard normal draw.
     void place(int b, const T* draw, T* z) const {
         const int K = layout->latent;
-        for (int k = 0; k < K; ++k) z[k] = head[b * 2 * K + k] + sd[b * K + k] * draw[k];
+        for (int k = 0; k < K; ++k) z[k] = head[b * head_stride + k] + sd[b * K + k] * draw[k];
         if (s.latent == LOGISTIC_NORMAL) {
             T top = z[0], total = 0;
             for (int k = 1; k < K; ++k) top = std::max(top, z[k]);
@@ -133,17 +138,20 @@ template <class T> class Workspace {
             batch[b] = c.batch_map[counts.batch[cells[b]]];
             label[b] = s.dispersion == PER_LABEL ? c.label_map[counts.label[cells[b]]] : 0;
             for (int k = 0; k < K; ++k) {
-                const double m = head[b * 2 * K + k], sigma = sd[b * K + k];
-                sums.kl_latent += 0.5 * (sigma * sigma + m * m - 1.0) - std::log(sigma);
+                const double m = head[b * head_stride + k], sigma = sd[b * K + k];
+                sums.kl_latent += 0.5 * (sigma * sigma + m * m - 1.0);
             }
-            library[b] = s.model_library ? library_head[2 * b] + library_sd[b] * noise.library[b]
+            library[b] = s.model_library ? library_head[b * LIBRARY_STRIDE] + library_sd[b] * noise.library[b]
                                          : static_cast<T>(counts.log_totals[cells[b]]);
             if (s.model_library) {
-                const double prior_var = c.library_vars[batch[b]], d = library_head[2 * b] - c.library_means[batch[b]];
+                const double prior_var = c.library_vars[batch[b]], d = library_head[b * LIBRARY_STRIDE] - c.library_means[batch[b]];
                 const double ratio = static_cast<double>(library_sd[b]) * library_sd[b] / prior_var;
                 sums.kl_library += 0.5 * (ratio + d * d / prior_var - 1.0 - std::log(ratio));
             }
         }
+        vec<T> log_sd{};  // ones fill the last vector
+        for (int i = 0; i < n * K; i += Vec<T>::width) log_sd += log_of(load(&sd[i]));
+        sums.kl_latent -= static_cast<double>(lane_sum<T>(log_sd));
         moments.compute(n, K, l.batch_columns, z.data(), batch.data());
         rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, &moments, n, update_running,
                   T(-1e30));
@@ -172,15 +180,9 @@ template <class T> class Workspace {
         encoder_backward(c, n, p, kl_weight);
     }
 
-    // out (input_width) of one gene: sum over the minibatch's cells of log1p(count) * d_hidden.
-    void input_gradient(int gene, T* out) const {
-        const int W = layout->input_width;
-        switch (W / Vec<T>::width) {
-            case 8: gradient_row<8>(gene, 0, out); break;
-            case 16: gradient_row<16>(gene, 0, out); break;
-            default:
-                for (int from = 0; from < W; from += Vec<T>::width) gradient_row<1>(gene, from, out);
-        }
+    // The input weight's gradient in pieces: see sparse_linear_gradient.
+    template <class Use> void input_gradient(Use use) {
+        sparse_linear_gradient(x, layout->genes, d_hidden.data(), layout->input_width, packed, use);
     }
 
   private:
@@ -189,59 +191,40 @@ template <class T> class Workspace {
     std::vector<Normalised<T>> hidden;
     InputMoments<T> moments;
     DispersionTable<T> table;
-    NonZeros non_zeros;
-    std::vector<T> log1p_table, head, sd, library_head, library_sd, z, d_z, library, d_library, d_head, d_hidden, d_below;
+    NonZeros<T> non_zeros;
+    size_t head_stride = 0;
+    std::vector<T> log1p_table, transposed, packed, head, exp_head, sd, library_head, library_sd, z, d_z, library, d_library, d_head, d_hidden, d_below;
     std::vector<T> rows, zero_rows, softmax;
-    std::vector<int32_t> batch, label;
+    std::vector<int32_t> batch, label, offset_row;
     std::vector<uint32_t> words;
     std::vector<T> gradient;
     T* small = nullptr;  // gradients of all parameters but the input weight
 
-    template <int VECTORS> void gradient_row(int gene, int from, T* out) const {
-        constexpr int V = Vec<T>::width;
-        const int W = layout->input_width;
-        vec<T> sum[VECTORS] = {};
-        for (int i = x.gene_start[gene]; i < x.gene_start[gene + 1]; ++i) {
-            const T* d = &d_hidden[static_cast<size_t>(x.gene_cell[i]) * W + from];
-            const vec<T> value = broadcast(x.gene_log_count[i]);
-            for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(d + j * V);
-        }
-        for (int j = 0; j < VECTORS; ++j) store(out + from + j * V, sum[j]);
-    }
-
     template <int LIKELIHOOD> void decode_rows(const Counts& counts, int n) {
         const Layout& l = *layout;
-        const int K = l.latent, G = l.gene_stride;
-        rows.resize(static_cast<size_t>(BLOCK) * G), softmax.resize(G);
-        if (LIKELIHOOD == ZINB) zero_rows.resize(static_cast<size_t>(BLOCK) * G);
+        const size_t K = l.latent, G = l.gene_stride;
+        rows.resize(BLOCK * G), softmax.resize(G), offset_row.assign(n, 0);
+        if (l.batch_columns) std::copy_n(batch.data(), n, offset_row.data());
+        if (LIKELIHOOD == ZINB) zero_rows.resize(BLOCK * G);
         for (int b = 0; b < n; b += BLOCK) {
             const int in_block = std::min(BLOCK, n - b);
-            const T* source[BLOCK];
-            T* gradient_of[BLOCK];
-            int row[BLOCK];
-            for (int i = 0; i < BLOCK; ++i) {
-                const int cell = b + std::min(i, in_block - 1);
-                source[i] = &moments.centred[static_cast<size_t>(cell) * K];
-                gradient_of[i] = &d_z[static_cast<size_t>(cell) * K];
-                row[i] = l.batch_columns ? batch[cell] : 0;
-            }
-            rate.decode(source, row, rows.data());
-            if (LIKELIHOOD == ZINB) zero.decode(source, row, zero_rows.data());
+            const T* source = &moments.centred[b * K];
+            rate.decode(source, in_block, &offset_row[b], rows.data());
+            if (LIKELIHOOD == ZINB) zero.decode(source, in_block, &offset_row[b], zero_rows.data());
             for (int i = 0; i < in_block; ++i) {
                 const int cell = b + i, start = x.row[cell], m = x.row[cell + 1] - start;
                 const size_t dispersion_row = s.dispersion == PER_BATCH ? batch[cell] : label[cell];
-                T* zeros = LIKELIHOOD == ZINB ? &zero_rows[static_cast<size_t>(i) * G] : nullptr;
+                const double log_factorials = counts.log_factorials[x.cells[cell]];
+                if constexpr (LIKELIHOOD == POISSON)
+                    non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials);
+                else
+                    non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials, table, dispersion_row);
                 sums.reconstruction -= cell_log_likelihood<T, LIKELIHOOD, true>(
-                    G, m, x.gene.data() + start, x.count.data() + start, counts.log_factorials[x.cells[cell]], library[cell], table,
-                    s.dispersion == PER_GENE ? 0 : dispersion_row, non_zeros, &rows[static_cast<size_t>(i) * G], zeros,
-                    softmax.data(), d_library[cell]);
+                    l.gene_stride, non_zeros, library[cell], table, dispersion_row, &rows[i * G],
+                    LIKELIHOOD == ZINB ? &zero_rows[i * G] : nullptr, softmax.data(), d_library[cell]);
             }
-            std::fill(rows.begin() + static_cast<size_t>(in_block) * G, rows.end(), T(0));
-            rate.accumulate(source, row, rows.data(), in_block, gradient_of);
-            if (LIKELIHOOD == ZINB) {
-                std::fill(zero_rows.begin() + static_cast<size_t>(in_block) * G, zero_rows.end(), T(0));
-                zero.accumulate(source, row, zero_rows.data(), in_block, gradient_of);
-            }
+            rate.accumulate(source, in_block, &offset_row[b], rows.data(), &d_z[b * K]);
+            if (LIKELIHOOD == ZINB) zero.accumulate(source, in_block, &offset_row[b], zero_rows.data(), &d_z[b * K]);
         }
     }
 
@@ -258,10 +241,10 @@ template <class T> class Workspace {
                 for (int k = 0; k < K; ++k) d[k] = z[b * K + k] * (d[k] - inner);
             }
             for (int k = 0; k < K; ++k) {
-                const T m = head[b * 2 * K + k], sigma = sd[b * K + k], variance = sigma * sigma;
+                const T m = head[b * head_stride + k], sigma = sd[b * K + k], variance = sigma * sigma;
                 d_head[b * 2 * K + k] = d[k] + kl * m;
                 const T d_variance = (d[k] * noise.latent[b * K + k]) / (2 * sigma) + kl * T(0.5) * (1 - 1 / variance);
-                d_head[b * 2 * K + K + k] = d_variance * fast_exp(head[b * 2 * K + K + k]);
+                d_head[b * 2 * K + K + k] = d_variance * exp_head[b * head_stride + K + k];
             }
         }
         d_hidden.resize(static_cast<size_t>(n) * W);
@@ -287,10 +270,10 @@ template <class T> class Workspace {
             std::vector<T> d_library_head(2 * n);
             for (int b = 0; b < n; ++b) {
                 const T d = d_library[b] * T(-1.0 / n), prior_var = T(c.library_vars[batch[b]]);
-                const T m = library_head[2 * b] - T(c.library_means[batch[b]]), sigma = library_sd[b];
+                const T m = library_head[b * LIBRARY_STRIDE] - T(c.library_means[batch[b]]), sigma = library_sd[b];
                 d_library_head[2 * b] = d + m / prior_var / n;
                 const T d_variance = d * noise.library[b] / (2 * sigma) + T(0.5) * (1 / prior_var - 1 / (sigma * sigma)) / n;
-                d_library_head[2 * b + 1] = d_variance * fast_exp(library_head[2 * b + 1]);
+                d_library_head[2 * b + 1] = d_variance * fast_exp(library_head[b * LIBRARY_STRIDE + 1]);
             }
             dense_linear_backward(n, hidden[0].out.data() + H, W, H, p + l.library_weight, d_library_head.data(), 2, 2,
                                   d_hidden.data() + H, small + l.library_weight, small + l.library_bias);
@@ -299,21 +282,29 @@ template <class T> class Workspace {
         T* d_bias = small + l.input_bias;
         std::fill(d_bias, d_bias + W, T(0));
         for (int b = 0; b < n; ++b)
-            for (int j = 0; j < W; ++j) d_bias[j] += d_hidden[static_cast<size_t>(b) * W + j];
+            for (int j = 0; j < W; j += Vec<T>::width) add_to(d_bias + j, load(&d_hidden[static_cast<size_t>(b) * W + j]));
         x.sort_by_gene(l.genes);
     }
 };
 
-template <class T>
-void adam(size_t n, T* __restrict w, T* __restrict m, T* __restrict v, const T* __restrict gradient, T weight_decay, T step,
-          T second_scale, T eps) {
-    for (size_t i = 0; i < n; ++i) {
-        const T g = gradient[i] + weight_decay * w[i];
-        m[i] += T(0.1) * (g - m[i]);
-        v[i] = T(0.999) * v[i] + T(0.001) * g * g;
-        w[i] -= step * m[i] / (std::sqrt(v[i]) * second_scale + eps);
+// One step of Adam as torch takes it; the constants of the step.
+template <class T> struct Adam {
+    T weight_decay, eps, step, second_scale;
+
+    Adam(const Optimiser& o, int64_t step_number)
+        : weight_decay(static_cast<T>(o.weight_decay)),
+          eps(static_cast<T>(o.eps)),
+          step(static_cast<T>(o.lr / (1.0 - std::pow(0.9, static_cast<double>(step_number))))),
+          second_scale(static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(0.999, static_cast<double>(step_number))))) {}
+
+    ALWAYS_INLINE void update(T* w, T* m, T* v, vec<T> gradient) const {
+        const vec<T> weight = load(w), g = gradient + weight_decay * weight;
+        const vec<T> first = load(m) + T(0.1) * (g - load(m)), second = T(0.999) * load(v) + T(0.001) * g * g;
+        store(m, first);
+        store(v, second);
+        store(w, weight - step * first / (root_of(second) * second_scale + eps));
     }
-}
+};
 
 template <class T> Workspace<T>& workspace(const Spec& spec) {
     static thread_local Workspace<T> instance;
@@ -333,7 +324,9 @@ void gradients(const Spec& spec, const Counts& counts, const Categories& categor
         w.noise.keep.assign(keep, keep + static_cast<size_t>(n) * l.hidden * (l.layers + spec.model_library));
     w.forward_backward(counts, categories, cells, n, parameters, running, kl_weight, true);
     std::copy(w.small_gradient(), w.small_gradient() + l.input_weight, gradient);
-    for (int g = 0; g < l.genes; ++g) w.input_gradient(g, gradient + l.input_weight + static_cast<size_t>(g) * l.input_width);
+    w.input_gradient([&](auto vectors, size_t at, const vec<T>* sum) {
+        for (int j = 0; j < decltype(vectors)::value; ++j) store(gradient + l.input_weight + at + j * Vec<T>::width, sum[j]);
+    });
     *sums = w.sums;
 }
 
@@ -344,7 +337,7 @@ int train(const Spec& spec, const Counts& counts, const Categories& categories, 
           uint64_t seed, int64_t steps_done, const volatile int32_t* stop, Sums* sums) {
     Workspace<T>& w = workspace<T>(spec);
     const Layout& l = w.dims();
-    std::vector<T> row(l.input_width);
+    constexpr int W = Vec<T>::width;
     *sums = {0, 0, 0, 0};
     for (int i = 0; i < n_minibatches; ++i) {
         if (*stop) return i;
@@ -352,15 +345,14 @@ int train(const Spec& spec, const Counts& counts, const Categories& categories, 
         const int n = starts[i + 1] - starts[i];
         w.draw(seed, static_cast<uint64_t>(step), n);
         w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight, true);
-        const T decay = static_cast<T>(optimiser.weight_decay), eps = static_cast<T>(optimiser.eps);
-        const T size = static_cast<T>(optimiser.lr / (1.0 - std::pow(0.9, static_cast<double>(step))));
-        const T second_scale = static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(0.999, static_cast<double>(step))));
-        for (int g = 0; g < l.genes; ++g) {
-            w.input_gradient(g, row.data());
-            const size_t at = l.input_weight + static_cast<size_t>(g) * l.input_width;
-            adam<T>(l.input_width, parameters + at, first + at, second + at, row.data(), decay, size, second_scale, eps);
-        }
-        adam<T>(l.input_weight, parameters, first, second, w.small_gradient(), decay, size, second_scale, eps);
+        const Adam<T> adam(optimiser, step);
+        w.input_gradient([&](auto vectors, size_t from, const vec<T>* sum) {
+            const size_t at = l.input_weight + from;
+            for (int j = 0; j < decltype(vectors)::value; ++j)
+                adam.update(parameters + at + j * W, first + at + j * W, second + at + j * W, sum[j]);
+        });
+        for (size_t at = 0; at < l.input_weight; at += W)
+            adam.update(parameters + at, first + at, second + at, load(w.small_gradient() + at));
         sums->reconstruction += w.sums.reconstruction;
         sums->kl_latent += w.sums.kl_latent;
         sums->kl_library += w.sums.kl_library;
@@ -373,8 +365,8 @@ template <class T, int LIKELIHOOD>
 void evaluate_samples(Workspace<T>& w, const Spec& spec, const Counts& counts, const Categories& categories, int n, int n_samples,
                     const T* latent_noise, const T* library_noise, double* reconstruction) {
     const Layout& l = w.dims();
-    const int K = l.latent, G = l.gene_stride;
-    std::vector<T> z(static_cast<size_t>(BLOCK) * K), rows(static_cast<size_t>(BLOCK) * G), zeros(rows.size()), softmax(G);
+    const size_t K = l.latent, G = l.gene_stride;
+    std::vector<T> z(BLOCK * K), rows(BLOCK * G), zeros(LIKELIHOOD == ZINB ? BLOCK * G : 0), softmax(G);
     for (int b = 0; b < n; ++b) {
         const int32_t cell = w.x.cells[b], batch = categories.batch_map[counts.batch[cell]];
         const int32_t label = spec.dispersion == PER_LABEL ? categories.label_map[counts.label[cell]] : 0;
@@ -384,27 +376,24 @@ void evaluate_samples(Workspace<T>& w, const Spec& spec, const Counts& counts, c
         }
         const size_t dispersion_row = spec.dispersion == PER_BATCH ? batch : label;
         const int start = w.x.row[b], m = w.x.row[b + 1] - start;
+        NonZeros<T>& nz = w.scratch();
+        if constexpr (LIKELIHOOD == POISSON)
+            nz.gather(m, &w.x.gene[start], &w.x.count[start], counts.log_factorials[cell]);
+        else
+            nz.gather(m, &w.x.gene[start], &w.x.count[start], counts.log_factorials[cell], w.dispersion(), dispersion_row);
+        const std::vector<int> offset_row(BLOCK, l.batch_columns ? batch : 0);
         for (int first = 0; first < n_samples; first += BLOCK) {
             const int in_block = std::min(BLOCK, n_samples - first);
-            const T* source[BLOCK];
-            int row[BLOCK];
-            for (int i = 0; i < BLOCK; ++i) {
-                const size_t sample = first + std::min(i, in_block - 1);
-                w.place(b, latent_noise + (sample * n + b) * K, &z[static_cast<size_t>(i) * K]);
-                source[i] = &z[static_cast<size_t>(i) * K];
-                row[i] = l.batch_columns ? batch : 0;
-            }
-            w.rate.decode(source, row, rows.data());
-            if (LIKELIHOOD == ZINB) w.zero.decode(source, row, zeros.data());
+            for (int i = 0; i < in_block; ++i)
+                w.place(b, latent_noise + (static_cast<size_t>(first + i) * n + b) * K, &z[i * K]);
+            w.rate.decode(z.data(), in_block, offset_row.data(), rows.data());
+            if (LIKELIHOOD == ZINB) w.zero.decode(z.data(), in_block, offset_row.data(), zeros.data());
             for (int i = 0; i < in_block; ++i) {
                 const size_t sample = first + i;
                 T unused, library = static_cast<T>(counts.log_totals[cell]);
-                if (spec.model_library)
-                    library = w.library_heads()[2 * b] + w.library_sds()[b] * library_noise[sample * n + b];
+                if (spec.model_library) library = w.library_mean(b) + w.library_sds()[b] * library_noise[sample * n + b];
                 reconstruction[sample * n + b] = -cell_log_likelihood<T, LIKELIHOOD, false>(
-                    G, m, w.x.gene.data() + start, w.x.count.data() + start, counts.log_factorials[cell], library, w.dispersion(),
-                    spec.dispersion == PER_GENE ? 0 : dispersion_row, w.scratch(), &rows[static_cast<size_t>(i) * G],
-                    &zeros[static_cast<size_t>(i) * G], softmax.data(), unused);
+                    l.gene_stride, nz, library, w.dispersion(), dispersion_row, &rows[i * G], &zeros[i * G], softmax.data(), unused);
             }
         }
     }
@@ -421,11 +410,11 @@ void evaluate(const Spec& spec, const Counts& counts, const Categories& categori
     w.encode(counts, cells, n, parameters, running, false, false);
     for (int b = 0; b < n; ++b) {
         for (int k = 0; k < K; ++k) {
-            posterior[b * 2 * K + k] = w.heads()[b * 2 * K + k];
+            posterior[b * 2 * K + k] = w.latent_mean(b, k);
             posterior[b * 2 * K + K + k] = w.sds()[b * K + k];
         }
         if (spec.model_library) {
-            library_posterior[2 * b] = w.library_heads()[2 * b];
+            library_posterior[2 * b] = w.library_mean(b);
             library_posterior[2 * b + 1] = w.library_sds()[b];
         }
     }
@@ -496,8 +485,8 @@ EXPORT void row_constants(const int64_t* row_starts, const float* values, int64_
         for (int64_t i = row_starts[r]; i < row_starts[r + 1]; ++i) {
             const double x = values[i];
             const int whole = x >= 0 && x < SIZE ? static_cast<int>(x) : 0;
-            double term = table[whole], digamma;
-            if (whole != x) gamma_functions(x + 1.0, term, digamma);
+            double term = table[whole];
+            if (whole != x) term = std::lgamma(x + 1.0);
             total += x;
             log_factorial += term;
         }

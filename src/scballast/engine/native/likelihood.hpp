@@ -8,165 +8,233 @@
 #include "layout.hpp"
 
 constexpr double LIKELIHOOD_EPS = 1e-8;
+constexpr int TABLE_COUNTS = 16;  // most counts are small: see DispersionTable
 
-// theta = exp(px_r) and what the likelihood needs of it, per dispersion row and gene.
+// theta = exp(px_r) and what the likelihood needs of it, per dispersion row and gene. For whole counts x up to
+// n_counts the increments lgamma(x + theta) - lgamma(theta) and digamma(x + theta) - digamma(theta) are the sums of
+// log(theta + j) and 1 / (theta + j) over j < x: tables replace two special functions per count.
 template <class T> struct DispersionTable {
-    std::vector<T> theta, log_theta, ratio, gradient;
-    std::vector<double> log_gamma, digamma;
+    std::vector<T> theta, log_theta, ratio, gradient;  // (rows, G)
+    std::vector<T> log_gamma, digamma;                 // (rows, n_counts, G)
+    int n_counts = 0, stride = 0;
 
     void compute(const Layout& l, const T* log_dispersion) {
-        const size_t size = static_cast<size_t>(l.dispersion_rows) * l.gene_stride;
+        constexpr int W = Vec<T>::width;
+        const size_t rows = l.dispersion_rows, G = l.gene_stride, size = rows * G;
+        // With many rows a table to 16 would cost more than the counts that it serves.
+        n_counts = std::max(2, TABLE_COUNTS / static_cast<int>(rows)), stride = l.gene_stride;
         theta.resize(size), log_theta.resize(size), ratio.resize(size), gradient.assign(size, T(0));
-        log_gamma.resize(size), digamma.resize(size);
-        for (size_t i = 0; i < size; ++i) {
-            theta[i] = fast_exp(log_dispersion[i]);
-            log_theta[i] = fast_log(theta[i] + T(LIKELIHOOD_EPS));
-            ratio[i] = theta[i] / (theta[i] + T(LIKELIHOOD_EPS));
-        }
-        for (size_t i = 0; i < size; ++i) gamma_functions(static_cast<double>(theta[i]), log_gamma[i], digamma[i]);
+        log_gamma.resize(size * n_counts), digamma.resize(size * n_counts);
+        for (size_t r = 0; r < rows; ++r)
+            for (size_t g = 0; g < G; g += W) {
+                const size_t i = r * G + g;
+                const vec<T> th = exp_of(load(log_dispersion + i));
+                store(&theta[i], th);
+                store(&log_theta[i], log_of(th + T(LIKELIHOOD_EPS)));
+                store(&ratio[i], th / (th + T(LIKELIHOOD_EPS)));
+                vec<T> log_sum{}, inverse_sum{};
+                for (int x = 0; x < n_counts; ++x) {
+                    const vec<T> risen = th + static_cast<T>(x);
+                    log_sum += log_of(risen);
+                    inverse_sum += T(1) / risen;
+                    store(&log_gamma[(r * n_counts + x) * G + g], log_sum);
+                    store(&digamma[(r * n_counts + x) * G + g], inverse_sum);
+                }
+            }
     }
 };
 
-// One cell's non-zero counts, gathered so that the arithmetic on them vectorises.
-struct NonZeros {
-    std::vector<double> count, mu, theta, log_gamma, digamma, pi, pull, value, d_mu, d_theta, d_pi;
-    void resize(int n) {
-        for (auto* v : {&count, &mu, &theta, &log_gamma, &digamma, &pi, &pull, &value, &d_mu, &d_theta, &d_pi})
-            if (static_cast<int>(v->size()) < n) v->resize(n);
+// One cell's non-zero counts and what the likelihood needs of them whatever the decoded row, gathered into
+// whole vectors: counts of zero with harmless neighbours fill the last one.
+template <class T> struct NonZeros {
+    int n = 0, n_padded = 0;
+    const int32_t* genes = nullptr;
+    double constant = 0;  // the part of the log-likelihood that does not depend on the decoded row
+    std::vector<T> count, theta, log_gamma, digamma, mu, pi, d_mu, d_theta, d_pi;
+
+    void gather(int size, const int32_t* which, const T* counts, double log_factorials) {
+        n = size, n_padded = padded(size), genes = which, constant = -log_factorials;
+        if (static_cast<int>(count.size()) < n_padded)
+            for (auto* v : {&count, &theta, &log_gamma, &digamma, &mu, &pi, &d_mu, &d_theta, &d_pi}) v->resize(n_padded);
+        std::copy(counts, counts + n, count.begin());
+        std::fill(count.begin() + n, count.begin() + n_padded, T(0));
+        std::fill(mu.begin() + n, mu.begin() + n_padded, T(1));
+        std::fill(pi.begin() + n, pi.begin() + n_padded, T(-1e4));  // certainly not an inflated zero
+    }
+
+    void gather(int size, const int32_t* which, const T* counts, double log_factorials, const DispersionTable<T>& table,
+                size_t row) {
+        gather(size, which, counts, log_factorials);
+        const size_t G = table.stride;
+        const T *th = &table.theta[row * G], *log_gammas = &table.log_gamma[row * table.n_counts * G],
+                *digammas = &table.digamma[row * table.n_counts * G];
+        large.clear();
+        for (int i = 0; i < n; ++i) {
+            const int g = which[i];
+            theta[i] = th[g];
+            const int whole = counts[i] <= T(table.n_counts) ? static_cast<int>(counts[i]) : 0;
+            if (whole > 0 && static_cast<T>(whole) == counts[i]) {
+                log_gamma[i] = log_gammas[(whole - 1) * G + g];
+                digamma[i] = digammas[(whole - 1) * G + g];
+            } else {
+                large.push_back(i);
+            }
+        }
+        std::fill(theta.begin() + n, theta.begin() + n_padded, T(1));
+        std::fill(log_gamma.begin() + n, log_gamma.begin() + n_padded, T(0));
+        std::fill(digamma.begin() + n, digamma.begin() + n_padded, T(0));
+        for (size_t from = 0; from < large.size(); from += Vec<double>::width) gather_large(from);
+    }
+
+    template <int LIKELIHOOD> void look_up(const T* mus, T scale, const T* pis) {
+        for (int i = 0; i < n; ++i) mu[i] = mus[genes[i]] * scale;
+        if constexpr (LIKELIHOOD == ZINB)
+            for (int i = 0; i < n; ++i) pi[i] = pis[genes[i]];
+    }
+
+  private:
+    std::vector<int> large;  // positions of the counts beyond the table, or not whole
+
+    // Their increments in double: differences of large numbers. The log-gammas go to `constant`.
+    void gather_large(size_t from) {
+        constexpr int W = Vec<double>::width;
+        const int m = static_cast<int>(std::min(large.size() - from, static_cast<size_t>(W)));
+        vec<double> x = broadcast(1.0), th = broadcast(1.0), log_gamma_risen, digamma_risen, log_gamma_theta, digamma_theta;
+        for (int j = 0; j < m; ++j) x[j] = count[large[from + j]], th[j] = theta[large[from + j]];
+        gamma_functions(x + th, log_gamma_risen, digamma_risen);
+        gamma_functions(th, log_gamma_theta, digamma_theta);
+        for (int j = 0; j < m; ++j) {
+            constant += log_gamma_risen[j] - log_gamma_theta[j];
+            log_gamma[large[from + j]] = T(0);
+            digamma[large[from + j]] = static_cast<T>(digamma_risen[j] - digamma_theta[j]);
+        }
     }
 };
 
 // Softmax in place: y becomes exp(y - max); returns max and the sum.
-template <class T> ALWAYS_INLINE void exponentiate(int stride, T* __restrict y, T& top, T& total) {
-    top = y[0];
-#pragma omp simd reduction(max : top)
-    for (int g = 0; g < stride; ++g) top = y[g] > top ? y[g] : top;
-    T sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int g = 0; g < stride; ++g) {
-        y[g] = fast_exp(y[g] - top);
-        sum += y[g];
+template <class T> ALWAYS_INLINE void exponentiate(int stride, T* y, T& top, T& total) {
+    constexpr int W = Vec<T>::width;
+    vec<T> tops = load(y), sum{};
+    for (int g = W; g < stride; g += W) {
+        const vec<T> value = load(y + g);
+        tops = value > tops ? value : tops;
     }
-    total = sum;
+    top = lane_max<T>(tops);
+    for (int g = 0; g < stride; g += W) {
+        const vec<T> value = exp_of(load(y + g) - top);
+        store(y + g, value);
+        sum += value;
+    }
+    total = lane_sum<T>(sum);
+}
+
+// log(1 + exp(x)) and its slope; torch's softplus is linear beyond 20, so is this one.
+template <class T> ALWAYS_INLINE vec<T> softplus(vec<T> x, vec<T>& slope) {
+    const vec<T> limit = broadcast(T(20)), grown = exp_of(x > limit ? limit : x);
+    slope = x > limit ? broadcast(T(1)) : grown / (grown + T(1));
+    return x > limit ? x : log_of(grown + T(1));
+}
+
+// Poisson log-likelihood of one cell; arguments as below.
+template <class T, bool GRADIENT>
+double poisson_log_likelihood(int stride, NonZeros<T>& nz, T library, T* y, T& d_library) {
+    constexpr int W = Vec<T>::width;
+    // log mu from the logits: it cannot underflow where mu does.
+    double sum = 0, counted = 0;
+    for (int i = 0; i < nz.n; ++i) {
+        sum += static_cast<double>(nz.count[i]) * y[nz.genes[i]];
+        counted += nz.count[i];
+    }
+    T top, total;
+    exponentiate(stride, y, top, total);
+    const T scale = fast_exp(library) / total, rate_sum = scale * total;
+    sum += counted * (static_cast<double>(library) - static_cast<double>(top) - static_cast<double>(fast_log(total)));
+    if constexpr (GRADIENT) {
+        d_library = static_cast<T>(counted) - rate_sum;
+        const T back = -scale - d_library / total;
+        for (int g = 0; g < stride; g += W) store(y + g, load(y + g) * back);
+        for (int i = 0; i < nz.n; ++i) y[nz.genes[i]] += nz.count[i];
+    }
+    return nz.constant + sum - static_cast<double>(rate_sum);
+}
+
+// What the non-zero counts add to the dense pass below; derivatives by log mu, theta and pi into `nz`.
+template <class T, int LIKELIHOOD, bool GRADIENT> double add_non_zeros(NonZeros<T>& nz, T& pulled) {
+    constexpr int W = Vec<T>::width;
+    const T eps = T(LIKELIHOOD_EPS);
+    vec<T> sum{}, pulls{};
+    for (int i = 0; i < nz.n_padded; i += W) {
+        const vec<T> x = load(&nz.count[i]), mu = load(&nz.mu[i]), th = load(&nz.theta[i]);
+        const vec<T> q = th + mu + eps, inverse = T(1) / q;
+        sum += x * log_of((mu + eps) * inverse) + load(&nz.log_gamma[i]);
+        vec<T> d_mu = x * mu * (T(1) / (mu + eps) - inverse), d_theta = load(&nz.digamma[i]) - x * inverse;
+        if constexpr (LIKELIHOOD == ZINB) {
+            // The dense pass took every count for a zero: put the difference right.
+            const vec<T> log_ratio = log_of((th + eps) * inverse), u = th * log_ratio - load(&nz.pi[i]);
+            vec<T> s;
+            sum += u - softplus<T>(u, s);
+            d_mu -= (T(1) - s) * th * inverse * mu;
+            d_theta += (T(1) - s) * (log_ratio + th / (th + eps) - th * inverse);
+            if constexpr (GRADIENT) store(&nz.d_pi[i], s - T(1));
+        }
+        if constexpr (GRADIENT) {
+            pulls += d_mu;
+            store(&nz.d_mu[i], d_mu);
+            store(&nz.d_theta[i], d_theta);
+        }
+    }
+    pulled += lane_sum<T>(pulls);
+    return nz.constant + static_cast<double>(lane_sum<T>(sum));
 }
 
 // Log-likelihood of one cell. y: logits on entry; the log-likelihood's gradient by the logits on exit
 // when GRADIENT. zero: logits of the zero inflation, its gradient on exit. d_library: gradient by log size.
 template <class T, int LIKELIHOOD, bool GRADIENT>
-double cell_log_likelihood(int stride, int n_nonzero, const int32_t* genes, const T* counts, double log_factorials, T library,
-                           DispersionTable<T>& table, size_t table_row, NonZeros& nz, T* __restrict y, T* __restrict zero,
-                           T* __restrict softmax, T& d_library) {
-    T top, total;
-    exponentiate(stride, y, top, total);
-    const T scale = fast_exp(library) / total;  // mu = scale * y
-    double log_likelihood = -log_factorials;
-    T pulled = 0;  // sum over genes of d loglik / d log mu
-    nz.resize(n_nonzero);
-
+double cell_log_likelihood(int stride, NonZeros<T>& nz, T library, DispersionTable<T>& table, size_t table_row, T* y, T* zero,
+                           T* softmax, T& d_library) {
     if constexpr (LIKELIHOOD == POISSON) {
-        // log mu from the logits: it cannot underflow where mu does.
-        const double log_scale = static_cast<double>(library) - static_cast<double>(fast_log(total));
-        double sum = 0, counted = 0;
-        for (int i = 0; i < n_nonzero; ++i) {
-            nz.mu[i] = y[genes[i]];
-            nz.count[i] = counts[i];
-        }
-#pragma omp simd reduction(+ : sum, counted)
-        for (int i = 0; i < n_nonzero; ++i) {
-            sum += nz.count[i] * (fast_log(nz.mu[i] > 1e-300 ? nz.mu[i] : 1e-300) + log_scale);
-            counted += nz.count[i];
-        }
-        const T rate_sum = scale * total;
-        log_likelihood += sum - static_cast<double>(rate_sum);
-        if constexpr (GRADIENT) {
-            pulled = static_cast<T>(counted) - rate_sum;
-            const T back = -scale - pulled / total;
-            for (int g = 0; g < stride; ++g) y[g] *= back;
-            for (int i = 0; i < n_nonzero; ++i) y[genes[i]] += counts[i];
-            d_library = pulled;
-        }
-        return log_likelihood;
+        return poisson_log_likelihood<T, GRADIENT>(stride, nz, library, y, d_library);
     } else {
+        constexpr int W = Vec<T>::width;
+        T top, total;
+        exponentiate(stride, y, top, total);
+        const T scale = fast_exp(library) / total;  // mu = scale * y
+        nz.template look_up<LIKELIHOOD>(y, scale, zero);
         const size_t at = table_row * stride;
-        const T *__restrict theta = &table.theta[at], *__restrict log_theta = &table.log_theta[at],
-                *__restrict ratio = &table.ratio[at];
-        T* __restrict d_theta = &table.gradient[at];
-        for (int i = 0; i < n_nonzero; ++i) {
-            const int g = genes[i];
-            nz.count[i] = counts[i];
-            nz.mu[i] = y[g] * scale;
-            nz.theta[i] = theta[g];
-            nz.log_gamma[i] = table.log_gamma[at + g];
-            nz.digamma[i] = table.digamma[at + g];
-            if constexpr (LIKELIHOOD == ZINB) nz.pi[i] = zero[g];
-        }
-        T dense = 0;
-        if constexpr (LIKELIHOOD == NB) {
-#pragma omp simd reduction(+ : dense, pulled)
-            for (int g = 0; g < stride; ++g) {
-                const T mu = y[g] * scale, q = theta[g] + mu + T(LIKELIHOOD_EPS), inverse = T(1) / q;
-                const T log_ratio = log_theta[g] - fast_log(q);
-                dense += theta[g] * log_ratio;
-                if constexpr (GRADIENT) {
-                    const T pull = -theta[g] * inverse * mu;
-                    softmax[g] = y[g];
-                    y[g] = pull;
-                    pulled += pull;
-                    d_theta[g] += log_ratio + ratio[g] - theta[g] * inverse;
-                }
+        const T *thetas = &table.theta[at], *log_thetas = &table.log_theta[at], *ratios = &table.ratio[at];
+        T* d_theta = &table.gradient[at];
+        vec<T> dense{}, pulls{};
+        for (int g = 0; g < stride; g += W) {
+            const vec<T> value = load(y + g), mu = value * scale, theta = load(thetas + g);
+            const vec<T> q = theta + mu + T(LIKELIHOOD_EPS), inverse = T(1) / q, log_ratio = load(log_thetas + g) - log_of(q);
+            vec<T> pull = theta * inverse * mu, d = log_ratio + load(ratios + g) - theta * inverse;
+            if constexpr (LIKELIHOOD == NB) {
+                dense += theta * log_ratio;
+            } else {
+                const vec<T> pi = load(zero + g);
+                vec<T> s, f;
+                dense += softplus<T>(theta * log_ratio - pi, s) - softplus<T>(-pi, f);
+                pull *= s, d *= s;
+                if constexpr (GRADIENT) store(zero + g, f - s);
             }
-        } else {
-#pragma omp simd reduction(+ : dense, pulled)
-            for (int g = 0; g < stride; ++g) {
-                const T mu = y[g] * scale, q = theta[g] + mu + T(LIKELIHOOD_EPS), inverse = T(1) / q;
-                const T log_ratio = log_theta[g] - fast_log(q), pi = zero[g], u = theta[g] * log_ratio - pi;
-                const T grow = fast_exp(u > T(20) ? T(20) : u), fall = fast_exp(-pi > T(20) ? T(20) : -pi);
-                dense += (u > T(20) ? u : fast_log(T(1) + grow)) - (-pi > T(20) ? -pi : fast_log(T(1) + fall));
-                if constexpr (GRADIENT) {
-                    const T s = u > T(20) ? T(1) : grow / (T(1) + grow), f = -pi > T(20) ? T(1) : fall / (T(1) + fall);
-                    const T pull = -s * theta[g] * inverse * mu;
-                    softmax[g] = y[g];
-                    y[g] = pull;
-                    pulled += pull;
-                    zero[g] = f - s;
-                    d_theta[g] += s * (log_ratio + ratio[g] - theta[g] * inverse);
-                }
+            if constexpr (GRADIENT) {
+                store(softmax + g, value);
+                store(y + g, -pull);
+                pulls -= pull;
+                add_to(d_theta + g, d);
             }
         }
-        double sum = 0, pulled_more = 0;
-#pragma omp simd reduction(+ : sum, pulled_more)
-        for (int i = 0; i < n_nonzero; ++i) {
-            const double x = nz.count[i], mu = nz.mu[i], th = nz.theta[i];
-            const double q = th + mu + LIKELIHOOD_EPS, log_q = fast_log(q), inverse = 1.0 / q;
-            double log_gamma, digamma;
-            gamma_functions(x + th, log_gamma, digamma);
-            double gain = x * (fast_log(mu + LIKELIHOOD_EPS) - log_q) + log_gamma - nz.log_gamma[i];
-            double d_log_mu = x * mu * (1.0 / (mu + LIKELIHOOD_EPS) - inverse), d_th = digamma - nz.digamma[i] - x * inverse;
-            if constexpr (LIKELIHOOD == ZINB) {
-                // The dense pass took every count for a zero: put the difference right.
-                const double log_ratio = fast_log(th + LIKELIHOOD_EPS) - log_q, pi = nz.pi[i], u = th * log_ratio - pi;
-                const double grow = fast_exp(u > 20.0 ? 20.0 : u), s = u > 20.0 ? 1.0 : grow / (1.0 + grow);
-                gain += u - (u > 20.0 ? u : fast_log(1.0 + grow));
-                d_log_mu -= (1.0 - s) * th * inverse * mu;
-                d_th += (1.0 - s) * (log_ratio + th / (th + LIKELIHOOD_EPS) - th * inverse);
-                nz.d_pi[i] = s - 1.0;
-            }
-            sum += gain;
-            pulled_more += d_log_mu;
-            nz.d_mu[i] = d_log_mu;
-            nz.d_theta[i] = d_th;
-        }
-        log_likelihood += static_cast<double>(dense) + sum;
+        T pulled = lane_sum<T>(pulls);  // sum over genes of d loglik / d log mu
+        const double log_likelihood = add_non_zeros<T, LIKELIHOOD, GRADIENT>(nz, pulled) + static_cast<double>(lane_sum<T>(dense));
         if constexpr (GRADIENT) {
-            for (int i = 0; i < n_nonzero; ++i) {
-                const int g = genes[i];
-                y[g] += static_cast<T>(nz.d_mu[i]);
-                d_theta[g] += static_cast<T>(nz.d_theta[i]);
-                if constexpr (LIKELIHOOD == ZINB) zero[g] += static_cast<T>(nz.d_pi[i]);
+            for (int i = 0; i < nz.n; ++i) {
+                const int g = nz.genes[i];
+                y[g] += nz.d_mu[i];
+                d_theta[g] += nz.d_theta[i];
+                if constexpr (LIKELIHOOD == ZINB) zero[g] += nz.d_pi[i];
             }
-            pulled += static_cast<T>(pulled_more);
             const T back = pulled / total;
-            for (int g = 0; g < stride; ++g) y[g] -= back * softmax[g];
+            for (int g = 0; g < stride; g += W) store(y + g, load(y + g) - back * load(softmax + g));
             d_library = pulled;
         }
         return log_likelihood;

@@ -1,0 +1,333 @@
+"""Matrix folders of Cell Ranger, STARsolo, kallisto|bustools, alevin-fry and Parse: their layout and contents."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scballast.data.foreign_layouts import foreign_layout, spliced_and_unspliced, two_lines_of_mtx
+from scballast.data.names import quote, quoted
+from scballast.data.source import Source, quiet_anndata, source_of
+from scballast.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEEPEST = 3
+"""How far below the named folder matrices are looked for: Solo.out/Gene/filtered."""
+_HEADER = re.compile(
+    r"(x|v1|(.*[_ .-])?(genes?|features?|symbols?|ensembl|barcodes?|cells?|names?|ids?|bc_wells)([_ .-].*)?)",
+    re.IGNORECASE,
+)
+_HEADER_KINDS = {
+    "type": re.compile("type|class"),
+    "symbol": re.compile("symbol|name"),
+    "id": re.compile(r"\bids?\b|_ids?\b|ensembl|accession"),
+}
+_MATRIX = re.compile(r".*\.mtx(\.gz)?")
+_ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?.*")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a tool names its three files; ``{p}`` stands for what comes before the matrix's own name.
+
+    Attributes
+    ----------
+    tool
+        For messages.
+    matrix
+        The matrix's name without ``.gz``; the group ``p`` is the prefix.
+    genes, cells
+        Names that the other two may have, in this order of preference.
+    symbols
+        A further file with a symbol for each gene.
+    genes_first
+        The matrix's rows are genes.
+    symbols_as_names
+        Symbols become the names of the genes and ids a column, as scanpy reads 10x; otherwise the reverse.
+    """
+
+    tool: str
+    matrix: re.Pattern[str]
+    genes: tuple[str, ...]
+    cells: tuple[str, ...]
+    symbols: str = ""
+    genes_first: bool = False
+    symbols_as_names: bool = False
+
+
+LAYOUTS = (
+    Layout(
+        "Cell Ranger or STARsolo", re.compile(r"(?P<p>.*)matrix\.mtx"), ("{p}features.tsv", "{p}genes.tsv"),
+        ("{p}barcodes.tsv",), genes_first=True, symbols_as_names=True,
+    ),
+    Layout(
+        "kallisto|bustools", re.compile(r"(?P<p>.+)\.mtx"), ("{p}.genes.txt",), ("{p}.barcodes.txt",),
+        symbols="{p}.genes.names.txt",
+    ),
+    Layout(
+        "alevin-fry", re.compile(r"(?P<p>.*)quants_mat\.mtx"), ("{p}quants_mat_cols.txt",), ("{p}quants_mat_rows.txt",)
+    ),
+    Layout(
+        "Parse", re.compile(r"(?P<p>.*)(DGE|count_matrix)\.mtx"), ("{p}all_genes.csv", "{p}genes.csv"),
+        ("{p}cell_metadata.csv",),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MatrixFiles:
+    """The files of one matrix, and the layout that they have."""
+
+    layout: Layout
+    matrix: Path
+    genes: Path
+    cells: Path
+    symbols: Path | None
+
+
+def read_matrix_folder(folder: Path, label: str) -> Source | None:
+    """Read the one matrix of a folder, in any layout that is known; files may be compressed (``.gz``) or not.
+
+    The matrix may lie the other way round, and lists of genes and cells may have a header: both are seen from the
+    numbers of rows, and said.
+
+    Returns
+    -------
+    Source or None
+        None: neither the folder nor one below it holds a matrix.
+
+    Raises
+    ------
+    DataError
+        There are several matrices, a file is missing, the numbers of genes or cells differ, or the layout is one
+        that is not read: then the message has the two lines that write an ``.h5ad``.
+    """
+    foreign = foreign_layout(folder)
+    if foreign is not None:
+        msg = f"{label}: {foreign}"
+        raise DataError(msg)
+    files = _find(folder, label)
+    if files is None:
+        return None
+    import anndata as ad
+    import scipy.io
+    import scipy.sparse as sp
+
+    matrix = sp.coo_matrix(scipy.io.mmread(files.matrix, spmatrix=True))
+    stored = matrix.shape[::-1] if files.layout.genes_first else matrix.shape
+    fit = _fitted(stored, _rows(files.genes), _rows(files.cells), files, label)
+    var = _var(fit, files)
+    if files.layout.tool == "alevin-fry" and (reason := spliced_and_unspliced(list(var.index), folder)):
+        msg = f"{label}: {reason}"
+        raise DataError(msg)
+    with quiet_anndata():
+        counts = sp.csr_matrix(matrix if fit.transposed == files.layout.genes_first else matrix.T)
+        adata = ad.AnnData(X=counts, obs=_obs(fit), var=var)
+    inside = files.matrix.parent.relative_to(folder).as_posix()
+    where = () if inside == "." else (f"{label}: the matrix in {quote(inside)} is read.",)
+    return source_of(adata, label, owned=True, warnings=(*where, *fit.warnings))
+
+
+def _find(folder: Path, label: str) -> MatrixFiles | None:
+    """Return the one matrix of the folder, or else of the folders below it."""
+    missing = ""
+    for depth in range(1, DEEPEST + 2):
+        paths = [path for path in sorted(folder.glob("/".join(["*"] * depth))) if _MATRIX.fullmatch(path.name)]
+        found = [_complete(path) for path in paths if path.is_file()]
+        whole = [files for files in found if isinstance(files, MatrixFiles)]
+        if len(whole) == 1:
+            return whole[0]
+        if whole:
+            names = [files.matrix.relative_to(folder).as_posix() for files in whole]
+            msg = (
+                f"{label}: there are {len(whole)} matrices in this folder: {quoted(names)}. Keep one, or set data.path "
+                "to the folder of the one that is meant."
+            )
+            raise DataError(msg)
+        missing = missing or next((text for text in found if isinstance(text, str)), "")
+    if missing:
+        msg = f"{label}: {missing}"
+        raise DataError(msg)
+    return None
+
+
+def _complete(matrix: Path) -> MatrixFiles | str:
+    """Return a matrix with its two other files; where these are not there, which are missing."""
+    name = matrix.name.removesuffix(".gz")
+    missing = ""
+    for layout in LAYOUTS:
+        match = layout.matrix.fullmatch(name)
+        if match is None:
+            continue
+        genes = _first_file(matrix.parent, match["p"], layout.genes)
+        cells = _first_file(matrix.parent, match["p"], layout.cells)
+        if genes and cells:
+            symbols = _first_file(matrix.parent, match["p"], (layout.symbols,)) if layout.symbols else None
+            return MatrixFiles(layout, matrix, genes, cells, symbols)
+        if genes or cells or layout is LAYOUTS[0]:
+            wanted = layout.cells if genes else layout.genes
+            names = " or ".join(f"{template.format(p=match['p'])}[.gz]" for template in wanted)
+            missing = missing or f"{names} is missing beside {name}. Copy it into the folder."
+    return (
+        missing or f"beside {name} there are no lists of genes and cells under a known name. {two_lines_of_mtx(name)}"
+    )
+
+
+def _first_file(folder: Path, prefix: str, templates: Sequence[str]) -> Path | None:
+    paths = (folder / f"{template.format(p=prefix)}{gz}" for template in templates for gz in (".gz", ""))
+    return next((path for path in paths if path.is_file()), None)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How matrix, genes and cells belong together.
+
+    Attributes
+    ----------
+    genes, cells
+        Rows of the lists, without a header.
+    gene_header, cell_header
+        The headers; empty: none.
+    transposed
+        The matrix lies the other way round than its layout has it.
+    warnings
+        What differs from the layout.
+    """
+
+    genes: list[list[str]]
+    cells: list[list[str]]
+    gene_header: list[str]
+    cell_header: list[str]
+    transposed: bool
+    warnings: tuple[str, ...]
+
+
+def _fitted(
+    stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]], files: MatrixFiles, label: str
+) -> _Fit:
+    """Find how lists and matrix fit; ``stored``: its cells and genes if it lies as the layout has it."""
+    headers = list(product(*([False, True] if _is_header(rows) else [False] for rows in (genes, cells))))
+    for transposed, (gene_header, cell_header) in product((False, True), sorted(headers, key=sum)):
+        shape = stored[::-1] if transposed else stored
+        if shape != (len(cells) - cell_header, len(genes) - gene_header):
+            continue
+        notes = [
+            f"{label}: the first line of {path.name} is a header and was read as such: {quoted(rows[0], 4)}."
+            for rows, has, path in ((genes, gene_header, files.genes), (cells, cell_header, files.cells))
+            if has and not _is_csv(path)  # tables with commas always have one
+        ]
+        if transposed:
+            now = "cells × genes" if files.layout.genes_first else "genes × cells"
+            notes.append(f"{label}: {files.matrix.name} is transposed ({now}), and was read as such.")
+        return _Fit(
+            genes=genes[gene_header:],
+            cells=cells[cell_header:],
+            gene_header=genes[0] if gene_header else [],
+            cell_header=cells[0] if cell_header else [],
+            transposed=transposed,
+            warnings=tuple(notes),
+        )
+    msg = (
+        f"{label}: the matrix has {stored[1]:,} genes and {stored[0]:,} cells, but there are {len(genes):,} features "
+        f"and {len(cells):,} barcodes. The files belong to different data."
+    )
+    raise DataError(msg)
+
+
+def _is_header(rows: list[list[str]]) -> bool:
+    return bool(rows) and all(_HEADER.fullmatch(value.strip()) for value in rows[0][:2] if value.strip())
+
+
+def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
+    """Return the annotation of the genes: ids, symbols and types from wherever the list has them."""
+    import pandas as pd
+
+    columns = list(zip_longest(*fit.genes, fillvalue="")) or [()]
+    place = {"id": 0, "symbol": 1, "type": 2} if len(columns) != 1 else {"id": 0}
+    for position, name in enumerate(fit.gene_header):
+        kind = next((kind for kind, pattern in _HEADER_KINDS.items() if pattern.search(name.lower())), None)
+        if kind is not None:
+            place[kind] = position
+    if "symbol" in place and not _are_ensembl(columns[place["id"]]) and _are_ensembl(columns[place["symbol"]]):
+        place["id"], place["symbol"] = place["symbol"], place["id"]
+    ids = list(columns[place["id"]])
+    symbols = list(columns[place["symbol"]]) if place.get("symbol", len(columns)) < len(columns) else None
+    if files.symbols is not None:
+        listed = [row[0] for row in _rows(files.symbols)]
+        symbols = listed if len(listed) == len(ids) else symbols
+    var = pd.DataFrame(index=pd.Index(ids, dtype=object))
+    if symbols is not None and files.layout.symbols_as_names:
+        var = pd.DataFrame({"gene_ids": ids}, index=pd.Index(_named(symbols, ids), dtype=object))
+    elif symbols is not None:
+        var["gene_symbols"] = symbols
+    if place.get("type", len(columns)) < len(columns):
+        var["feature_types"] = list(columns[place["type"]])
+    return var
+
+
+def _named(symbols: list[str], ids: list[str]) -> list[str]:
+    """Return the symbols; the id where there is none, and beside it where several genes have the same."""
+    counts = Counter(symbols)
+    distinct = len(set(ids)) == len(ids)
+    names = []
+    for symbol, identifier in zip(symbols, ids, strict=True):
+        if not symbol.strip():
+            names.append(identifier)
+        elif counts[symbol] > 1 and distinct and symbol != identifier:
+            names.append(f"{symbol} ({identifier})")
+        else:
+            names.append(symbol)
+    return names
+
+
+def _are_ensembl(values: Sequence[str]) -> bool:
+    return sum(_ENSEMBL.fullmatch(value) is not None for value in values) > len(values) / 2
+
+
+def _obs(fit: _Fit) -> pd.DataFrame:
+    import pandas as pd
+
+    obs = pd.DataFrame(index=pd.Index([row[0] for row in fit.cells], dtype=object))
+    for column, name in enumerate(fit.cell_header[1:], start=1):
+        obs[name] = [row[column] if column < len(row) else "" for row in fit.cells]
+    return obs
+
+
+def _is_csv(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".csv")
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Return the rows of a list of genes or cells, without quotes and running numbers that a writer added."""
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig", "replace")
+    if _is_csv(path):
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    else:
+        # No quoting: gene names such as 5' and 3" stand as they are.
+        rows = [line.split("\t") for line in text.splitlines()]
+        if rows and all(len(v) > 1 and v[0] == v[-1] == '"' for row in rows for v in row if not v.isdigit()):
+            rows = [[value.strip('"') for value in row] for row in rows]
+    while rows and not any(rows[-1]):
+        rows.pop()
+    return _without_row_numbers(rows)
+
+
+def _without_row_numbers(rows: list[list[str]]) -> list[list[str]]:
+    """Drop a first column of 0, 1, 2, … or 1, 2, 3, …, with or without a header: pandas and R write it."""
+    for start, n_header in product((0, 1), (0, 1)):
+        body = rows[n_header:]
+        if len(body) > 1 and all(len(row) > 1 and row[0] == str(number) for number, row in enumerate(body, start)):
+            header = [row if len(row) < len(body[0]) else row[1:] for row in rows[:n_header]]
+            return [*header, *(row[1:] for row in body)]
+    return rows

@@ -1,0 +1,165 @@
+"""The names that people read: gene symbols from a column of var, where the index holds identifiers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scballast.data.names import quote, quoted, valid_text, without_blanks
+from scballast.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scballast.data.annotation import Annotation
+
+NO_SYMBOLS = "none"
+"""The value of ``data.gene_symbols`` that leaves symbols out."""
+KNOWN_COLUMNS = (
+    "feature name", "gene symbol", "gene symbols", "symbol", "symbols", "hgnc symbol", "mgi symbol", "gene name",
+    "gene names", "gene short name", "external gene name", "feature names", "genename", "genesymbol", "name", "names",
+    "gene", "genes", "features", "hgnc", "mgi",
+)  # fmt: skip
+"""In lower case, with single blanks for ``_``, ``-`` and ``.``; the first one that holds symbols is taken."""
+_IDENTIFIER = re.compile(
+    r"ENS[A-Z]*[GT]\d{6,}(\.\d+)?(_.*)?|FBgn\d+|WBGene\d+|Y[A-P][LR]\d{3}[WC](-[A-Z])?|AT[\dCM]G\d{5}"  # species
+    r"|(NM|NR|XM|XR|NG)_\d+(\.\d+)?|(HGNC|MGI|RGD|ZFIN|Entrez|GeneID|LOC):?[-_]?\d+"
+    r"|ILMN_\d+|A_\d+_P\d+|(AFFX-)?\S+_at|TC\d+\.hg\.\d+|(probe|feature|gene|cell|var|row|idx|id|V|X)?[-_]?\d+",
+    re.IGNORECASE,
+)
+_NO_SYMBOLS_IN = re.compile(r"\b(ids?|ensembl|entrez|accession|genome|type|biotype|chromosome|description)\b")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+MOST = 0.5
+"""Share of the genes from which on a column or an index counts as a whole."""
+LONGEST_SYMBOL = 40
+
+
+def gene_symbols(
+    var: Annotation, others: Sequence[Annotation], wanted: str | None, source: str
+) -> tuple[list[str] | None, list[str]]:
+    """Return what people call the genes, where that is not the name in the index.
+
+    Parameters
+    ----------
+    var
+        Annotation of the genes.
+    others
+        Further annotations of the same file (``var`` beside ``.raw.var``), joined by name.
+    wanted
+        ``data.gene_symbols``: a column, ``none``, or None: found by itself.
+    source
+        The file, for messages.
+
+    Returns
+    -------
+    list of str or None, list of str
+        (n_genes,) symbols, ``""`` where a gene has none; None: the index is all there is. And what was noticed.
+
+    Raises
+    ------
+    DataError
+        The column that is wanted is not there, or has no text for any gene.
+    """
+    names = [valid_text(name) for name in var.index]
+    if wanted == NO_SYMBOLS:
+        return None, _number_warnings(names, source)
+    tables = [_texts(var, names), *(_texts(other, names) for other in others)]
+    columns = {key: values for table in reversed(tables) for key, values in table.items()}
+    if wanted is not None:
+        if wanted not in columns:
+            raise DataError(_absent(wanted, columns, source))
+        if not any(columns[wanted]):
+            msg = (
+                f"{source}: var[{quote(wanted)}] is empty. Set data.gene_symbols to a column with symbols, or to none."
+            )
+            raise DataError(msg)
+        return columns[wanted], []
+    found, notes = _found(columns, names, source)
+    if found is None:
+        return None, [*notes, *_number_warnings(names, source)]
+    note = (
+        f"{source}: the gene names look like identifiers, first {quote(names[0])}; var[{quote(found)}] is shown beside "
+        "them (data.gene_symbols)."
+    )
+    return columns[found], [note] if _mostly(_IDENTIFIER, names) else []
+
+
+def _found(columns: Mapping[str, list[str]], names: Sequence[str], source: str) -> tuple[str | None, list[str]]:
+    """Return the column that holds symbols: one with a known name, else the only one that can be."""
+    spelt = {_spelt(key): key for key in reversed(list(columns))}
+    known = [spelt[name] for name in KNOWN_COLUMNS if name in spelt]
+    for key in known:
+        if _are_symbols(columns[key], names):
+            return key, []
+    if not _mostly(_IDENTIFIER, names):
+        return None, []
+    possible = [
+        key
+        for key, values in columns.items()
+        if not _NO_SYMBOLS_IN.search(_spelt(key)) and _are_symbols(values, names) and _mostly_distinct(values)
+    ]
+    if not possible and _mostly(_NUMBER, names):
+        # An Ensembl id is no symbol, but says more than a running number.
+        possible = [key for key, values in columns.items() if _mostly_distinct(values) and not _mostly(_NUMBER, values)]
+    if len(possible) == 1:
+        return possible[0], []
+    if possible:
+        return None, [
+            f"{source}: the gene names look like identifiers, first {quote(names[0])}, and several columns of var may "
+            f"hold symbols: {quoted(possible)}. Set data.gene_symbols to one of them, or to none."
+        ]
+    return None, []
+
+
+def _spelt(text: str) -> str:
+    return re.sub(r"[\s_.\-]+", " ", text).strip().lower()
+
+
+def _are_symbols(values: Sequence[str], names: Sequence[str]) -> bool:
+    """Tell whether most genes have a short text that is neither an identifier nor their name."""
+    given = [value for value, name in zip(values, names, strict=True) if value and value != name]
+    short = [value for value in given if len(value) <= LONGEST_SYMBOL and len(value.split()) <= 2]
+    return len(short) >= MOST * max(1, len(names)) and not _mostly(_IDENTIFIER, given)
+
+
+def _mostly_distinct(values: Sequence[str]) -> bool:
+    given = [value for value in values if value]
+    return len(given) >= MOST * len(values) and len(set(given)) > 0.9 * len(given)
+
+
+def _mostly(pattern: re.Pattern[str], names: Sequence[str]) -> bool:
+    return sum(pattern.fullmatch(name) is not None for name in names) > MOST * len(names)
+
+
+def _number_warnings(names: Sequence[str], source: str) -> list[str]:
+    if not names or not _mostly(_NUMBER, names):
+        return []
+    return [
+        f"{source}: the gene names are plain numbers, first {quote(names[0])}: nobody can read such lists. Put the "
+        "names of the genes in the index of var, or in a column and set data.gene_symbols to it."
+    ]
+
+
+def _texts(var: Annotation, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the columns of text, one value per name; ``""`` where a gene is not there or has no value."""
+    columns, _ = var.readable()
+    texts = {key: _as_text(values) for key, values in columns.items() if values.dtype.kind in "OSUT"}
+    own = [valid_text(name) for name in var.index]
+    if own == names:
+        return texts
+    place = {name: row for row, name in reversed(list(enumerate(own)))}
+    rows = [place.get(name) for name in names]
+    return {key: ["" if row is None else values[row] for row in rows] for key, values in texts.items()}
+
+
+def _as_text(values: pd.Series[Any]) -> list[str]:
+    missing = values.isna().to_numpy()
+    return ["" if no else without_blanks(valid_text(value)) for value, no in zip(values, missing, strict=True)]
+
+
+def _absent(wanted: str, columns: Mapping[str, list[str]], source: str) -> str:
+    listed = f"Columns of text: {quoted(columns)}" if columns else "It has no column of text"
+    return (
+        f"{source}: var has no column {quote(wanted)} of text. {listed}. Set data.gene_symbols to a column, or to none."
+    )

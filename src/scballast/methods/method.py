@@ -1,0 +1,127 @@
+"""What a method is: a name, what it estimates, what it needs, and a score from the evidence of one replicate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from scballast.arrays import FloatArray
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from scballast.methods.cell_view import CellView
+    from scballast.methods.rankers import FactorView
+    from scballast.models.family import ModelFamily
+
+Estimand = Literal["marker", "program"]
+ESTIMANDS: tuple[Estimand, ...] = ("marker", "program")
+# Which models of a replicate: trained on its cells (``global``), on those of one population, or conditioned on the
+# population; ``scvi``: a non-linear model beside the configured one.
+Role = Literal["global", "per_population", "conditioned", "scvi"]
+
+
+class Evidence(Protocol):
+    """One replicate, as methods see it; models are read out when first asked for."""
+
+    @property
+    def cells(self) -> CellView:
+        """The replicate's cells as arrays."""
+
+    @property
+    def de_mode(self) -> Literal["change", "vanilla"]:
+        """How a model's own differential expression is turned into a score."""
+
+    def factors(self, role: Role, population: int = -1) -> FactorView | None:
+        """Return a model's cells and loadings, or None where it has no result."""
+
+    def model(self, role: Role) -> Any | None:
+        """Return a scvi-tools model of the replicate's cells, or None where it has no result."""
+
+    def seed(self, method: str) -> int:
+        """Return the method's own seed in this replicate."""
+
+    def shuffling(self) -> np.random.Generator:
+        """Return the generator that shuffles labels in this replicate."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a method needs of the model family or the data, and what to say where it is not there.
+
+    Attributes
+    ----------
+    holds
+        From the model family and whether there are samples.
+    obstacle
+        Why the method cannot run; ``{model}`` stands for the name of the family.
+    """
+
+    holds: Callable[[ModelFamily, bool], bool]
+    obstacle: str
+
+
+LOADINGS = Need(lambda family, _: family.linear, "it needs loadings, and model.name={model} has none")
+CONDITIONAL = Need(lambda family, _: family.conditional, "model.name={model} cannot be conditioned on the population")
+LIKELIHOOD = Need(lambda family, _: family.likelihood, "model.name is {model}; it comes with ldvae and scvi")
+LDVAE = Need(
+    lambda family, _: family.name == "ldvae", "model.name is {model}, and only model.name=ldvae trains an LDVAE"
+)
+SAMPLES = Need(lambda _, has_samples: has_samples, "it needs data.sample_key, the obs column of the samples")
+
+
+@dataclass(frozen=True)
+class NamedMethod:
+    """A method as the statistics see it.
+
+    Attributes
+    ----------
+    name
+        As in configs, metrics and tables.
+    estimand
+        What it ranks genes by; methods with different estimands are never compared.
+    deterministic
+        The same cells always give the same scores; under ``resample.kind=seed`` it has no stability.
+    """
+
+    name: str
+    estimand: Estimand
+    deterministic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(NamedMethod):
+    """A method that can be run.
+
+    Attributes
+    ----------
+    score
+        From the evidence of one replicate to (n_populations, n_genes) scores, higher is stronger. A row of NaN: the
+        population could not be scored, and the log says why.
+    label
+        What it is, in a few words.
+    roles
+        The models that it reads; none: the cells alone.
+    needs
+        What the model family or the data must have.
+    of_every_model
+        Whether it runs by default with every model that has what it needs; otherwise ``baselines.methods`` names it.
+    as_the_model
+        Whether it is deterministic where the model family is.
+    control
+        Whether it is there to be no method: never the answer.
+    """
+
+    score: Callable[[Evidence], FloatArray]
+    label: str
+    roles: tuple[Role, ...] = ()
+    needs: tuple[Need, ...] = ()
+    of_every_model: bool = False
+    as_the_model: bool = False
+    control: bool = False
+
+    def obstacle(self, family: ModelFamily, *, has_samples: bool) -> str | None:
+        """Say why it cannot run with this model and these data, or None."""
+        missing = next((need for need in self.needs if not need.holds(family, has_samples)), None)
+        return None if missing is None else missing.obstacle.format(model=family.name)

@@ -1,0 +1,217 @@
+"""The registry of methods, in the order of tables and figures: one entry each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from scballast.arrays import FloatArray
+from scballast.methods.cell_view import CellView
+from scballast.methods.controls import random_scores
+from scballast.methods.logreg import logreg_scores
+from scballast.methods.method import CONDITIONAL, LDVAE, LIKELIHOOD, LOADINGS, SAMPLES, Evidence, Method, Role
+from scballast.methods.pseudobulk import pseudobulk_scores
+from scballast.methods.rankers import Ranker, axis, contrast, local, spread
+from scballast.methods.t_test import t_test_scores
+from scballast.methods.wilcoxon import wilcoxon_scores
+from scballast.methods.within import residual_pca_scores, within_dispersion_scores, within_pca_scores
+
+Score = Callable[[Evidence], FloatArray]
+
+
+def of_cells(score: Callable[[CellView], FloatArray]) -> Score:
+    """Return the score of a method that looks at cells alone."""
+    return lambda evidence: score(evidence.cells)
+
+
+def of_factors(score: Ranker, role: Role = "global") -> Score:
+    """Return the score of a method that reads one model of all the replicate's cells, population by population."""
+
+    def scores(evidence: Evidence) -> FloatArray:
+        view = evidence.factors(role)
+        if view is None:
+            return evidence.cells.empty_scores()
+        return np.stack([score(view, population) for population in range(evidence.cells.n_populations)])
+
+    return scores
+
+
+def of_own_models(score: Ranker) -> Score:
+    """Return the score of a method that reads a model of each population's own cells."""
+
+    def scores(evidence: Evidence) -> FloatArray:
+        values = evidence.cells.empty_scores()
+        for population in range(evidence.cells.n_populations):
+            view = evidence.factors("per_population", population)
+            if view is not None:
+                values[population] = score(view, 0)
+        return values
+
+    return scores
+
+
+def of_differential_expression(name: str, role: Role) -> Score:
+    """Return the score by a model's own differential expression, each population against the rest."""
+
+    def scores(evidence: Evidence) -> FloatArray:
+        from scballast.methods.model_de import model_de_scores
+        from scballast.threads import one_thread
+
+        model, cells = evidence.model(role), evidence.cells
+        if model is None:
+            return cells.empty_scores()
+        with one_thread():
+            return model_de_scores(
+                model, cells.codes, cells.populations, mode=evidence.de_mode, seed=evidence.seed(name)
+            )
+
+    return scores
+
+
+def _of_shuffled_labels(evidence: Evidence) -> FloatArray:
+    view = evidence.factors("global")
+    if view is None:
+        return evidence.cells.empty_scores()
+    shuffled = replace(view, codes=evidence.shuffling().permutation(view.codes))
+    return np.stack([contrast(shuffled, population) for population in range(evidence.cells.n_populations)])
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "axis",
+            "marker",
+            score=of_factors(axis),
+            label="loadings on the axis on which the population is most extreme",
+            roles=("global",),
+            needs=(LOADINGS,),
+            of_every_model=True,
+            as_the_model=True,
+        ),
+        Method(
+            "contrast",
+            "marker",
+            score=of_factors(contrast),
+            label="difference of mean log expression under the model",
+            roles=("global",),
+            needs=(LOADINGS,),
+            of_every_model=True,
+            as_the_model=True,
+        ),
+        Method(
+            "ldvae_de",
+            "marker",
+            score=of_differential_expression("ldvae_de", "global"),
+            label="the LDVAE's own differential expression",
+            roles=("global",),
+            needs=(LDVAE,),
+        ),
+        Method(
+            "scvi_de",
+            "marker",
+            score=of_differential_expression("scvi_de", "scvi"),
+            label="a non-linear scVI's own differential expression",
+            roles=("scvi",),
+            needs=(LIKELIHOOD,),
+        ),
+        Method(
+            "wilcoxon", "marker", deterministic=True, score=of_cells(wilcoxon_scores), label="rank-sum test, no model"
+        ),
+        Method("t_test", "marker", deterministic=True, score=of_cells(t_test_scores), label="Welch's t test, no model"),
+        Method(
+            "logreg",
+            "marker",
+            deterministic=True,
+            score=of_cells(logreg_scores),
+            label="coefficients of a logistic regression, no model of counts",
+        ),
+        Method(
+            "pseudobulk",
+            "marker",
+            deterministic=True,
+            score=of_cells(pseudobulk_scores),
+            label="DESeq2 on counts summed over samples",
+            needs=(SAMPLES,),
+        ),
+        Method(
+            "shuffled",
+            "marker",
+            score=_of_shuffled_labels,
+            label="contrast after shuffling the labels",
+            roles=("global",),
+            needs=(LOADINGS,),
+            control=True,
+        ),
+        Method("random", "marker", score=of_cells(random_scores), label="noise", control=True),
+        Method(
+            "spread",
+            "program",
+            score=of_factors(spread),
+            label="standard deviation of log expression within the population under the model",
+            roles=("global",),
+            needs=(LOADINGS,),
+            of_every_model=True,
+            as_the_model=True,
+        ),
+        Method(
+            "local",
+            "program",
+            score=of_factors(local),
+            label="loadings of the population's own on the global latent space",
+            roles=("global",),
+            of_every_model=True,
+            as_the_model=True,
+        ),
+        Method(
+            "conditioned",
+            "program",
+            score=of_factors(spread, "conditioned"),
+            label="spread of a model conditioned on the population",
+            roles=("conditioned",),
+            needs=(LOADINGS, CONDITIONAL),
+            of_every_model=True,
+            as_the_model=True,
+        ),
+        Method(
+            "per_population",
+            "program",
+            score=of_own_models(spread),
+            label="spread of a model of the population's cells alone",
+            roles=("per_population",),
+            needs=(LOADINGS,),
+            of_every_model=True,
+            as_the_model=True,
+        ),
+        Method(
+            "within_pca",
+            "program",
+            deterministic=True,
+            score=of_cells(within_pca_scores),
+            label="principal components of log counts within the population",
+        ),
+        Method(
+            "residual_pca",
+            "program",
+            deterministic=True,
+            score=of_cells(residual_pca_scores),
+            label="principal components of Pearson residuals within the population",
+        ),
+        Method(
+            "within_dispersion",
+            "program",
+            deterministic=True,
+            score=of_cells(within_dispersion_scores),
+            label="variance of Pearson residuals within the population",
+        ),
+    )
+}
+
+CONTROLS = frozenset(method.name for method in METHODS.values() if method.control)
+
+
+def method_order(name: str) -> tuple[int, str]:
+    """Return the sort key of a method's name: the order of the registry, then unknown names by themselves."""
+    return list(METHODS).index(name) if name in METHODS else len(METHODS), name

@@ -1,0 +1,81 @@
+"""What the experiment needs to know of a kind of model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from scballast.engine.interface import Member, TrainedEnsemble
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scballast.config.schema import Config
+
+
+class Fit(Protocol):
+    """How members of a kind of model are trained."""
+
+    def __call__(
+        self,
+        adata: AnnData,
+        members: Sequence[Member],
+        config: Config,
+        *,
+        batch_key: str | None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> TrainedEnsemble:
+        """Train members.
+
+        Parameters
+        ----------
+        adata
+            Raw counts in ``X``.
+        members
+            What to train.
+        config
+            ``model``, ``train`` and ``device`` are used.
+        batch_key
+            Column of ``adata.obs`` that the model is conditioned on.
+        on_progress
+            Called with the number of members finished since the last call.
+        """
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """A kind of model.
+
+    Attributes
+    ----------
+    name
+        As in ``model.name``.
+    fit
+        How it is trained.
+    methods_text
+        From the resolved configuration, nested values as YAML holds them, to what was done, in sentences for a
+        methods section.
+    linear
+        Whether it has loadings.
+    softmax
+        Whether its loadings act on the logarithm of expression shares.
+    likelihood
+        Whether it is a model of counts, with held-out fit and its own differential expression.
+    conditional
+        Whether it can be trained conditioned on a covariate.
+    deterministic
+        Whether the cells alone decide the result.
+    latent_distributions
+        Values of ``model.latent_distribution`` that have a meaning for it.
+    """
+
+    name: str
+    fit: Fit
+    methods_text: Callable[[Mapping[str, Any]], str]
+    linear: bool
+    softmax: bool
+    likelihood: bool
+    conditional: bool
+    deterministic: bool
+    latent_distributions: tuple[str, ...] = ("normal",)

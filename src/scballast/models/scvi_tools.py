@@ -1,0 +1,120 @@
+"""The models of scvi-tools: the linearly decoded VAE (LDVAE) and the non-linear one (SCVI)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.models.family import ModelFamily
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scballast.config.schema import Config
+
+
+def _fit_ldvae(
+    adata: AnnData,
+    members: Sequence[Member],
+    config: Config,
+    *,
+    batch_key: str | None,
+    on_progress: Callable[[int], None] | None = None,
+) -> TrainedEnsemble:
+    if config.train.engine == "scvi":
+        return _fit_one_by_one(adata, members, config, batch_key, on_progress, linear=True)
+    from scballast.engine import fit_ensemble
+
+    model, train = _settings(config)
+    return fit_ensemble(
+        adata, members, model, train, batch_key=batch_key, device=config.device, on_progress=on_progress
+    )
+
+
+def _fit_scvi(
+    adata: AnnData,
+    members: Sequence[Member],
+    config: Config,
+    *,
+    batch_key: str | None,
+    on_progress: Callable[[int], None] | None = None,
+) -> TrainedEnsemble:
+    return _fit_one_by_one(adata, members, config, batch_key, on_progress, linear=False)
+
+
+def _fit_one_by_one(
+    adata: AnnData,
+    members: Sequence[Member],
+    config: Config,
+    batch_key: str | None,
+    on_progress: Callable[[int], None] | None,
+    *,
+    linear: bool,
+) -> TrainedEnsemble:
+    from scballast.models.scvi_training import fit_sequential
+
+    model, train = _settings(config)
+    return fit_sequential(
+        adata,
+        members,
+        model,
+        train,
+        linear=linear,
+        batch_key=batch_key,
+        device=config.device,
+        on_progress=on_progress,
+    )
+
+
+def _settings(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of model and training by scvi-tools' names."""
+    model, train = asdict(config.model), asdict(config.train)
+    del model["name"], train["engine"]
+    return model, train
+
+
+def _methods_text(kind: str) -> Callable[[Mapping[str, Any]], str]:
+    def text(config: Mapping[str, Any]) -> str:
+        model, train = config["model"], config["train"]
+        epochs = train["max_epochs"] or "scvi-tools’ default number of"
+        return (
+            f"{kind} (scvi-tools) with {model['n_latent']} latent dimensions, {model['latent_distribution']} latent "
+            f"distribution and {model['gene_likelihood']} likelihood, trained for {epochs} epochs (learning rate "
+            f"{train['lr']}, minibatches of {train['batch_size']} cells, KL warm-up over "
+            f"{_warmup(train['kl_warmup_epochs'])})."
+        )
+
+    return text
+
+
+def _warmup(value: float | None) -> str:
+    """Say how long the weight of the KL divergence rises: epochs, or a share of them."""
+    if not value:
+        return "no epochs"
+    return f"{value:.0%} of the epochs" if isinstance(value, float) and value <= 1 else f"{value} epochs"
+
+
+LDVAE = ModelFamily(
+    "ldvae",
+    fit=_fit_ldvae,
+    methods_text=_methods_text("an LDVAE, the linearly decoded variational autoencoder LinearSCVI"),
+    linear=True,
+    softmax=True,
+    likelihood=True,
+    conditional=True,
+    deterministic=False,
+    latent_distributions=("normal", "ln"),
+)
+SCVI = ModelFamily(
+    "scvi",
+    fit=_fit_scvi,
+    methods_text=_methods_text("the variational autoencoder SCVI"),
+    linear=False,
+    softmax=True,
+    likelihood=True,
+    conditional=True,
+    deterministic=False,
+    latent_distributions=("normal", "ln"),
+)

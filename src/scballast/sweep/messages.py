@@ -1,0 +1,142 @@
+"""What a worker and its trials' process say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from scballast.config.schema import Config
+from scballast.errors import ConfigError, DataError, ScballastError
+
+if TYPE_CHECKING:
+    from scballast.sweep.estimate import Work
+
+
+@dataclass(frozen=True)
+class SweepPlace:
+    """Where a trial stands in a sweep."""
+
+    sweep: str
+    trial: int
+    parent_run_id: str | None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class DescribeRequest:
+    """Load and check the data of a configuration.
+
+    Attributes
+    ----------
+    trains
+        Whether trials will run in this process, which then loads what they need.
+    """
+
+    config: Config
+    trains: bool
+
+
+@dataclass(frozen=True)
+class Described:
+    """The data set, its populations' safe names, and the methods that run on it."""
+
+    name: str
+    digest: str
+    populations: tuple[str, ...]
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EstimateRequest:
+    """Count the work of configurations, and probe the time of one."""
+
+    configs: tuple[Config, ...]
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """The work of every configuration; seconds of training and baselines of one, and of the probe itself."""
+
+    work: tuple[Work, ...]
+    training_seconds: float
+    baseline_seconds: float
+    probe_seconds: float
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """Run a trial and publish it.
+
+    Attributes
+    ----------
+    logging
+        Configuration of the job's logging, for ``logging.config.dictConfig``.
+    """
+
+    config: Config
+    place: SweepPlace
+    logging: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialDone:
+    """A published trial.
+
+    Attributes
+    ----------
+    run_id, folder
+        Its run in MLflow and its folder of results.
+    metrics
+        Finite values by name.
+    duplicate_of
+        The run whose results it reuses.
+    """
+
+    run_id: str
+    folder: str
+    metrics: Mapping[str, float]
+    duplicate_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The request could not be served.
+
+    Attributes
+    ----------
+    kind
+        ``config``, ``data``, ``memory`` or ``error``.
+    died
+        Whether the process ended without an answer, or was stopped from outside.
+    """
+
+    reason: str
+    kind: str = "error"
+    traceback: str = ""
+    died: bool = False
+
+    def error(self) -> ScballastError:
+        """Return the error that a command ends with."""
+        errors = {"config": ConfigError, "data": DataError}
+        return errors.get(self.kind, ScballastError)(f"{self.reason}\n{self.traceback}".strip())
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Ctrl-C reached the process."""
+
+
+Request = DescribeRequest | EstimateRequest | TrialRequest
+Answer = Described | Estimated | TrialDone | Failed | Interrupted
+
+Wanted = TypeVar("Wanted", Described, Estimated)
+
+
+def served(answer: Answer, wanted: type[Wanted]) -> Wanted:
+    """Return an answer of the wanted kind; raises what kept a command from getting it."""
+    if isinstance(answer, wanted):
+        return answer
+    if isinstance(answer, Failed):
+        raise answer.error()
+    raise KeyboardInterrupt

@@ -1,0 +1,33 @@
+"""What this program uses of Optuna beyond its documented interface: one place to look when Optuna moves.
+
+Optuna's heartbeat is not among it: it serves SQL storages only, under its own ``optimize`` only, and tells a
+process that is silent from one that is gone by waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+
+def set_trial_attributes(study: Study, number: int, attributes: Mapping[str, Any]) -> None:
+    """Set user attributes of a trial that another object, or process, asked for.
+
+    Raises
+    ------
+    RuntimeError
+        The trial has ended.
+    """
+    trial_id = study.get_trials(deepcopy=False)[number]._trial_id
+    for key, value in attributes.items():
+        study._storage.set_trial_user_attr(trial_id, key, value)
+
+
+def asked_parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the parameters that a trial was enqueued with, or else those that were chosen for it."""
+    found: dict[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
+    return found
