@@ -97,6 +97,13 @@ class RankConfig:
 
 
 @dataclass(frozen=True)
+class GenesConfig:
+    """What is shown of the genes that were found."""
+
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """How held-out fit is measured; 0 samples leave it out."""
 
@@ -167,6 +174,7 @@ class Config:
     resample: ResampleConfig = field(default_factory=ResampleConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     rank: RankConfig = field(default_factory=RankConfig)
+    genes: GenesConfig = field(default_factory=GenesConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -180,6 +188,8 @@ class Config:
 
 
 _LARGEST = 2**63 - 1
+
+GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cycle")
 
 _MOST_LISTED = 25
 
@@ -386,6 +396,10 @@ def _check_combinations(config: Config) -> None:
             "a fraction in (0, 1] a share of them."
         )
         raise ConfigError(message)
+    for name in config.genes.exclude:
+        if name not in GENE_CLASSES:
+            where = "genes.exclude"
+            raise unknown_key(where, name, GENE_CLASSES)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
         prefixes = ("stability", "confirmed", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")

@@ -20,6 +20,7 @@ from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.confirming import cells_of, undertrained_methods
+from scballast.experiment.gene_lists import gene_list_tables
 from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
@@ -33,7 +34,6 @@ from scballast.methods.pseudobulk import FEWEST_SAMPLES
 from scballast.models import FAMILIES
 from scballast.results import Results
 from scballast.verdict.answer import answer_table
-from scballast.verdict.answer_genes import answer_genes_table
 from scballast.verdict.caveats import caveats, caveats_table
 from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.tables import (
@@ -124,9 +124,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         confirmation = confirm(score_set, cells, setup.replicates, config.rank.top_k, seed=config.seed)
     with clock.stage("statistics"):
         tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
-        tables["answer_genes"] = answer_genes_table(
-            tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes
-        )
+        tables.update(gene_list_tables(setup, cells, tables))
     tables["populations"] = _populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
     found = caveats(tables, to_nested(config), dataset.warnings)

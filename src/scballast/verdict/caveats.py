@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from scballast.config.schema import GENE_CLASSES
 from scballast.methods.registry import CONTROLS
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ FEWEST_STEPS, COMFORTABLE_STEPS = 500, 1000
 FEW_REPLICATES = 5  # with fewer, an interval rests on at most 3 degrees of freedom
 SMALL_POPULATION = 100  # cells; a half then has 50
 KL_REACHED = 0.95  # the last of 400 epochs of warm-up has 0.9975
+FIRST_GENES, MANY_OF_A_CLASS = 20, 0.5
 STRONG_BATCH = 0.25  # share of a dimension's variance (η²)
 
 Tables = Mapping[str, "pd.DataFrame"]
@@ -73,6 +75,7 @@ def caveats(tables: Tables, config: Mapping[str, Any], notes: Sequence[str] = ()
         *_training(tables),
         *_at_floor(tables, int(config["rank"]["top_k"])),
         *_one_by_one(tables),
+        *_classes(tables, config),
         *_controls(tables, int(config["rank"]["top_k"])),
         *_sizes(tables),
         *_batch(tables, config),
@@ -211,6 +214,35 @@ def _one_by_one(tables: Tables) -> list[Caveat]:
         f"'local' and 'residual_pca' beside it: {_some(rows)}."
     )
     return [Caveat("Variable, but not together", text, len(rows), "answers", "tables/answer.csv")]
+
+
+def _classes(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
+    """Say which genes are left out, and which lists are mostly ribosomal or the like."""
+    excluded = list(config.get("genes", {}).get("exclude", ()))
+    if excluded:
+        text = (
+            f"Genes of the classes {', '.join(excluded)} are left out of the answers' genes (genes.exclude); the models, "
+            "the rankings and the consensus table hold them."
+        )
+        return [Caveat("Genes left out", text, len(excluded), "classes", "config/resolved.yaml")]
+    genes = tables.get("answer_genes")
+    if genes is None or genes.empty or "flags" not in genes:
+        return []
+    found = []
+    first = genes[genes.groupby(["population", "estimand"], sort=False).cumcount() < FIRST_GENES]
+    for name in GENE_CLASSES:
+        of_class = first["flags"].str.split(", ").map(lambda flags, name=name: name in flags)
+        share = of_class.groupby([first["population"], first["estimand"]], sort=False).mean()
+        lists = share[share > MANY_OF_A_CLASS]
+        if len(lists):
+            text = (
+                f"More than half of the first {FIRST_GENES} genes are {name} in {len(lists)} of {len(share)} lists "
+                f"({_some(lists.reset_index())}): depth and the state of the cells may be what they show. "
+                f"genes.exclude=[{name}] leaves them out."
+            )
+            largest = float(lists.max())
+            found.append(Caveat(f"Many {name} genes", text, largest, "largest share", "tables/answer_genes.csv"))
+    return found
 
 
 def _controls(tables: Tables, top_k: int) -> list[Caveat]:
