@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-VOID = {"meta", "img", "br", "path", "circle"}
+VOID = {"meta", "img", "br", "path", "circle", "input"}
 
 
 class Page(HTMLParser):

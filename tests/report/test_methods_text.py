@@ -22,9 +22,7 @@ def text_of(folder: Path, *words: str) -> str:
     return " ".join(methods_text(ResultFolder(folder)))
 
 
-@pytest.mark.parametrize(
-    ("model", "said"), [("pca", "principal component"), ("nmf", "non-negative matrix")]
-)
+@pytest.mark.parametrize(("model", "said"), [("pca", "principal component"), ("nmf", "non-negative matrix")])
 def test_decompositions_claim_no_likelihood_and_no_training(model: str, said: str, tmp_path: Path) -> None:
     text = text_of(tmp_path, f"model={model}", "model.n_latent=7")
     assert said in text
@@ -32,9 +30,7 @@ def test_decompositions_claim_no_likelihood_and_no_training(model: str, said: st
         assert claim not in text
 
 
-@pytest.mark.parametrize(
-    ("model", "said"), [("ldvae", "autoencoder LinearSCVI"), ("scvi", "variational autoencoder")]
-)
+@pytest.mark.parametrize(("model", "said"), [("ldvae", "autoencoder LinearSCVI"), ("scvi", "variational autoencoder")])
 def test_vaes_state_their_likelihood_and_training(model: str, said: str, tmp_path: Path) -> None:
     text = text_of(tmp_path, f"model={model}", "model.gene_likelihood=zinb", "train.max_epochs=33")
     assert said in text

@@ -42,6 +42,8 @@ class Answer:
         Why this method, or why none.
     genes
         The first consensus genes.
+    n_held
+        Genes of the top k that hold at least in cells the list never saw; None where that is not stored.
     """
 
     population: str
@@ -56,6 +58,7 @@ class Answer:
     reference: str
     reason: str
     genes: tuple[Gene, ...]
+    n_held: int | None = None
 
     @property
     def trusted(self) -> bool:
@@ -99,10 +102,17 @@ def answers(results: ResultFolder) -> list[Answer]:
                 reference=str(row.reference),
                 reason=str(row.reason),
                 genes=genes.get((row.population, method), ()),
+                n_held=_held(getattr(row, "confirmed_lower", math.nan), results.top_k),
             )
         )
     last = len(place)
     return sorted(found, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
+
+
+def _held(share: float, top_k: int) -> int | None:
+    """Return a share of the top k as a number of genes."""
+    # A share times k may fall a rounding error short of the whole number that it came from.
+    return math.floor(share * top_k + 1e-9) if math.isfinite(share) else None
 
 
 def _consensus_genes(results: ResultFolder) -> dict[tuple[str, str], tuple[Gene, ...]]:

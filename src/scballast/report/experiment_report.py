@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scballast.report.answer_section import Answer, Glyph, answers, glyph
 from scballast.report.evidence import evidence
+from scballast.report.gene_cards import cards
 from scballast.report.html import Fact, write_page
 from scballast.report.methods_text import methods_text
 from scballast.report.stored_tables import ResultFolder, setting
@@ -42,6 +43,7 @@ def render(folder: Path) -> None:
         "title": f"Which genes can be trusted? {results.dataset}",
         "facts": _facts(results),
         "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in found],
+        "cards": cards(results, found),
         "n_trusted": sum(a.trusted for a in found),
         "top_k": results.top_k,
         "again": again(setting(results.config, "resample.kind")),

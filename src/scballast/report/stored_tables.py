@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 TEXT_COLUMNS = frozenset(
     {
         "category", "end", "estimand", "failure", "feature_type", "flags", "gene", "key", "member", "method",
-        "method_a", "method_b", "model", "name", "objective", "parameter", "population", "reason", "reference", "role",
-        "run_id", "safe_name", "scope", "source", "state", "symbol", "text", "title", "trial", "unit", "warning",
+        "method_a", "method_b", "model", "name", "objective", "of", "parameter", "population", "reason", "reference",
+        "role", "run_id", "safe_name", "scope", "source", "state", "symbol", "text", "title", "trial", "unit", "warning",
     }
 )  # fmt: skip
 

@@ -221,8 +221,8 @@ def _classes(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
     excluded = list(config.get("genes", {}).get("exclude", ()))
     if excluded:
         text = (
-            f"Genes of the classes {', '.join(excluded)} are left out of the answers' genes (genes.exclude); the models, "
-            "the rankings and the consensus table hold them."
+            f"Genes of the classes {', '.join(excluded)} are left out of the answers' genes (genes.exclude); the "
+            "models, the rankings and the consensus table hold them."
         )
         return [Caveat("Genes left out", text, len(excluded), "classes", "config/resolved.yaml")]
     genes = tables.get("answer_genes")
