@@ -13,6 +13,7 @@ import scballast
 from scballast.api import RunResult
 from scballast.experiment.run import statistics_tables
 from scballast.results import is_complete, read_tables
+from scballast.verdict.confirmation import Confirmation
 from scballast.verdict.score_set import score_set_from_rankings
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +88,23 @@ def test_statistics_follow_from_the_stored_rankings(result: RunResult) -> None:
     stored = pd.read_parquet(result.folder / "tables" / "rankings.parquet")
     deterministic = {"wilcoxon", "t_test", "residual_pca"}
     score_set = score_set_from_rankings(stored, resample_kind="subsample", deterministic=deterministic)
-    again = statistics_tables(score_set, 10)
+    tables = result.tables
+    consensus = tables["consensus"].set_index(["method", "population", "gene"])["q_value"]
+    q_values = {
+        method.name: consensus[method.name].unstack("gene").reindex(score_set.populations, columns=score_set.genes)
+        for method in score_set.methods
+    }
+    confirmation = Confirmation(
+        tables["confirmation"], tables["confirmation_genes"], {name: q.to_numpy() for name, q in q_values.items()}
+    )
+    few = pd.read_csv(result.folder / "tables" / "training.csv").query("n_steps < 500 and epochs > 0")
+    assert set(few["role"]) == {"global", "per_population"}
+    undertrained = {
+        (method, name)
+        for name in NAMES
+        for method in ("contrast", "spread", "axis", "local", "shuffled", "ldvae_de", "per_population")
+    }
+    again = statistics_tables(score_set, confirmation, 10, undertrained=undertrained)
     for name in ("stability", "concordance", "consensus", "differences", "answer"):
         pd.testing.assert_frame_equal(again[name], result.tables[name])
     headline = again["stability"].query("k == 10 and method == 'contrast'")

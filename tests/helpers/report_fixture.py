@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +92,7 @@ def write_trial(folder: Path, shape: Shape = Shape(), *, seed: int = 0, **config
     save("answer_genes", _answer_genes(rng, answer, genes))
     save("answer_expression", _answer_expression(rng, names, genes))
     save("embedding", _embedding(rng, names))
+    save("confirmation", _confirmation(names, methods))
     save("fit", _fit(rng, names, sizes, shape.n_replicates))
     save("association", _association(rng, names, shape))
     save("axis_purity", _purity(rng, names, sizes, shape))
@@ -254,6 +256,7 @@ def _consensus(rankings: pd.DataFrame) -> list[dict[str, Any]]:
     order = ["population", "method", "mean_rank", "selection_frequency"]
     table = table.sort_values(order, ascending=[True, True, True, False], kind="stable")
     table["rank"] = table.groupby(["population", "method"], observed=True).cumcount() + 1
+    table = table.assign(q_value=0.01, confirmed=table["rank"] != 2)
     rows: list[dict[str, Any]] = table[table["rank"] <= 20].to_dict("records")
     return rows
 
@@ -275,6 +278,8 @@ def _answer(stability: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
                     "lower": best["lower"] if good else np.nan,
                     "upper": best["upper"] if good else np.nan,
                     "floor": best["floor"] if good else np.nan,
+                    "confirmed": 0.912345 if good else np.nan,
+                    "confirmed_lower": 0.82 if good else np.nan,
                     "concordance": 0.512345 if good else np.nan,
                     "reference": "wilcoxon" if estimand == "marker" else "per_population",
                     "reason": "highest Φ" if good else "no method's interval lies above its floor",
@@ -319,6 +324,15 @@ def _embedding(rng: Any, names: list[str]) -> list[dict[str, Any]]:
         {"cell": f"cell{i}", "population": [*names, ""][i % (len(names) + 1)], "x": rng.normal(), "y": rng.normal()}
         for i in range(80)
     ]
+
+
+def _confirmation(names: list[str], methods: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    shares = np.linspace(0.0, 1.0, len(names) * len(methods))
+    return [
+        {"population": name, "estimand": estimand, "method": method, "confirmed": share, "lower": 0.8 * share,
+         "pi": share, "n_genes": 50, "n_cells_unseen": 40, "reason": ""}
+        for share, (name, (method, estimand)) in zip(shares, product(names, methods), strict=True)
+    ]  # fmt: skip
 
 
 def _fit(rng: Any, names: list[str], sizes: Any, n_replicates: int) -> list[dict[str, Any]]:

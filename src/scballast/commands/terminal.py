@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scballast import __version__
+from scballast.commands.output import forgive_characters
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
 from scballast.config.schema import conf_dir
 from scballast.data.early import check_file
@@ -41,6 +42,7 @@ def main() -> None:
         return
     import hydra
 
+    forgive_characters()
     made: list[Path] = []
     try:
         if not _asks_hydra(words):
@@ -61,9 +63,12 @@ def main() -> None:
 def _run(composed: DictConfig, made: Sequence[Path]) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from scballast.sweep.signals import signals_interrupt
+
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        _run_single(composed)
+        with signals_interrupt():
+            _run_single(composed)
     except (ConfigError, DataError) as error:
         _remove(folder, made)
         _fail(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 
-from scballast.config.schema import Config
+from scballast.config.schema import Config, to_leaves
 
 
 def without_password(uri: str) -> str:
@@ -29,3 +29,8 @@ def without_passwords(config: Config) -> Config:
         tracking=replace(config.tracking, uri=uri and without_password(uri)),
         sweep=replace(config.sweep, storage=storage and without_password(storage)),
     )
+
+
+def params_of(config: Config) -> dict[str, str]:
+    """Return every leaf of a configuration as text, as it may be logged: null as YAML has it, no passwords."""
+    return {key: "null" if value is None else str(value) for key, value in to_leaves(without_passwords(config)).items()}

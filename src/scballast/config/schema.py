@@ -92,7 +92,7 @@ class RankConfig:
 
     top_k: int = _key(50, minimum=1)
     local_ridge: float = _key(1000.0, minimum=0.0)
-    n_components: int = _key(5, minimum=1)
+    n_components: int | None = _key(None, minimum=1)
     de_mode: str = _key("change", allowed=("change", "vanilla"))
 
 
@@ -194,7 +194,7 @@ GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cyc
 _MOST_LISTED = 25
 
 # These say where and how results are kept, not what they are.
-_NOT_IN_HASH = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
+NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
 
 def conf_dir() -> Path:
@@ -249,7 +249,7 @@ def to_nested(config: Config) -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     """Return 16 hexadecimal digits that name what is computed, not where or by whom it is kept."""
-    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in _NOT_IN_HASH}
+    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in NOT_IN_IDENTITY}
     for key, path in (("data.path", config.data.path), ("data.labels", config.data.labels)):
         if path is not None:
             leaves[key] = str(Path(path).expanduser().resolve())
@@ -301,6 +301,9 @@ def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     if scalar is None:
         names = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
         message = f"{path}: {_shown(value)} is a {type(value).__name__}; allowed: {names}."
+        if str in options and not isinstance(value, (list, tuple, Mapping)):
+            # Hydra reads 0, 0.50, 1e3 and true as numbers and truths before this program sees them.
+            message += f" A name that looks like one is quoted twice, as it is written: {path}='\"{_shown(value)}\"'."
         raise ConfigError(message)
     _check_range(scalar, path, rules)
     return scalar

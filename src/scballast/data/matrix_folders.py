@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEEPEST = 3
 """How far below the named folder matrices are looked for: Solo.out/Gene/filtered."""
 _HEADER = re.compile(
-    r"(x|v1|(.*[_ .-])?(genes?|features?|symbols?|ensembl|barcodes?|cells?|names?|ids?|bc_wells)([_ .-].*)?)",
+    r"(x|v\d+|(.*[_ .-])?(genes?|features?|symbols?|ensembl|barcodes?|cells?|names?|ids?|bc_wells)([_ .-].*)?)",
     re.IGNORECASE,
 )
 _HEADER_KINDS = {
@@ -135,7 +135,7 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
         adata = ad.AnnData(X=counts, obs=_obs(fit), var=var)
     inside = files.matrix.parent.relative_to(folder).as_posix()
     where = () if inside == "." else (f"{label}: the matrix in {quote(inside)} is read.",)
-    return source_of(adata, label, owned=True, warnings=(*where, *fit.warnings))
+    return source_of(adata, label, owned=True, warnings=(*where, *fit.warnings, *_name_warnings(var, label)))
 
 
 def _find(folder: Path, label: str) -> MatrixFiles | None:
@@ -245,7 +245,7 @@ def _fitted(
 
 
 def _is_header(rows: list[list[str]]) -> bool:
-    return bool(rows) and all(_HEADER.fullmatch(value.strip()) for value in rows[0][:2] if value.strip())
+    return bool(rows) and _HEADER.fullmatch(rows[0][0].strip()) is not None
 
 
 def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
@@ -288,6 +288,24 @@ def _named(symbols: list[str], ids: list[str]) -> list[str]:
         else:
             names.append(symbol)
     return names
+
+
+def _name_warnings(var: pd.DataFrame, label: str) -> list[str]:
+    """Say which genes go by their id, or have it beside their symbol."""
+    if "gene_ids" not in var:
+        return []
+    pairs = list(zip(map(str, var.index), var["gene_ids"], strict=True))
+    notes = []
+    bare = [name for name, identifier in pairs if name == identifier]
+    if bare and len(bare) < len(pairs):
+        notes.append(f"{label}: {len(bare):,} genes have no symbol and go by their id, first {quote(bare[0])}.")
+    both = [name for name, identifier in pairs if name.endswith(f" ({identifier})")]
+    if both:
+        notes.append(
+            f"{label}: {len(both):,} genes share their symbol with another and have their id beside it, first "
+            f"{quote(both[0])}."
+        )
+    return notes
 
 
 def _are_ensembl(values: Sequence[str]) -> bool:

@@ -72,6 +72,13 @@ def draw_replicates(
     ------
     DataError
         ``donor`` with fewer than two samples.
+
+    Examples
+    --------
+    >>> codes = np.repeat([0, 1], 4)
+    >>> first, second = draw_replicates("subsample", 2, codes, ("B", "T"), seed=0, fraction=0.5)
+    >>> first.cells, second.cells
+    (array([1, 3, 4, 5]), array([0, 2, 6, 7]))
     """
     if kind == "donor":
         return _donor_halves(n_replicates, samples, seed)

@@ -91,7 +91,8 @@ def fit_ensemble(
         trained = train_on_cpu(counts, kernel_counts, plans, torch.get_num_threads(), on_progress)
         make_evaluator = partial(MemberKernel, counts=kernel_counts, n_threads=torch.get_num_threads())
     else:
-        from scballast.engine.trainer_torch import DeviceCounts, TorchEvaluator, train_with_torch
+        from scballast.engine.resident import DeviceCounts
+        from scballast.engine.trainer_torch import TorchEvaluator, train_with_torch
 
         resident = DeviceCounts(counts, chosen, torch.float32)
         trained = train_with_torch(counts, resident, plans, on_progress)

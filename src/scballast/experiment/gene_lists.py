@@ -41,7 +41,7 @@ def gene_list_tables(setup: Setup, cells: Cells, tables: Mapping[str, pd.DataFra
     """
     dataset = setup.dataset
     names = [str(gene) for gene in dataset.adata.var_names]
-    symbols = dict(zip(names, dataset.gene_symbols or names, strict=True))
+    symbols = {gene: symbol or gene for gene, symbol in zip(names, dataset.gene_symbols or names, strict=True)}
     table = answer_genes_table(tables["answer"], tables["consensus"], cells, setup.populations, names, symbols)
     means, percents = population_levels(cells, len(setup.populations))
     by_population = dict(zip(setup.populations, means, strict=True))

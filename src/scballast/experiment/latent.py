@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.agreement.association import Association, association, association_table
-from scballast.agreement.purity import axis_purity, axis_purity_table
+from scballast.agreement.association import Association, association
+from scballast.agreement.purity import axis_purity
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
@@ -20,7 +20,7 @@ from scballast.methods.rankers import FactorView
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.threads import one_thread
-from scballast.verdict.tables import factors_table
+from scballast.verdict.latent_tables import association_table, axis_purity_table, factors_table
 
 if TYPE_CHECKING:
     import pandas as pd

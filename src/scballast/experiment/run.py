@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.config import keys
-from scballast.config.addresses import without_passwords
-from scballast.config.schema import Config, config_hash, to_leaves, to_nested
+from scballast.config.addresses import params_of, without_passwords
+from scballast.config.schema import Config, config_hash, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError, noticed_before
@@ -137,7 +137,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         metrics={**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)},
         history=mean_history(models),
         config=to_nested(without_passwords(config)),
-        params={key: _text(value) for key, value in to_leaves(without_passwords(config)).items()},
+        params=params_of(config),
         tags=_tags(config, dataset),
         warnings=warnings,
     )
@@ -304,10 +304,6 @@ def _device_name(device: str) -> str:
 
 def _cache_metrics(cache: ScoreCache) -> Mapping[str, float]:
     return {"cache/hits": float(cache.hits), "cache/misses": float(cache.misses)}
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)
 
 
 class _Clock:

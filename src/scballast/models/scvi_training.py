@@ -165,6 +165,7 @@ def _train_one(
     model_names: Mapping[str, Any],
 ) -> Any:
     import scvi
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     scvi.settings.seed = seed
     adata.obs_names_make_unique()
@@ -190,6 +191,8 @@ def _train_one(
                 "weight_decay": settings["weight_decay"],
                 "n_epochs_kl_warmup": settings["kl_warmup_epochs"],
             },
+            # One process on one device, whatever a scheduler's variables (SLURM_NTASKS) say.
+            plugins=[LightningEnvironment()],
             enable_progress_bar=False,
             enable_model_summary=False,
         )

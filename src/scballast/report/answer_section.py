@@ -36,14 +36,15 @@ class Answer:
         Method to trust; ``""`` for none.
     phi, lower, upper, floor
         Stability of that method at the headline k, its interval and its floor; NaN where unknown.
+    confirmed, confirmed_lower
+        Share of the top k that is confirmed in unseen cells, and the share that holds with 95% confidence; NaN where
+        unknown.
     concordance, reference
         Agreement with the reference method.
     reason
         Why this method, or why none.
     genes
-        The first consensus genes.
-    n_held
-        Genes of the top k that hold at least in cells the list never saw; None where that is not stored.
+        The first confirmed consensus genes.
     """
 
     population: str
@@ -54,11 +55,12 @@ class Answer:
     lower: float
     upper: float
     floor: float
+    confirmed: float
+    confirmed_lower: float
     concordance: float
     reference: str
     reason: str
     genes: tuple[Gene, ...]
-    n_held: int | None = None
 
     @property
     def trusted(self) -> bool:
@@ -98,30 +100,25 @@ def answers(results: ResultFolder) -> list[Answer]:
                 lower=float(row.lower),
                 upper=float(row.upper),
                 floor=float(row.floor),
+                confirmed=float(row.confirmed),
+                confirmed_lower=float(row.confirmed_lower),
                 concordance=float(row.concordance),
                 reference=str(row.reference),
                 reason=str(row.reason),
                 genes=genes.get((row.population, method), ()),
-                n_held=_held(getattr(row, "confirmed_lower", math.nan), results.top_k),
             )
         )
     last = len(place)
     return sorted(found, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
 
 
-def _held(share: float, top_k: int) -> int | None:
-    """Return a share of the top k as a number of genes."""
-    # A share times k may fall a rounding error short of the whole number that it came from.
-    return math.floor(share * top_k + 1e-9) if math.isfinite(share) else None
-
-
 def _consensus_genes(results: ResultFolder) -> dict[tuple[str, str], tuple[Gene, ...]]:
     table = results.table("consensus")
     if table is None:
         return {}
-    first = table[table["rank"] <= N_GENES].sort_values("rank", kind="stable")
+    confirmed = table[table["confirmed"]].sort_values("rank", kind="stable")
     lists: dict[tuple[str, str], list[Gene]] = {}
-    for row in first.itertuples():
+    for row in confirmed.groupby(["population", "method"], sort=False, observed=True).head(N_GENES).itertuples():
         gene = Gene(results.gene_label(str(row.gene)), float(row.selection_frequency))
         lists.setdefault((row.population, row.method), []).append(gene)
     return {key: tuple(value) for key, value in lists.items()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scballast.methods.method import ESTIMANDS
 from scballast.report import (
     concordance_figures,
+    confirmation_section,
     difference_figures,
     fit_figures,
     gene_figures,
@@ -47,6 +48,7 @@ def evidence(results: ResultFolder) -> list[Section]:
     """
     sections = [
         *_genes(results),
+        confirmation_section.section(results),
         _stability(results),
         _concordance(results),
         _ranks(results),

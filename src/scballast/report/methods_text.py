@@ -60,6 +60,11 @@ def methods_text(results: ResultFolder) -> list[str]:
         f"{results.top_k} genes over replicates with a jackknife interval (t distribution); the floor is "
         f"{floor_parts(results)}. Concordance is the overlap of the top genes, paired "
         "by replicate; its noise ceiling is the geometric mean of the two stabilities. Consensus lists are "
-        "ordered by mean midrank (Borda)."
+        "ordered by mean midrank (Borda). Confirmation: each list’s genes were tested in the cells outside its "
+        "replicate; markers by van Elteren’s rank test within strata of depth and batch, program genes by the "
+        "correlation of their Pearson residual with the activity of the rest of the list, weighted by the correlations "
+        "in the replicate (one-sided t test); q-values within a list by Storey, Taylor & Siegmund (2004), lower bounds "
+        "by closed testing with Simes’ tests (Goeman & Solari 2011), combined over replicates by their median at "
+        "97.5%; p-values of a gene by twice their median."
     )
     return [data, model, statistics]

@@ -22,7 +22,8 @@ TEXT_COLUMNS = frozenset(
     {
         "category", "end", "estimand", "failure", "feature_type", "flags", "gene", "key", "member", "method",
         "method_a", "method_b", "model", "name", "objective", "of", "parameter", "population", "reason", "reference",
-        "role", "run_id", "safe_name", "scope", "source", "state", "symbol", "text", "title", "trial", "unit", "warning",
+        "role", "run_id", "safe_name", "scope", "source", "state", "symbol", "text", "title", "trial", "unit",
+        "warning",
     }
 )  # fmt: skip
 
@@ -53,9 +54,11 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers."""
+    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers or truth values."""
     import numpy as np
 
+    if len(column) and column.isin(["True", "False"]).all():
+        return column == "True"
     text = column.where(~column.isin(["", "NaN"]), "nan").to_numpy(dtype=str)
     try:
         values = text.astype(np.float64)  # pandas' own parser may be off in the last digit

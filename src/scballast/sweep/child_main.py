@@ -163,17 +163,18 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
     """Publish a finished run's results as this trial's: nothing is computed, and no file takes space twice."""
     import json
 
-    from scballast.results import MARKER, ResultFolder
-    from scballast.sweep.trial import run_name, trial_params, trial_tags
+    from scballast.config.addresses import params_of
+    from scballast.results import MARKER, link_or_copy, result_folder
+    from scballast.sweep.trial import run_name, trial_tags
     from scballast.tracking.publish import PUBLISHED_MARKER
 
     name = run_name(config, original.tags.get(keys.DATASET, "data"), place)
     tags = {**trial_tags(config, original.tags.get(keys.DATASET, ""), place), keys.DUPLICATE_OF: original.run_id}
     target = folder.with_name(name)
-    run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=place.parent_run_id, folder=target)
+    run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=place.parent_run_id, folder=target)
     try:
-        with ResultFolder(target) as partial:
-            shutil.copytree(folder, partial, copy_function=_link, dirs_exist_ok=True)
+        with result_folder(target) as partial:
+            shutil.copytree(folder, partial, copy_function=link_or_copy, dirs_exist_ok=True)
             for own in (MARKER, PUBLISHED_MARKER, "tags.json"):
                 (partial / own).unlink(missing_ok=True)
             stored = json.loads((folder / "tags.json").read_text(encoding="utf-8"))
@@ -184,11 +185,3 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
         raise
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return TrialDone(run_id, str(target), metrics, duplicate_of=original.run_id)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Not every file system has hard links.
-        shutil.copyfile(source, target)

@@ -7,10 +7,9 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from scballast.config import keys
 from scballast.config.addresses import without_password
 from scballast.config.hydra_compat import launch_jobs
-from scballast.config.schema import Config, to_leaves
+from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
 from scballast.sweep.child import ProcessDiedError, TrialProcess
@@ -28,6 +27,7 @@ from scballast.sweep.messages import Described, DescribeRequest, served
 from scballast.sweep.outcome import wrap_up
 from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
 from scballast.sweep.samplers import build_sampler
+from scballast.sweep.signals import signals_interrupt
 from scballast.sweep.space import Point, Space, describe, n_asked_for, split_words
 from scballast.sweep.storage import StorageAddress, storage_address
 from scballast.sweep.study import Identity, Progress, SweepStudy
@@ -46,7 +46,6 @@ _GOODBYE_POLLS = 5
 # With launchers that send workers elsewhere and do not say how many: so many.
 _N_SENT_WORKERS = 4
 # Where and how, not what: a change of these does not keep a sweep from being resumed.
-_NOT_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def run_sweep(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> N
         The command line's overrides.
     """
     try:
-        with _sigterm_interrupts():
+        with signals_interrupt():
             sweep = _checked(hydra_context, master, words)
             if sweep.config.plan:
                 _plan(hydra_context, master, sweep)
@@ -196,7 +195,7 @@ def _open_study(sweep: Sweep, address: StorageAddress, dataset: Described) -> tu
         base={
             key: value
             for key, value in to_leaves(config).items()
-            if key not in searched and key.split(".")[0] not in (*_NOT_IDENTITY, *groups)
+            if key not in searched and key.split(".")[0] not in (*NOT_IN_IDENTITY, *groups)
         },
     )
     name = config.sweep.name or _free_name(address, dataset.name, identity)
@@ -316,18 +315,3 @@ def without_secret(word: str) -> str:
     """Return a word of the command line without the password of an address."""
     key, separator, value = word.partition("=")
     return f"{key}{separator}{without_password(value)}" if "://" in value else word
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM (a scheduler's time limit) end the sweep as Ctrl-C does."""
-    try:
-        before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    except ValueError:
-        # Only the main thread has signals.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

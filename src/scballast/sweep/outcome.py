@@ -16,7 +16,7 @@ from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
-from scballast.results import ResultFolder, Results, write_results
+from scballast.results import Results, result_folder, write_results
 from scballast.sweep.front import Scores, choose, pareto_front, score_trials
 from scballast.sweep.messages import Described
 from scballast.sweep.parent import keep_parent, parent_params
@@ -163,7 +163,7 @@ def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
         warnings=tuple(_notes(study.trials())),
     )
     folder = root / "sweeps" / name
-    with ResultFolder(folder) as partial:
+    with result_folder(folder) as partial:
         write_results(results, partial)
         trials.to_csv(partial / "trials.csv", index=False, lineterminator="\n")
         render_sweep_report(partial)
