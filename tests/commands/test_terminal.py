@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from scballast.commands.report_command import main as report
 from scballast.commands.summary import print_answers
 from scballast.config.descriptions import DESCRIPTIONS, SIMULATION
 from scballast.config.schema import Config, DataConfig, to_leaves
-from scballast.data.early import check_file
+from scballast.data.early import check_file, suggestions
 from scballast.errors import ConfigError, DataError
 from scballast.results import MARKER
 
@@ -85,6 +86,24 @@ def test_a_misspelt_column_is_named_with_its_neighbour(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         check_file(DataConfig(kind="file", path=str(tmp_path / "x.h5ad"), population_key="a"))
     check_file(DataConfig(kind="file", path=str(path), population_key="of the labels", labels="labels.csv"))
+
+
+def test_columns_that_look_like_donors_or_conditions_are_named_with_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "cells.h5ad"
+    with h5py.File(path, "w") as file:
+        obs = file.create_group("obs")
+        obs.attrs["column-order"] = ["cell_type", "donor_id", "stim", "sample_quality", "n_counts", "sequencing_batch"]
+    config = DataConfig(kind="file", path=str(path), population_key="cell_type")
+    found = suggestions(config)
+    assert [line.split(" look")[0] for line in found] == [
+        "'donor_id', 'sample_quality'",
+        "'sequencing_batch'",
+        "'stim'",
+    ]
+    assert "data.sample_key=COLUMN" in found[0]
+    used = replace(config, sample_key="donor_id", batch_key="sequencing_batch")
+    assert [line.split(" look")[0] for line in suggestions(used)] == ["'stim'"]
+    assert suggestions(DataConfig()) == []
 
 
 def tables() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from scballast import __version__
 from scballast.commands.output import forgive_characters
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
 from scballast.config.schema import conf_dir
-from scballast.data.early import check_file
+from scballast.data.early import check_file, suggestions
 from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def main() -> None:
         if not _asks_hydra(words):
             config = compose_config(_overrides(words))
             check_file(config.data)
+            for suggestion in suggestions(config.data):
+                sys.stderr.write(f"Note: {suggestion}\n")
             made = _made_folders(config)
         elif _sweeps(words):
             check_sweep_words(_overrides(words))

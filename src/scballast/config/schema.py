@@ -133,6 +133,7 @@ class TrackingConfig:
 
     uri: str | None = None
     experiment: str = "scballast"
+    population_metrics: bool = False
 
 
 @dataclass(frozen=True)

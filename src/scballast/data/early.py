@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,25 @@ if TYPE_CHECKING:
     from scballast.config.schema import DataConfig
 
 _KEYS = ("population_key", "batch_key", "sample_key")
+_MOST_NAMED = 3
+# The option, what the names of such columns contain, and what to say.
+_LOOKS_LIKE = (
+    (
+        "sample_key",
+        r"donor|patient|subject|individual|(^|_)(sample|mouse|animal)(_?id)?($|_)|^ind$|orig\.ident",
+        "samples or donors: data.sample_key=COLUMN adds pseudobulk, and resample.kind=donor asks what other donors show.",
+    ),
+    (
+        "batch_key",
+        r"batch|(^|_)(lane|library|chip|plate|channel|pool)(_?id)?($|_)|sequencing_run",
+        "experimental batches: data.batch_key=COLUMN conditions the model on them.",
+    ),
+    (
+        "condition_key",
+        r"condition|treatment|stim|disease|perturb|genotype|time_?point|(^|_)sex($|_)",
+        "conditions: association.keys=[COLUMN] shows which latent dimensions follow them.",
+    ),
+)
 
 
 def check_file(config: DataConfig) -> None:
@@ -46,6 +66,23 @@ def check_file(config: DataConfig) -> None:
                 f"Columns: {', '.join(quote(column) for column in columns) or 'none'}."
             )
             raise ConfigError(message)
+
+
+def suggestions(config: DataConfig) -> list[str]:
+    """Name the obs columns that look like samples, batches or conditions, with the option that would use them.
+
+    Only for options that are not set, and in an ``.h5ad``; one line for each option.
+    """
+    path = Path(config.path or "").expanduser()
+    columns = _columns(path) if config.kind == "file" and config.path is not None else None
+    used = {getattr(config, key) for key in _KEYS}
+    found = []
+    for key, pattern, use in _LOOKS_LIKE:
+        names = [name for name in columns or () if name not in used and re.search(pattern, name.lower())]
+        if names and getattr(config, key, None) is None:
+            listed = ", ".join(quote(name) for name in names[:_MOST_NAMED])
+            found.append(f"{listed} {'looks' if len(names) == 1 else 'look'} like {use}")
+    return found
 
 
 def _columns(path: Path) -> list[str] | None:

@@ -24,7 +24,7 @@ from scballast.experiment.gene_lists import gene_list_tables
 from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
-from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
+from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
 from scballast.experiment.scoring import Scores, baseline_scores, model_scores
 from scballast.experiment.setup import Setup, replicates_of
 from scballast.experiment.training import TrainedModels, train_models
@@ -134,7 +134,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         logger.warning("Warning: %s", warning)
     results = Results(
         tables=tables,
-        metrics={**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)},
+        metrics=logged_metrics({**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)}, config),
         history=mean_history(models),
         config=to_nested(without_passwords(config)),
         params=params_of(config),
