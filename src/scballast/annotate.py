@@ -104,9 +104,10 @@ def _fold_changes(adata: AnnData, lists: Mapping[str, pd.DataFrame], length: int
     from scballast.verdict.confirmation import Cells
 
     records = _undefined(lists, length)
-    counts = sparse.csr_matrix(adata.X) if adata.X is not None else None
-    is_counts = counts is not None and counts.nnz > 0 and counts.data.min() >= 0 and bool((counts.data % 1 == 0).all())
-    if not is_counts or groupby not in adata.obs:
+    if adata.X is None or groupby not in adata.obs:
+        return records
+    counts = sparse.csr_matrix(adata.X)
+    if not counts.nnz or counts.data.min() < 0 or (counts.data % 1 != 0).any():
         return records
     labels = adata.obs[groupby].astype(str).to_numpy()
     place = {name: position for position, name in enumerate(lists)}

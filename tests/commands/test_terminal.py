@@ -96,7 +96,7 @@ def test_columns_that_look_like_donors_or_conditions_are_named_with_the_option(t
     config = DataConfig(kind="file", path=str(path), population_key="cell_type")
     found = suggestions(config)
     assert [line.split(" look")[0] for line in found] == [
-        "'donor_id', 'sample_quality'",
+        "'donor_id'",
         "'sequencing_batch'",
         "'stim'",
     ]

@@ -185,7 +185,7 @@ class Config:
     seed: int = _key(0, minimum=0)
     device: str = _key("auto", allowed=("auto", "cpu", "cuda", "mps"))
     runs_dir: str = "runs"
-    plan: bool = False
+    plan: bool | str = False
 
 
 _LARGEST = 2**63 - 1
@@ -399,6 +399,9 @@ def _check_combinations(config: Config) -> None:
             f"train.kl_warmup_epochs: {warmup} is out of range; an integer is a number of epochs, "
             "a fraction in (0, 1] a share of them."
         )
+        raise ConfigError(message)
+    if isinstance(config.plan, str) and config.plan != "probe":
+        message = f"plan: {_shown(config.plan)} is not allowed; allowed: true, false, probe."
         raise ConfigError(message)
     for name in config.genes.exclude:
         if name not in GENE_CLASSES:

@@ -19,8 +19,9 @@ _MOST_NAMED = 3
 _LOOKS_LIKE = (
     (
         "sample_key",
-        r"donor|patient|subject|individual|(^|_)(sample|mouse|animal)(_?id)?($|_)|^ind$|orig\.ident",
-        "samples or donors: data.sample_key=COLUMN adds pseudobulk, and resample.kind=donor asks what other donors show.",
+        r"donor|patient|subject|individual|(^|_)(sample|mouse|animal)(_?id)?$|^ind$|orig\.ident",
+        "samples or donors: data.sample_key=COLUMN adds pseudobulk, and resample.kind=donor "
+        "asks what other donors show.",
     ),
     (
         "batch_key",
