@@ -89,3 +89,19 @@ def test_an_answer_of_none_has_no_method_and_no_genes(folder: Path) -> None:
 def test_a_folder_without_stability_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"stability\.csv"):
         _ = ResultFolder(tmp_path).stability
+
+
+def test_genes_are_named_by_symbol_and_id_wherever_there_is_a_symbol(folder: Path) -> None:
+    results = ResultFolder(folder)
+    plain = [gene.name for answer in answers(results) for gene in answer.genes]
+    assert results.gene_label("GENE1") == "GENE1"
+    symbols = {"GENE1": "CD3D", "GENE2": "CD3D", "GENE3": "", "GENE4": "GENE4"}
+    genes = sorted(set(plain) | set(symbols))
+    table = pd.DataFrame({"gene": genes, "symbol": [symbols.get(gene, f"S{gene}") for gene in genes]})
+    table.to_csv(folder / "tables" / "genes.csv", index=False)
+    results = ResultFolder(folder)
+    labels = [results.gene_label(gene) for gene in symbols]
+    assert labels == ["CD3D (GENE1)", "CD3D (GENE2)", "GENE3", "GENE4"]
+    named = [gene.name for answer in answers(results) for gene in answer.genes]
+    assert named == [results.gene_label(gene) for gene in plain]
+    assert any("(" in name for name in named)

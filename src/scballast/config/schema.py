@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scballast.config.duration import seconds_of
 from scballast.config.simulation import SimulationConfig
 from scballast.errors import ConfigError
 
@@ -121,6 +122,14 @@ class AssociationConfig:
 
 
 @dataclass(frozen=True)
+class ProgramsConfig:
+    """Sets of co-expressed genes within populations."""
+
+    find: bool = True
+    gene_sets: str | None = None
+
+
+@dataclass(frozen=True)
 class BaselinesConfig:
     """The methods beside the model's own."""
 
@@ -148,6 +157,11 @@ class SweepConfig:
     storage: str | None = None
     max_failures: int = _key(5, minimum=1)
     n_workers: int | None = _key(None, minimum=1)
+    timeout: str | int | float | None = None
+    trial_timeout: str | int | float | None = None
+    stop: str = _key("never", allowed=("never", "no_improvement"))
+    patience: int = _key(10, minimum=1)
+    racing: bool | None = None
     search_space: Mapping[str, Any] | None = field(default_factory=dict)
 
 
@@ -178,6 +192,7 @@ class Config:
     genes: GenesConfig = field(default_factory=GenesConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
+    programs: ProgramsConfig = field(default_factory=ProgramsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     objectives: tuple[Objective, ...] = DEFAULT_OBJECTIVES
@@ -185,6 +200,8 @@ class Config:
     seed: int = _key(0, minimum=0)
     device: str = _key("auto", allowed=("auto", "cpu", "cuda", "mps"))
     runs_dir: str = "runs"
+    cache: bool = True
+    cache_gib: float = _key(4.0, minimum=0.0)
     plan: bool | str = False
 
 
@@ -195,7 +212,7 @@ GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cyc
 _MOST_LISTED = 25
 
 # These say where and how results are kept, not what they are.
-NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
+NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "cache", "cache_gib", "plan")
 
 
 def conf_dir() -> Path:
@@ -388,11 +405,18 @@ def _check_combinations(config: Config) -> None:
     if resample.kind == "donor" and data.sample_key is None and data.kind != "simulated":
         message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
         raise ConfigError(message)
-    for key, path in (("data.path", data.path), ("data.labels", data.labels), ("runs_dir", config.runs_dir)):
+    for key, path in (
+        ("data.path", data.path),
+        ("data.labels", data.labels),
+        ("programs.gene_sets", config.programs.gene_sets),
+        ("runs_dir", config.runs_dir),
+    ):
         _check_home(key, path)
     if config.train.early_stopping and config.train.train_size == 1.0:
         message = "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
         raise ConfigError(message)
+    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
+        seconds_of(key, text)
     warmup = config.train.kl_warmup_epochs
     if isinstance(warmup, float) and not 0.0 < warmup <= 1.0:
         message = (
@@ -409,7 +433,18 @@ def _check_combinations(config: Config) -> None:
             raise unknown_key(where, name, GENE_CLASSES)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
-        prefixes = ("stability", "confirmed", "concordance", "fit", "axis", "truth", "factors", "seconds", "train")
+        prefixes = (
+            "stability",
+            "confirmed",
+            "concordance",
+            "fit",
+            "axis",
+            "truth",
+            "factors",
+            "programs",
+            "seconds",
+            "train",
+        )
         if prefix not in prefixes:
             where = "objectives"
             raise unknown_key(where, objective.metric, [f"{name}/…" for name in prefixes])

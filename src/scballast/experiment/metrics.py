@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.config.schema import Config
+from scballast.experiment.programs import program_metrics
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.registry import CONTROLS
 
@@ -44,6 +45,8 @@ def collect_metrics(
     _concordance(metrics, tables["concordance"], safe)
     for method, rows in tables["confirmation"].groupby("method", sort=False, observed=True):
         metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
+    if "programs" in tables:
+        metrics |= program_metrics(tables, safe)
     if "fit" in tables:
         _fit(metrics, tables["fit"], safe)
     if "axis_purity" in tables and len(tables["axis_purity"]):

@@ -18,6 +18,7 @@ from scballast.config.addresses import params_of, without_passwords
 from scballast.config.schema import Config, config_hash, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
+from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.confirming import cells_of, undertrained_methods
 from scballast.experiment.gene_lists import gene_list_tables
@@ -25,6 +26,7 @@ from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
+from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import Scores, baseline_scores, model_scores
 from scballast.experiment.setup import Setup, replicates_of
 from scballast.experiment.training import TrainedModels, train_models
@@ -97,7 +99,8 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     dataset
         From :func:`prepare_dataset`.
     cache_dir
-        Folder of scores that do not depend on the model, shared by all experiments; None: no cache.
+        Folder of trained models, and of scores that do not depend on them, shared by all experiments; None: no
+        cache.
     """
     clock = _Clock()
     cache = ScoreCache(cache_dir)
@@ -110,7 +113,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     tables: dict[str, pd.DataFrame] = {}
     if setup.from_models:
         with clock.stage("training"):
-            models = train_models(setup)
+            models = train_models(setup, model_cache(config, cache_dir))
         with clock.stage("rankings"):
             scores.update(model_scores(setup, models))
         with clock.stage("fit"):
@@ -119,13 +122,16 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
             tables.update(latent_tables(setup, models))
         tables["training"] = models.table
     undertrained = undertrained_methods(setup, tables.get("training"))
+    if config.programs.find:
+        with clock.stage("programs"):
+            tables.update(program_tables(setup))
     with clock.stage("confirmation"):
-        score_set, cells = _score_set(setup, scores), cells_of(setup)
+        score_set, cells = score_set_of(setup, scores), cells_of(setup)
         confirmation = confirm(score_set, cells, setup.replicates, config.rank.top_k, seed=config.seed)
     with clock.stage("statistics"):
         tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))
-    tables["populations"] = _populations_table(dataset)
+    tables["populations"] = populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
     found = caveats(tables, to_nested(config), dataset.warnings)
     tables["caveats"] = caveats_table(found)
@@ -142,6 +148,11 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         warnings=warnings,
     )
     return Experiment(dataset, results, models)
+
+
+def model_cache(config: Config, cache_dir: Path | None) -> MemberCache | None:
+    """Return the cache of trained models in the folder of cached scores."""
+    return None if cache_dir is None else MemberCache(cache_dir / "models", int(config.cache_gib * 2**30))
 
 
 def statistics_tables(
@@ -237,7 +248,8 @@ def check_against_data(config: Config, dataset: Dataset) -> None:
         grouping(dataset, key)
 
 
-def _score_set(setup: Setup, scores: Scores) -> ScoreSet:
+def score_set_of(setup: Setup, scores: Scores) -> ScoreSet:
+    """Return the scores of a setup's methods as rankings."""
     return rank_scores(
         scores,
         methods=setup.methods,
@@ -248,7 +260,8 @@ def _score_set(setup: Setup, scores: Scores) -> ScoreSet:
     )
 
 
-def _populations_table(dataset: Dataset) -> pd.DataFrame:
+def populations_table(dataset: Dataset) -> pd.DataFrame:
+    """Return every label with its cells, and the name that metrics have of those that are ranked."""
     import pandas as pd
 
     ranked = {population.name: population for population in dataset.populations}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scballast.arrays import IntArray
 from scballast.data.dataset import Dataset
 from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.engine.member_cache import MemberCache
 from scballast.engine.schedule import split_sizes
 from scballast.errors import TrainingError
 from scballast.experiment.setup import Setup
@@ -58,8 +59,15 @@ class TrainedModels:
         return self.ensembles[key.role], position
 
 
-def train_models(setup: Setup) -> TrainedModels:
+def train_models(setup: Setup, cache: MemberCache | None = None) -> TrainedModels:
     """Train every model that the methods need, for every replicate.
+
+    Parameters
+    ----------
+    setup
+        The experiment.
+    cache
+        Where trained members are looked up and kept; ``None`` trains all of them.
 
     Returns
     -------
@@ -81,7 +89,7 @@ def train_models(setup: Setup) -> TrainedModels:
         if not members:
             continue
         try:
-            ensembles[role] = _fit(role, list(members.values()), setup)
+            ensembles[role] = _fit(role, list(members.values()), setup, cache)
         except TrainingError as error:
             if role == "global":
                 raise
@@ -127,7 +135,7 @@ def condition_column(dataset: Dataset) -> npt.NDArray[np.object_]:
     return np.array([first if both in small else both for first, both in zip(condition, crossed, strict=True)], object)
 
 
-def _fit(role: Role, members: list[Member], setup: Setup) -> TrainedEnsemble:
+def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | None) -> TrainedEnsemble:
     config, dataset = setup.config, setup.dataset
     adata, batch_key, family = dataset.adata, dataset.batch_key, setup.family
     if role == "conditioned":
@@ -145,7 +153,7 @@ def _fit(role: Role, members: list[Member], setup: Setup) -> TrainedEnsemble:
         "scvi": "training scvi (non-linear)",
     }
     with progress_bar(titles[role], len(members), unit="models") as advance:
-        return family.fit(adata, members, config, batch_key=batch_key, on_progress=advance)
+        return family.fit(adata, members, config, batch_key=batch_key, on_progress=advance, cache=cache)
 
 
 def _replicate_members(setup: Setup, role: Role, stream: Stream) -> dict[MemberKey, Member]:

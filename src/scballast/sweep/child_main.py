@@ -9,15 +9,16 @@ import shutil
 import signal
 import threading
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.config.schema import Config, DataConfig, config_hash
-from scballast.errors import ConfigError, ScballastError
+from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.sweep.messages import (
     Answer,
     Described,
@@ -25,6 +26,8 @@ from scballast.sweep.messages import (
     EstimateRequest,
     Failed,
     Interrupted,
+    PairDone,
+    PairRequest,
     Request,
     SweepPlace,
     TrialDone,
@@ -109,10 +112,32 @@ def _answer(request: Request, loaded: _Loaded) -> Answer:
             from scballast.sweep.estimate import estimate
 
             return estimate(request.configs, loaded.get)
+        case PairRequest():
+            _log_as(request.logging)
+            return _pair(request, loaded)
         case TrialRequest():
-            if request.logging:
-                logging.config.dictConfig(dict(request.logging))
+            _log_as(request.logging)
             return _run(request.config, loaded, request.place)
+
+
+def _log_as(settings: Mapping[str, Any]) -> None:
+    if settings:
+        logging.config.dictConfig(dict(settings))
+
+
+def _pair(request: PairRequest, loaded: _Loaded) -> PairDone | TrialDone:
+    from scballast.experiment.pairs import pair_metrics
+    from scballast.sweep.trial import cache_dir, open_tracking
+
+    config, dataset = request.config, loaded.get(request.config)
+    if request.pair == 0:
+        tracking = open_tracking(config)
+        original = _finished_before(config, dataset, tracking)
+        if original is not None:
+            return _reuse(config, request.place, tracking, *original)
+    wanted = [objective.metric for objective in config.objectives]
+    with memory_errors():
+        return PairDone(pair_metrics(config, dataset, request.pair, wanted, cache_dir=cache_dir(config)))
 
 
 def _describe(config: Config, loaded: _Loaded) -> Described:

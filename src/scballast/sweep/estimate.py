@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from scballast.experiment.scoring import baseline_scores
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import plan_members, train_models
 from scballast.methods.cache import ScoreCache
-from scballast.sweep.messages import Estimated
+from scballast.sweep.messages import Estimated, Work
 from scballast.sweep.rates import stored_rates
 
 if TYPE_CHECKING:
@@ -30,27 +30,6 @@ if TYPE_CHECKING:
 _MOST_EPOCHS = 400
 # scvi-tools' rule: 400 epochs up to 20,000 cells, then fewer.
 _CELLS_OF_MOST_EPOCHS = 20_000
-
-
-@dataclass(frozen=True)
-class Work:
-    """The work of one experiment.
-
-    Attributes
-    ----------
-    members, trainings
-        Trained models, and the ensembles in which they are trained together.
-    rankings, cached
-        Rankings by baselines, and those of them that the cache holds.
-    finished
-        Whether the same configuration has finished on the same data.
-    """
-
-    members: int
-    trainings: int
-    rankings: int
-    cached: int
-    finished: bool
 
 
 def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Estimated:

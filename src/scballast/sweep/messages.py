@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from scballast.config.schema import Config
 from scballast.errors import ConfigError, DataError, ScballastError
 
-if TYPE_CHECKING:
-    from scballast.sweep.estimate import Work
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one experiment.
+
+    Attributes
+    ----------
+    members, trainings
+        Trained models, and the ensembles in which they are trained together.
+    rankings, cached
+        Rankings by baselines, and those of them that the cache holds.
+    finished
+        Whether the same configuration has finished on the same data.
+    """
+
+    members: int
+    trainings: int
+    rankings: int
+    cached: int
+    finished: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,29 @@ class TrialRequest:
 
 
 @dataclass(frozen=True)
+class PairRequest:
+    """Evaluate one complementary pair of a trial's replicates; publishes nothing.
+
+    Attributes
+    ----------
+    pair
+        Replicates 2 · pair and 2 · pair + 1.
+    """
+
+    config: Config
+    place: SweepPlace
+    pair: int
+    logging: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairDone:
+    """The objectives' values on one pair; those that are not finite are left out."""
+
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class TrialDone:
     """A published trial.
 
@@ -131,8 +172,8 @@ class Interrupted:
     """Ctrl-C reached the process."""
 
 
-Request = DescribeRequest | EstimateRequest | TrialRequest
-Answer = Described | Estimated | TrialDone | Failed | Interrupted
+Request = DescribeRequest | EstimateRequest | PairRequest | TrialRequest
+Answer = Described | Estimated | PairDone | TrialDone | Failed | Interrupted
 
 Wanted = TypeVar("Wanted", Described, Estimated)
 

@@ -71,6 +71,8 @@ def progress_tags(study: SweepStudy) -> dict[str, str]:
         keys.DONE: str(progress.done),
         keys.FAILED: str(progress.failed),
         keys.TOTAL: str(progress.total),
+        keys.RACED: str(progress.raced_out),
+        **({keys.STOPPED: progress.stop} if progress.stop else {}),
         keys.PROGRESS: f"{progress.done}/{progress.failed}/{progress.total}",
         keys.BEST: best_so_far(study.trials(), study.config.objectives),
     }

@@ -60,6 +60,11 @@ def runs_dir(config: Config) -> Path:
     return path
 
 
+def cache_dir(config: Config) -> Path | None:
+    """Return the folder of what several experiments share, or None with ``cache=false``."""
+    return runs_dir(config) / "cache" if config.cache else None
+
+
 def open_tracking(config: Config) -> Tracking:
     """Return the tracking of this configuration; nothing is created yet."""
     return Tracking(
@@ -102,7 +107,7 @@ def run_trial(
     run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
     try:
         with signals_interrupt(), memory_errors():
-            experiment = run_experiment(config, dataset, cache_dir=root / "cache")
+            experiment = run_experiment(config, dataset, cache_dir=cache_dir(config))
             results = replace(experiment.results, tags={**experiment.results.tags, **tags})
             experiment = replace(experiment, results=results)
             with _writable(root), result_folder(folder) as partial:
