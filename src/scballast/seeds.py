@@ -23,6 +23,7 @@ class Stream(IntEnum):
     ASSOCIATION = 9
     SIMULATION = 10
     SWEEP = 11
+    PROGRAMS = 14
 
 
 def sequence_for(seed: int, stream: Stream, *identity: int | str) -> np.random.SeedSequence:

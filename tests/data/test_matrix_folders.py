@@ -128,16 +128,6 @@ READ: dict[str, tuple[Callable[[Path], Path], list[str], tuple[str, ...]]] = {
         ("features.tsv is a header",),
     ),
     "one column": (lambda f: tenx(f, SYMBOLS), SYMBOLS, ()),
-    "genes without a symbol": (
-        lambda f: tenx(f, [FEATURES[0].replace("gene0", ""), *FEATURES[1:]]),
-        [IDS[0], *SYMBOLS[1:]],
-        ("x: 1 genes have no symbol and go by their id, first 'ENSG00000000000'.",),
-    ),
-    "genes with the same symbol": (
-        lambda f: tenx(f, [FEATURES[0], FEATURES[1].replace("gene1", "gene0"), *FEATURES[2:]]),
-        [f"gene0 ({IDS[0]})", f"gene0 ({IDS[1]})", *SYMBOLS[2:]],
-        ("x: 2 genes share their symbol with another and have their id beside it, first 'gene0 (ENSG00000000000)'.",),
-    ),
     "STARsolo": (starsolo, SYMBOLS, ("x: the matrix in 'Gene/filtered' is read.",)),
     "kallisto|bustools": (kallisto, IDS, ()),
     "bustools": (lambda f: kallisto(f, "output", names=False), IDS, ()),

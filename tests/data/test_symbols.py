@@ -149,3 +149,36 @@ def test_tables_have_the_symbol_after_the_gene_and_shared_symbols_stay_apart() -
     assert genes["n_cells"].tolist() == (counts > 0).sum(axis=0).tolist()
     np.testing.assert_allclose(genes["mean_count"], counts.mean(axis=0, dtype=float))
     assert with_symbols({"consensus": plain}, dataset_from_anndata(small_adata(), CONFIG))["consensus"] is plain
+
+
+NAMED: dict[str, tuple[list[str], list[str], str]] = {
+    "blank": (["", *SYMBOLS[1:]], ["ENSG00000000000", *SYMBOLS[1:]], "1 genes have no name and go by their id"),
+    "shared": (
+        ["HLA", "HLA", *SYMBOLS[2:]],
+        ["HLA (ENSG00000000000)", "HLA (ENSG00000000001)", *SYMBOLS[2:]],
+        "2 genes share their name with another and have their id beside it, first 'HLA (ENSG00000000000)'.",
+    ),
+    "as the ids": (
+        [INDEXES["Ensembl"][0], "HLA", "HLA", *SYMBOLS[3:]],
+        [INDEXES["Ensembl"][0], "HLA (ENSG00000000001)", "HLA (ENSG00000000002)", *SYMBOLS[3:]],
+        "2 genes share their name with another",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
+@pytest.mark.parametrize("column", ["gene_ids", "Ensembl.ID", "feature_id"])
+@pytest.mark.parametrize("name", NAMED)
+def test_genes_without_a_name_of_their_own_are_told_apart_by_id(name: str, column: str) -> None:
+    index, expected, said = NAMED[name]
+    dataset = dataset_from_anndata(data(index, **{column: INDEXES["Ensembl"]}), CONFIG)
+    assert dataset.adata.var_names.tolist() == expected
+    assert [said in warning for warning in dataset.warnings] == [True]
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
+def test_without_ids_of_their_own_shared_names_get_numbers() -> None:
+    index = ["HLA", "HLA", *SYMBOLS[2:]]
+    for ids in ({}, {"gene_ids": "the same"}):
+        dataset = dataset_from_anndata(data(index, **ids), CONFIG)
+        assert dataset.adata.var_names[:2].tolist() == ["HLA", "HLA-1"]

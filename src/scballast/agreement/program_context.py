@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from scballast.agreement.programs import signal_share
 from scballast.arrays import BoolArray, FloatArray, IntArray
 
 MARKER_CORRELATION = 0.4
@@ -97,20 +96,29 @@ def category_share(activity: FloatArray, codes: IntArray) -> FloatArray:
     return result
 
 
-def other_direction_floor(values: FloatArray, others: FloatArray) -> float:
-    """Return the signal share that programs of other populations usually reach in this population's cells.
+def other_population_floor(half_weights: FloatArray, others: FloatArray) -> FloatArray:
+    """Return the agreement of weights that programs of other populations usually have with each program.
 
-    Directions of abundant genes or of depth lift cells of any population; the median is not moved by the few
-    programs that a population shares with another.
+    Abundant genes and depth draw the weights of any two populations together. The same match as between the two
+    halves of one population: half against half. The median is not moved by the few programs that are shared.
 
     Parameters
     ----------
-    values
-        (n_cells, n_genes) noise-scaled cells of the population.
+    half_weights
+        (n_halves, n_genes, n_programs) of length 1.
     others
-        (n_genes, n_programs) weights of other populations' programs.
+        (n_halves, n_genes, n_others) of programs that match none of these.
+
+    Returns
+    -------
+    (n_programs,)
+        Absolute cosine; 0 without others.
     """
-    return max(0.0, float(np.median(signal_share(values, others)[0]))) if others.shape[1] else 0.0
+    n_halves = min(len(half_weights), len(others))
+    if n_halves == 0 or others.shape[2] == 0:
+        return np.zeros(half_weights.shape[2])
+    cosine = np.einsum("hgo,hgp->hop", others[:n_halves], half_weights[:n_halves])
+    return np.asarray(np.median(np.abs(cosine).mean(axis=0), axis=0))
 
 
 def matching_programs(weights: Sequence[FloatArray]) -> list[list[list[Match]]]:

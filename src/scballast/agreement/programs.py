@@ -29,6 +29,9 @@ FEWEST_PAIRS = 3  # of halves, for an interval
 TOP_GENES = 50
 N_PERMUTATIONS = 2
 LEVEL = 0.95
+_BY_PROGRAM = (
+    "explained", "reproducibility", "lower", "upper", "floor", "weight_agreement", "weight_lower", "weight_floor",
+)  # fmt: skip
 _CURVE = 0.5  # share of a weaker program's reliable variance that a curve over a stronger one explains
 _CURVE_GENES = 0.3  # share of their top genes in common
 
@@ -67,6 +70,8 @@ class PopulationPrograms:
     ----------
     weights
         (n_genes, n_programs) mean over halves, columns of length 1; per noise standard deviation of a gene.
+    half_weights
+        (n_halves, n_genes, n_programs) of which they are the mean.
     selection_frequency
         (n_genes, n_programs) share of halves with the gene among their 50 largest weights.
     loadings
@@ -80,6 +85,8 @@ class PopulationPrograms:
         exceed.
     weight_agreement, weight_lower, weight_floor
         (n_programs,) the same for the cosine of the halves' weights.
+    noise
+        (n_genes,) standard deviation of the log residuals that no candidate explains: the unit of the weights.
     n_candidates
         Components that were tried.
     reason
@@ -87,6 +94,7 @@ class PopulationPrograms:
     """
 
     weights: FloatArray
+    half_weights: FloatArray
     selection_frequency: FloatArray
     loadings: FloatArray
     activity: FloatArray
@@ -98,6 +106,7 @@ class PopulationPrograms:
     weight_agreement: FloatArray
     weight_lower: FloatArray
     weight_floor: FloatArray
+    noise: FloatArray
     n_candidates: int
     reason: str = ""
 
@@ -109,12 +118,16 @@ class PopulationPrograms:
     def only(self, kept: BoolArray | IntArray) -> PopulationPrograms:
         """Return these programs alone, in the order given."""
         by_column = ("weights", "selection_frequency", "loadings", "activity")
-        by_entry = (
-            "explained", "reproducibility", "lower", "upper", "floor", "weight_agreement", "weight_lower",
-            "weight_floor",
-        )  # fmt: skip
         columns = {name: getattr(self, name)[:, kept] for name in by_column}
-        return replace(self, **columns, **{name: getattr(self, name)[kept] for name in by_entry})
+        columns["half_weights"] = self.half_weights[:, :, kept]
+        return replace(self, **columns, **{name: getattr(self, name)[kept] for name in _BY_PROGRAM})
+
+    def above(self, weight_floor: FloatArray) -> PopulationPrograms:
+        """Return the programs whose weights agree more than floors that are at least these, (n_programs,)."""
+        raised = replace(self, weight_floor=np.maximum(self.weight_floor, weight_floor))
+        kept = raised.only(raised.weight_lower > raised.weight_floor)
+        lost = "" if kept.n_programs else "weights agree no more than those of other populations"
+        return replace(kept, reason=kept.reason or lost)
 
 
 def find_programs(
@@ -155,11 +168,11 @@ def find_programs(
     smallest = min(min(len(first), len(second)) for first, second in pairs)
     if smallest < FEWEST_CELLS:
         reason = f"{n_cells} cells: a half holds {smallest}, fewer than {FEWEST_CELLS}"
-        return _none(n_cells, n_genes, 0, reason)
+        return no_programs(n_cells, n_genes, 0, reason)
     residuals = log_residuals(counts, total_counts)
     cells = scale_to_noise(residuals, generator)
     if cells.n_candidates == 0:
-        return _none(n_cells, n_genes, 0, "no component stands above permuted cells")
+        return no_programs(n_cells, n_genes, 0, "no component stands above permuted cells")
     candidates = rotated_programs(cells.values, cells.n_candidates, float(cells.null_spectrum[0]), rotate=rotate)
     found = replicate(cells.values, candidates, pairs, rotate=rotate)
     weight_floor, activity_floor = _permuted_floors(cells, pairs, generator, rotate=rotate)
@@ -170,7 +183,7 @@ def find_programs(
     programs = programs.only(~_curves(programs))
     if programs.n_programs == 0:
         tried = f"{candidates.shape[1]} candidate{'s' if candidates.shape[1] > 1 else ''}"
-        return _none(n_cells, n_genes, cells.n_candidates, f"{tried}, none found again in unseen cells")
+        return no_programs(n_cells, n_genes, cells.n_candidates, f"{tried}, none found again in unseen cells")
     return programs
 
 
@@ -337,6 +350,7 @@ def _summarise(
     deviation = np.maximum(known.std(axis=0), 1e-300)
     return PopulationPrograms(
         weights=mean,
+        half_weights=found.half_weights,
         selection_frequency=chosen.mean(axis=0),
         loadings=residuals.T @ (known / deviation) / len(known),
         activity=found.cross_fitted,
@@ -348,6 +362,7 @@ def _summarise(
         weight_agreement=weight_mean,
         weight_lower=weight_lower,
         weight_floor=np.full(mean.shape[1], floors[0]),
+        noise=cells.noise,
         n_candidates=cells.n_candidates,
     )
 
@@ -371,8 +386,11 @@ def _curves(programs: PopulationPrograms) -> BoolArray:
     return bent
 
 
-def _none(n_cells: int, n_genes: int, n_candidates: int, reason: str) -> PopulationPrograms:
-    by_gene, empty = np.zeros((n_genes, 0)), np.zeros(0)
+def no_programs(n_cells: int, n_genes: int, n_candidates: int, reason: str) -> PopulationPrograms:
+    """Return the answer "none" of a population, with its reason."""
+    by_half, by_gene, by_cell = (np.zeros((*shape, 0)) for shape in ((0, n_genes), (n_genes,), (n_cells,)))
+    nothing = {name: np.zeros(0) for name in _BY_PROGRAM}
     return PopulationPrograms(
-        by_gene, by_gene, by_gene, np.zeros((n_cells, 0)), *(empty,) * 8, n_candidates=n_candidates, reason=reason
-    )
+        weights=by_gene, half_weights=by_half, selection_frequency=by_gene, loadings=by_gene, activity=by_cell,
+        **nothing, noise=np.ones(n_genes), n_candidates=n_candidates, reason=reason,
+    )  # fmt: skip

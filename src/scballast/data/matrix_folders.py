@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product, zip_longest
@@ -135,7 +134,7 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
         adata = ad.AnnData(X=counts, obs=_obs(fit), var=var)
     inside = files.matrix.parent.relative_to(folder).as_posix()
     where = () if inside == "." else (f"{label}: the matrix in {quote(inside)} is read.",)
-    return source_of(adata, label, owned=True, warnings=(*where, *fit.warnings, *_name_warnings(var, label)))
+    return source_of(adata, label, owned=True, warnings=(*where, *fit.warnings))
 
 
 def _find(folder: Path, label: str) -> MatrixFiles | None:
@@ -267,45 +266,12 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
         symbols = listed if len(listed) == len(ids) else symbols
     var = pd.DataFrame(index=pd.Index(ids, dtype=object))
     if symbols is not None and files.layout.symbols_as_names:
-        var = pd.DataFrame({"gene_ids": ids}, index=pd.Index(_named(symbols, ids), dtype=object))
+        var = pd.DataFrame({"gene_ids": ids}, index=pd.Index(symbols, dtype=object))
     elif symbols is not None:
         var["gene_symbols"] = symbols
     if place.get("type", len(columns)) < len(columns):
         var["feature_types"] = list(columns[place["type"]])
     return var
-
-
-def _named(symbols: list[str], ids: list[str]) -> list[str]:
-    """Return the symbols; the id where there is none, and beside it where several genes have the same."""
-    counts = Counter(symbols)
-    distinct = len(set(ids)) == len(ids)
-    names = []
-    for symbol, identifier in zip(symbols, ids, strict=True):
-        if not symbol.strip():
-            names.append(identifier)
-        elif counts[symbol] > 1 and distinct and symbol != identifier:
-            names.append(f"{symbol} ({identifier})")
-        else:
-            names.append(symbol)
-    return names
-
-
-def _name_warnings(var: pd.DataFrame, label: str) -> list[str]:
-    """Say which genes go by their id, or have it beside their symbol."""
-    if "gene_ids" not in var:
-        return []
-    pairs = list(zip(map(str, var.index), var["gene_ids"], strict=True))
-    notes = []
-    bare = [name for name, identifier in pairs if name == identifier]
-    if bare and len(bare) < len(pairs):
-        notes.append(f"{label}: {len(bare):,} genes have no symbol and go by their id, first {quote(bare[0])}.")
-    both = [name for name, identifier in pairs if name.endswith(f" ({identifier})")]
-    if both:
-        notes.append(
-            f"{label}: {len(both):,} genes share their symbol with another and have their id beside it, first "
-            f"{quote(both[0])}."
-        )
-    return notes
 
 
 def _are_ensembl(values: Sequence[str]) -> bool:

@@ -25,7 +25,7 @@ from scballast.errors import ConfigError, TrainingError
 if TYPE_CHECKING:
     import torch
     from anndata import AnnData
-    from scvi.model import LinearSCVI
+    from scvi.model import SCVI, LinearSCVI
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def fit_ensemble(
     kernels: str = "auto",
     cache: MemberCache | None = None,
 ) -> Ensemble:
-    """Train all members side by side, each as ``LinearSCVI.train`` would train it on its own cells.
+    """Train all members side by side, each as ``LinearSCVI`` or ``SCVI`` would train it on its own cells.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def train_ensemble(
     layer: str | None = None,
     device: str = "auto",
     labels_key: str | None = None,
-) -> list[LinearSCVI]:
+) -> list[LinearSCVI | SCVI]:
     """Train all members side by side and return each as a genuine scvi-tools model; see :func:`fit_ensemble`.
 
     Raises
@@ -165,10 +165,20 @@ class Ensemble:
         self._evaluator = make_evaluator
 
     def loadings(self, member: int) -> FloatArray:
-        """(n_genes, n_latent) ``LinearSCVI.get_loadings()``: decoder weight with its batch norm folded in."""
-        tensors = self._result(member).packed.tensors
+        """(n_genes, n_latent) ``LinearSCVI.get_loadings()``: decoder weight with its batch norm folded in.
+
+        Raises
+        ------
+        ConfigError
+            The member's decoder is not linear: it has no loadings.
+        """
+        trained = self._result(member)
+        if trained.plan.model.decoder != "linear":
+            message = f"member {member} has a non-linear decoder, and so no loadings. Use decoder=linear."
+            raise ConfigError(message)
+        tensors = trained.packed.tensors
         scale = tensors[_RATE + "1.weight"] / np.sqrt(tensors[_RATE + "1.running_var"] + np.float32(1e-3))
-        n_latent = self._trained[member].plan.model.n_latent
+        n_latent = trained.plan.model.n_latent
         loadings: FloatArray = scale[:, None] * tensors[_RATE + "0.weight"][:, :n_latent]
         return loadings
 
@@ -199,7 +209,7 @@ class Ensemble:
         """Gradient steps that the member has seen."""
         return self._result(member).n_steps
 
-    def export(self, member: int) -> LinearSCVI:
+    def export(self, member: int) -> LinearSCVI | SCVI:
         """Return a genuine scvi-tools model that can be saved, loaded and queried."""
         return export_member(self._result(member), self._adata, *self._keys)
 

@@ -23,10 +23,13 @@ _SOURCES = (
     "arithmetic.hpp",
     "layout.hpp",
     "products.hpp",
+    "packed_products.hpp",
     "encoder.hpp",
     "decoder.hpp",
+    "scvi_decoder.hpp",
     "likelihood.hpp",
     "noise.hpp",
+    "evaluate.hpp",
     "ldvae.cpp",
 )
 # Not -ffast-math: the loss must still be able to become NaN, or a member's failure would go unseen.

@@ -25,7 +25,7 @@ from scballast.engine.posterior import validation_losses
 from scballast.engine.resident import DeviceCounts, PlanTensors
 from scballast.engine.schedule import EarlyStopping, epoch_order, kl_weight
 from scballast.engine.stacking import Stack, shared_settings, structure
-from scballast.engine.torch_model import StackedLDVAE
+from scballast.engine.torch_model import StackedVAE
 from scballast.engine.torch_step import StepShape, StepState, compile_step, make_step, use_compiled
 from scballast.engine.trained import CurveRecorder, TrainedMember, describe_failure
 
@@ -252,7 +252,7 @@ class TorchEvaluator:
         device, dtype = resident.device, resident.dtype
         state = {name: torch.from_numpy(value)[None].to(device, dtype) for name, value in packed.state().items()}
         own = torch.ones((1, plan.model.n_latent), dtype=torch.bool, device=device)
-        model = StackedLDVAE(plan.model, plan.n_batch, own, state)
+        model = StackedVAE(plan.model, plan.n_batch, own, state)
         index = torch.from_numpy(np.asarray(cells, dtype=np.int64))[None].to(device)
         with torch.inference_mode():
             minibatch = resident.minibatch(index, torch.ones_like(index, dtype=torch.bool), self._tensors)

@@ -1,4 +1,4 @@
-"""Training one after another through scvi-tools' own trainer: for comparison, and for the non-linear VAE."""
+"""Training one after another through scvi-tools' own trainer, for comparison."""
 
 from __future__ import annotations
 
