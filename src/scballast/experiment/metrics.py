@@ -43,8 +43,9 @@ def collect_metrics(
     metrics: dict[str, float] = {}
     _stability(metrics, tables["stability"], config.rank.top_k, safe)
     _concordance(metrics, tables["concordance"], safe)
-    for method, rows in tables["confirmation"].groupby("method", sort=False, observed=True):
-        metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
+    if "confirmation" in tables:
+        for method, rows in tables["confirmation"].groupby("method", sort=False, observed=True):
+            metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
     if "programs" in tables:
         metrics |= program_metrics(tables, safe)
     if "fit" in tables:
