@@ -23,6 +23,7 @@ class Stream(IntEnum):
     ASSOCIATION = 9
     SIMULATION = 10
     SWEEP = 11
+    PROGRAMS = 14
 
 
 def sequence_for(seed: int, stream: Stream, *identity: int | str) -> np.random.SeedSequence:
@@ -54,5 +55,11 @@ def generator_for(seed: int, stream: Stream, *identity: int | str) -> np.random.
 
 
 def integer_for(seed: int, stream: Stream, *identity: int | str) -> int:
-    """Return a 31-bit integer seed for libraries that take one."""
+    """Return a 31-bit integer seed for libraries that take one.
+
+    Examples
+    --------
+    >>> integer_for(0, Stream.GLOBAL_MODEL, 3) == integer_for(0, Stream.GLOBAL_MODEL, 3)
+    True
+    """
     return int(sequence_for(seed, stream, *identity).generate_state(1)[0] >> 1)

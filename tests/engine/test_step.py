@@ -15,9 +15,9 @@ from scballast.engine import noise
 from scballast.engine.initial import initial_module
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.packing import empty_packed, gradient_views
+from scballast.engine.resident import DeviceCounts, PlanTensors
 from scballast.engine.schedule import epoch_order
 from scballast.engine.torch_model import Noise, StackedVAE
-from scballast.engine.trainer_torch import DeviceCounts, PlanTensors
 
 KL_WEIGHT = 0.3
 TOLERANCE = {np.float64: 1e-9, np.float32: 1e-4}

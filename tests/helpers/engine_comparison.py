@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tests.helpers.agreement_oracles import nogueira_stability
 
-from scballast.agreement.stability import jackknife_interval, nogueira_stability, pairwise_kuncheva
+from scballast.agreement.stability import jackknife_interval, pairwise_kuncheva
 from scballast.engine.ensemble import Ensemble
 
 FloatArray = npt.NDArray[np.floating[Any]]

@@ -15,8 +15,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 from scipy.stats import ks_2samp, spearmanr
 
+from scballast.methods import model_de
 from scballast.methods.model_de import ChangeStatistics, change_score, change_statistics, model_de_scores
-from scballast.models import model_de
 
 pytestmark = [
     pytest.mark.slow,

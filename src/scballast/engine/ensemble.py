@@ -13,6 +13,7 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix, count_matrix
 from scballast.engine.interface import HeldoutFit, Member
 from scballast.engine.kernels import KernelCounts, MemberKernel
+from scballast.engine.member_cache import MemberCache, member_names
 from scballast.engine.members import MemberPlan, plan_members
 from scballast.engine.native import NoCompilerError, load_library
 from scballast.engine.posterior import Evaluator, heldout_fit, posterior_means
@@ -42,6 +43,7 @@ def fit_ensemble(
     device: str = "auto",
     on_progress: Callable[[int], None] | None = None,
     kernels: str = "auto",
+    cache: MemberCache | None = None,
 ) -> Ensemble:
     """Train all members side by side, each as ``LinearSCVI`` or ``SCVI`` would train it on its own cells.
 
@@ -66,6 +68,8 @@ def fit_ensemble(
         On the CPU: ``compiled`` (one thread per member; needs a C++ compiler, which is used once per machine),
         ``torch`` (stacked members, the form that CUDA and MPS run), or ``auto``: compiled, and torch with a
         logged warning where there is no compiler. Both give the same result up to rounding.
+    cache
+        Where trained members are looked up and kept; ``None`` trains all of them.
 
     Raises
     ------
@@ -85,17 +89,30 @@ def fit_ensemble(
     compiled = _use_compiled(kernels, chosen)
     counts = count_matrix(adata, layer, batch_key, labels_key)
     plans = plan_members(counts, members, model, train)
+    names = member_names(counts, plans, f"{chosen.type} {compiled}") if cache else []
+    known = {i: found for i, name in enumerate(names) if cache and (found := cache.find(plans[i], name)) is not None}
+    if known and on_progress is not None:
+        on_progress(len(known))
+    todo = [plan for i, plan in enumerate(plans) if i not in known]
     make_evaluator: Callable[[MemberPlan], Evaluator]
     if compiled:
         kernel_counts = KernelCounts(counts)
-        trained = train_on_cpu(counts, kernel_counts, plans, torch.get_num_threads(), on_progress)
+        trained = train_on_cpu(counts, kernel_counts, todo, torch.get_num_threads(), on_progress) if todo else []
         make_evaluator = partial(MemberKernel, counts=kernel_counts, n_threads=torch.get_num_threads())
     else:
-        from scballast.engine.trainer_torch import DeviceCounts, TorchEvaluator, train_with_torch
+        from scballast.engine.resident import DeviceCounts
+        from scballast.engine.trainer_torch import TorchEvaluator, train_with_torch
 
         resident = DeviceCounts(counts, chosen, torch.float32)
-        trained = train_with_torch(counts, resident, plans, on_progress)
+        trained = train_with_torch(counts, resident, todo, on_progress) if todo else []
         make_evaluator = partial(TorchEvaluator, resident=resident)
+    fresh = iter(trained)
+    trained = [known[i] if i in known else next(fresh) for i in range(len(plans))]
+    if cache and todo:
+        for i, name in enumerate(names):
+            if i not in known:
+                cache.keep(trained[i], name)
+        cache.shrink()
     failures = {i: member.failure for i, member in enumerate(trained) if member.failure is not None}
     for position, reason in failures.items():
         logger.warning("ensemble: member %d of %d is dropped: %s.", position, len(members), reason)

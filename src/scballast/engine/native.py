@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from importlib import resources
@@ -124,11 +125,38 @@ def _processor() -> str:
     return platform.processor()
 
 
+@functools.cache
 def _cache_folder() -> Path:
+    """Return a folder for compiled kernels that can be written to: the user's cache, else a temporary one."""
+    wanted = _wanted_folder()
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=wanted):
+            return wanted
+    except OSError as error:
+        instead = _temporary_folder()
+        logger.warning("%s cannot be written (%s); kernels are compiled into %s.", wanted, error.strerror, instead)
+        return instead
+
+
+def _wanted_folder() -> Path:
     named = os.environ.get("SCBALLAST_CACHE_DIR")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scballast"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scballast"
+    except RuntimeError:  # a user without a home
+        return _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    """Return this user's own temporary folder; what lies in it is run, so nobody else may have made it."""
+    folder = Path(tempfile.gettempdir()) / f"scballast-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="scballast-"))
 
 
 def _output(command: list[str]) -> str:

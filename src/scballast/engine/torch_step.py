@@ -20,8 +20,8 @@ from scballast.engine.settings import ModelSettings
 from scballast.engine.torch_model import Noise, StackedVAE
 
 if TYPE_CHECKING:
+    from scballast.engine.resident import DeviceCounts, PlanTensors
     from scballast.engine.stacking import Stack
-    from scballast.engine.trainer_torch import DeviceCounts, PlanTensors
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.config.schema import Config
+from scballast.experiment.programs import program_metrics
 from scballast.experiment.training import MemberKey, TrainedModels
+from scballast.methods.registry import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_HEADLINE_GROUPS = ("stability", "confirmed", "fit", "axis", "factors", "train", "programs")
+_SHOWN_STAGES = ("baselines", "training", "total")
 
 
 def collect_metrics(
@@ -39,6 +45,8 @@ def collect_metrics(
     _concordance(metrics, tables["concordance"], safe)
     for method, rows in tables["confirmation"].groupby("method", sort=False, observed=True):
         metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
+    if "programs" in tables:
+        metrics |= program_metrics(tables, safe)
     if "fit" in tables:
         _fit(metrics, tables["fit"], safe)
     if "axis_purity" in tables and len(tables["axis_purity"]):
@@ -56,7 +64,38 @@ def collect_metrics(
         metrics["train/final_kl_weight"] = _mean(final)
     for stage, value in seconds.items():
         metrics[f"seconds/{stage}"] = value
+    metrics["seconds/total"] = sum(seconds.values())
     return metrics
+
+
+def logged_metrics(metrics: Mapping[str, float], config: Config) -> dict[str, float]:
+    """Return the metrics that a run is compared by; the tables hold every other value.
+
+    Those of all methods together, not of populations, of pairs of methods or of single stages; and whatever an
+    objective names. ``tracking.population_metrics=true`` keeps everything.
+
+    Parameters
+    ----------
+    metrics
+        From :func:`collect_metrics`.
+    config
+        ``tracking`` and ``objectives`` are used.
+    """
+    if config.tracking.population_metrics:
+        return dict(metrics)
+    named = {objective.metric for objective in config.objectives}
+    return {name: value for name, value in metrics.items() if name in named or _is_headline(name)}
+
+
+def _is_headline(name: str) -> bool:
+    group, _, rest = name.partition("/")
+    if group == "seconds":
+        return rest in _SHOWN_STAGES
+    if group == "truth":
+        return True
+    if group == "confirmed" and rest in CONTROLS:
+        return False
+    return group in _HEADLINE_GROUPS and "/" not in rest
 
 
 def mean_history(models: TrainedModels | None) -> dict[str, list[tuple[int, float]]]:

@@ -10,6 +10,7 @@ import numpy as np
 from scballast.arrays import FloatArray
 from scballast.methods.cell_view import CellView
 from scballast.methods.controls import random_scores
+from scballast.methods.cross_covariance import cross_covariance_scores
 from scballast.methods.logreg import logreg_scores
 from scballast.methods.method import CONDITIONAL, LDVAE, LIKELIHOOD, LOADINGS, SAMPLES, Evidence, Method, Role
 from scballast.methods.pseudobulk import pseudobulk_scores
@@ -198,6 +199,12 @@ METHODS: dict[str, Method] = {
             deterministic=True,
             score=of_cells(residual_pca_scores),
             label="principal components of Pearson residuals within the population",
+        ),
+        Method(
+            "cross_covariance",
+            "program",
+            score=of_cells(cross_covariance_scores),
+            label="covariance with components of other cells of the population",
         ),
         Method(
             "within_dispersion",

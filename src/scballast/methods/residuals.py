@@ -37,6 +37,12 @@ def pearson_residuals(counts: csr_matrix, theta: float = 100.0) -> FloatArray:
     ----------
     Lause, Berens & Kobak (2021), Analytic Pearson residuals for normalization of single-cell RNA-seq
     UMI data.
+
+    Examples
+    --------
+    >>> pearson_residuals(csr_matrix([[2, 0], [0, 2]])).round(2)
+    array([[ 1., -1.],
+           [-1.,  1.]])
     """
     if not theta > 0:
         message = f"theta must be positive, got {theta}"

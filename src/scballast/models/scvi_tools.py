@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scballast.config.schema import Config
+    from scballast.engine.member_cache import MemberCache
 
 
 def _fit(decoder: str) -> Fit:
@@ -25,6 +26,7 @@ def _fit(decoder: str) -> Fit:
         *,
         batch_key: str | None,
         on_progress: Callable[[int], None] | None = None,
+        cache: MemberCache | None = None,
     ) -> TrainedEnsemble:
         model, train = _settings(config)
         if config.train.engine == "scvi":
@@ -50,6 +52,7 @@ def _fit(decoder: str) -> Fit:
             batch_key=batch_key,
             device=config.device,
             on_progress=on_progress,
+            cache=cache,
         )
 
     return fit

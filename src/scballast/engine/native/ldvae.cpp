@@ -170,8 +170,8 @@ template <class T> class Workspace {
     }
 
     // The input weight's gradient in pieces: see sparse_linear_gradient.
-    template <class Use> void input_gradient(Use use) {
-        sparse_linear_gradient(x, layout->genes, d_hidden.data(), layout->input_width, packed, use);
+    template <class Ahead, class Use> void input_gradient(Ahead ahead, Use use) {
+        sparse_linear_gradient(x, layout->genes, d_hidden.data(), layout->input_width, packed, ahead, use);
     }
 
   private:
@@ -360,7 +360,7 @@ void gradients(const Spec& spec, const Counts& counts, const Categories& categor
         w.noise.keep.assign(keep, keep + static_cast<size_t>(n) * l.hidden * (l.layers + spec.model_library));
     w.forward_backward(counts, categories, cells, n, parameters, running, kl_weight, true);
     std::copy(w.small_gradient(), w.small_gradient() + l.input_weight, gradient);
-    w.input_gradient([&](auto vectors, size_t at, const vec<T>* sum) {
+    w.input_gradient([](auto, size_t) {}, [&](auto vectors, size_t at, const vec<T>* sum) {
         for (int j = 0; j < decltype(vectors)::value; ++j) store(gradient + l.input_weight + at + j * Vec<T>::width, sum[j]);
     });
     *sums = w.sums;
@@ -382,11 +382,21 @@ int train(const Spec& spec, const Counts& counts, const Categories& categories, 
         w.draw(seed, static_cast<uint64_t>(step), n);
         w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight, true);
         const Adam<T> adam(optimiser, step);
-        w.input_gradient([&](auto vectors, size_t from, const vec<T>* sum) {
+        const auto ahead = [&](auto vectors, size_t from) {
+            constexpr int LINE = 64 / sizeof(T);
+            const size_t at = l.input_weight + from;
+            for (int j = 0; j < decltype(vectors)::value * W; j += LINE) {
+                __builtin_prefetch(parameters + at + j, 1);
+                __builtin_prefetch(first + at + j, 1);
+                __builtin_prefetch(second + at + j, 1);
+            }
+        };
+        const auto use = [&](auto vectors, size_t from, const vec<T>* sum) {
             const size_t at = l.input_weight + from;
             for (int j = 0; j < decltype(vectors)::value; ++j)
                 adam.update(parameters + at + j * W, first + at + j * W, second + at + j * W, sum[j]);
-        });
+        };
+        w.input_gradient(ahead, use);
         for (size_t at = 0; at < l.input_weight; at += W)
             adam.update(parameters + at, first + at, second + at, load(w.small_gradient() + at));
         sums->reconstruction += w.sums.reconstruction;
