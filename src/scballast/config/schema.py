@@ -98,6 +98,13 @@ class RankConfig:
 
 
 @dataclass(frozen=True)
+class GenesConfig:
+    """What is shown of the genes that were found."""
+
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """How held-out fit is measured; 0 samples leave it out."""
 
@@ -135,6 +142,7 @@ class TrackingConfig:
 
     uri: str | None = None
     experiment: str = "scballast"
+    population_metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,7 @@ class Config:
     resample: ResampleConfig = field(default_factory=ResampleConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     rank: RankConfig = field(default_factory=RankConfig)
+    genes: GenesConfig = field(default_factory=GenesConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
     programs: ProgramsConfig = field(default_factory=ProgramsConfig)
@@ -193,10 +202,12 @@ class Config:
     runs_dir: str = "runs"
     cache: bool = True
     cache_gib: float = _key(4.0, minimum=0.0)
-    plan: bool = False
+    plan: bool | str = False
 
 
 _LARGEST = 2**63 - 1
+
+GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cycle")
 
 _MOST_LISTED = 25
 
@@ -413,6 +424,13 @@ def _check_combinations(config: Config) -> None:
             "a fraction in (0, 1] a share of them."
         )
         raise ConfigError(message)
+    if isinstance(config.plan, str) and config.plan != "probe":
+        message = f"plan: {_shown(config.plan)} is not allowed; allowed: true, false, probe."
+        raise ConfigError(message)
+    for name in config.genes.exclude:
+        if name not in GENE_CLASSES:
+            where = "genes.exclude"
+            raise unknown_key(where, name, GENE_CLASSES)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
         prefixes = (
