@@ -49,14 +49,20 @@ def test_what_cannot_reach_the_front_is_stopped_and_can_be_completed(tmp_path: P
     pairs = json.loads(trial_notes(runs)[0]["scballast.pairs"])
     assert len(pairs["stability/t_test"]) == 2
 
-    # Without racing the same command completes it; nothing else runs again.
+    # Without racing the same command completes it, and confirms the choice; nothing else runs again.
     ended = {run_id: tags["end_time"] for run_id, tags in children(runs).items()}
-    said = run(runs, "-m", *RACED, "sweep.racing=false", seconds=580)
+    said = run(runs, "-m", *RACED, "sweep.racing=false", "sweep.confirm=true", seconds=580)
     assert "5 done, 0 failed, 5 in all" in said
     assert trial_states(runs) == {"COMPLETE": 5, "PRUNED": 1}
     after = children(runs)
-    assert len(after) == 6
+    assert len(after) == 7
     assert {run_id: after[run_id]["end_time"] for run_id in ended} == ended
+    chosen = parent(runs)["scballast.chosen"]
+    (confirmation,) = [tags for tags in after.values() if "scballast.confirms" in tags]
+    assert confirmation["scballast.confirms"] == chosen
+    assert confirmation["status"] == "FINISHED"
+    assert "scballast.trial" not in confirmation
+    assert f"Trial {chosen} on fresh replicates (seed=1): stability/t_test " in said
 
 
 def test_a_budget_and_a_limit_per_trial(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_patience_ends_with_a_front_that_does_not_move() -> None:
 
 @pytest.mark.parametrize(
     ("written", "seconds"),
-    [("90m", 5400.0), ("2h", 7200.0), ("1d12h", 129600.0), (30, 30.0), ("45", 45.0), ("1.5h", 5400.0)],
+    [("90m", 5400.0), ("2h", 7200.0), ("1d12h", 129600.0), (30, 30.0), ("1.5h", 5400.0), ("30min", 1800.0)],
 )  # fmt: skip
 def test_spans_of_time(written: str | int, seconds: float) -> None:
     assert seconds_of("sweep.timeout", written) == seconds

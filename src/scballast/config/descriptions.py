@@ -67,6 +67,7 @@ DESCRIPTIONS: dict[str, str] = {
     "sweep.stop": "no_improvement: end when trials no longer move the front",
     "sweep.patience": "so many trials in a row that do not",
     "sweep.racing": "stop trials that cannot reach the front",
+    "sweep.confirm": "run the chosen configuration once more with another seed, beside its own values",
     "objectives": "logged metrics to tune, each with its direction",
     "methods": "the methods to run, by name; null: all that apply",
     "seed": "of all random numbers",

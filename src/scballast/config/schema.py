@@ -162,6 +162,7 @@ class SweepConfig:
     stop: str = _key("never", allowed=("never", "no_improvement"))
     patience: int = _key(10, minimum=1)
     racing: bool | None = None
+    confirm: bool = False
     search_space: Mapping[str, Any] | None = field(default_factory=dict)
 
 

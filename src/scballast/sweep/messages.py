@@ -33,10 +33,10 @@ class Work:
 
 @dataclass(frozen=True)
 class SweepPlace:
-    """Where a trial stands in a sweep."""
+    """Where a trial stands in a sweep; a run that is none of its trials has no number."""
 
     sweep: str
-    trial: int
+    trial: int | None
     parent_run_id: str | None
     tags: tuple[tuple[str, str], ...] = ()
 

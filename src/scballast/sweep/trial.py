@@ -126,7 +126,8 @@ def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[s
     """Return the tags that a run has from its start."""
     tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET: dataset}
     if place is not None:
-        tags |= {keys.SWEEP: place.sweep, keys.TRIAL: str(place.trial), **dict(place.tags)}
+        number = {} if place.trial is None else {keys.TRIAL: str(place.trial)}
+        tags |= {keys.SWEEP: place.sweep, **number, **dict(place.tags)}
     return tags
 
 
@@ -168,5 +169,7 @@ def _save_model(experiment: Experiment, folder: Path) -> None:
 def run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:
     """Return a name for a run: place in its sweep (first: narrow columns cut names), data set, model, time."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    trial = f"trial{place.trial}-" if place else ""
+    trial = ""
+    if place is not None:
+        trial = "confirmation-" if place.trial is None else f"trial{place.trial}-"
     return f"{trial}{dataset}-{config.model.name}-{stamp}-{uuid.uuid4().hex[:6]}"
