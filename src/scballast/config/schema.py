@@ -82,7 +82,7 @@ class TrainConfig:
 class ResampleConfig:
     """How replicates are drawn."""
 
-    kind: str = _key("subsample", allowed=("subsample", "seed", "bootstrap", "donor"))
+    kind: str = _key("subsample", allowed=("subsample", "seed", "bootstrap", "donor", "thin"))
     n_replicates: int = _key(10, minimum=1)
     fraction: float = _key(0.5, above=0.0, maximum=1.0)
 
@@ -396,9 +396,9 @@ def _check_combinations(config: Config) -> None:
     if data.kind == "file" and data.population_key is None:
         message = "data.population_key: missing. Name the obs column that holds the populations (cell types)."
         raise ConfigError(message)
-    if resample.kind == "subsample" and resample.fraction > 0.5:
+    if resample.kind in ("subsample", "thin") and resample.fraction > 0.5:
         message = (
-            f"resample.fraction: {resample.fraction} is out of range for resample.kind=subsample: replicates "
+            f"resample.fraction: {resample.fraction} is out of range for resample.kind={resample.kind}: replicates "
             "2i and 2i+1 share no cell, so it must be at most 0.5. For all cells use resample.kind=seed."
         )
         raise ConfigError(message)

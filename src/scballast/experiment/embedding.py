@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.arrays import FloatArray
 from scballast.experiment.setup import Setup
 from scballast.seeds import Stream, generator_for, integer_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scballast.arrays import FloatArray
 
 MOST_CELLS = 2000
 PERPLEXITY = 30.0

@@ -20,6 +20,7 @@ from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
+from scballast.experiment.circularity import circular_warnings, circularity_table, thin_dataset
 from scballast.experiment.confirming import cells_of, undertrained_methods
 from scballast.experiment.gene_lists import gene_list_tables
 from scballast.experiment.gene_table import genes_table, with_symbols
@@ -104,13 +105,19 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     """
     clock = _Clock()
     cache = ScoreCache(cache_dir)
+    tables: dict[str, pd.DataFrame] = {}
+    circular: tuple[str, ...] = ()
+    if config.resample.kind == "thin":
+        with clock.stage("circularity"):
+            thinned = thin_dataset(dataset, config.seed)
+            tables["circularity"] = circularity_table(config, thinned)
+            circular, dataset = circular_warnings(tables["circularity"]), thinned.again
     setup = Setup.of(config, dataset)
     for name, obstacle in left_out(config, has_samples=dataset.sample_key is not None).items():
         logger.info("%s is left out: %s.", name, obstacle)
     with clock.stage("baselines"):
         scores = baseline_scores(setup, cache)
     models: TrainedModels | None = None
-    tables: dict[str, pd.DataFrame] = {}
     if setup.from_models:
         with clock.stage("training"):
             models = train_models(setup, model_cache(config, cache_dir))
@@ -133,9 +140,9 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         tables.update(gene_list_tables(setup, cells, tables))
     tables["populations"] = populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
-    found = caveats(tables, to_nested(config), dataset.warnings)
-    tables["caveats"] = caveats_table(found)
-    warnings = tuple(caveat.text for caveat in found if caveat.warned)
+    known = caveats(tables, to_nested(config), (*circular, *dataset.warnings))
+    tables["caveats"] = caveats_table(known)
+    warnings = tuple(caveat.text for caveat in known if caveat.warned)
     for warning in warnings:
         logger.warning("Warning: %s", warning)
     results = Results(

@@ -16,6 +16,8 @@ _RESAMPLING = {
     "subsample": "complementary random parts of the cells, stratified by population",
     "seed": "the same cells with another seed of the training",
     "bootstrap": "cells drawn with replacement",
+    "thin": "counts thinned in two, cells clustered again on one part and everything else done on the other, in "
+    "complementary random parts of the cells",
     "donor": "disjoint halves of the samples",
 }
 
