@@ -100,11 +100,11 @@ def test_statistics_follow_from_the_stored_rankings(result: RunResult) -> None:
         tables["confirmation"], tables["confirmation_genes"], {name: q.to_numpy() for name, q in q_values.items()}
     )
     few = pd.read_csv(result.folder / "tables" / "training.csv").query("n_steps < 500 and epochs > 0")
-    assert set(few["role"]) == {"global", "per_population"}
+    assert set(few["role"]) == {"global", "conditioned", "per_population"}
     undertrained = {
         (method, name)
         for name in NAMES
-        for method in ("contrast", "spread", "axis", "local", "shuffled", "ldvae_de", "per_population")
+        for method in ("contrast", "spread", "axis", "local", "shuffled", "conditioned", "per_population")
     }
     again = statistics_tables(score_set, confirmation, 10, undertrained=undertrained)
     for name in ("stability", "concordance", "consensus", "differences", "answer"):
