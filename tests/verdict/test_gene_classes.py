@@ -61,3 +61,9 @@ def test_flags_stand_beside_their_own_gene_whatever_the_order() -> None:
     assert list(flagged["flags"]) == ["marker of Mono", "", "stress"]
     assert list(without_classes(flagged, ["stress"])["gene"]) == ["g1", "g1"]
     assert list(with_flags(table.iloc[:0], means, ["g1", "g2"]).columns) == [*table.columns, "flags"]
+
+
+def test_a_table_of_no_genes_keeps_its_columns() -> None:
+    nothing = pd.DataFrame(columns=["population", "estimand", "gene", "symbol"])
+    assert list(without_classes(nothing, ["ribosomal"]).columns) == list(nothing.columns)
+    assert list(without_classes(nothing, []).columns) == list(nothing.columns)

@@ -144,4 +144,5 @@ def without_classes(table: pd.DataFrame, excluded: Sequence[str]) -> pd.DataFram
         Of ``config.schema.GENE_CLASSES``.
     """
     keep = [not set(gene_classes(str(symbol))) & set(excluded) for symbol in table["symbol"]]
-    return table[keep].reset_index(drop=True)
+    # An empty list would be taken for a choice of no columns.
+    return table.loc[keep].reset_index(drop=True)
