@@ -105,7 +105,8 @@ def _verdict(row: Any, top_k: int) -> str:
     # A share times k may fall a rounding error short of the whole number that it came from.
     held = math.floor(row.confirmed_lower * top_k + 1e-9) if row.confirmed_lower == row.confirmed_lower else None
     confirmed = "" if held is None else f"; at least {held} of {top_k} hold in unseen cells"
-    return f"{row.method}{confirmed}; Φ {_number(row.phi)} [{_number(row.lower)}, {_number(row.upper)}]"
+    interval = f"Φ {_number(row.phi)} [{_number(row.lower)}, {_number(row.upper)}]".replace(" ", "\xa0")  # on one line
+    return f"{row.method}{confirmed}; {interval}"
 
 
 def _first_genes(genes: pd.DataFrame, row: Any) -> str:
