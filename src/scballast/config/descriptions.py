@@ -34,7 +34,7 @@ DESCRIPTIONS: dict[str, str] = {
     "train.kl_warmup_epochs": "an integer: epochs; a fraction: share of the epochs; null: none",
     "train.early_stopping": "stop when the validation loss no longer falls",
     "train.early_stopping_patience": "epochs to wait for it",
-    "resample.kind": "disjoint halves, same cells, drawn with replacement, or halves of the samples",
+    "resample.kind": "disjoint halves, same cells, with replacement, halves of the samples, or thinned counts",
     "resample.n_replicates": "data sets drawn; fewer than 3 give no interval",
     "resample.fraction": "share of the cells in each",
     "baselines.methods": "methods beside the model's own; set by the group baselines=fast|full",
