@@ -174,9 +174,14 @@ class _Fit:
         self.slab = np.full(n_factors, 0.5)
 
     def linearise(self) -> None:
-        """Expand the log-likelihood around the current log rates."""
-        shift = np.clip(self.activities @ self.loadings.T, -_LARGEST_SHIFT, _LARGEST_SHIFT) + self.intercepts
+        """Expand the log-likelihood around the current log rates.
+
+        The intercepts are set so that a gene's rates sum to its counts: a quadratic far from the mode would overshoot.
+        """
+        shift = np.clip(self.activities @ self.loadings.T, -_LARGEST_SHIFT, _LARGEST_SHIFT)
         rate = self.base * np.exp(shift)
+        self.intercepts = np.log(self.counts.sum(axis=0) / rate.sum(axis=0))
+        shift, rate = shift + self.intercepts, rate * np.exp(self.intercepts)
         self.information = rate / (1 + self.dispersions * rate)  # (cell, gene)
         # Where a cell has no counts it has no rates either, and says nothing.
         deviation = np.divide(self.counts - rate, rate, out=np.zeros_like(rate), where=rate > 0)
@@ -187,7 +192,7 @@ class _Fit:
         information, activities = self.information, self.activities
         residuals = information * (self.response - self.intercepts - activities @ self.loadings.T)
         total = information.sum(axis=0)
-        step = residuals.sum(axis=0) / total
+        step = np.clip(residuals.sum(axis=0) / total, -_LARGEST_SHIFT, _LARGEST_SHIFT)
         self.intercepts = self.intercepts + step
         residuals -= information * step
         seen_of_mean = information.T @ activities**2  # (gene, factor)
