@@ -17,6 +17,7 @@ from scballast.config import keys
 from scballast.config.addresses import params_of
 from scballast.config.schema import Config, config_hash
 from scballast.data.dataset import Dataset
+from scballast.engine.native import precompile
 from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
 from scballast.results import result_folder, write_results
@@ -96,6 +97,8 @@ def run_trial(
         What `prepare_dataset` returned for this configuration, where the caller has it.
     """
     root = runs_dir(config)
+    if config.train.engine == "ensemble" and config.device in ("auto", "cpu"):
+        precompile()
     dataset = dataset or prepare_dataset(config)
     tracking = prepared or open_tracking(config)
     if prepared is None:
