@@ -374,11 +374,11 @@ class TestHeldoutFit:
         np.testing.assert_allclose(ours.elbo, (kl - likelihood.mean(0)).numpy(), rtol=1e-5)
 
     def test_chunks_are_the_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from scballast.engine import evaluate
+        from scballast.engine import posterior
 
         fitted = fit_ensemble(ADATA, [Member(None, 3)], {**MODEL, "latent_distribution": "ln"}, TRAIN)
         whole = fitted.posterior_means(0)
-        monkeypatch.setattr(evaluate, "_CHUNK_VALUES", 1 << 13)
+        monkeypatch.setattr(posterior, "_CHUNK_VALUES", 1 << 13)
         np.testing.assert_allclose(fitted.posterior_means(0), whole, rtol=1e-6)
         np.testing.assert_allclose(whole.sum(1), 1, rtol=1e-5)
         np.testing.assert_allclose(fitted.posterior_means(0, np.array([5, 3])), whole[[5, 3]], rtol=1e-6)
