@@ -20,6 +20,7 @@ from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.confirming import cells_of, undertrained_methods
+from scballast.experiment.gene_sets import enrichment_table, read_gmt
 from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
@@ -102,6 +103,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     clock = _Clock()
     cache = ScoreCache(cache_dir)
     setup = Setup.of(config, dataset)
+    gene_sets = read_gmt(config.programs.gene_sets) if config.programs.find and config.programs.gene_sets else None
     for name, obstacle in left_out(config, has_samples=dataset.sample_key is not None).items():
         logger.info("%s is left out: %s.", name, obstacle)
     with clock.stage("baselines"):
@@ -130,6 +132,8 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         tables["answer_genes"] = answer_genes_table(
             tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes
         )
+    if gene_sets is not None:
+        tables["program_enrichment"] = enrichment_table(tables, dataset, gene_sets)
     tables["populations"] = _populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
     warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
@@ -190,6 +194,8 @@ def check_without_data(config: Config) -> None:
 
     plan_methods(config, has_samples=True)
     choose_device(config.device)
+    if config.programs.gene_sets is not None:
+        read_gmt(config.programs.gene_sets)
 
 
 def check_against_data(config: Config, dataset: Dataset) -> None:

@@ -10,6 +10,7 @@ from scballast.report import (
     difference_figures,
     fit_figures,
     latent_figures,
+    program_section,
     stability_figures,
     truth_section,
 )
@@ -52,6 +53,8 @@ def evidence(results: ResultFolder) -> list[Section]:
         _factors(results),
         _training(results),
     ]
+    if results.table("program_counts") is not None:
+        sections.insert(2, program_section.section(results))
     table = results.table("truth")
     if table is not None:
         sections.insert(0, truth_section.section(results, table))

@@ -21,7 +21,8 @@ TEXT_COLUMNS = frozenset(
     {
         "category", "end", "estimand", "failure", "feature_type", "gene", "key", "member", "method", "method_a",
         "method_b", "model", "name", "objective", "parameter", "population", "reason", "reference", "role", "run_id",
-        "safe_name", "scope", "state", "symbol", "trial", "warning",
+        "safe_name", "scope", "state", "symbol", "trial", "warning", "cell", "common_genes", "flags", "gene_set",
+        "list", "matches", "program", "sides", "statistic", "with",
     }
 )  # fmt: skip
 
