@@ -76,6 +76,44 @@ def annotate(
     }
 
 
+def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, key_added: str = KEY) -> None:
+    """Write the programs into ``adata``: activities of cells, weights of genes, and what is known of each program.
+
+    Parameters
+    ----------
+    adata
+        The cells; changed in place. Cells and genes are found by name.
+    tables
+        The tables of an experiment: ``programs``, ``program_summary``, ``program_activity``.
+    key_added
+        ``obsm[f"{key_added}_programs"]``: a column per program, NaN in the cells of other populations;
+        ``varm[f"{key_added}_programs"]``: weights of the 200 genes of the largest ones, 0 for the others;
+        ``uns[f"{key_added}_programs"]``: the summary.
+
+    Raises
+    ------
+    DataError
+        No cell of the programs is in ``adata``.
+    """
+    import pandas as pd
+
+    activity, weights = tables["program_activity"], tables["programs"]
+    if len(activity) and not adata.obs_names.isin(activity["cell"].astype(str)).any():
+        message = f"no cell of the programs is in adata: names like {activity['cell'].iloc[0]!r} are not in obs_names."
+        raise DataError(message)
+    by_cell, by_gene = {}, {}
+    for (population, program), rows in activity.groupby(["population", "program"], sort=False, observed=True):
+        label = f"{population} {program}"
+        values = pd.Series(rows["activity"].to_numpy(), index=rows["cell"].astype(str))
+        by_cell[label] = values.reindex(adata.obs_names)
+        own = weights[(weights["population"] == population) & (weights["program"] == program)]
+        sizes = pd.Series(own["weight"].to_numpy(), index=own["gene"].astype(str))
+        by_gene[label] = sizes.reindex(adata.var_names, fill_value=0.0)
+    adata.obsm[f"{key_added}_programs"] = pd.DataFrame(by_cell, index=adata.obs_names)
+    adata.varm[f"{key_added}_programs"] = pd.DataFrame(by_gene, index=adata.var_names)
+    adata.uns[f"{key_added}_programs"] = tables["program_summary"].copy()
+
+
 def _trusted(answer: pd.DataFrame, population: Any) -> str:
     rows = answer[(answer["population"] == population) & (answer["estimand"] == "marker")]
     return str(rows["method"].iloc[0]) if len(rows) else "none"

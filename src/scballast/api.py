@@ -105,9 +105,11 @@ class RunResult:
 
     def annotate(self, adata: AnnData, *, groupby: str, method: str | None = None) -> None:
         """Write the results where scanpy's plots find them; see :func:`scballast.annotate.annotate`."""
-        from scballast.annotate import annotate
+        from scballast.annotate import annotate, annotate_programs
 
         annotate(adata, self.tables, groupby=groupby, method=method)
+        if "program_activity" in self.tables:
+            annotate_programs(adata, self.tables)
 
 
 def run(overrides: Sequence[str] = ()) -> RunResult:

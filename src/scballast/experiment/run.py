@@ -23,6 +23,7 @@ from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.circularity import circular_warnings, circularity_table, thin_dataset
 from scballast.experiment.confirming import cells_of, undertrained_methods
 from scballast.experiment.gene_lists import gene_list_tables
+from scballast.experiment.gene_sets import enrichment_table, read_gmt
 from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
@@ -113,6 +114,7 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
             tables["circularity"] = circularity_table(config, thinned)
             circular, dataset = circular_warnings(tables["circularity"]), thinned.again
     setup = Setup.of(config, dataset)
+    gene_sets = read_gmt(config.programs.gene_sets) if config.programs.find and config.programs.gene_sets else None
     for name, obstacle in left_out(config, has_samples=dataset.sample_key is not None).items():
         logger.info("%s is left out: %s.", name, obstacle)
     with clock.stage("baselines"):
@@ -138,6 +140,8 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     with clock.stage("statistics"):
         tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))
+    if gene_sets is not None:
+        tables["program_enrichment"] = enrichment_table(tables, dataset, gene_sets)
     tables["populations"] = populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
     known = caveats(tables, to_nested(config), (*circular, *dataset.warnings))
@@ -205,6 +209,8 @@ def check_without_data(config: Config) -> None:
 
     plan_methods(config, has_samples=True)
     choose_device(config.device)
+    if config.programs.gene_sets is not None:
+        read_gmt(config.programs.gene_sets)
 
 
 def check_against_data(config: Config, dataset: Dataset) -> None:

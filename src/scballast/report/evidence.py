@@ -12,6 +12,7 @@ from scballast.report import (
     fit_figures,
     gene_figures,
     latent_figures,
+    program_section,
     stability_figures,
     truth_section,
 )
@@ -57,6 +58,8 @@ def evidence(results: ResultFolder) -> list[Section]:
         _factors(results),
         _training(results),
     ]
+    if results.table("program_counts") is not None:
+        sections.insert(2, program_section.section(results))
     table = results.table("truth")
     if table is not None:
         sections.insert(0, truth_section.section(results, table))
