@@ -26,6 +26,8 @@ def states_of(runs: Path) -> dict[int, str]:
     return dict(rows(runs / "optuna.db", "SELECT number, state FROM trials"))  # type: ignore[arg-type]
 
 
+# Two sweeps one after the other: minutes on a machine that others use too.
+@pytest.mark.timeout(1500)
 def test_what_cannot_reach_the_front_is_stopped_and_can_be_completed(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     said = run(runs, "-m", *RACED, "sweep.racing=true", seconds=580)
