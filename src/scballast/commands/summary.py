@@ -85,16 +85,16 @@ def door(run_id: str, folder: Path, config: Config) -> list[str]:
     page = f"/#/experiments/{experiment}/runs/{run_id}/artifacts/report.html?workflowType=machine_learning"
     if settings.is_server:
         return lines + ([f"In the MLflow UI:  {settings.shown_uri}{page}"] if experiment else [])
-    lines.append(f"In the MLflow UI:  {command_of('scballast-ui')}{flag}")
+    lines.append(f"In the MLflow UI:  {command_of('scballast-ui', of_make=not flag)}{flag}")
     return lines + ([f"  then  http://127.0.0.1:{_FIRST_PORT}{page}"] if experiment else [])
 
 
-def command_of(name: str) -> str:
-    """Return how a command of this environment is called from here: by name, through make, or by its path."""
-    found, own = shutil.which(name), Path(sys.executable).parent / name
-    if found is not None and Path(found).resolve() == own.resolve():
+def command_of(name: str, *, of_make: bool = False) -> str:
+    """Return how a command of this environment is called from here: by name, its path, or through make if that does."""
+    on_path, own = shutil.which(name), Path(sys.executable).parent / name
+    if on_path is not None and Path(on_path).resolve() == own.resolve():
         return name
-    if name == "scballast-ui" and own.parent == Path.cwd() / ".venv" / "bin" and Path("Makefile").is_file():
+    if of_make and own.parent == Path.cwd() / ".venv" / "bin" and Path("Makefile").is_file():
         return "make ui" if "scballast-ui" in Path("Makefile").read_text(encoding="utf-8") else os.path.relpath(own)
     return shlex.quote(os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own))
 
