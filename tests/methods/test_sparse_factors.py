@@ -51,7 +51,8 @@ class TestUpdates:
         fit = small_fit()
         fit.loadings = np.random.default_rng(1).normal(0, 0.3, fit.loadings.shape)
         fit.linearise()
-        shift = fit.activities @ fit.loadings.T
+        shift = fit.activities @ fit.loadings.T + fit.intercepts
+        np.testing.assert_allclose((fit.base * np.exp(shift)).sum(axis=0), fit.counts.sum(axis=0), rtol=1e-9)
 
         def log_likelihood(change: float) -> np.ndarray:
             mean, size = fit.base * np.exp(shift + change), 1 / fit.dispersions

@@ -219,8 +219,7 @@ def test_dots_sit_at_the_stored_values_and_names_keep_apart(large: Path, drawn: 
     with style.figure_style():
         stability_figures.dots(results, "marker")
     figure = drawn[0]
-    panel = figure.axes[0]  # type: ignore[attr-defined]
-    assert panel.get_title() == "contrast"
+    panel = next(axes for axes in figure.axes if axes.get_title() == "contrast")  # type: ignore[attr-defined]
     own = results.headline[results.headline["method"] == "contrast"].set_index("population").loc[results.populations]
     scatters = [item.get_offsets() for item in panel.collections if isinstance(item, PathCollection)]
     np.testing.assert_allclose(scatters[0][:, 0], own["floor"])

@@ -110,16 +110,20 @@ def _verdict(row: Any, top_k: int) -> str:
 
 
 def _first_genes(genes: pd.DataFrame, row: Any) -> str:
-    own = genes[(genes["population"] == row.population) & (genes["estimand"] == row.estimand)].sort_values("rank")
+    listed_for = (genes["population"] == row.population) & (genes["estimand"] == row.estimand)
+    own = genes[listed_for].sort_values("rank")
     first = own.head(_N_GENES)
-    shared = own["symbol"].duplicated(keep=False)
-    names = [
-        f"{symbol} ({gene})" if several else str(symbol)
-        for symbol, gene, several in zip(first["symbol"], first["gene"], shared[first.index], strict=True)
-    ]
+    names = _short_names(own).loc[first.index]
     listed = [f"{name} {change:+.1f}" for name, change in zip(names, first["log2_fold_change"], strict=True)]
     more = f", … {len(own)} in all" if len(own) > len(first) else ""
     return ", ".join(listed) + more if listed else "no gene is confirmed on its own"
+
+
+def _short_names(genes: pd.DataFrame) -> pd.Series:
+    """Return what each gene goes by: its symbol, both where several share it, its id where it has none."""
+    symbols = genes["symbol"].where(genes["symbol"].notna() & (genes["symbol"] != ""), genes["gene"]).astype(str)
+    shared = symbols.duplicated(keep=False) & (symbols != genes["gene"])
+    return symbols.where(~shared, symbols + " (" + genes["gene"].astype(str) + ")")
 
 
 def _number(value: float) -> str:

@@ -48,8 +48,6 @@ def main() -> None:
         if not _asks_hydra(words):
             config = compose_config(_overrides(words))
             check_file(config.data)
-            for suggestion in suggestions(config.data):
-                sys.stderr.write(f"Note: {suggestion}\n")
             made = _made_folders(config)
         elif _sweeps(words):
             check_sweep_words(_overrides(words))
@@ -97,6 +95,8 @@ def _run_single(composed: DictConfig) -> None:
         print_plan(config)
         return
     print_summary(run_trial(config), config)
+    for suggestion in suggestions(config.data):
+        sys.stderr.write(f"Note: {suggestion}\n")
 
 
 def _answered(words: Sequence[str]) -> bool:
