@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_HEADLINE_GROUPS = ("stability", "confirmed", "fit", "axis", "factors", "train", "programs")
+_HEADLINE_GROUPS = ("stability", "confirmed", "fit", "axis", "factors", "train", "programs", "cache")
 _SHOWN_STAGES = ("baselines", "training", "total")
 
 
