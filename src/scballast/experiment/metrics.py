@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_HEADLINE_GROUPS = ("stability", "confirmed", "fit", "axis", "factors", "train", "programs", "cache")
+_HEADLINE_GROUPS = ("stability", "confirmed", "fit", "axis", "factors", "train", "programs")
 _SHOWN_STAGES = ("baselines", "training", "total")
 
 
