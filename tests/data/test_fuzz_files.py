@@ -106,7 +106,7 @@ def folders(draw: st.DrawFn) -> tuple[dict[str, bytes], set[str]]:
     return files, odd
 
 
-def ends_well(config: DataConfig, label: str) -> None:
+def assert_ends_well(config: DataConfig, label: str) -> None:
     """Assert that loading ends in a valid data set or in one message."""
     try:
         dataset = load_dataset(config)
@@ -143,7 +143,7 @@ def test_any_matrix_folder_ends_in_data_or_a_message(
         small_adata().obs.to_csv(Path(root) / "labels.csv")
         labels = None if "no labels" in odd else str(Path(root) / "labels.csv")
         unlabelled = "drop" if drop else "keep"
-        ends_well(config_of(folder, labels=labels, round=rounded, unlabelled=unlabelled), "mtx")
+        assert_ends_well(config_of(folder, labels=labels, round=rounded, unlabelled=unlabelled), "mtx")
 
 
 SOUND = st.sampled_from(["T", "B", "B ", " T", "b", "", "nan", "1", "01", "B\u00a0", "a,b;c"])
@@ -180,7 +180,7 @@ def test_any_table_of_labels_ends_in_data_or_a_message(content: bytes, suffix: s
         labels.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
         unlabelled = "drop" if drop else "keep"
         path = written(Path(root), lambda adata: adata.obs.drop(columns="cell_type", inplace=True))
-        ends_well(config_of(path, labels=str(labels), unlabelled=unlabelled), "")
+        assert_ends_well(config_of(path, labels=str(labels), unlabelled=unlabelled), "")
 
 
 @settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
@@ -193,4 +193,4 @@ def test_any_damaged_file_ends_in_data_or_a_message(seed: int, n_bytes: int, cut
         for position in rng.integers(8, len(content), n_bytes):
             content[position] = int(rng.integers(256))
         path.write_bytes(content[: int(rng.integers(len(content)))] if cut else content)
-        ends_well(config_of(path), "counts.h5ad")
+        assert_ends_well(config_of(path), "counts.h5ad")
