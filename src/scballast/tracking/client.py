@@ -14,7 +14,7 @@ from scballast.errors import ScballastError
 from scballast.results import MARKER, is_complete, read_tables
 from scballast.tracking import database, leftovers, publish, registry
 from scballast.tracking.delivery import Delivery
-from scballast.tracking.faults import UnreachableError, clear_faults
+from scballast.tracking.faults import DiskFullError, UnreachableError, clear_faults, says_full
 from scballast.tracking.heartbeat import Heartbeat
 from scballast.tracking.leftovers import SyncResult
 from scballast.tracking.liveness import current_process
@@ -327,6 +327,8 @@ class Tracking:
         try:
             self._end(entry)
         except ScballastError as error:
+            if isinstance(error, DiskFullError) and says_full(entry.reason):
+                return  # what ended the run is told by the command, once
             _log.warning("the end of run %s could not be logged: %s", entry.name, error)
 
     def _entry(self, run_id: str) -> OutboxEntry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,10 @@ class UnreachableError(ScballastError):
 
     #: Whether the user has been told of this silence already.
     told: bool = False
+
+
+class DiskFullError(ScballastError):
+    """The disk is full; what was finished is kept."""
 
 
 @contextmanager
@@ -34,6 +39,8 @@ def clear_faults(settings: TrackingSettings) -> Iterator[None]:
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
+_WORDS_OF_FULL = (*(os.strerror(number).lower() for number in _FULL), "disk is full")
+
 # What MLflow calls a request that was never answered, or that the server could not serve just now.
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR")
 
@@ -52,8 +59,8 @@ def translate(error: Exception, settings: TrackingSettings) -> ScballastError | 
     text = " ".join(str(e) for e in _chain(error)).lower()
     if settings.is_server and _is_passing(error):
         return UnreachableError(f"{settings.shown_uri} gives no answer ({_cause(error)})")
-    if numbers & set(_FULL) or "database or disk is full" in text:
-        return ScballastError(
+    if numbers & set(_FULL) or says_full(text):
+        return DiskFullError(
             f"{where}: the disk is full, so not everything could be logged.\n"
             "What was finished is kept. Free some space, then run: scballast-ui --sync"
         )
@@ -79,6 +86,11 @@ def translate(error: Exception, settings: TrackingSettings) -> ScballastError | 
     if _is_mlflow(error):
         return ScballastError(f"{settings.shown_uri}: MLflow did not accept a request: {_first_line(error)}")
     return None
+
+
+def says_full(text: str) -> bool:
+    """Return whether a message, the system's, SQLite's or this program's, is that the disk is full."""
+    return any(words in text.lower() for words in _WORDS_OF_FULL)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
