@@ -30,7 +30,8 @@ def annotate(
     ``sc.pl.rank_genes_groups(adata, key="scballast")`` and its relatives plot them. The scores are the
     negative mean ranks over replicates (-1: first in every replicate), since most of the best genes share a
     selection frequency of 1; the frequencies, the share of replicates that have the gene in their top k,
-    stand beside them as ``uns[key_added]["selection_frequency"]``.
+    stand beside them as ``uns[key_added]["selection_frequency"]``. Log2 fold changes are of the mean counts per 10,000
+    (1 added to both) where ``X`` holds raw counts, else NaN.
 
     Parameters
     ----------
@@ -68,10 +69,49 @@ def annotate(
         "names": _records(lists, "gene", length, "U64"),
         "scores": _negative(_records(lists, "mean_rank", length, "f4")),
         "selection_frequency": _records(lists, "selection_frequency", length, "f4"),
+        "logfoldchanges": _fold_changes(adata, lists, length, groupby),
         # scanpy's accessors ask for these; a rank has neither.
-        **{name: _undefined(lists, length) for name in ("logfoldchanges", "pvals", "pvals_adj")},
+        **{name: _undefined(lists, length) for name in ("pvals", "pvals_adj")},
         **{name: tables[name].copy() for name in _TABLES if name in tables},
     }
+
+
+def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, key_added: str = KEY) -> None:
+    """Write the programs into ``adata``: activities of cells, weights of genes, and what is known of each program.
+
+    Parameters
+    ----------
+    adata
+        The cells; changed in place. Cells and genes are found by name.
+    tables
+        The tables of an experiment: ``programs``, ``program_summary``, ``program_activity``.
+    key_added
+        ``obsm[f"{key_added}_programs"]``: a column per program, NaN in the cells of other populations;
+        ``varm[f"{key_added}_programs"]``: weights of the 200 genes of the largest ones, 0 for the others;
+        ``uns[f"{key_added}_programs"]``: the summary.
+
+    Raises
+    ------
+    DataError
+        No cell of the programs is in ``adata``.
+    """
+    import pandas as pd
+
+    activity, weights = tables["program_activity"], tables["programs"]
+    if len(activity) and not adata.obs_names.isin(activity["cell"].astype(str)).any():
+        message = f"no cell of the programs is in adata: names like {activity['cell'].iloc[0]!r} are not in obs_names."
+        raise DataError(message)
+    by_cell, by_gene = {}, {}
+    for (population, program), rows in activity.groupby(["population", "program"], sort=False, observed=True):
+        label = f"{population} {program}"
+        values = pd.Series(rows["activity"].to_numpy(), index=rows["cell"].astype(str))
+        by_cell[label] = values.reindex(adata.obs_names)
+        own = weights[(weights["population"] == population) & (weights["program"] == program)]
+        sizes = pd.Series(own["weight"].to_numpy(), index=own["gene"].astype(str))
+        by_gene[label] = sizes.reindex(adata.var_names, fill_value=0.0)
+    adata.obsm[f"{key_added}_programs"] = pd.DataFrame(by_cell, index=adata.obs_names)
+    adata.varm[f"{key_added}_programs"] = pd.DataFrame(by_gene, index=adata.var_names)
+    adata.uns[f"{key_added}_programs"] = tables["program_summary"].copy()
 
 
 def _trusted(answer: pd.DataFrame, population: Any) -> str:
@@ -91,6 +131,31 @@ def _records(lists: Mapping[str, pd.DataFrame], column: str, length: int, dtype:
 def _negative(records: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     for name in records.dtype.names or ():
         records[name] *= -1
+    return records
+
+
+def _fold_changes(adata: AnnData, lists: Mapping[str, pd.DataFrame], length: int, groupby: str) -> np.ndarray[Any, Any]:
+    """Return log2 fold changes of each list's genes, population against rest; NaN where ``X`` holds no counts."""
+    from scipy import sparse
+
+    from scballast.verdict.answer_genes import expression_levels
+    from scballast.verdict.confirmation import Cells
+
+    records = _undefined(lists, length)
+    if adata.X is None or groupby not in adata.obs:
+        return records
+    counts = sparse.csr_matrix(adata.X)
+    if not counts.nnz or counts.data.min() < 0 or (counts.data % 1 != 0).any():
+        return records
+    labels = adata.obs[groupby].astype(str).to_numpy()
+    place = {name: position for position, name in enumerate(lists)}
+    codes = np.array([place.get(label, -1) for label in labels])
+    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    cells = Cells(counts=counts, total_counts=totals, codes=codes)
+    for position, (name, rows) in enumerate(lists.items()):
+        places = adata.var_names.get_indexer(rows["gene"].astype(str).to_numpy()[:length])
+        changes = expression_levels(cells, position)["log2_fold_change"][places]
+        records[name] = np.where(places >= 0, changes, np.nan)
     return records
 
 

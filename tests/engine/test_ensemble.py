@@ -97,8 +97,10 @@ class TestIndependence:
             cells = np.arange(20, 50)
             np.testing.assert_allclose(compiled.posterior_means(i), plain.posterior_means(i), atol=1e-3)
             one, other = compiled.heldout_fit(i, cells, 5), plain.heldout_fit(i, cells, 5)
-            np.testing.assert_allclose(one.nll, other.nll, rtol=1e-4)
-            np.testing.assert_allclose(one.elbo, other.elbo, rtol=1e-4)
+            # Of weights equal to 1e-3 only: a hundredth of a nat for one cell, and less for their mean.
+            np.testing.assert_allclose(one.nll, other.nll, rtol=1e-4, atol=1e-2)
+            np.testing.assert_allclose(one.elbo, other.elbo, rtol=1e-4, atol=1e-2)
+            np.testing.assert_allclose(np.nanmean(one.nll), np.nanmean(other.nll), rtol=5e-5)
 
     def test_memory_splits_a_stack_and_changes_nothing(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -374,11 +376,11 @@ class TestHeldoutFit:
         np.testing.assert_allclose(ours.elbo, (kl - likelihood.mean(0)).numpy(), rtol=1e-5)
 
     def test_chunks_are_the_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from scballast.engine import evaluate
+        from scballast.engine import posterior
 
         fitted = fit_ensemble(ADATA, [Member(None, 3)], {**MODEL, "latent_distribution": "ln"}, TRAIN)
         whole = fitted.posterior_means(0)
-        monkeypatch.setattr(evaluate, "_CHUNK_VALUES", 1 << 13)
+        monkeypatch.setattr(posterior, "_CHUNK_VALUES", 1 << 13)
         np.testing.assert_allclose(fitted.posterior_means(0), whole, rtol=1e-6)
         np.testing.assert_allclose(whole.sum(1), 1, rtol=1e-5)
         np.testing.assert_allclose(fitted.posterior_means(0, np.array([5, 3])), whole[[5, 3]], rtol=1e-6)

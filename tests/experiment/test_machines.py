@@ -32,7 +32,7 @@ def scballast(runs: Path, *words: str, **surroundings: str) -> subprocess.Comple
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **surroundings}
     environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-m", "scballast.commands.terminal", *words, f"runs_dir={runs}"]
-    return subprocess.run(command, capture_output=True, env=environment, cwd=runs.parent, timeout=500, check=False)
+    return subprocess.run(command, capture_output=True, env=environment, cwd=runs.parent, timeout=590, check=False)
 
 
 def test_inside_a_slurm_allocation_of_several_tasks_scvi_tools_trains_alone(tmp_path: Path) -> None:

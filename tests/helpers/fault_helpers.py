@@ -82,7 +82,7 @@ def no_memory() -> None:
         message = "Unable to allocate 7.45 TiB"
         raise MemoryError(message)
 
-    scballast.experiment.training.fit_members = too_much  # type: ignore[assignment]
+    scballast.experiment.training._fit = too_much  # type: ignore[assignment]
 
 
 def diverging_everywhere() -> None:
@@ -94,16 +94,16 @@ def diverging(positions: set[int] | None) -> Callable[[], None]:
     """Give some members, or all, a learning rate at which their loss becomes NaN; return what undoes it."""
     import scballast.experiment.training
 
-    fit: Any = scballast.experiment.training.fit_members
+    fit: Any = scballast.experiment.training._fit
 
-    def fit_poisoned(name: str, adata: Any, members: list[Any], *args: Any, **kwargs: Any) -> Any:
+    def fit_poisoned(role: Any, members: list[Any], *args: Any, **kwargs: Any) -> Any:
         changed = list(members)
         for i in range(len(members)) if positions is None else positions:
             changed[i] = replace(members[i], overrides={**members[i].overrides, "lr": 1e30})
-        return fit(name, adata, changed, *args, **kwargs)
+        return fit(role, changed, *args, **kwargs)
 
-    scballast.experiment.training.fit_members = fit_poisoned
-    return lambda: setattr(scballast.experiment.training, "fit_members", fit)
+    scballast.experiment.training._fit = fit_poisoned
+    return lambda: setattr(scballast.experiment.training, "_fit", fit)
 
 
 def kill_at(pid: int, cpu_seconds: float) -> bool:

@@ -1,11 +1,14 @@
-"""Read a rendered report."""
+"""What a page of a report says, element by element."""
 
 from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
-VOID = {"meta", "img", "br", "path", "circle"}
+import pandas as pd
+
+VOID = {"meta", "img", "br", "path", "circle", "input"}
 
 
 class Page(HTMLParser):
@@ -46,3 +49,7 @@ def numbers(html: str) -> list[tuple[float, str]]:
     """Pairs of the full number and the text that a reader sees."""
     found = re.findall(r'<data value="([^"]+)">([^<]+)</data>', html)
     return [(float(value), text) for value, text in found]
+
+
+def stored_table(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / "tables" / f"{name}.csv", keep_default_na=False, float_precision="round_trip")

@@ -222,8 +222,8 @@ def combined_p_values(p_values: npt.ArrayLike) -> FloatArray:
 
     References
     ----------
-    Rüger (1978), Das maximale Signifikanzniveau des Tests "Lehne H0 ab, wenn k unter n gegebenen Tests zur Ablehnung
-    führen", Metrika 25; Meinshausen, Meier & Bühlmann (2009), p-values for high-dimensional regression, JASA 104.
+    Rüger (1978), Metrika 25 (rejecting where k of n tests reject); Meinshausen, Meier & Bühlmann (2009),
+    p-values for high-dimensional regression, JASA 104.
     """
     matrix = np.asarray(p_values, dtype=np.float64)
     if matrix.ndim != 2:

@@ -32,5 +32,10 @@ def without_passwords(config: Config) -> Config:
 
 
 def params_of(config: Config) -> dict[str, str]:
-    """Return every leaf of a configuration as text, as it may be logged: null as YAML has it, no passwords."""
-    return {key: "null" if value is None else str(value) for key, value in to_leaves(without_passwords(config)).items()}
+    """Return the leaves that apply to a run as text, as they may be logged: null as YAML has it, no passwords.
+
+    The settings of a simulation that is not run, and where results are kept, are left to the stored configuration.
+    """
+    hidden = ("tracking.", "plan", *(() if config.data.kind == "simulated" else ("data.simulation.",)))
+    leaves = to_leaves(without_passwords(config))
+    return {key: "null" if v is None else str(v) for key, v in leaves.items() if not key.startswith(hidden)}

@@ -6,8 +6,8 @@ import re
 
 from scballast.errors import ConfigError
 
-_SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)([dhms])")
+_SECONDS = {"d": 86_400.0, "h": 3_600.0, "min": 60.0, "m": 60.0, "s": 1.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(d|h|min|m|s)")
 
 
 def seconds_of(key: str, written: str | float | None) -> float | None:
@@ -18,7 +18,7 @@ def seconds_of(key: str, written: str | float | None) -> float | None:
     key
         Whose value it is, for the message.
     written
-        A number of seconds, or numbers with the units d, h, m and s.
+        A number of seconds, or numbers with the units d, h, m (or min) and s.
 
     Raises
     ------

@@ -68,6 +68,10 @@ STOPPED = "scballast.stopped"
 RUNG = "scballast.rung"
 STOPPED_BY = "scballast.stopped_by"
 
+# The chosen configuration on fresh replicates.
+CONFIRMS = "scballast.confirms"
+CONFIRMED = "scballast.confirmed"
+
 # An experiment, and a version of a registered model.
 RUNS_DIR = "scballast.runs_dir"
 MODEL_DIGEST = "scballast.model_digest"

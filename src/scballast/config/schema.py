@@ -82,7 +82,7 @@ class TrainConfig:
 class ResampleConfig:
     """How replicates are drawn."""
 
-    kind: str = _key("subsample", allowed=("subsample", "seed", "bootstrap", "donor"))
+    kind: str = _key("subsample", allowed=("subsample", "seed", "bootstrap", "donor", "thin"))
     n_replicates: int = _key(10, minimum=1)
     fraction: float = _key(0.5, above=0.0, maximum=1.0)
 
@@ -95,6 +95,13 @@ class RankConfig:
     local_ridge: float = _key(1000.0, minimum=0.0)
     n_components: int | None = _key(None, minimum=1)
     de_mode: str = _key("change", allowed=("change", "vanilla"))
+
+
+@dataclass(frozen=True)
+class GenesConfig:
+    """What is shown of the genes that were found."""
+
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,7 @@ class TrackingConfig:
 
     uri: str | None = None
     experiment: str = "scballast"
+    population_metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,7 @@ class SweepConfig:
     stop: str = _key("never", allowed=("never", "no_improvement"))
     patience: int = _key(10, minimum=1)
     racing: bool | None = None
+    confirm: bool = False
     search_space: Mapping[str, Any] | None = field(default_factory=dict)
 
 
@@ -181,6 +190,7 @@ class Config:
     resample: ResampleConfig = field(default_factory=ResampleConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     rank: RankConfig = field(default_factory=RankConfig)
+    genes: GenesConfig = field(default_factory=GenesConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
     programs: ProgramsConfig = field(default_factory=ProgramsConfig)
@@ -193,10 +203,12 @@ class Config:
     runs_dir: str = "runs"
     cache: bool = True
     cache_gib: float = _key(4.0, minimum=0.0)
-    plan: bool = False
+    plan: bool | str = False
 
 
 _LARGEST = 2**63 - 1
+
+GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cycle")
 
 _MOST_LISTED = 25
 
@@ -385,9 +397,9 @@ def _check_combinations(config: Config) -> None:
     if data.kind == "file" and data.population_key is None:
         message = "data.population_key: missing. Name the obs column that holds the populations (cell types)."
         raise ConfigError(message)
-    if resample.kind == "subsample" and resample.fraction > 0.5:
+    if resample.kind in ("subsample", "thin") and resample.fraction > 0.5:
         message = (
-            f"resample.fraction: {resample.fraction} is out of range for resample.kind=subsample: replicates "
+            f"resample.fraction: {resample.fraction} is out of range for resample.kind={resample.kind}: replicates "
             "2i and 2i+1 share no cell, so it must be at most 0.5. For all cells use resample.kind=seed."
         )
         raise ConfigError(message)
@@ -413,6 +425,13 @@ def _check_combinations(config: Config) -> None:
             "a fraction in (0, 1] a share of them."
         )
         raise ConfigError(message)
+    if isinstance(config.plan, str) and config.plan != "probe":
+        message = f"plan: {_shown(config.plan)} is not allowed; allowed: true, false, probe."
+        raise ConfigError(message)
+    for name in config.genes.exclude:
+        if name not in GENE_CLASSES:
+            where = "genes.exclude"
+            raise unknown_key(where, name, GENE_CLASSES)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
         prefixes = (

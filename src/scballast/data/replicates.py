@@ -12,7 +12,7 @@ from scballast.arrays import IntArray
 from scballast.errors import DataError
 from scballast.seeds import Stream, generator_for
 
-Kind = Literal["subsample", "seed", "bootstrap", "donor"]
+Kind = Literal["subsample", "seed", "bootstrap", "donor", "thin"]
 
 SEED_HELDOUT_FRACTION = 0.1
 
@@ -54,7 +54,7 @@ def draw_replicates(
         ``subsample``: disjoint parts of ``fraction`` of each stratum, so that replicates 2i and 2i+1 share
         no cell. ``seed``: the same cells in every replicate, less a fixed tenth held out. ``bootstrap``:
         as many cells as there are, drawn with replacement within strata. ``donor``: disjoint halves of the
-        samples.
+        samples. ``thin``: as ``subsample``; what is thinned are the counts.
     n_replicates
         Number of replicates.
     strata

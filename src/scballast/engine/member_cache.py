@@ -47,7 +47,7 @@ class MemberCache:
         """Return the member of a plan, if it is there; a look makes it the most recently used."""
         path = self.folder / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 tensors = {k.removeprefix(_TENSOR): stored[k] for k in stored.files if k.startswith(_TENSOR)}
                 curves = {k.removeprefix(_CURVE): stored[k].tolist() for k in stored.files if k.startswith(_CURVE)}
                 n_steps, n_epochs = (int(number) for number in stored["numbers"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -12,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import threading
 from importlib import resources
 from pathlib import Path
 
@@ -46,8 +48,10 @@ _FLAGS = (
     "-ffp-contract=fast",
     "-fopenmp-simd",
     "-fvisibility=hidden",
+    "-Wno-psabi",  # vectors are arguments of inlined functions only
 )
 _COMPILE_SECONDS = 300
+_LOCK = threading.Lock()  # who waits for a compilation under way then finds its result
 
 
 class NoCompilerError(ConfigError):
@@ -59,12 +63,33 @@ def load_library(scalar: str) -> ctypes.CDLL:
     """Return the kernels for ``"float"`` or ``"double"``, compiled on first use and kept in the user's cache.
 
     The cache folder is ``SCBALLAST_CACHE_DIR``, or ``scballast`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+    ``SCBALLAST_MARCH`` names another target than this processor, as the compiler spells it: ``x86-64-v3`` shows
+    on any machine how the kernels do with AVX2.
 
     Raises
     ------
     NoCompilerError
         No C++ compiler is installed, or it refuses the source.
     """
+    with _LOCK:
+        return ctypes.CDLL(str(_compiled(scalar)))
+
+
+def precompile() -> None:
+    """Start compiling the kernels for training in the background, so that they are there when data are loaded.
+
+    Failures are left to :func:`load_library`, which meets them again where they matter.
+    """
+
+    def work() -> None:
+        with contextlib.suppress(NoCompilerError, OSError):
+            load_library("float")
+
+    threading.Thread(target=work, name="compile kernels", daemon=True).start()
+
+
+def _compiled(scalar: str) -> Path:
+    """Return the path of the compiled kernels, made if they are not there."""
     compiler = _compiler()
     folder = resources.files("scballast.engine").joinpath("native")
     with resources.as_file(folder) as sources:
@@ -77,7 +102,7 @@ def load_library(scalar: str) -> ctypes.CDLL:
         target = _cache_folder() / f"ldvae-{scalar}-{digest.hexdigest()[:24]}.so"
         if not target.exists():
             _compile(compiler, flags, sources / "ldvae.cpp", target)
-    return ctypes.CDLL(str(target))
+    return target
 
 
 def _compile(compiler: str, flags: list[str], source: Path, target: Path) -> None:
@@ -109,9 +134,11 @@ def _compiler() -> str:
 
 
 def _machine_flags() -> tuple[str, ...]:
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return ("-march=native", "-mprefer-vector-width=512") if "avx512f" in _processor() else ("-march=native",)
-    return ("-mcpu=native",)
+    target = os.environ.get("SCBALLAST_MARCH", "native")
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return (f"-mcpu={target}",)
+    wide = target == "x86-64-v4" or (target == "native" and "avx512f" in _processor())
+    return (f"-march={target}", "-mprefer-vector-width=512") if wide else (f"-march={target}",)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -165,7 +166,6 @@ def _train_one(
     model_names: Mapping[str, Any],
 ) -> Any:
     import scvi
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     scvi.settings.seed = seed
     adata.obs_names_make_unique()
@@ -173,7 +173,7 @@ def _train_one(
     fitted = model_class(adata, **{name: settings[name] for name in model_names})
     batch_size = settings["batch_size"]
     n_train = int(np.ceil(settings["train_size"] * adata.n_obs))
-    with _interruptible():
+    with _interruptible(), _alone():
         fitted.train(
             max_epochs=settings["max_epochs"],
             accelerator=accelerator,
@@ -191,12 +191,27 @@ def _train_one(
                 "weight_decay": settings["weight_decay"],
                 "n_epochs_kl_warmup": settings["kl_warmup_epochs"],
             },
-            # One process on one device, whatever a scheduler's variables (SLURM_NTASKS) say.
-            plugins=[LightningEnvironment()],
             enable_progress_bar=False,
             enable_model_summary=False,
         )
     return fitted
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Train in this process, whatever a Slurm allocation of several tasks says (SLURM_NTASKS).
+
+    Lightning leaves a job of this name alone; scvi-tools makes parts of Lightning that take no such setting.
+    """
+    name = os.environ.get("SLURM_JOB_NAME")
+    os.environ["SLURM_JOB_NAME"] = "interactive"
+    try:
+        yield
+    finally:
+        if name is None:
+            del os.environ["SLURM_JOB_NAME"]
+        else:
+            os.environ["SLURM_JOB_NAME"] = name
 
 
 @contextmanager

@@ -116,7 +116,8 @@ def _consensus_genes(results: ResultFolder) -> dict[tuple[str, str], tuple[Gene,
     table = results.table("consensus")
     if table is None:
         return {}
-    confirmed = table[table["confirmed"]].sort_values("rank", kind="stable")
+    # Read from CSV, a column of truth values is text.
+    confirmed = table[table["confirmed"].astype(str) == "True"].sort_values("rank", kind="stable")
     lists: dict[tuple[str, str], list[Gene]] = {}
     for row in confirmed.groupby(["population", "method"], sort=False, observed=True).head(N_GENES).itertuples():
         gene = Gene(results.gene_label(str(row.gene)), float(row.selection_frequency))

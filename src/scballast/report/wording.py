@@ -16,6 +16,7 @@ _AGAIN = {
     "subsample": "when the cells are drawn anew",
     "bootstrap": "when the cells are drawn anew with replacement",
     "seed": "when the same cells are trained on with other seeds",
+    "thin": "when the cells are drawn anew, under labels that other counts gave",
     "donor": "when other samples are taken",
 }
 _BETWEEN_POPULATIONS = "the same index between lists of different populations (abundant genes recur everywhere)"

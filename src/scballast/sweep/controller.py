@@ -23,6 +23,7 @@ from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
 from scballast.sweep.child import ProcessDiedError, TrialProcess
+from scballast.sweep.confirm import confirm_choice, confirmation_sentence
 from scballast.sweep.front import choose, score_trials
 from scballast.sweep.identity import Identity
 from scballast.sweep.messages import Described, DescribeRequest, served
@@ -144,6 +145,8 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
         )
         try:
             _work(study, tracking, worker)
+            if config.sweep.confirm and study.progress().is_over:
+                confirm_choice(study, worker)
         except KeyboardInterrupt:
             _say_goodbye(study, tracking, parent, name)
             sys.exit(1)
@@ -327,7 +330,7 @@ def _say_choice(study: SweepStudy) -> None:
     if choice is not None:
         pairs = zip(scores.objectives, scores.values[choice.number], strict=True)
         values = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in pairs)
-        sys.stderr.write(f"Chosen: trial {choice.number} ({values}).\n")
+        sys.stderr.write(f"Chosen: trial {choice.number} ({values}). {confirmation_sentence(study)}".rstrip() + "\n")
 
 
 def _command(name: str) -> str:

@@ -33,10 +33,10 @@ class Work:
 
 @dataclass(frozen=True)
 class SweepPlace:
-    """Where a trial stands in a sweep."""
+    """Where a trial stands in a sweep; a run that is none of its trials has no number."""
 
     sweep: str
-    trial: int
+    trial: int | None
     parent_run_id: str | None
     tags: tuple[tuple[str, str], ...] = ()
 
@@ -67,19 +67,23 @@ class Described:
 
 @dataclass(frozen=True)
 class EstimateRequest:
-    """Count the work of configurations, and probe the time of one."""
+    """Count the work of configurations, and tell the time of one."""
 
     configs: tuple[Config, ...]
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """The work of every configuration; seconds of training and baselines of one, and of the probe itself."""
+    """The work of every configuration; seconds of one, NaN where not known; where they come from.
+
+    ``rest_seconds`` is the time of everything but training and baselines, ``source`` says what was measured.
+    """
 
     work: tuple[Work, ...]
     training_seconds: float
     baseline_seconds: float
-    probe_seconds: float
+    rest_seconds: float
+    source: str
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from scballast.config.addresses import without_passwords
 from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
 from scballast.results import Results, result_folder, write_results
+from scballast.sweep.confirm import confirmation_sentence
 from scballast.sweep.front import Scores, choose, pareto_front, score_trials
 from scballast.sweep.messages import Described
 from scballast.sweep.parent import keep_parent, parent_params
@@ -44,7 +45,7 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Describ
     """
     with study.lock():
         progress = study.progress()
-        signature = _signature(study.trials())
+        signature = _signature(study)
         if progress.running or study.attribute(keys.WRAPPED) == signature:
             return
     keep_parent(study, tracking, parent)
@@ -190,7 +191,7 @@ def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
         config=to_nested(without_passwords(config)),
         params=parent_params(study.config, study.space),
         tags=_tags(study, dataset, scores),
-        warnings=tuple(_notes(study.trials(), scores)),
+        warnings=tuple(filter(None, (confirmation_sentence(study), *_notes(study.trials(), scores)))),
     )
     folder = root / "sweeps" / name
     with result_folder(folder) as partial:
@@ -341,8 +342,9 @@ def _failures(trials: Iterable[FrozenTrial]) -> str:
     return "\n\n".join(parts)
 
 
-def _signature(trials: Iterable[FrozenTrial]) -> str:
-    states = [(trial.number, trial.state.name, trial.values) for trial in trials]
+def _signature(study: SweepStudy) -> str:
+    states = [(trial.number, trial.state.name, trial.values) for trial in study.trials()]
+    states.append(study.attribute(keys.CONFIRMED))
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,8 @@
-"""What ``plan=true`` prints: the work that a command means, and an estimate of its time; nothing is run."""
+"""What ``plan=true`` prints: the work that a command means, and its time as far as it is known; nothing is run."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from scballast.config.duration import duration, seconds_of
@@ -97,7 +98,7 @@ def _estimate(configs: Sequence[Config]) -> Estimated:
     try:
         answer = process.call(EstimateRequest(tuple(configs)))
     except ProcessDiedError as error:
-        message = f"the probe ended early: {error}."
+        message = f"the count ended early: {error}."
         raise ScballastError(message) from error
     except KeyboardInterrupt:
         process.interrupt()
@@ -112,9 +113,12 @@ def _rankings(number: int, cached: int) -> str:
 
 
 def _time(found: Estimated, todo: int, n_workers: int) -> str:
-    seconds = found.baseline_seconds * bool(todo) + found.training_seconds * todo / max(1, min(n_workers, todo))
+    if not todo:
+        return "Time: none; everything has finished before."
+    of_one = found.training_seconds + (0.0 if math.isnan(found.rest_seconds) else found.rest_seconds)
+    seconds = found.baseline_seconds + of_one * math.ceil(todo / max(1, min(n_workers, todo)))
+    if math.isnan(seconds):
+        return "Time: not known; no run of this model in this folder has been timed. plan=probe tries a little of it."
     shared = f", {n_workers} workers" if n_workers > 1 else ""
-    return (
-        f"Time: about {duration(seconds)} for training and baselines{shared}, and some seconds per experiment for "
-        f"its statistics and report (from a probe of {duration(found.probe_seconds)})."
-    )
+    rest = ", and some seconds per experiment for its statistics and report" if math.isnan(found.rest_seconds) else ""
+    return f"Time: about {duration(seconds)}{shared}{rest} (from {found.source})."

@@ -31,6 +31,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -146,6 +147,13 @@ def as_costs(values: Mapping[str, Sequence[float]], objectives: Sequence[Objecti
     return np.column_stack(columns) if pairs and columns else None
 
 
+@cache
+def _limit(level: float, freedom: int) -> float:
+    from scipy import stats
+
+    return float(stats.t.isf(level, freedom))
+
+
 def beaten_by(costs: Costs, finished: Mapping[int, Costs], front: Sequence[int], level: float = LEVEL) -> list[int]:
     """Return the trials of the front that beat a trial in every objective.
 
@@ -160,8 +168,6 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], front: Sequence[int],
     level
         Probability with which a trial that none beats may be stopped, over all looks.
     """
-    from scipy import stats
-
     if len(finished) < _FEWEST_FINISHED:
         return []
     whole = np.stack(list(finished.values()))  # (trial, pair, objective)
@@ -170,7 +176,7 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], front: Sequence[int],
     freedom = (n_trials - 1) * (pairs - 1)
     pooled = 2 * (residuals**2).sum(axis=(0, 1)) / freedom  # (objective,) variance of a difference
     looks = pairs - 1
-    limit = float(stats.t.isf(level / (looks * n_trials), freedom))
+    limit = _limit(level / (looks * n_trials), freedom)
     m = len(costs)
     found = []
     for number in front:

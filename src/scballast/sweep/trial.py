@@ -17,6 +17,7 @@ from scballast.config import keys
 from scballast.config.addresses import params_of
 from scballast.config.schema import Config, config_hash
 from scballast.data.dataset import Dataset
+from scballast.engine.native import precompile
 from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
 from scballast.results import result_folder, write_results
@@ -96,6 +97,8 @@ def run_trial(
         What `prepare_dataset` returned for this configuration, where the caller has it.
     """
     root = runs_dir(config)
+    if config.train.engine == "ensemble" and config.device in ("auto", "cpu"):
+        precompile()
     dataset = dataset or prepare_dataset(config)
     tracking = prepared or open_tracking(config)
     if prepared is None:
@@ -126,7 +129,8 @@ def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[s
     """Return the tags that a run has from its start."""
     tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET: dataset}
     if place is not None:
-        tags |= {keys.SWEEP: place.sweep, keys.TRIAL: str(place.trial), **dict(place.tags)}
+        number = {} if place.trial is None else {keys.TRIAL: str(place.trial)}
+        tags |= {keys.SWEEP: place.sweep, **number, **dict(place.tags)}
     return tags
 
 
@@ -168,5 +172,7 @@ def _save_model(experiment: Experiment, folder: Path) -> None:
 def run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:
     """Return a name for a run: place in its sweep (first: narrow columns cut names), data set, model, time."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    trial = f"trial{place.trial}-" if place else ""
+    trial = ""
+    if place is not None:
+        trial = "confirmation-" if place.trial is None else f"trial{place.trial}-"
     return f"{trial}{dataset}-{config.model.name}-{stamp}-{uuid.uuid4().hex[:6]}"

@@ -154,9 +154,10 @@ class Worker:
 
         limit = seconds_of("sweep.trial_timeout", self.config.sweep.trial_timeout)
         deadline = math.inf if limit is None else time.monotonic() + limit
-        request = TrialRequest(without_storage(config), place, _logging_of(composed))
 
         def task(_: DictConfig) -> Answer:
+            # In the job, since Hydra knows the job's folder, and with it the place of its log, only there.
+            request = TrialRequest(without_storage(config), place, _logging_of(composed))
             found = self._race(study, claim, request, deadline) if self.raced else request
             answer = self.process.call(found, deadline) if isinstance(found, TrialRequest) else found
             run_id = answer.run_id if isinstance(answer, TrialDone) else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
@@ -298,7 +299,9 @@ def _stability_rows(
 def _phi(ranks: IntArray, k: int, level: float) -> Interval:
     """Nogueira's stability with its jackknife interval."""
     reason = _degenerate(k, ranks.shape[1])
-    return _no_interval(reason, level) if reason else jackknife_interval(pairwise_kuncheva(select(ranks, k)), level)
+    if reason:
+        return _no_interval(reason, level)
+    return _within(jackknife_interval(pairwise_kuncheva(select(ranks, k)), level), -1.0)
 
 
 def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int = 0) -> dict[str, float]:
@@ -325,7 +328,13 @@ def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: 
 
 def _interval(values: FloatArray, k: int, n_genes: int, level: float) -> Interval:
     reason = _degenerate(k, n_genes) or ("" if values.size else "no replicate has scores of both")
-    return _no_interval(reason, level) if reason else mean_interval(values, level)
+    return _no_interval(reason, level) if reason else _within(mean_interval(values, level), 0.0)
+
+
+def _within(interval: Interval, lowest: float) -> Interval:
+    """Cut an interval to the range of its index, up to 1: what lies outside covers nothing."""
+    lower, upper = (max(lowest, min(1.0, limit)) for limit in (interval.lower, interval.upper))
+    return interval if math.isnan(interval.lower) else replace(interval, lower=lower, upper=upper)
 
 
 def _ceiling(first: float, second: float) -> float:
