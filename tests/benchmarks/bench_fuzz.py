@@ -30,12 +30,13 @@ def main() -> bool:
     """Print how many inputs each test tried, and return whether there were enough and none failed."""
     command = [sys.executable, "-m", "pytest", "-q", "--timeout=0", "--hypothesis-show-statistics", *FILES]
     environment = {**os.environ, TIMES: str(N_TIMES), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+    stdout = done.stdout.decode("utf-8", "replace")  # a failing input may hold any bytes
     if done.returncode:
-        print(done.stdout[-5000:])
+        print(stdout[-5000:])
         return False
     total = 0
-    for name, phases in TEST.findall(done.stdout):
+    for name, phases in TEST.findall(stdout):
         n_tried = sum(map(int, PASSING.findall(phases)))
         shares = ", ".join(f"{share} {what}" for share, what in EVENT.findall(phases))
         print(f"{name}: {n_tried:,} inputs ({shares})")

@@ -249,3 +249,18 @@ def test_what_was_there_before_stays(tmp_path: Path) -> None:
     (kept / "mlflow.db").touch()
     _remove(own, [kept, kept.parent])
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["mlflow.db", "new", "runs"]
+
+
+@pytest.mark.parametrize(
+    "words", [["data.simulation.programs=\udc80"], ["association.keys=\udc80"], ["data.path=${\udc80}"]], ids=ascii
+)
+def test_bytes_of_another_encoding_do_not_spoil_the_message(words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_config(words)
+    assert "\\udc80" in str(caught.value)
+    str(caught.value).encode("utf-8")
+
+
+def test_a_text_of_several_lines_is_shown_on_one() -> None:
+    with pytest.raises(ConfigError, match=r"^data\.simulation\.programs is 'a\\nb'\. Allowed: latent, "):
+        build_config({"data": {"simulation": {"programs": "a\nb"}}})

@@ -136,4 +136,6 @@ def _interpolation(error: Exception) -> str:
 
 def _first_lines(error: Exception) -> str:
     text = re.sub(r"\s+", " ", str(error).split("\n\n")[0].split("\n    full_key")[0]).strip()
+    # What a terminal cannot show, bytes of another encoding, is written as numbers.
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if text.endswith(".") else f"{text}."

@@ -210,5 +210,7 @@ class SimulationConfig:
 
 def _require(condition: bool, name: str, observed: object, allowed: str) -> None:  # noqa: FBT001
     if not condition:
-        msg = f"data.simulation.{name} is {observed}. Allowed: {allowed}."
+        shown = repr(observed)  # one line, whatever the text
+        shown = shown if len(shown) <= 100 else f"{shown[:99]}…"
+        msg = f"data.simulation.{name} is {shown}. Allowed: {allowed}."
         raise ConfigError(msg)
