@@ -111,6 +111,18 @@ def test_results_survive_a_file(tables: dict[str, pd.DataFrame], adata: AnnData,
     assert list(frame["names"]) == expected(tables, "NK", "wilcoxon")
 
 
+def test_fold_changes_are_of_the_counts(tables: dict[str, pd.DataFrame], adata: AnnData) -> None:
+    annotate(adata, tables, groupby="label", method="contrast")
+    counts, inside = adata.X.toarray(), (adata.obs["label"] == "NK").to_numpy()
+    shares = 1e4 * counts / counts.sum(axis=1, keepdims=True)
+    wanted = np.log2((shares[inside].mean(axis=0) + 1) / (shares[~inside].mean(axis=0) + 1))
+    names = adata.uns[KEY]["names"]["NK"]
+    np.testing.assert_allclose(adata.uns[KEY]["logfoldchanges"]["NK"], wanted[adata.var_names.get_indexer(names)])
+    adata.X = adata.X * 0.5
+    annotate(adata, tables, groupby="label", method="contrast")
+    assert np.isnan(adata.uns[KEY]["logfoldchanges"]["NK"]).all()
+
+
 def test_nothing_to_draw_is_said(tables: dict[str, pd.DataFrame], adata: AnnData) -> None:
     with pytest.raises(DataError, match=r"no consensus genes for method='axis'; methods .* contrast, wilcoxon"):
         annotate(adata, tables, groupby="label", method="axis")

@@ -43,6 +43,60 @@ class RunResult:
         message = f"no attribute or table {name!r}; tables: {', '.join(sorted(tables))}"
         raise AttributeError(message)
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.tables})
+
+    def _repr_html_(self) -> str:
+        """Show the answer in a notebook, with the first genes of each list."""
+        from html import escape
+
+        columns = ("population", "genes", "method to trust", "confirmed", "Φ [95%]", "floor", "first genes")
+        head = "".join(f"<th>{name}</th>" for name in columns)
+        rows = []
+        for row in self.tables["answer"].itertuples():
+            first = self.genes(str(row.population), row.estimand)["symbol"].head(8) if row.method != "none" else ()
+            told = ", ".join(map(str, first)) if row.method != "none" else str(row.reason)
+            numbers = ("", "", "")
+            if row.method != "none":
+                interval = f"{row.phi:z.2f} [{row.lower:z.2f}, {row.upper:z.2f}]"
+                numbers = (f"{row.confirmed:.2f}", interval, f"{row.floor:z.2f}")
+            cells = (row.population, row.estimand, row.method, *numbers, told)
+            rows.append("".join(f"<td style='text-align:left'>{escape(str(cell))}</td>" for cell in cells))
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        report = escape(str(self.folder / "report.html"))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>Report: <code>{report}</code></p>"
+
+    def genes(self, population: str, estimand: str = "marker") -> pd.DataFrame:
+        """Return the genes of one answer, the best first, with fold changes, shares of cells and flags.
+
+        Parameters
+        ----------
+        population
+            Its name in the data.
+        estimand
+            ``marker``: genes that set it apart; ``program``: genes that vary within it.
+
+        Returns
+        -------
+        DataFrame
+            See ``verdict.answer_genes``; no rows where no method can be trusted: ``answer`` says why.
+
+        Raises
+        ------
+        ConfigError
+            There is no such population or estimand.
+        """
+        from scballast.config.schema import unknown_key
+
+        answer = self.tables["answer"]
+        for what, value in (("population", population), ("estimand", estimand)):
+            known = list(dict.fromkeys(answer[what].astype(str)))
+            if value not in known:
+                raise unknown_key(what, value, known)
+        table = self.tables["answer_genes"]
+        own = table[(table["population"].astype(str) == population) & (table["estimand"] == estimand)]
+        return own.sort_values("rank").reset_index(drop=True)
+
     def model(self, adata: AnnData) -> Any:
         """Return the global model of the first replicate, loaded onto ``adata`` (the same genes, raw counts)."""
         from scballast.models.saved import load_saved_model

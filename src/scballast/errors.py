@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 _MOST_NOTICED = 4
 _LONGEST_NOTICED = 600
+# How torch and the C++ library say it.
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc")
 
 
 class ScballastError(Exception):
@@ -49,3 +51,14 @@ def noticed_before(notes: Sequence[str]) -> Iterator[None]:
 
 class TrainingError(RuntimeError):
     """No member of a training ended with a finite loss."""
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Let every library's way of running out of memory be a ``MemoryError``."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error).lower() for words in _NO_MEMORY):
+            raise
+        raise MemoryError(str(error).strip().splitlines()[0]) from error

@@ -8,8 +8,9 @@ import json
 import math
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,41 +77,56 @@ def write_results(results: Results, folder: Path) -> None:
     (folder / "config" / "resolved.yaml").write_text(text, encoding="utf-8")
 
 
-class ResultFolder:
-    """A folder that appears under its name only when it is whole.
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Let a file or folder appear under its name only when it is whole.
 
-    Use as a context manager: the body writes into the path it is handed; when the body ends without an
-    exception, every file is digested into ``complete.json`` and the folder is renamed into place.
+    The block writes to the path that it is handed, which lies beside the target and takes its place when the
+    block ends. After an exception nothing is left; a kill leaves ``.NAME.*.part``, which `remove_partial` removes.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = Path(tempfile.mkdtemp(prefix=_partial_prefix(self.path), dir=self.path.parent))
-        return self._partial
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is not None:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            return
-        files = sorted(path for path in self._partial.rglob("*") if path.is_file())
-        digests = {str(path.relative_to(self._partial)): _file_digest(path) for path in files}
-        _write_json(self._partial / MARKER, digests)
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        os.replace(self._partial, self.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
+    _remove(part)
+    try:
+        yield part
+        if target.is_dir():
+            # A folder cannot replace one that holds something.
+            shutil.rmtree(target)
+        os.replace(part, target)
+    finally:
+        # Renaming one link of a file to another of the same file does nothing and leaves both.
+        _remove(part)
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what a killed process had written of a result folder; no other may be at work on it."""
-    for partial in folder.parent.glob(f"{glob.escape(_partial_prefix(folder))}*"):
-        shutil.rmtree(partial, ignore_errors=True)
+@contextmanager
+def result_folder(folder: Path) -> Iterator[Path]:
+    """Let a folder of results appear when it is whole, with the digest of every file in ``complete.json``."""
+    with whole(folder) as part:
+        part.mkdir()
+        yield part
+        files = sorted(path for path in part.rglob("*") if path.is_file())
+        _write_json(part / MARKER, {str(path.relative_to(part)): _file_digest(path) for path in files})
 
 
-def _partial_prefix(folder: Path) -> str:
-    return f".partial-{folder.name}-"
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """Let two paths share a file's bytes where the file system can: not all have hard links, none to another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def remove_partial(target: Path) -> None:
+    """Remove what killed processes had written of a file or folder; no other may be at work on it."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part*"):
+        _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_complete(folder: Path) -> bool:

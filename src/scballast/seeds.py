@@ -55,5 +55,11 @@ def generator_for(seed: int, stream: Stream, *identity: int | str) -> np.random.
 
 
 def integer_for(seed: int, stream: Stream, *identity: int | str) -> int:
-    """Return a 31-bit integer seed for libraries that take one."""
+    """Return a 31-bit integer seed for libraries that take one.
+
+    Examples
+    --------
+    >>> integer_for(0, Stream.GLOBAL_MODEL, 3) == integer_for(0, Stream.GLOBAL_MODEL, 3)
+    True
+    """
     return int(sequence_for(seed, stream, *identity).generate_state(1)[0] >> 1)

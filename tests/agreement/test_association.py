@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from scballast.agreement.association import Association, association, association_table, benjamini_hochberg
-from scballast.agreement.purity import axis_purity, axis_purity_table
+from scballast.agreement.association import Association, association, benjamini_hochberg
+from scballast.agreement.purity import axis_purity
+from scballast.verdict.latent_tables import association_table, axis_purity_table
 
 
 def example(n_cells: int = 120, n_dimensions: int = 3, n_categories: int = 4, seed: int = 0, *, ties: bool = True):

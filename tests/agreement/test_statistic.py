@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from scballast.agreement.factors import SubspaceAgreement
-from scballast.agreement.stability import KendallW
+from scballast.agreement.rank_agreement import KendallW
 from scballast.agreement.statistic import Interval, Statistic, undefined
 
 

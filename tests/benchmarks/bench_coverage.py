@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from tests.helpers.agreement_oracles import nogueira_stability, nogueira_variance
 
-from scballast.agreement.stability import jackknife_interval, nogueira_stability, nogueira_variance, pairwise_kuncheva
+from scballast.agreement.stability import jackknife_interval, pairwise_kuncheva
 
 Array = npt.NDArray[Any]
 Draw = Callable[[np.random.Generator], Array]

@@ -28,6 +28,7 @@ from scballast.data.simulate import simulate
 from scballast.methods.cell_view import CellView
 from scballast.methods.registry import METHODS as REGISTRY
 from scballast.verdict.answer import answer_table
+from scballast.verdict.confirmation import Cells, Confirmation, confirm
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.tables import concordance_table, rank_scores, stability_table
 
@@ -36,8 +37,8 @@ METHODS = ("wilcoxon", "t_test", "logreg", "random", "within_pca", "residual_pca
 MOST = 0.05
 
 
-def score(config: SimulationConfig, seed: int) -> ScoreSet:
-    """Simulate a data set and rank its genes by the baselines, on complementary halves of the cells."""
+def score(config: SimulationConfig, seed: int) -> tuple[ScoreSet, Confirmation]:
+    """Simulate a data set, rank its genes by the baselines on complementary halves of the cells, and test the lists."""
     adata = simulate(config, seed)
     column = adata.obs["population"].astype("category")
     populations = tuple(str(name) for name in column.cat.categories)
@@ -53,7 +54,8 @@ def score(config: SimulationConfig, seed: int) -> ScoreSet:
         seed=seed,
     )
     scores: dict[str, list[np.ndarray]] = {name: [] for name in METHODS}
-    for replicate in draw_replicates("subsample", N_REPLICATES, codes, populations, seed=seed):
+    replicates = draw_replicates("subsample", N_REPLICATES, codes, populations, seed=seed)
+    for replicate in replicates:
         cells = replicate.cells
         view = replace(
             whole,
@@ -64,7 +66,7 @@ def score(config: SimulationConfig, seed: int) -> ScoreSet:
         )
         for name in METHODS:
             scores[name].append(score_of(REGISTRY[name], view))
-    return rank_scores(
+    score_set = rank_scores(
         {name: np.stack(values) for name, values in scores.items()},
         methods=[NamedMethod(name, REGISTRY[name].estimand) for name in METHODS],
         populations=populations,
@@ -72,6 +74,7 @@ def score(config: SimulationConfig, seed: int) -> ScoreSet:
         resample_kind="subsample",
         seed=seed,
     )
+    return score_set, confirm(score_set, Cells(counts, whole.total_counts, codes), replicates, TOP_K, seed=seed)
 
 
 def main() -> bool:
@@ -80,11 +83,11 @@ def main() -> bool:
     config = SimulationConfig(population_sizes=(900,), null_split=True)
     stability, concordance, answers = [], [], []
     for seed in range(N_DATA_SETS):
-        score_set = score(config, seed)
+        score_set, confirmation = score(config, seed)
         own, between = stability_table(score_set, TOP_K), concordance_table(score_set, TOP_K)
         stability.append(own[own["k"] == TOP_K])
         concordance.append(between)
-        answers.append(answer_table(own, between, top_k=TOP_K).assign(data_set=seed))
+        answers.append(answer_table(own, between, confirmation.summary, top_k=TOP_K).assign(data_set=seed))
     lists, pairs, answer = (pd.concat(tables, ignore_index=True) for tables in (stability, concordance, answers))
     print(f"{N_DATA_SETS} null splits of 900 cells, {N_REPLICATES} replicates, top {TOP_K} of {config.n_genes} genes")
     print(f"{'method':18} {'phi':>6} {'floor':>6} {'disjoint':>9}   lower > 0   lower > floor")

@@ -151,7 +151,7 @@ def test_a_run_opens_on_its_answer(seen: Seen, runs: Path, trials: dict[str, str
 
 def test_metrics_are_grouped_by_prefix(seen: Seen, trials: dict[str, str]) -> None:
     seen.run(trials["0"], "/model-metrics")
-    for prefix in ("stability", "concordance", "fit", "seconds"):
+    for prefix in ("stability", "confirmed", "fit", "seconds"):
         seen.page.locator("main, #root").get_by_text(prefix, exact=True).first.wait_for()
     assert seen.page.get_by_text("stability/contrast", exact=True).count() >= 1
 

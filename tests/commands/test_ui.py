@@ -21,6 +21,7 @@ from scballast.commands import ui
 from scballast.errors import ScballastError
 from scballast.tracking import Tracking
 from scballast.tracking.liveness import current_process
+from scballast.tracking.location import is_loopback
 
 pytest_plugins = ("tests.helpers.tracking_fixtures",)
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -43,8 +44,20 @@ def test_shows_the_runs_and_stops_cleanly(tracking: Tracking) -> None:
     taken.listen()
     port = int(taken.getsockname()[1])
     command = [sys.executable, "-m", "scballast.commands.ui", "--runs-dir", str(runs), "--port", str(port)]
+    # A proxy that nothing listens at, and an encoding that lacks what is said.
+    surroundings = {
+        "http_proxy": "http://127.0.0.1:9",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "PYTHONIOENCODING": "latin-1",
+    }
     shown = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=runs, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=runs,
+        start_new_session=True,
+        env={**os.environ, **surroundings},
     )
     try:
         assert shown.stdout is not None
@@ -171,7 +184,7 @@ def test_ports() -> None:
     ("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("h", False)]
 )
 def test_loopback(host: str, expected: bool) -> None:
-    assert ui._is_loopback(host) is expected
+    assert is_loopback(host) is expected
 
 
 def test_server_that_does_not_start(tmp_path: Path) -> None:

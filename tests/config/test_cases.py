@@ -57,7 +57,7 @@ WITH_DATA = {
         ("methods=[wilcoxon,pseudobulk]",), ("methods: 'pseudobulk' cannot run: it needs data.sample_key",)
     ),
     "association with no column": Case(
-        ("association.keys=[batsch]",), ("association.keys: 'batsch' is no column of obs. Columns: 'cell_type', ",)
+        ("association.keys=[batsch]",), ("no column 'batsch'. Nearest: 'batch'.", "Set association.keys"), DataError
     ),
     "association with a measurement": Case(
         ("association.keys=[score]",), ("association.keys: 'score' holds measurements", "2 to 200 categories")
@@ -75,7 +75,7 @@ BEFORE_DATA = {
     "no method": Case(("methods=[]",), ("methods: empty. Name at least one",)),
     "a method that the model does not offer": Case(
         ("model=nmf", "methods=[conditioned]"),
-        ("'conditioned' cannot run: model.name=nmf does not offer it.",),
+        ("'conditioned' cannot run: model.name=nmf cannot be conditioned on the population.",),
     ),
     "another model's own test": Case(
         ("model=pca", "methods=[ldvae_de]"), ("'ldvae_de' cannot run: model.name is pca, and only model.name=ldvae",)
@@ -83,6 +83,7 @@ BEFORE_DATA = {
     "a test without a likelihood": Case(
         ("model=pca", "methods=[scvi_de]"), ("'scvi_de' cannot run: model.name is pca; it comes with ldvae and scvi.",)
     ),
+    "a softmax prior on PCA": Case(("model=pca", "+model.latent_distribution=ln"), ("latent_distribution", "pca")),
     "a device that torch does not offer": Case(("device=mps",), ("device=mps", "not offer it here. Use device=cpu.")),
     "a GPU where there is none": Case(("device=cuda",), ("device=cuda", "finds no GPU here. Use device=cpu")),
 }
@@ -97,7 +98,6 @@ BY_ITSELF = {
             "a user who is not",
         ),
     ),
-    "a softmax prior on PCA": Case(("model=pca", "+model.latent_distribution=ln"), ("latent_distribution", "pca")),
     "an objective of another program": Case(
         ("objectives=[{metric: loss, direction: minimize}]",), ("objectives: 'loss' is not known.", "stability/…")
     ),

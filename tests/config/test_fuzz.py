@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from tests.helpers.fuzzing import examples
 
 from scballast.config.compose import compose_config
 from scballast.config.schema import Config, build_config, config_hash, to_leaves, to_nested
@@ -96,7 +97,7 @@ def check_message(error: ConfigError) -> None:
     message.encode("utf-8")
 
 
-@settings(max_examples=600, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(600), suppress_health_check=list(HealthCheck))
 @given(values=configurations())
 def test_any_values_end_in_a_configuration_or_a_message(values: dict[str, Any]) -> None:
     try:
@@ -116,7 +117,7 @@ def test_any_values_end_in_a_configuration_or_a_message(values: dict[str, Any]) 
     assert config.resample.kind != "subsample" or config.resample.fraction <= 0.5
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(
     words=st.lists(
         st.one_of(

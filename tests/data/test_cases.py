@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import zarr
-from tests.helpers.data_examples import N_CELLS, N_GENES, file_config, small_adata, written
+from tests.helpers.data_examples import N_CELLS, file_config, matrix_folder, small_adata, written
 
 from scballast.config.schema import DataConfig
 from scballast.data import load_dataset
@@ -124,24 +124,6 @@ def folder_named(name: str) -> Callable[[Path], Path]:
 def link_to_itself(folder: Path) -> Path:
     path = folder / "loop.h5ad"
     path.symlink_to(path)
-    return path
-
-
-def matrix_folder(folder: Path, *, n_barcodes: int = N_CELLS, leave_out: str = "") -> Path:
-    path = folder / "mtx"
-    path.mkdir()
-    adata = small_adata()
-    counts = sp.coo_matrix(adata.X.T)
-    lines = ["%%MatrixMarket matrix coordinate integer general", f"{N_GENES} {N_CELLS} {counts.nnz}"]
-    lines += [f"{r + 1} {c + 1} {int(v)}" for r, c, v in zip(counts.row, counts.col, counts.data, strict=True)]
-    texts = {
-        "matrix.mtx": "\n".join(lines),
-        "features.tsv": "\n".join(f"ENSG{i}\tgene{i}\tGene Expression" for i in range(N_GENES)),
-        "barcodes.tsv": "\n".join(f"cell{i}" for i in range(n_barcodes)),
-    }
-    for name, text in texts.items():
-        if name != leave_out:
-            (path / name).write_text(text + "\n", encoding="utf-8")
     return path
 
 

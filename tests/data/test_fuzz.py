@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import anndata as ad
@@ -12,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from tests.helpers.fuzzing import examples
 
 from scballast.config.schema import DataConfig
 from scballast.data import Dataset, dataset_from_anndata
@@ -19,7 +21,12 @@ from scballast.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:(Variable|Observation) names are not unique:UserWarning")
 
-ODD_TEXT = st.sampled_from(["", "nan", "a/b", "..", "x\ny", "<b>", "A", "a", "细胞", "+", "1", "\udc80", "B cell"])
+ODD_TEXT = st.sampled_from(
+    [
+        "", "nan", "a/b", "..", "x\ny", "<b>", "A", "a", "细胞", "+", "1", "\udc80", "B cell", " B cell", "B  cell",
+        "b cell", "B\u00a0cell", "B\u2010cell", "\u200b", "X", "raw", "none", "null", "true", "ERCC-00002",
+    ]
+)  # fmt: skip
 ODD_VALUES = st.sampled_from([np.nan, np.inf, -np.inf, -1.0, 0.5, 1 + 1e-8, 2.0**24, 2.0**25, 1e300])
 DTYPES = st.sampled_from(
     ["float32", "float32", "float64", "float16", "int8", "uint16", "int64", "bool", "object", "str"]
@@ -52,7 +59,44 @@ def columns(draw: st.DrawFn, n_cells: int) -> Any:
     return values
 
 
-ODDITIES = ["size", "depth", "value", "dtype", "no X", "names", "labels", "groups", "keys", "layer", "duplicates"]
+ODDITIES = [
+    "size", "depth", "value", "dtype", "no X", "names", "labels", "groups", "keys", "layer", "duplicates", "fractions",
+    "types", "symbols", "identifiers", "same names", "empty cells",
+]  # fmt: skip
+TYPES = st.sampled_from(
+    [
+        "Gene Expression", "gene_expression", "gene", "Antibody Capture", "Peaks", "spike-in", "protein_coding", "",
+        None, 3,
+    ]
+)  # fmt: skip
+SYMBOL_COLUMNS = st.sampled_from(["feature_name", "symbol", "x", "gene_ids", "none"])
+FORMS = st.sampled_from(["{}", "ENSG{:011d}", "{}_at", "ERCC-{:05d}", "chr1:{0}000-{0}500", "HTO_{}", "CD{} "])
+FRACTIONS: list[Callable[[Any], Any]] = [
+    lambda x: x * 0.93,
+    lambda x: x * np.linspace(0.7, 1, x.size).reshape(x.shape),
+    lambda x: np.log1p(x),
+    lambda x: np.log2(1 + x / max(1, x.sum())),
+    lambda x: x / np.maximum(x.sum(axis=1, keepdims=True), 1),
+    lambda x: x - 0.5 * (x > 3),
+]
+
+
+@st.composite
+def variables(draw: st.DrawFn, odd: set[str], genes: list[str]) -> pd.DataFrame:
+    """Return an annotation of the genes, with types and symbols in columns of all sorts of names."""
+    columns: dict[str, Any] = {}
+    if "types" in odd:
+        pool = draw(st.lists(TYPES, min_size=1, max_size=3))
+        key = draw(st.sampled_from(["feature_types", "Feature-Type", "feature_biotype", "modality", "type"]))
+        columns[key] = [pool[i % len(pool)] for i in range(len(genes))]
+    if "symbols" in odd:
+        for key in draw(
+            st.lists(st.sampled_from(["feature_name", "symbol", "x", "gene_ids", "none"]), max_size=3, unique=True)
+        ):
+            pool = draw(st.lists(ODD_TEXT, min_size=1, max_size=4))
+            numbered = draw(st.booleans())
+            columns[key] = [f"{pool[i % len(pool)]}{i if numbered else ''}" for i in range(len(genes))]
+    return pd.DataFrame(columns, index=pd.Index(genes, dtype=object))
 
 
 @st.composite
@@ -64,6 +108,10 @@ def cases(draw: st.DrawFn) -> tuple[ad.AnnData, DataConfig]:
     rng = np.random.default_rng(draw(st.integers(0, 999)))
     depth = draw(st.sampled_from([0.0, 0.02, 0.1])) if "depth" in odd else 3.0
     dense = rng.poisson(depth, (n_cells, n_genes)).astype(np.float64)
+    if "empty cells" in odd:
+        dense[:: draw(st.integers(1, 4))] = 0
+    if "fractions" in odd:
+        dense = draw(st.sampled_from(FRACTIONS))(dense)
     if dense.size and "value" in odd:
         dense[rng.integers(n_cells), rng.integers(n_genes)] = draw(ODD_VALUES)
     with np.errstate(all="ignore"):
@@ -77,6 +125,11 @@ def cases(draw: st.DrawFn) -> tuple[ad.AnnData, DataConfig]:
     if "names" in odd:
         names[:3] = [draw(ODD_TEXT) for _ in names[:3]]
         genes[:3] = [draw(ODD_TEXT) for _ in genes[:3]]
+    if "identifiers" in odd:
+        form = draw(
+            st.sampled_from(["{}", "ENSG{:011d}", "{}_at", "ERCC-{:05d}", "chr1:{0}000-{0}500", "HTO_{}", "CD{} "])
+        )
+        genes = [form.format(i) for i in range(n_genes)]
     if "duplicates" in odd:
         names, genes = [name[:5] for name in names], [gene[:5] for gene in genes]
     labels = [["T", "B", "NK"][i % 3] for i in range(n_cells)]
@@ -88,11 +141,13 @@ def cases(draw: st.DrawFn) -> tuple[ad.AnnData, DataConfig]:
         },
         index=pd.Index(names, dtype=object),
     )
-    adata = ad.AnnData(obs=obs, var=pd.DataFrame(index=pd.Index(genes, dtype=object)))
+    adata = ad.AnnData(obs=obs, var=draw(variables(odd, genes)))
     if "no X" not in odd:
         adata.X = matrix
-    if draw(st.booleans()):
-        adata.layers["counts"] = rng.poisson(2.0, (n_cells, n_genes))
+        if draw(st.booleans()):
+            adata.raw = adata.copy()
+    for name in draw(st.sets(st.sampled_from(["counts", "X", "raw"]), max_size=3 if "same names" in odd else 0)):
+        adata.layers[name] = rng.poisson(2.0, (n_cells, n_genes))
     if "keys" in odd:
         keys = draw(st.tuples(*[st.sampled_from(["a", "b", "c", None])] * 3))
     else:
@@ -100,10 +155,13 @@ def cases(draw: st.DrawFn) -> tuple[ad.AnnData, DataConfig]:
     config = DataConfig(
         kind="file",
         name=draw(st.sampled_from([None, "../x", ""])),
-        layer=draw(st.sampled_from(["counts", "raw", "X"])) if "layer" in odd else None,
+        layer=draw(st.sampled_from(["counts", "raw", "X", "layers/X", "raw/X"])) if "layer" in odd else None,
         population_key=keys[0],
         batch_key=keys[1],
         sample_key=keys[2],
+        gene_symbols=draw(st.sampled_from([None, "none", "symbol"])) if "symbols" in odd else None,
+        unlabelled=draw(st.sampled_from(["keep", "drop"])),
+        round=draw(st.booleans()),
         n_top_genes=draw(st.sampled_from([None, 2, 10, 45])),
         min_cells=draw(st.integers(2, 8)),
     )
@@ -126,7 +184,11 @@ def check(dataset: Dataset, config: DataConfig) -> None:
     assert dataset.adata.obs_names.is_unique
     assert dataset.adata.var_names.is_unique
     assert dataset.total_counts.shape == (n_cells,)
-    assert (dataset.total_counts >= np.asarray(x.sum(axis=1)).ravel() - 1e-6).all()
+    assert (dataset.total_counts >= np.asarray(x.astype(np.float64).sum(axis=1)).ravel() - 1e-6).all()
+    assert dataset.gene_symbols is None or len(dataset.gene_symbols) == n_genes
+    assert dataset.feature_types is None or len(dataset.feature_types) == n_genes
+    assert config.unlabelled == "keep" or (dataset.label_codes >= 0).all()
+    assert all(name == name.strip() for name in (*dataset.labels, *dataset.adata.obs_names))
     assert dataset.populations
     for code, population in enumerate(dataset.populations):
         mine = dataset.population_codes == code
@@ -149,7 +211,7 @@ def check(dataset: Dataset, config: DataConfig) -> None:
         warning.encode()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=cases())
 def test_any_data_end_in_a_valid_data_set_or_a_message(case: tuple[ad.AnnData, DataConfig]) -> None:
     adata, config = case

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_data_cases import matrix_folder
-from tests.helpers.data_examples import N_CELLS, file_config, written
+from tests.helpers.data_examples import N_CELLS, file_config, matrix_folder, written
 
 from scballast.config.schema import DataConfig, build_config, config_hash
 from scballast.data import Dataset, load_dataset

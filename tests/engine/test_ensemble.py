@@ -29,13 +29,14 @@ pytestmark = [pytest.mark.filterwarnings(w) for w in QUIET_SCVI]
 MODEL = {"n_hidden": 16, "n_latent": 4}
 TRAIN = {"max_epochs": 3, "batch_size": 32}
 ADATA = small_adata()
+MODEL_CLASSES: dict[str, Any] = {"linear": scvi.model.LinearSCVI, "nonlinear": scvi.model.SCVI}
 # Compiled: bit-identical. Torch: a matrix product may round differently in a stack of another size, and what has
 # no gradient but rounding (a bias before a batch norm) drifts by it.
 TOLERANCE = {"compiled": 0.0, "torch": 1e-3}
 
 
-def seven_members() -> list[Member]:
-    """Different cells, sizes, seeds and settings, of one structure and of three others."""
+def nine_members() -> list[Member]:
+    """Different cells, sizes, seeds and settings, of four structures."""
     cells = np.random.default_rng(5).permutation(ADATA.n_obs)
     return [
         Member(None, 1),
@@ -45,6 +46,8 @@ def seven_members() -> list[Member]:
         Member(cells[50:], 2**40 + 7, {"dropout_rate": 0.0, "kl_warmup_epochs": 0.5}),
         Member(cells[10:90], 6, {"gene_likelihood": "zinb", "n_layers": 2}),
         Member(cells[:80], 7, {"weight_decay": 0.1, "latent_distribution": "ln", "early_stopping": True}),
+        Member(cells[5:], 8, {"decoder": "nonlinear", "n_layers": 2}),
+        Member(cells[:70], 9, {"decoder": "nonlinear", "n_layers": 2, "n_latent": 2, "max_epochs": 4}),
     ]
 
 
@@ -60,8 +63,8 @@ def assert_same(first: dict[str, np.ndarray], second: dict[str, np.ndarray], tol
 
 class TestIndependence:
     @pytest.mark.parametrize("kernels", ["compiled", "torch"])
-    def test_one_seven_or_permuted(self, kernels: str) -> None:
-        members, order = seven_members(), [3, 6, 0, 5, 1, 4, 2]
+    def test_one_nine_or_permuted(self, kernels: str) -> None:
+        members, order = nine_members(), [3, 6, 0, 8, 5, 1, 7, 4, 2]
         together = fit_ensemble(ADATA, members, MODEL, TRAIN, kernels=kernels)
         permuted = fit_ensemble(ADATA, [members[i] for i in order], MODEL, TRAIN, kernels=kernels)
         tolerance = TOLERANCE[kernels]
@@ -78,15 +81,15 @@ class TestIndependence:
         results = []
         for n in (1, 3):
             torch.set_num_threads(n)
-            results.append(fit_ensemble(ADATA, seven_members(), MODEL, TRAIN))
+            results.append(fit_ensemble(ADATA, nine_members(), MODEL, TRAIN))
         torch.set_num_threads(threads)
-        for i in range(7):
+        for i in range(9):
             assert_same(weights(results[0], i), weights(results[1], i), 0.0)
 
     def test_compiled_and_torch_train_alike(self) -> None:
-        compiled = fit_ensemble(ADATA, seven_members(), MODEL, TRAIN, batch_key="batch", kernels="compiled")
-        plain = fit_ensemble(ADATA, seven_members(), MODEL, TRAIN, batch_key="batch", kernels="torch")
-        for i in range(7):
+        compiled = fit_ensemble(ADATA, nine_members(), MODEL, TRAIN, batch_key="batch", kernels="compiled")
+        plain = fit_ensemble(ADATA, nine_members(), MODEL, TRAIN, batch_key="batch", kernels="torch")
+        for i in range(9):
             assert_same(weights(compiled, i), weights(plain, i), TOLERANCE["torch"])
             assert compiled.n_steps(i) == plain.n_steps(i)
             for name, curve in compiled.history(i).items():
@@ -94,18 +97,20 @@ class TestIndependence:
             cells = np.arange(20, 50)
             np.testing.assert_allclose(compiled.posterior_means(i), plain.posterior_means(i), atol=1e-3)
             one, other = compiled.heldout_fit(i, cells, 5), plain.heldout_fit(i, cells, 5)
-            np.testing.assert_allclose(one.nll, other.nll, rtol=1e-4)
-            np.testing.assert_allclose(one.elbo, other.elbo, rtol=1e-4)
+            # Of weights equal to 1e-3 only: a hundredth of a nat for one cell, and less for their mean.
+            np.testing.assert_allclose(one.nll, other.nll, rtol=1e-4, atol=1e-2)
+            np.testing.assert_allclose(one.elbo, other.elbo, rtol=1e-4, atol=1e-2)
+            np.testing.assert_allclose(np.nanmean(one.nll), np.nanmean(other.nll), rtol=5e-5)
 
     def test_memory_splits_a_stack_and_changes_nothing(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        whole = fit_ensemble(ADATA, seven_members(), MODEL, TRAIN, kernels="torch")
+        whole = fit_ensemble(ADATA, nine_members(), MODEL, TRAIN, kernels="torch")
         monkeypatch.setattr(torch_trainer, "_HOST_BUDGET", 1 << 19)
         with caplog.at_level(logging.INFO, logger="scballast.engine"):
-            split = fit_ensemble(ADATA, seven_members(), MODEL, TRAIN, kernels="torch")
-        assert "7 members are trained in 4 groups (3 structures; memory for the rest)" in caplog.text
-        for i in range(7):
+            split = fit_ensemble(ADATA, nine_members(), MODEL, TRAIN, kernels="torch")
+        assert "9 members are trained in 5 groups (4 structures; memory for the rest)" in caplog.text
+        for i in range(9):
             assert_same(weights(whole, i), weights(split, i), TOLERANCE["torch"])
 
 
@@ -139,6 +144,7 @@ class TestRefusals:
         [
             ({"n_latnet": 5}, {}, {}, r"model: unknown key 'n_latnet'; the nearest one is 'n_latent'"),
             ({}, {"learning_rate": 1}, {}, "train: unknown key 'learning_rate'"),
+            ({"decoder": "nonlinear", "n_labels": 9}, {}, {}, "its cells have 1 labels, and SCVI counts them itself"),
             ({}, {}, {"dropout": 0.2}, "overrides: unknown key 'dropout'; the nearest one is 'dropout_rate'"),
             ({"gene_likelihood": "normal"}, {}, {}, r"gene_likelihood='normal' cannot be used.*nb \| zinb \| poisson"),
             ({"n_latent": 2.5}, {}, {}, "n_latent=2.5 cannot be used. Allowed: a whole number of at least 1"),
@@ -200,17 +206,41 @@ class TestExport:
             {"gene_likelihood": "zinb", "latent_distribution": "ln", "dispersion": "gene-batch", "n_layers": 2},
             {"gene_likelihood": "poisson", "use_observed_lib_size": True},
             {"dispersion": "gene-label"},
+            {"decoder": "nonlinear", "use_observed_lib_size": True},
+            {
+                "decoder": "nonlinear",
+                "gene_likelihood": "zinb",
+                "latent_distribution": "ln",
+                "dispersion": "gene-batch",
+                "n_layers": 2,
+            },
+            {"decoder": "nonlinear", "gene_likelihood": "poisson"},
+            {"decoder": "nonlinear", "dispersion": "gene-label"},
         ],
-        ids=["default", "zinb-ln", "poisson", "gene-label"],
+        ids=[
+            "default",
+            "zinb-ln",
+            "poisson",
+            "gene-label",
+            "nonlinear",
+            "nonlinear-zinb-ln",
+            "nonlinear-poisson",
+            "nonlinear-gene-label",
+        ],
     )
     def test_scvi_tools_saves_loads_and_agrees(self, model: dict[str, Any], tmp_path: Path) -> None:
         cells = np.random.default_rng(1).permutation(ADATA.n_obs)[:100]
         fitted = fit_ensemble(ADATA, [Member(cells, 9)], {**MODEL, **model}, TRAIN, "batch", "label")
         exported = fitted.export(0)
         exported.save(str(tmp_path / "model"), save_anndata=True)
-        loaded = scvi.model.LinearSCVI.load(str(tmp_path / "model"))
+        linear = model.get("decoder") != "nonlinear"
+        loaded = MODEL_CLASSES["linear" if linear else "nonlinear"].load(str(tmp_path / "model"))
         assert list(loaded.adata.obs_names) == list(ADATA.obs_names[cells])
-        np.testing.assert_allclose(loaded.get_loadings().to_numpy(), fitted.loadings(0), rtol=1e-5, atol=1e-7)
+        if linear:
+            np.testing.assert_allclose(loaded.get_loadings().to_numpy(), fitted.loadings(0), rtol=1e-5, atol=1e-7)
+        else:
+            with pytest.raises(ConfigError, match="non-linear decoder, and so no loadings"):
+                fitted.loadings(0)
         means = loaded.get_latent_representation()
         # Under ln scvi-tools draws 5,000 samples per cell.
         tolerance = 0.03 if model.get("latent_distribution") == "ln" else 1e-5
@@ -219,11 +249,13 @@ class TestExport:
         ours = fitted.heldout_fit(0, cells, 100)
         error = theirs.std(0) * np.sqrt(2 / 100)
         assert np.abs((theirs.mean(0) - ours.elbo) / error).max() < 6
-        # The marginal likelihood bounds the ELBO.
-        assert (ours.nll < ours.elbo).all()
+        # The marginal likelihood bounds the ELBO; the non-linear decoder's bound is so tight that draws show.
+        assert (ours.nll < ours.elbo + (0 if linear else error)).all()
 
-    def test_differential_expression_and_further_training_work(self) -> None:
-        exported = train_ensemble(ADATA.copy(), [Member(None, 2)], MODEL, TRAIN, batch_key="batch")[0]
+    @pytest.mark.parametrize("decoder", ["linear", "nonlinear"])
+    def test_differential_expression_and_further_training_work(self, decoder: str) -> None:
+        model = {**MODEL, "decoder": decoder}
+        exported = train_ensemble(ADATA.copy(), [Member(None, 2)], model, TRAIN, batch_key="batch")[0]
         table = exported.differential_expression(groupby="label", group1="x", silent=True)
         assert set(table.index) == set(ADATA.var_names)
         assert np.isfinite(table["bayes_factor"]).all()
@@ -231,13 +263,15 @@ class TestExport:
         exported.train(max_epochs=2, accelerator="cpu", enable_progress_bar=False, batch_size=32)
         assert len(exported.history["elbo_train"]) == before + 2
 
-    def test_history_and_split_are_those_of_scvi(self) -> None:
-        adata = ADATA.copy()
+    @pytest.mark.parametrize("decoder", ["linear", "nonlinear"])
+    def test_history_and_split_are_those_of_scvi(self, decoder: str) -> None:
+        adata, model_class = ADATA.copy(), MODEL_CLASSES[decoder]
         train = {**TRAIN, "early_stopping": True, "early_stopping_patience": 2}
-        exported = train_ensemble(adata, [Member(None, 21)], MODEL, train)[0]
+        model = {**MODEL, "gene_likelihood": "nb", "use_observed_lib_size": decoder == "nonlinear"}
+        exported = train_ensemble(adata, [Member(None, 21)], {**model, "decoder": decoder}, train)[0]
         scvi.settings.seed = 21
-        scvi.model.LinearSCVI.setup_anndata(adata)
-        theirs = scvi.model.LinearSCVI(adata, **MODEL)
+        model_class.setup_anndata(adata)
+        theirs = model_class(adata, **model)
         theirs.train(max_epochs=3, batch_size=32, early_stopping=True, accelerator="cpu", enable_progress_bar=False)
         np.testing.assert_array_equal(exported.train_indices, theirs.train_indices)
         np.testing.assert_array_equal(exported.validation_indices, theirs.validation_indices)
@@ -250,13 +284,15 @@ class TestExport:
             # Same start, same cells, other noise and order: near, but not the same.
             np.testing.assert_allclose(frame[name], theirs.history[name][name].astype(float), rtol=0.1)
 
-    def test_weights_start_as_in_scvi_tools(self) -> None:
-        adata = ADATA.copy()
-        scvi.model.LinearSCVI.setup_anndata(adata, batch_key="batch")
+    @pytest.mark.parametrize("decoder", ["linear", "nonlinear"])
+    def test_weights_start_as_in_scvi_tools(self, decoder: str) -> None:
+        adata, model_class = ADATA.copy(), MODEL_CLASSES[decoder]
+        model = {**MODEL, "gene_likelihood": "zinb", "use_observed_lib_size": False}
+        model_class.setup_anndata(adata, batch_key="batch")
         torch.manual_seed(17)
-        theirs = scvi.model.LinearSCVI(adata, gene_likelihood="zinb", **MODEL).module.state_dict()
+        theirs = model_class(adata, **model).module.state_dict()
         state_before = torch.random.get_rng_state()
-        plan, _ = plan_one(ADATA, {"gene_likelihood": "zinb", **MODEL}, batch_key="batch", member=Member(None, 17))
+        plan, _ = plan_one(ADATA, {"decoder": decoder, **model}, batch_key="batch", member=Member(None, 17))
         ours = initial_state(plan)
         assert torch.equal(state_before, torch.random.get_rng_state())
         assert list(ours) == list(theirs)
@@ -304,11 +340,13 @@ class TestHeldoutFit:
         assert p_values.min() > 1e-5
 
     @pytest.mark.parametrize("latent", ["normal", "ln"])
-    def test_same_noise_same_likelihood(self, latent: str) -> None:
+    @pytest.mark.parametrize("decoder", ["linear", "nonlinear"])
+    def test_same_noise_same_likelihood(self, latent: str, decoder: str) -> None:
         from scballast.engine import noise
         from scballast.engine.posterior import _HELDOUT_STEP
 
-        fitted = fit_ensemble(ADATA, [Member(None, 3)], {**MODEL, "latent_distribution": latent}, TRAIN, "batch")
+        model = {**MODEL, "latent_distribution": latent, "decoder": decoder}
+        fitted = fit_ensemble(ADATA, [Member(None, 3)], model, TRAIN, "batch")
         module, cells, n = fitted.export(0).module, np.arange(25), 6
         z_draws = torch.tensor(noise.normals(3, _HELDOUT_STEP, noise.LATENT, (n, 25, 4)), dtype=torch.float32)
         l_draws = torch.tensor(noise.normals(3, _HELDOUT_STEP, noise.LIBRARY, (n, 25)), dtype=torch.float32)[..., None]
@@ -338,11 +376,11 @@ class TestHeldoutFit:
         np.testing.assert_allclose(ours.elbo, (kl - likelihood.mean(0)).numpy(), rtol=1e-5)
 
     def test_chunks_are_the_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from scballast.engine import evaluate
+        from scballast.engine import posterior
 
         fitted = fit_ensemble(ADATA, [Member(None, 3)], {**MODEL, "latent_distribution": "ln"}, TRAIN)
         whole = fitted.posterior_means(0)
-        monkeypatch.setattr(evaluate, "_CHUNK_VALUES", 1 << 13)
+        monkeypatch.setattr(posterior, "_CHUNK_VALUES", 1 << 13)
         np.testing.assert_allclose(fitted.posterior_means(0), whole, rtol=1e-6)
         np.testing.assert_allclose(whole.sum(1), 1, rtol=1e-5)
         np.testing.assert_allclose(fitted.posterior_means(0, np.array([5, 3])), whole[[5, 3]], rtol=1e-6)
@@ -351,8 +389,8 @@ class TestHeldoutFit:
 def test_progress_counts_members() -> None:
     for kernels in ("compiled", "torch"):
         seen: list[int] = []
-        fit_ensemble(ADATA, seven_members(), MODEL, TRAIN, on_progress=seen.append, kernels=kernels)
-        assert sum(seen) == 7
+        fit_ensemble(ADATA, nine_members(), MODEL, TRAIN, on_progress=seen.append, kernels=kernels)
+        assert sum(seen) == 9
 
 
 def test_an_interruption_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""One training step against ``scvi.module.LDVAE``: loss, every gradient, running statistics."""
+"""One training step against ``scvi.module.LDVAE`` and ``VAE``: loss, every gradient, running statistics."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from scballast.engine import noise
 from scballast.engine.initial import initial_module
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.packing import empty_packed, gradient_views
+from scballast.engine.resident import DeviceCounts, PlanTensors
 from scballast.engine.schedule import epoch_order
-from scballast.engine.torch_model import Noise, StackedLDVAE
-from scballast.engine.trainer_torch import DeviceCounts, PlanTensors
+from scballast.engine.torch_model import Noise, StackedVAE
 
 KL_WEIGHT = 0.3
 TOLERANCE = {np.float64: 1e-9, np.float32: 1e-4}
@@ -29,6 +29,7 @@ CASES = list(
         (None, "batch"),
         (False, True),
         (1, 3),
+        ("linear", "nonlinear"),
     )
 )
 
@@ -37,8 +38,9 @@ class Step:
     """The same minibatch, weights and noise for scvi-tools' module and for the engine."""
 
     def __init__(self, case: tuple[Any, ...], dtype: type[np.floating[Any]]) -> None:
-        likelihood, latent, dispersion, batch_key, observed, n_layers = case
+        likelihood, latent, dispersion, batch_key, observed, n_layers, decoder = case
         model = {
+            "decoder": decoder,
             "gene_likelihood": likelihood,
             "latent_distribution": latent,
             "dispersion": dispersion,
@@ -91,12 +93,13 @@ class Step:
                 np.testing.assert_allclose(state[name], buffer.numpy(), rtol=tolerance, atol=tolerance, err_msg=name)
 
     def _scale(self, name: str, expected: dict[str, Any]) -> float:
-        """Largest gradient of the tensor; for a bias of the encoders, of its layer's weight.
+        """Largest gradient of the tensor; for a bias before a batch norm, of its layer's weight.
 
-        The gradient of a bias is a sum over cells, and cancels: entirely before a batch norm, and but for the KL
-        in the latent mean's, because the decoder's batch norm takes the mean of z away. What is left is rounding.
+        The gradient of such a bias is a sum over cells, and cancels: entirely right before a batch norm, and but for
+        the KL in the latent mean's, because the decoder's batch norm takes the mean of z away. What is left is
+        rounding.
         """
-        if "encoder" in name and not name.endswith("1.bias"):
+        if ("encoder" in name or "px_decoder" in name) and not name.endswith("1.bias"):
             name = name.replace(".bias", ".weight")
         scale = float(np.abs(expected[name]).max())
         assert scale > 0
@@ -127,7 +130,7 @@ def test_torch_step_equals_scvi(case: tuple[Any, ...], dtype: type[np.floating[A
     plan, kind = step.plan, step.tensor_dtype
     names = empty_packed(plan).tensors
     tensors = {name: torch.tensor(step.state[name][None], requires_grad="running" not in name) for name in names}
-    model = StackedLDVAE(plan.model, plan.n_batch, torch.ones((1, 7), dtype=torch.bool), tensors)
+    model = StackedVAE(plan.model, plan.n_batch, torch.ones((1, 7), dtype=torch.bool), tensors)
     resident, device = DeviceCounts(step.counts, torch.device("cpu"), kind), torch.device("cpu")
     # Three cells of padding: they must change nothing.
     cells = torch.tensor(np.concatenate([step.cells, [0, 1, 2]]), dtype=torch.int64)[None]
@@ -152,8 +155,14 @@ def test_torch_step_equals_scvi(case: tuple[Any, ...], dtype: type[np.floating[A
 
 @pytest.mark.parametrize(
     "model",
-    [{}, {"gene_likelihood": "zinb", "latent_distribution": "ln", "n_layers": 2}, {"use_observed_lib_size": True}],
-    ids=["default", "zinb-ln", "observed"],
+    [
+        {},
+        {"gene_likelihood": "zinb", "latent_distribution": "ln", "n_layers": 2},
+        {"use_observed_lib_size": True},
+        {"decoder": "nonlinear", "use_observed_lib_size": True},
+        {"decoder": "nonlinear", "gene_likelihood": "zinb", "latent_distribution": "ln", "n_layers": 2},
+    ],
+    ids=["default", "zinb-ln", "observed", "nonlinear", "nonlinear-zinb-ln"],
 )
 def test_whole_epochs_equal_scvi_module_and_torch_adam(model: dict[str, Any]) -> None:
     """Five epochs, last minibatch smaller: same order and noise, scvi-tools' module, torch's own Adam."""

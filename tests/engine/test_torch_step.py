@@ -15,8 +15,9 @@ from scballast.engine import trainer_torch as torch_trainer
 from scballast.engine.counts import CountMatrix, count_matrix
 from scballast.engine.interface import Member
 from scballast.engine.members import MemberPlan, plan_members
+from scballast.engine.resident import DeviceCounts, PlanTensors
 from scballast.engine.trained import TrainedMember
-from scballast.engine.trainer_torch import DeviceCounts, PlanTensors, train_with_torch
+from scballast.engine.trainer_torch import train_with_torch
 
 pytestmark = [pytest.mark.filterwarnings(w) for w in QUIET_SCVI]
 ADATA = small_adata()

@@ -17,8 +17,12 @@ pytestmark = [pytest.mark.slow, *(pytest.mark.filterwarnings(w) for w in QUIET_S
 
 @pytest.mark.parametrize(
     "model",
-    [{}, {"gene_likelihood": "zinb", "latent_distribution": "ln", "use_observed_lib_size": True}],
-    ids=["nb-normal", "zinb-ln-observed"],
+    [
+        {},
+        {"gene_likelihood": "zinb", "latent_distribution": "ln", "use_observed_lib_size": True},
+        {"decoder": "nonlinear", "gene_likelihood": "nb", "use_observed_lib_size": True},
+    ],
+    ids=["nb-normal", "zinb-ln-observed", "nonlinear-nb-observed"],
 )
 def test_trainings_differ_from_those_of_scvi_by_noise_only(real_data: Path, model: dict[str, object]) -> None:
     kang = ad.read_h5ad(real_data / "kang18_subset.h5ad")

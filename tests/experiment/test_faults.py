@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -28,8 +30,11 @@ from tests.helpers.fault_helpers import (
     failure,
     full_disk,
     kill_at,
+    little_memory,
     no_memory,
+    read_only,
     runs_of,
+    stopped_by,
     used,
 )
 
@@ -183,6 +188,48 @@ def test_not_enough_memory_to_train(command: Callable[..., tuple[int, str]], tmp
     assert said.startswith("There is not enough memory (Unable to allocate 7.45 TiB). Use fewer cells")
     (run,) = assert_whole(tmp_path / "runs")
     assert failure(run) == "MemoryError: Unable to allocate 7.45 TiB"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits on address space are enforced on Linux")
+@pytest.mark.parametrize("stage", ["train_models", "model_scores"])
+def test_a_limit_on_memory(stage: str, command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    status, said = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=partial(little_memory, stage))
+    assert status == 1
+    assert said.startswith("There is not enough memory")
+    assert said.endswith("or a machine with more memory.")
+    (run,) = assert_whole(tmp_path / "runs")
+    assert run.status == "FAILED"
+    assert failure(run).startswith("MemoryError")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_run_with_its_reason(
+    name: str, command: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    status, said = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=partial(stopped_by, signal.Signals[name]))
+    assert status == 1
+    assert said.startswith("Stopped. ")
+    (run,) = runs_of(tmp_path / "runs")
+    assert (run.status, failure(run)) == ("KILLED", f"stopped by {name}")
+    assert not list((tmp_path / "runs").glob("results/*"))
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(
+    command: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    status, _ = command(*PCA, f"runs_dir={tmp_path / 'runs'}", fault=partial(read_only, "cache"))
+    assert status == 0
+    assert (tmp_path / "log").read_text(encoding="utf-8").count("Scores are not kept in") == 1
+    assert [run.status for run in assert_whole(tmp_path / "runs")] == ["FINISHED"]
+
+
+def test_a_runs_folder_that_becomes_read_only(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    status, said = command(*PCA, f"runs_dir={runs}", fault=partial(read_only, "results"))
+    assert status == 1
+    assert said.startswith(f"{runs}: the results cannot be written (Read-only file system).")
+    (run,) = assert_whole(runs)
+    assert run.status == "FAILED"
 
 
 def test_a_member_whose_loss_is_nan_leaves_the_others_as_they_are(tmp_path: Path) -> None:

@@ -11,8 +11,11 @@ import pytest
 
 import scballast
 from scballast.api import RunResult
+from scballast.config.schema import Config, Objective, RankConfig, TrackingConfig
+from scballast.experiment.metrics import collect_metrics, logged_metrics
 from scballast.experiment.run import statistics_tables
 from scballast.results import is_complete, read_tables
+from scballast.verdict.confirmation import Confirmation
 from scballast.verdict.score_set import score_set_from_rankings
 
 ROOT = Path(__file__).parents[2]
@@ -87,22 +90,48 @@ def test_statistics_follow_from_the_stored_rankings(result: RunResult) -> None:
     stored = pd.read_parquet(result.folder / "tables" / "rankings.parquet")
     deterministic = {"wilcoxon", "t_test", "residual_pca"}
     score_set = score_set_from_rankings(stored, resample_kind="subsample", deterministic=deterministic)
-    again = statistics_tables(score_set, 10)
+    tables = result.tables
+    consensus = tables["consensus"].set_index(["method", "population", "gene"])["q_value"]
+    q_values = {
+        method.name: consensus[method.name].unstack("gene").reindex(score_set.populations, columns=score_set.genes)
+        for method in score_set.methods
+    }
+    confirmation = Confirmation(
+        tables["confirmation"], tables["confirmation_genes"], {name: q.to_numpy() for name, q in q_values.items()}
+    )
+    few = pd.read_csv(result.folder / "tables" / "training.csv").query("n_steps < 500 and epochs > 0")
+    assert set(few["role"]) == {"global", "conditioned", "per_population"}
+    undertrained = {
+        (method, name)
+        for name in NAMES
+        for method in ("contrast", "spread", "axis", "local", "shuffled", "conditioned", "per_population")
+    }
+    again = statistics_tables(score_set, confirmation, 10, undertrained=undertrained)
     for name in ("stability", "concordance", "consensus", "differences", "answer"):
         pd.testing.assert_frame_equal(again[name], result.tables[name])
     headline = again["stability"].query("k == 10 and method == 'contrast'")
     metrics = json.loads((result.folder / "metrics.json").read_text())
     assert metrics["stability/contrast"] == pytest.approx(headline["phi"].mean(), abs=1e-12)
-    pair = again["concordance"].query("method_a == 'contrast' and method_b == 'wilcoxon'")
-    assert metrics["concordance/contrast_vs_wilcoxon"] == pytest.approx(pair["overlap"].mean(), abs=1e-12)
+
+
+def _overlap(result: RunResult) -> float:
+    pair = result.concordance.query("method_a == 'contrast' and method_b == 'wilcoxon'")
+    return float(pair["overlap"].mean())
 
 
 def test_metric_names_are_those_of_the_contract(result: RunResult) -> None:
     safe = dict(zip(result.populations["population"], result.populations["safe_name"], strict=True))
     assert len(set(safe.values())) == 3
-    expected = {f"stability/{method}/{safe[name]}" for method in METHODS for name in NAMES}
+    expected = {f"stability/{method}" for method in METHODS} | {"confirmed/contrast", "confirmed/wilcoxon"}
     expected |= {"fit/heldout_nll", "fit/heldout_elbo", "axis/purity", "seconds/training", "seconds/baselines"}
     assert expected <= set(result.metrics)
+    assert not any(name.startswith(("concordance/", "cache/", "confirmed/random")) for name in result.metrics)
+    assert not any(name.endswith(f"/{own}") for own in safe.values() for name in result.metrics)
+    objective = Objective(f"stability/contrast/{safe[NAMES[0]]}")
+    every = collect_metrics(result.tables, Config(rank=RankConfig(top_k=10)), {})
+    assert every["concordance/contrast_vs_wilcoxon"] == pytest.approx(_overlap(result), abs=1e-12)
+    assert set(logged_metrics(every, Config(objectives=(objective,)))) - set(result.metrics) == {objective.metric}
+    assert logged_metrics(every, Config(tracking=TrackingConfig(population_metrics=True))) == every
     for metric in result.metrics:
         assert set(metric) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-. :/"), metric
 
@@ -127,6 +156,7 @@ def test_the_run_in_mlflow_carries_the_contract(result: RunResult) -> None:
     stored = client.get_run(result.run_id)
     assert stored.info.status == "FINISHED"
     assert stored.data.params["model.n_latent"] == "4"
+    assert not any(name.startswith(("data.simulation.", "tracking.")) for name in stored.data.params)
     assert stored.data.tags["scballast.dataset"] == "my_counts"
     tags = {"scballast.config_hash", "scballast.device", "version.torch", "mlflow.note.content"}
     assert tags <= set(stored.data.tags)

@@ -48,3 +48,22 @@ def written(folder: Path, change: Callable[[ad.AnnData], ad.AnnData | None] | No
     path = folder / "counts.h5ad"
     adata.write_h5ad(path)
     return path
+
+
+def matrix_folder(folder: Path, *, n_barcodes: int = N_CELLS, leave_out: str = "") -> Path:
+    """Write the small data as a 10x matrix folder, with another number of barcodes or without one of its files."""
+    path = folder / "mtx"
+    path.mkdir()
+    adata = small_adata()
+    counts = sp.coo_matrix(adata.X.T)
+    lines = ["%%MatrixMarket matrix coordinate integer general", f"{N_GENES} {N_CELLS} {counts.nnz}"]
+    lines += [f"{r + 1} {c + 1} {int(v)}" for r, c, v in zip(counts.row, counts.col, counts.data, strict=True)]
+    texts = {
+        "matrix.mtx": "\n".join(lines),
+        "features.tsv": "\n".join(f"ENSG{i}\tgene{i}\tGene Expression" for i in range(N_GENES)),
+        "barcodes.tsv": "\n".join(f"cell{i}" for i in range(n_barcodes)),
+    }
+    for name, text in texts.items():
+        if name != leave_out:
+            (path / name).write_text(text + "\n", encoding="utf-8")
+    return path

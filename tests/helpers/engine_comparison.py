@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tests.helpers.agreement_oracles import nogueira_stability
 
-from scballast.agreement.stability import jackknife_interval, nogueira_stability, pairwise_kuncheva
+from scballast.agreement.stability import jackknife_interval, pairwise_kuncheva
 from scballast.engine.ensemble import Ensemble
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -18,16 +19,18 @@ BoolArray = npt.NDArray[np.bool_]
 def train_with_scvi(
     adata: Any, model: Mapping[str, Any], train: Mapping[str, Any], seed: int, batch_key: str | None
 ) -> Any:
-    """Train one ``LinearSCVI`` on all cells of ``adata``, as its users do."""
+    """Train one ``LinearSCVI`` or ``SCVI`` on all cells of ``adata``, as its users do."""
     import scvi
 
-    settings = dict(train)
+    settings, arguments = dict(train), dict(model)
+    nonlinear = arguments.pop("decoder", "linear") == "nonlinear"
+    model_class = scvi.model.SCVI if nonlinear else scvi.model.LinearSCVI
     max_epochs, warmup = settings.pop("max_epochs", None), settings.pop("kl_warmup_epochs", 400)
     if isinstance(warmup, float):
         warmup = warmup * max_epochs
     scvi.settings.seed = seed
-    scvi.model.LinearSCVI.setup_anndata(adata, batch_key=batch_key)
-    fitted = scvi.model.LinearSCVI(adata, **model)
+    model_class.setup_anndata(adata, batch_key=batch_key)
+    fitted = model_class(adata, **arguments)
     fitted.train(
         max_epochs=max_epochs,
         accelerator="cpu",
@@ -89,8 +92,13 @@ def _with_weights(trained: Any, fitted: Any) -> Any:
 
 
 def _contrast(ensemble: Ensemble, member: int, inside: BoolArray, k: int) -> BoolArray:
-    z = ensemble.posterior_means(member, np.arange(len(inside)))
-    scores = ensemble.loadings(member) @ (z[inside].mean(0) - z[~inside].mean(0))
+    plan = ensemble._trained[member].plan
+    if plan.model.decoder == "linear":
+        z = ensemble.posterior_means(member, np.arange(len(inside)))
+        scores = ensemble.loadings(member) @ (z[inside].mean(0) - z[~inside].mean(0))
+    else:
+        shares, own = ensemble.export(member).get_normalized_expression(return_numpy=True), inside[plan.cells]
+        scores = np.log(shares[own].mean(0) / shares[~own].mean(0))
     selected = np.zeros(len(scores), dtype=bool)
     selected[np.argsort(-scores)[:k]] = True
     return selected

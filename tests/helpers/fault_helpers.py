@@ -178,3 +178,48 @@ def experiment(runs: Path, *words: str) -> Any:
     import scballast
 
     return scballast.run([*words, f"runs_dir={runs}"])
+
+
+def little_memory(stage: str) -> None:
+    """Let a stage of the experiment meet a limit on the process's memory, and ask for more."""
+    import scballast.experiment.run as run
+
+    def starved(*_: object, **__: object) -> None:
+        import resource
+
+        import torch
+
+        # On top of what the process has mapped; torch and Python have words of their own for it.
+        mapped = psutil.Process().memory_info().vms
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + 2**26, resource.RLIM_INFINITY))
+        try:
+            torch.ones(2**31) if stage == "train_models" else bytearray(2**32)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    setattr(run, stage, starved)
+
+
+def read_only(stage: str) -> None:
+    """Let writes of a stage meet a disk that has become read-only, as one with errors is remounted."""
+    import scballast.methods.cache
+    import scballast.sweep.trial
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if stage == "cache":
+        scballast.methods.cache._write = refuse  # type: ignore[assignment]
+    else:
+        scballast.sweep.trial.write_results = refuse  # type: ignore[assignment]
+
+
+def stopped_by(number: int) -> None:
+    """Let a signal arrive in the middle of training."""
+    import scballast.experiment.run as run
+
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    run.train_models = stop  # type: ignore[assignment]

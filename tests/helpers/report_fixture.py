@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import yaml
+
+from scballast.report.stored_tables import ResultFolder
+from scballast.verdict.caveats import Caveat, caveats, caveats_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +88,11 @@ def write_trial(folder: Path, shape: Shape = Shape(), *, seed: int = 0, **config
     rankings = _rankings(rng, names, methods, genes, shape.n_replicates)
     rankings.to_parquet(tables / "rankings.parquet", index=False)
     save("consensus", _consensus(rankings))
-    save("answer", _answer(stability, names))
+    answer = save("answer", _answer(stability, names))
+    save("answer_genes", _answer_genes(rng, answer, genes))
+    save("answer_expression", _answer_expression(rng, names, genes))
+    save("embedding", _embedding(rng, names))
+    save("confirmation", _confirmation(names, methods))
     save("fit", _fit(rng, names, sizes, shape.n_replicates))
     save("association", _association(rng, names, shape))
     save("axis_purity", _purity(rng, names, sizes, shape))
@@ -99,7 +107,16 @@ def write_trial(folder: Path, shape: Shape = Shape(), *, seed: int = 0, **config
         }
     ).to_parquet(tables / "loadings.parquet", index=False)
     _write_json(folder, stability, shape, config)
+    caveats_table(caveats_of(folder)).to_csv(tables / "caveats.csv", index=False)
     return folder
+
+
+def caveats_of(folder: Path) -> tuple[Caveat, ...]:
+    """Return the caveats that an experiment with these tables would have stored."""
+    results = ResultFolder(folder)
+    names = ("stability", "answer", "training", "populations", "association")
+    tables = {name: table for name in names if (table := results.table(name)) is not None}
+    return caveats(tables, results.config, json.loads((folder / "warnings.json").read_text(encoding="utf-8")))
 
 
 def _write_json(folder: Path, stability: pd.DataFrame, shape: Shape, config: dict[str, Any]) -> None:
@@ -239,6 +256,7 @@ def _consensus(rankings: pd.DataFrame) -> list[dict[str, Any]]:
     order = ["population", "method", "mean_rank", "selection_frequency"]
     table = table.sort_values(order, ascending=[True, True, True, False], kind="stable")
     table["rank"] = table.groupby(["population", "method"], observed=True).cumcount() + 1
+    table = table.assign(q_value=0.01, confirmed=table["rank"] != 2)
     rows: list[dict[str, Any]] = table[table["rank"] <= 20].to_dict("records")
     return rows
 
@@ -260,12 +278,61 @@ def _answer(stability: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
                     "lower": best["lower"] if good else np.nan,
                     "upper": best["upper"] if good else np.nan,
                     "floor": best["floor"] if good else np.nan,
+                    "confirmed": 0.912345 if good else np.nan,
+                    "confirmed_lower": 0.82 if good else np.nan,
                     "concordance": 0.512345 if good else np.nan,
                     "reference": "wilcoxon" if estimand == "marker" else "per_population",
                     "reason": "highest Φ" if good else "no method's interval lies above its floor",
                 }
             )
     return rows
+
+
+def _answer_genes(rng: Any, answer: pd.DataFrame, genes: list[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            **{name: row[name] for name in ("population", "estimand", "method")},
+            "rank": rank,
+            "gene": genes[(3 * place + rank) % len(genes)],
+            "symbol": genes[(3 * place + rank) % len(genes)],
+            "log2_fold_change": float(rng.normal()),
+            "pct_in": 50.0,
+            "pct_out": 10.0,
+            "mean_in": 4.0,
+            "mean_out": 1.0,
+            "selection_frequency": 1.0,
+            "q_value": 0.001 * rank,
+            "confirmed": True,
+            "flags": "ribosomal, marker of <b>T</b>" if rank == 2 else "",
+        }
+        for place, row in enumerate(answer.to_dict("records"))
+        if row["method"] != "none"
+        for rank in range(1, 26)
+    ]
+
+
+def _answer_expression(rng: Any, names: list[str], genes: list[str]) -> list[dict[str, Any]]:
+    return [
+        {"gene": gene, "of": names[i % len(names)], "population": name, "mean": rng.random(), "pct": 100 * rng.random()}
+        for i, gene in enumerate(genes[:12])
+        for name in names
+    ]
+
+
+def _embedding(rng: Any, names: list[str]) -> list[dict[str, Any]]:
+    return [
+        {"cell": f"cell{i}", "population": [*names, ""][i % (len(names) + 1)], "x": rng.normal(), "y": rng.normal()}
+        for i in range(80)
+    ]
+
+
+def _confirmation(names: list[str], methods: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    shares = np.linspace(0.0, 1.0, len(names) * len(methods))
+    return [
+        {"population": name, "estimand": estimand, "method": method, "confirmed": share, "lower": 0.8 * share,
+         "pi": share, "n_genes": 50, "n_cells_unseen": 40, "reason": ""}
+        for share, (name, (method, estimand)) in zip(shares, product(names, methods), strict=True)
+    ]  # fmt: skip
 
 
 def _fit(rng: Any, names: list[str], sizes: Any, n_replicates: int) -> list[dict[str, Any]]:

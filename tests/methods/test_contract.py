@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from tests.helpers.baseline_examples import (
     MARKERS,
     N_GENES,
@@ -45,6 +46,16 @@ def assert_same(first: np.ndarray, second: np.ndarray, baseline: Method) -> None
     # The fits stop at a tolerance; everything else is a sum in another order.
     tolerance = {"logreg": 2e-4, "pseudobulk": 1e-4}.get(baseline.name, 1e-7)
     np.testing.assert_allclose(first, second, rtol=tolerance, atol=tolerance)
+
+
+def assert_same_population(first: np.ndarray, second: np.ndarray, baseline: Method) -> None:
+    """Other populations have no part in the scores; where they have a part in the dispersions, hardly any."""
+    if baseline.name != "sparse_factors":
+        assert_same(first, second, baseline)
+        return
+    assert not np.array_equal(first, second)
+    for row, other in zip(first, second, strict=True):
+        assert spearmanr(row, other).statistic > 0.95
 
 
 class TestContract:
@@ -87,7 +98,7 @@ class TestContract:
     ) -> None:
         codes = np.where(view.codes < 0, 0, view.codes + 1)
         named = replace(view, codes=codes, n_populations=4, populations=("another", *POPULATIONS))
-        assert_same(score_of(baseline, named)[1:], scores, baseline)
+        assert_same_population(score_of(baseline, named)[1:], scores, baseline)
 
     def test_finds_what_was_planted(self, baseline: Method, scores: np.ndarray) -> None:
         planted = MARKERS if baseline.estimand == "marker" else PROGRAM
@@ -109,7 +120,7 @@ class TestContract:
         assert np.isnan(result[1]).all()
         assert any(baseline.name in message and "'T/NK +'" in message for message in caplog.messages)
         if baseline.name != "logreg":  # its classes have changed
-            assert_same(result[[0, 2]], scores[[0, 2]], baseline)
+            assert_same_population(result[[0, 2]], scores[[0, 2]], baseline)
 
     def test_nothing_is_printed(self, baseline: Method, view: CellView, capfd: pytest.CaptureFixture[str]) -> None:
         score_of(baseline, view)

@@ -15,8 +15,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 from scipy.stats import ks_2samp, spearmanr
 
+from scballast.methods import model_de
 from scballast.methods.model_de import ChangeStatistics, change_score, change_statistics, model_de_scores
-from scballast.models import model_de
 
 pytestmark = [
     pytest.mark.slow,
@@ -128,6 +128,14 @@ class TestAgainstDifferentialExpression:
         # At 4,000 against 4,000 the 0.1% point of the distance is 0.044; scvi-tools' resampling adds a little.
         distances = [ks_2samp(drawn[:, gene].numpy(), expected[:, gene]).statistic for gene in range(N_GENES)]
         assert max(distances) < 0.06
+
+    def test_shares_are_those_of_the_whole_generative_model(self, model) -> None:
+        latent = torch.rand((30, 4), generator=torch.Generator().manual_seed(2))
+        batch = torch.arange(30)[:, None] % model.summary_stats.n_batch
+        with torch.inference_mode():
+            whole = model.module.eval().generative(latent, torch.ones(30, 1), batch, y=torch.zeros(30, 1, dtype=int))
+            shares = model_de.expression_shares(model.module, latent, batch)
+        assert torch.equal(shares, whole["px"].get_normalized("scale"))
 
     @pytest.mark.parametrize("mode", ["change", "vanilla"])
     def test_same_draws_same_statistics(self, model, codes: np.ndarray, mode: str) -> None:

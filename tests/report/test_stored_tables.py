@@ -9,15 +9,10 @@ from tests.helpers import report_fixture as made
 
 from scballast.methods.registry import method_order
 from scballast.report.answer_section import answers
-from scballast.report.caveats import caveats
 from scballast.report.stored_tables import ResultFolder, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def titles(folder: Path) -> dict[str, float]:
-    return {caveat.title: caveat.value for caveat in caveats(ResultFolder(folder))}
 
 
 def change(folder: Path, name: str, **values: object) -> None:
@@ -89,71 +84,24 @@ def test_answers_join_sizes_and_genes(folder: Path) -> None:
 def test_an_answer_of_none_has_no_method_and_no_genes(folder: Path) -> None:
     change(folder, "answer", method="none", reason="nothing above its floor")
     assert not any(answer.trusted or answer.genes for answer in answers(ResultFolder(folder)))
-    assert titles(folder)["No list to trust"] == 8
-
-
-def test_variance_as_the_answer_is_said_to_be_no_program(folder: Path) -> None:
-    assert "Variable, but not together" not in titles(folder)
-    change(folder, "answer", method="within_dispersion")
-    assert titles(folder)["Variable, but not together"] == 8
-
-
-def test_each_caveat_names_the_number_that_triggered_it(folder: Path) -> None:
-    found = titles(folder)
-    training = pd.read_csv(folder / "tables" / "training.csv")
-    assert found["Too few steps"] == training["n_steps"].min() < 500
-    assert found["KL weight below 1"] == 0.25
-    assert found["Populations left out"] == 1
-    assert found["Labels from the same counts"] == 4
-    assert "No intervals" not in found
-    assert "Failed models" not in found
-
-
-def test_well_trained_models_on_large_populations_raise_no_such_caveat(folder: Path) -> None:
-    change(folder, "training", n_steps=5000, final_kl_weight=1.0)
-    change(folder, "populations", n_cells=4000, ranked=True)
-    assert not {"Too few steps", "KL weight below 1", "Small populations", "Populations left out"} & set(titles(folder))
-
-
-def test_models_without_gradient_steps_are_not_counted_as_short(folder: Path) -> None:
-    change(folder, "training", n_steps=0, final_kl_weight="")
-    assert not {"Too few steps", "KL weight below 1"} & set(titles(folder))
-
-
-def test_failed_models_are_counted(folder: Path) -> None:
-    rows = len(pd.read_csv(folder / "tables" / "training.csv"))
-    change(folder, "training", failure=["loss became NaN at epoch 3"] + [""] * (rows - 1))
-    assert titles(folder)["Failed models"] == 1
-
-
-def test_two_replicates_and_the_kind_of_resampling_are_named(tmp_path: Path) -> None:
-    assert titles(made.write_trial(tmp_path / "a", made.Shape(n_replicates=2)))["No intervals"] == 2
-    assert "Bootstrap" in titles(made.write_trial(tmp_path / "b", resample__kind="bootstrap"))
-    assert "Same cells in every replicate" in titles(made.write_trial(tmp_path / "c", resample__kind="seed"))
-
-
-def test_a_stable_control_and_batches_in_the_latent_space_are_named(tmp_path: Path) -> None:
-    folder = made.write_trial(tmp_path, data__batch_key="donor")
-    association = pd.read_csv(folder / "tables" / "association.csv")
-    strongest = association.loc[association["key"] == "donor", "eta2"].max()
-    assert titles(folder)["Batch in the latent space"] == strongest
-    assert "A control is stable" not in titles(folder)
-    change(folder, "stability", lower=0.4, floor=0.3)
-    assert titles(folder)["A control is stable"] == 4
-
-
-def test_a_warm_up_that_ends_with_the_training_has_reached_its_weight(folder: Path) -> None:
-    change(folder, "training", final_kl_weight=0.9975)
-    assert "KL weight below 1" not in titles(folder)
-
-
-def test_lists_at_the_floor_are_counted(folder: Path) -> None:
-    change(folder, "stability", lower=0.1, floor=0.3)
-    results = ResultFolder(folder)
-    lists = results.headline[results.headline["method"] != "random"]
-    assert titles(folder)["Stability at or below the floor"] == len(lists)
 
 
 def test_a_folder_without_stability_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"stability\.csv"):
         _ = ResultFolder(tmp_path).stability
+
+
+def test_genes_are_named_by_symbol_and_id_wherever_there_is_a_symbol(folder: Path) -> None:
+    results = ResultFolder(folder)
+    plain = [gene.name for answer in answers(results) for gene in answer.genes]
+    assert results.gene_label("GENE1") == "GENE1"
+    symbols = {"GENE1": "CD3D", "GENE2": "CD3D", "GENE3": "", "GENE4": "GENE4"}
+    genes = sorted(set(plain) | set(symbols))
+    table = pd.DataFrame({"gene": genes, "symbol": [symbols.get(gene, f"S{gene}") for gene in genes]})
+    table.to_csv(folder / "tables" / "genes.csv", index=False)
+    results = ResultFolder(folder)
+    labels = [results.gene_label(gene) for gene in symbols]
+    assert labels == ["CD3D (GENE1)", "CD3D (GENE2)", "GENE3", "GENE4"]
+    named = [gene.name for answer in answers(results) for gene in answer.genes]
+    assert named == [results.gene_label(gene) for gene in plain]
+    assert any("(" in name for name in named)

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_report import Page, numbers, rows_of
 from tests.helpers import report_fixture as made
+from tests.helpers.report_page import Page, numbers, rows_of
 
 from scballast.report import render_sweep_report
 from scballast.report.sweep_tables import SweepFolder, non_dominated

@@ -73,3 +73,30 @@ def test_only_finished_trials_and_measured_objectives_are_compared() -> None:
     scores = score_trials([*trials, _trial(3, [12.0, 0.1])], (FIT, STABLE))  # type: ignore[list-item]
     assert scores.values == {3: (12.0, 0.1)}
     assert best_so_far(trials, (FIT, STABLE)) == "stability/contrast 0.4 (trial 2)"  # type: ignore[arg-type]
+
+
+def test_a_fit_out_of_all_proportion_is_a_failed_fit_and_takes_no_part() -> None:
+    # Three good fits, and one that diverged without becoming infinite; it is best in the other objective.
+    values = {0: [1666.0, 0.4], 1: [1700.0, 0.5], 2: [1690.0, 0.45], 3: [122405.0, 0.9]}
+    scores = score_trials([_trial(n, v) for n, v in values.items()], (FIT, STABLE))  # type: ignore[misc]
+    assert set(scores.values) == {0, 1, 2}
+    assert list(scores.failed_fits) == [3]
+    assert "122405" in scores.failed_fits[3]
+    assert 3 not in pareto_front(scores)
+
+
+@given(st.lists(st.floats(1000, 1090), min_size=1, max_size=30), st.integers(0, 10))
+def test_fits_within_a_tenth_of_each_other_are_never_failed(fits: list[float], shift: int) -> None:
+    trials = [_trial(n, [fit, 0.1 * (n % 3) + shift]) for n, fit in enumerate(fits)]
+    assert not score_trials(trials, (FIT, STABLE)).failed_fits  # type: ignore[arg-type]
+
+
+def test_failed_fits_are_found_where_they_are_the_majority() -> None:
+    fits = [1666.0, 1680.0, 1e5, 1.1e5, 1.2e5]
+    trials = [_trial(n, [fit, 0.5]) for n, fit in enumerate(fits)]
+    assert set(score_trials(trials, (FIT, STABLE)).values) == {0, 1}  # type: ignore[arg-type]
+
+
+def test_an_unstable_trial_is_no_failed_fit() -> None:
+    trials = [_trial(n, [phi]) for n, phi in enumerate((0.9, 0.9, 0.91, 0.0))]
+    assert not score_trials(trials, (STABLE,)).failed_fits  # type: ignore[arg-type]

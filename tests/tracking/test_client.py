@@ -379,13 +379,19 @@ class TestFaults:
         with pytest.raises(ScballastError, match=r"mlflow\.db: is no intact SQLite database"):
             Tracking(settings_for(tmp_path)).prepare()
 
-    def test_database_of_a_newer_mlflow(self, tracking: Tracking) -> None:
+    def test_database_of_a_newer_mlflow_is_refused_and_left_as_it_is(
+        self, tracking: Tracking, caplog: pytest.LogCaptureFixture
+    ) -> None:
         database = tracking.settings.database
         assert database is not None
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = 'fromthefuture'")
-        with pytest.raises(ScballastError, match="It may come from a newer MLflow"):
+        before = database.read_bytes()
+        with caplog.at_level(logging.WARNING), pytest.raises(ScballastError, match="was made by a newer MLflow"):
             Tracking(tracking.settings).prepare()
+        assert caplog.text == ""
+        assert database.read_bytes() == before
+        assert list(database.parent.glob("*.before-*")) == []
 
     def test_database_of_an_older_mlflow_is_migrated_and_kept(self, tmp_path: Path) -> None:
         from mlflow.store.db import utils
@@ -444,8 +450,32 @@ class TestFaults:
 class TestSettings:
     @pytest.mark.parametrize("uri", ["mlruns", "databricks", "file:///x", "ftp://x/y"])
     def test_unknown_address(self, uri: str, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="is not the address of a store"):
+        with pytest.raises(ConfigError, match=r"^tracking\.uri: .* is not the address of a store"):
             _ = settings_for(tmp_path, uri).store_uri
+
+    @pytest.mark.parametrize("uri", ["file:/tmp/x", "databricks", "databricks://profile"])
+    def test_unknown_address_in_the_environment(
+        self, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(ConfigError, match=f"^the environment variable MLFLOW_TRACKING_URI: '{uri}' is not") as said:
+            _ = settings_for(tmp_path).store_uri
+        assert "unset MLFLOW_TRACKING_URI" in str(said.value)
+
+    def test_a_server_on_this_machine_is_asked_without_a_proxy(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import requests
+
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv("no_proxy", "example.org")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        _ = Tracking(settings_for(tmp_path, "http://127.0.0.1:5000"))._store.client
+        assert requests.utils.get_environ_proxies("http://127.0.0.1:5000") == {}
+        assert requests.utils.get_environ_proxies("http://localhost:5000") == {}
+        assert requests.utils.get_environ_proxies("http://mlflow.example.com") != {}
+        assert requests.utils.get_environ_proxies("http://example.org") == {}
 
     def test_environment_replaces_the_local_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

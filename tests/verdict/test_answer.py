@@ -1,172 +1,125 @@
-"""The rule of the answer, step by step, on hand-made tables and on score sets."""
+"""The rule of the answer, on hand-made tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from tests.helpers.score_set_examples import ranked, signal, two_labels
+import pytest
 
-from scballast.verdict.answer import answer_table
-from scballast.verdict.tables import concordance_table, stability_table
+from scballast.verdict.answer import SMALLEST_SHARE, answer_table
 
-Overlaps = Mapping[tuple[str, str], tuple[float, float, float, float]]  # overlap, lower, upper, floor
+NAN = math.nan
 
 
-def stability(**methods: tuple[float, float, float]) -> pd.DataFrame:
-    """Stability of marker methods on one population: lower bound, upper bound, floor."""
+def confirmation(**methods: tuple[float, float]) -> pd.DataFrame:
+    """Confirmation of marker methods on one population: share confirmed, lower bound."""
     rows = [
-        {
-            "method": name,
-            "estimand": "marker",
-            "population": "B",
-            "k": k,
-            "phi": (lower + upper) / 2 if k == 50 else 0.0,
-            "lower": lower if k == 50 else 0.0,
-            "upper": upper if k == 50 else 0.0,
-            "floor": floor if k == 50 else 1.0,
-            "reason": "n/a: deterministic" if math.isnan(lower) else "",
-        }
-        for name, (lower, upper, floor) in methods.items()
+        {"population": "B", "estimand": "marker", "method": name, "confirmed": share, "lower": lower, "pi": share,
+         "n_genes": 50, "n_cells_unseen": 40, "reason": "" if share == share else "too few unseen cells for a test"}
+        for name, (share, lower) in methods.items()
+    ]  # fmt: skip
+    columns = ["population", "estimand", "method", "confirmed", "lower", "pi", "n_genes", "n_cells_unseen", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def stability(*methods: str) -> pd.DataFrame:
+    numbers = {"phi": 0.6, "lower": 0.5, "upper": 0.7, "floor": 0.1, "reason": ""}
+    rows = [
+        {"method": name, "estimand": "marker", "population": "B", "k": k, **numbers}
+        for name in methods
         for k in (10, 50)
     ]
     return pd.DataFrame(rows)
 
 
-def concordance(overlaps: Overlaps) -> pd.DataFrame:
-    columns = ["overlap", "lower", "upper", "floor"]
+def concordance(**pairs: float) -> pd.DataFrame:
     rows = [
-        {
-            "method_a": a,
-            "method_b": b,
-            "estimand": "marker",
-            "population": "B",
-            **dict(zip(columns, values, strict=True)),
-        }
-        for (a, b), values in overlaps.items()
-    ]
-    return pd.DataFrame(rows, columns=["method_a", "method_b", "estimand", "population", *columns])
+        {"method_a": pair.split("__")[0], "method_b": pair.split("__")[1], "estimand": "marker", "population": "B",
+         "overlap": overlap, "lower": overlap, "upper": overlap, "floor": 0.0}
+        for pair, overlap in pairs.items()
+    ]  # fmt: skip
+    columns = ["method_a", "method_b", "estimand", "population", "overlap", "lower", "upper", "floor"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def decide(table: pd.DataFrame, overlaps: Overlaps, truth: pd.DataFrame | None = None) -> Any:
-    answer = answer_table(table, concordance(overlaps), truth)
+def decide(
+    confirmed: pd.DataFrame,
+    truth: pd.DataFrame | None = None,
+    undertrained: Collection[tuple[str, str]] = (),
+    **pairs: float,
+) -> Any:
+    table = stability(*confirmed["method"])
+    answer = answer_table(table, concordance(**pairs), confirmed, truth, undertrained=undertrained)
     assert len(answer) == 1
     return answer.iloc[0]
 
 
-NAN = math.nan
-STABLE = (0.5, 0.7, 0.1)
-UNSTABLE = (0.05, 0.2, 0.1)
-AGREE = (0.6, 0.5, 0.7, 0.1)
-DIFFER = (0.1, 0.05, 0.15, 0.1)
-
-
-def test_the_most_concordant_stable_method_is_the_answer() -> None:
-    table = stability(contrast=STABLE, wilcoxon=(0.4, 0.6, 0.1), logreg=(0.8, 0.9, 0.1))
-    overlaps = {("contrast", "wilcoxon"): AGREE, ("contrast", "logreg"): (0.5, 0.45, 0.52, 0.1)}
-    overlaps[("wilcoxon", "logreg")] = DIFFER
-    found = decide(table, overlaps)
-    assert found["method"] == "contrast"
-    assert (found["lower"], found["upper"], found["floor"]) == STABLE
-    assert found["concordance"] == (0.6 + 0.5) / 2
-    assert found["reference"] == "wilcoxon, logreg"
-    assert "Stability 0.60 [0.50, 0.70] against a floor of 0.10" in found["reason"]
-
-
-def test_methods_about_as_concordant_are_told_apart_by_their_stability() -> None:
-    table = stability(contrast=STABLE, wilcoxon=(0.55, 0.65, 0.1), logreg=(0.6, 0.7, 0.3))
-    overlaps = dict.fromkeys([("contrast", "wilcoxon"), ("contrast", "logreg"), ("wilcoxon", "logreg")], AGREE)
-    assert decide(table, overlaps)["method"] == "wilcoxon"
-
-
-def test_truth_tells_them_apart_where_there_is_truth() -> None:
-    table = stability(contrast=STABLE, wilcoxon=(0.55, 0.65, 0.1), logreg=(0.6, 0.7, 0.3), axis=UNSTABLE)
-    overlaps = dict.fromkeys([("contrast", "wilcoxon"), ("contrast", "logreg"), ("wilcoxon", "logreg")], AGREE)
-    precision = {"contrast": [0.2, 0.3], "wilcoxon": [0.4, 0.6], "logreg": [0.5, 0.6], "axis": [1.0, 1.0]}
-    truth = pd.DataFrame(
-        [
-            {"method": method, "estimand": "marker", "population": "B", "average_precision": value}
-            for method, values in precision.items()
-            for value in values
-        ]
+def test_the_most_confirmed_trusted_method_is_the_answer() -> None:
+    found = decide(
+        confirmation(contrast=(0.8, 0.7), wilcoxon=(0.92, 0.82), logreg=(0.3, 0.04)),
+        wilcoxon__contrast=0.6,
+        wilcoxon__logreg=0.1,
     )
-    found = decide(table, overlaps, truth)
-    assert found["method"] == "logreg"
-    assert found["average_precision"] == 0.55
-    assert "highest average precision, 0.55" in found["reason"]
+    assert found["method"] == "wilcoxon"
+    assert (found["confirmed"], found["confirmed_lower"]) == (0.92, 0.82)
+    assert (found["phi"], found["lower"], found["upper"], found["floor"]) == (0.6, 0.5, 0.7, 0.1)
+    assert (found["concordance"], found["reference"]) == (0.6, "contrast")
+    assert found["reason"].startswith("At least 41 of 50 genes hold in cells it never saw (95%), 46 are confirmed")
+    assert "the most of 2 trusted methods among 3" in found["reason"]
 
 
-def test_unstable_methods_are_neither_answer_nor_reference() -> None:
-    table = stability(contrast=STABLE, wilcoxon=UNSTABLE)
-    found = decide(table, {("contrast", "wilcoxon"): AGREE})
+def test_equals_are_told_apart_by_their_bounds() -> None:
+    assert decide(confirmation(contrast=(0.8, 0.6), wilcoxon=(0.8, 0.7)))["method"] == "wilcoxon"
+
+
+def test_a_stable_method_that_is_not_confirmed_is_no_answer() -> None:
+    found = decide(confirmation(contrast=(0.3, SMALLEST_SHARE - 0.02), wilcoxon=(0.1, 0.0)))
     assert found["method"] == "none"
-    assert (
-        found["reason"] == "contrast (0.60 [0.50, 0.70]) is stable, but there is no other stable method to confirm it."
-    )
+    assert "the closest, at least 4 of 50" in found["reason"]
+    assert found["reason"].startswith("No method is confirmed: of the list of contrast")
     assert math.isnan(found["phi"])
+    assert math.isnan(found["confirmed"])
     assert found["reference"] == ""
 
 
-def test_none_is_stable() -> None:
-    found = decide(stability(contrast=UNSTABLE, wilcoxon=(0.2, 0.4, 0.21)), {("contrast", "wilcoxon"): AGREE})
+def test_the_threshold_itself_is_trusted() -> None:
+    assert decide(confirmation(contrast=(0.3, 5 / 50)))["method"] == "contrast"
+
+
+def test_controls_and_undertrained_models_are_not_named() -> None:
+    confirmed = confirmation(shuffled=(1.0, 1.0), random=(1.0, 1.0), contrast=(0.9, 0.8), wilcoxon=(0.5, 0.4))
+    assert decide(confirmed)["method"] == "contrast"
+    assert decide(confirmed, undertrained={("contrast", "B")})["method"] == "wilcoxon"
+    assert decide(confirmed, undertrained={("contrast", "another")})["method"] == "contrast"
+    nobody = decide(confirmation(contrast=(0.9, 0.8)), undertrained={("contrast", "B")})
+    assert nobody["method"] == "none"
+    assert "too few gradient steps are not named: contrast" in nobody["reason"]
+
+
+def test_without_unseen_cells_the_answer_is_none_and_says_why() -> None:
+    found = decide(confirmation(contrast=(NAN, NAN)))
     assert found["method"] == "none"
-    assert "the closest, wilcoxon, has a stability of 0.30 [0.20, 0.40] against a floor of 0.21" in found["reason"]
+    assert "too few unseen cells" in found["reason"]
 
 
-def test_no_two_agree() -> None:
-    table = stability(contrast=STABLE, wilcoxon=STABLE, logreg=STABLE)
-    overlaps = dict.fromkeys([("contrast", "wilcoxon"), ("contrast", "logreg")], DIFFER)
-    overlaps[("wilcoxon", "logreg")] = (0.2, 0.08, 0.3, 0.1)
-    found = decide(table, overlaps)
-    assert found["method"] == "none"
-    assert (
-        "the closest, wilcoxon and logreg, have an overlap of 0.20 [0.08, 0.30] against a floor of 0.10"
-        in found["reason"]
-    )
-
-
-def test_controls_are_neither_answer_nor_reference() -> None:
-    found = decide(stability(shuffled=(0.9, 1.0, 0.0), contrast=STABLE), {("shuffled", "contrast"): AGREE})
-    assert found["method"] == "none"
-
-
-def test_deterministic_methods_over_seeds_confirm_but_do_not_answer() -> None:
-    table = stability(contrast=STABLE, wilcoxon=(NAN, NAN, NAN))
-    found = decide(table, {("contrast", "wilcoxon"): AGREE})
-    assert (found["method"], found["reference"]) == ("contrast", "wilcoxon")
-    alone = decide(stability(wilcoxon=(NAN, NAN, NAN)), {})
-    assert alone["method"] == "none"
-    assert "No method has both an interval" in alone["reason"]
-
-
-def test_without_intervals_the_answer_is_none() -> None:
-    scores = {"contrast": signal(0, 0.1, (2, 3, 80)), "wilcoxon": signal(1, 0.1, (2, 3, 80))}
-    score_set = ranked(scores)
-    answer = answer_table(stability_table(score_set, 20), concordance_table(score_set, 20), top_k=20)
-    assert (answer["method"] == "none").all()
-    assert answer["reason"].str.contains("3 replicates or more").all()
+def test_truth_stands_beside_the_answer_and_does_not_decide_it() -> None:
+    rows = [
+        {"method": method, "estimand": "marker", "population": "B", "average_precision": value}
+        for method, value in (("contrast", 0.9), ("wilcoxon", 0.2), ("wilcoxon", 0.4))
+    ]
+    found = decide(confirmation(contrast=(0.8, 0.7), wilcoxon=(0.9, 0.8)), pd.DataFrame(rows))
+    assert found["method"] == "wilcoxon"
+    assert found["average_precision"] == pytest.approx(0.3)
 
 
 def test_each_population_and_estimand_has_its_own_answer() -> None:
-    strong, weak = signal(0, 0.3, (6, 2, 300)), signal(1, 0.3, (6, 2, 300))
-    noise = np.random.default_rng(5).normal(size=(6, 2, 300))
-    other = np.random.default_rng(6).normal(size=(6, 2, 300))
-    strong[:, 1], weak[:, 1] = noise[:, 1], other[:, 1]  # population 1 has no markers
-    score_set = ranked(
-        {"contrast": strong, "wilcoxon": weak, "spread": noise, "local": other}, program=["spread", "local"]
-    )
-    answer = answer_table(stability_table(score_set), concordance_table(score_set))
-    keys = answer[["population", "estimand"]].itertuples(index=False, name=None)
-    assert list(keys) == [(f"population {i}", estimand) for estimand in ("marker", "program") for i in (0, 1)]
-    assert answer["method"].iloc[0] in {"contrast", "wilcoxon"}
-    assert answer["method"].tolist()[1:] == ["none"] * 3
-
-
-def test_random_labels_have_no_answer_and_differing_ones_have() -> None:
-    for seed, effect in ((0, 0.0), (1, 0.0), (2, 0.0), (0, 0.9)):
-        score_set = ranked(two_labels(seed, effect))
-        answer = answer_table(stability_table(score_set, 30), concordance_table(score_set, 30), top_k=30)
-        assert (answer["method"] == "none").all() == (effect == 0.0)
+    tables = [
+        confirmation(contrast=(share, share)).assign(population=population, estimand=estimand)
+        for population, estimand, share in (("A", "marker", 0.9), ("A", "program", 0.0), ("B", "marker", 0.02))
+    ]
+    answer = answer_table(stability("contrast"), concordance(), pd.concat(tables))
+    assert answer["method"].tolist() == ["contrast", "none", "none"]
+    assert answer[["population", "estimand"]].values.tolist() == [["A", "marker"], ["A", "program"], ["B", "marker"]]

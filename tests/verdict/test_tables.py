@@ -14,32 +14,30 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 from scipy.stats import t
-from tests.helpers.score_set_examples import ranked, signal, two_labels
-
-from scballast.agreement.concordance import (
+from tests.helpers.agreement_oracles import (
     area_under_concordance_curve,
     compare_methods,
-    overlap_at_k,
-    spearman_correlation,
-)
-from scballast.agreement.factors import match_factors, subspace_agreement
-from scballast.agreement.ranking import top_k
-from scballast.agreement.stability import (
-    consensus_ranking,
-    jackknife_interval,
     kendall_w,
     kuncheva_index,
     nogueira_stability,
+    overlap_at_k,
     rank_biased_overlap,
     selection_frequency,
+    spearman_correlation,
 )
+from tests.helpers.score_set_examples import ranked, signal, two_labels
+
+from scballast.agreement.factors import match_factors, subspace_agreement
+from scballast.agreement.rank_agreement import consensus_ranking
+from scballast.agreement.ranking import top_k
+from scballast.agreement.stability import jackknife_interval
+from scballast.verdict.latent_tables import factors_table
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.tables import (
     STABILITY_KS,
     concordance_table,
     consensus_table,
     differences_table,
-    factors_table,
     rankings_table,
     score_set_from_rankings,
     stability_table,

@@ -8,6 +8,15 @@ import numpy.typing as npt
 from scballast.arrays import FloatArray
 
 
+def selection_matrix(selections: npt.ArrayLike) -> FloatArray:
+    """Check and return (n_replicates, n_genes) selections as float64 0 and 1."""
+    matrix = np.asarray(selections)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        message = f"selections must be a replicate × gene matrix, got shape {matrix.shape}"
+        raise ValueError(message)
+    return zeros_and_ones(matrix)
+
+
 def score_matrix(scores: npt.ArrayLike) -> FloatArray:
     """Check and return (n_replicates, n_genes) scores as float64."""
     matrix = np.asarray(scores, dtype=np.float64)
@@ -15,33 +24,6 @@ def score_matrix(scores: npt.ArrayLike) -> FloatArray:
         message = f"scores must be a replicate × gene matrix, got shape {matrix.shape}"
         raise ValueError(message)
     return matrix
-
-
-def score_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Check and return two score vectors of the same genes as float64."""
-    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if one.ndim != 1 or one.shape != other.shape or one.size == 0:
-        message = f"scores must be two vectors over the same genes, got shapes {one.shape} and {other.shape}"
-        raise ValueError(message)
-    return one, other
-
-
-def selection_matrix(selections: npt.ArrayLike) -> FloatArray:
-    """Check and return (n_replicates, n_genes) selections as float64 0 and 1."""
-    matrix = np.asarray(selections)
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        message = f"selections must be a replicate × gene matrix, got shape {matrix.shape}"
-        raise ValueError(message)
-    return _zeros_and_ones(matrix)
-
-
-def selection_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Check and return two selections from the same genes as float64 0 and 1."""
-    one, other = np.asarray(first), np.asarray(second)
-    if one.ndim != 1 or one.shape != other.shape or one.size == 0:
-        message = f"selections must be two vectors over the same genes, got shapes {one.shape} and {other.shape}"
-        raise ValueError(message)
-    return _zeros_and_ones(one), _zeros_and_ones(other)
 
 
 def check_level(level: float) -> None:
@@ -58,7 +40,8 @@ def check_persistence(p: float) -> None:
         raise ValueError(message)
 
 
-def _zeros_and_ones(values: npt.NDArray[np.generic]) -> FloatArray:
+def zeros_and_ones(values: npt.NDArray[np.generic]) -> FloatArray:
+    """Return booleans, or 0 and 1, as float64."""
     numbers = values.astype(np.float64)
     if not np.all((numbers == 0.0) | (numbers == 1.0)):
         message = "selections must be booleans, or 0 and 1; scores and ranks are not selections"

@@ -8,9 +8,8 @@ of one donor resemble each other, so small p-values there say that the *donors* 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +17,6 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _INDICES_PER_BLOCK = 2**22
 _RELATIVE_TOLERANCE = 1e-9
@@ -92,6 +87,13 @@ def association(
     References
     ----------
     Phipson & Smyth (2010), Permutation p-values should never be zero.
+
+    Examples
+    --------
+    >>> scores = np.array([[0.0], [0.1], [0.2], [3.0], [3.1], [3.2]])
+    >>> codes, generator = np.array([0, 0, 0, 1, 1, 1]), np.random.default_rng(0)
+    >>> association(scores, codes, 2, n_permutations=99, generator=generator).auroc
+    array([[0., 1.]])
     """
     values, labels = check_cells(scores, codes, n_categories)
     shape = (values.shape[1], n_categories)
@@ -131,6 +133,11 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
     References
     ----------
     Benjamini & Hochberg (1995), Controlling the false discovery rate.
+
+    Examples
+    --------
+    >>> benjamini_hochberg([0.01, 0.02, 0.5])
+    array([0.03, 0.03, 0.5 ])
     """
     values = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(values.shape, np.nan)
@@ -143,47 +150,6 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
     own[order] = np.minimum(stepped, 1.0)
     adjusted[tested] = own
     return adjusted
-
-
-def association_table(
-    results: Mapping[tuple[str, int], tuple[Sequence[str], Association]],
-) -> pd.DataFrame:
-    """All associations as one table, with q-values over the whole of it.
-
-    Parameters
-    ----------
-    results
-        By (key, replicate): the names of the categories, and their associations.
-
-    Returns
-    -------
-    DataFrame
-        key, category, dimension (from 0), smd, auroc, eta2, p_value, q_value, replicate, reason.
-    """
-    import pandas as pd
-
-    parts = []
-    for (key, replicate), (names, found) in results.items():
-        n_dimensions, n_categories = found.smd.shape
-        reasons = [found.reason.get(code, "") for code in range(n_categories)]
-        part = {
-            "key": key,
-            "category": np.repeat(np.asarray(names, dtype=object), n_dimensions),
-            "dimension": np.tile(np.arange(n_dimensions), n_categories),
-            "smd": found.smd.T.ravel(),
-            "auroc": found.auroc.T.ravel(),
-            "eta2": found.eta2.T.ravel(),
-            "p_value": found.p_value.T.ravel(),
-            "replicate": replicate,
-            "reason": np.repeat(np.asarray(reasons, dtype=object), n_dimensions),
-        }
-        parts.append(pd.DataFrame(part))
-    columns = ["key", "category", "dimension", "smd", "auroc", "eta2", "p_value", "q_value", "replicate", "reason"]
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    table = pd.concat(parts, ignore_index=True)
-    table["q_value"] = benjamini_hochberg(table["p_value"].to_numpy())
-    return table[columns]
 
 
 def check_cells(scores: npt.ArrayLike, codes: npt.ArrayLike, n_categories: int) -> tuple[FloatArray, IntArray]:

@@ -178,6 +178,7 @@ def program_p_values(
 
     .. math:: r_g = \mathrm{corr}(Z_g, a_g), \quad t = r_g \sqrt{\nu / (1 - r_g^2)}
 
+    less what the residuals of g and of the list share because both are measured against one depth, itself a count;
     against Student's t with :math:`\nu` = cells - batches - 1 degrees of freedom, one-sided.
 
     Parameters
@@ -210,36 +211,62 @@ def program_p_values(
     degrees = n_cells - int(np.unique(unseen.batches).size) - 1
     if min(seen.counts.shape[0], n_cells) < FEWEST_CELLS or degrees < 1 or members.size < 2:
         return np.full(genes.size, np.nan)
-    weights = _residuals(seen, members, members).T @ _residuals(seen, members, genes) / seen.counts.shape[0]
+    weights = _correlation(_residuals(seen, members, members), _residuals(seen, members, genes))
     weights[members[:, None] == genes] = 0.0  # (listed, tested): a gene is no part of its own activity
-    values = _residuals(unseen, members, genes)
-    activity = _scaled(_residuals(unseen, members, members) @ weights)  # (cell, tested)
-    r = np.clip((values * activity).mean(axis=0), -1.0, 1.0)
+    own, others = _residuals(unseen, members, genes), _residuals(unseen, members, members)
+    activity = others.values @ weights  # (cell, tested)
+    spread = np.sqrt((activity**2).mean(axis=0))
+    explained = (weights * _correlation(others, own)).sum(axis=0)
+    r = np.clip(np.divide(explained, spread, out=np.zeros_like(explained), where=spread > 0), -1.0, 1.0)
     t = r * np.sqrt(degrees / np.maximum(1.0 - r**2, np.finfo(float).tiny))
     p: FloatArray = stats.t.sf(t, degrees)
-    p[~values.any(axis=0) | ~activity.any(axis=0)] = 1.0
+    p[~own.values.any(axis=0) | (spread == 0)] = 1.0
     return p
 
 
-def _residuals(cells: PopulationCells, listed: IntArray, genes: IntArray) -> FloatArray:
-    """(n_cells, n_genes) Pearson residuals given the depth outside the list, centred within batches and scaled."""
+@dataclass(frozen=True, eq=False)
+class _Residuals:
+    """Residuals of some genes.
+
+    Attributes
+    ----------
+    values
+        (n_cells, n_genes) centred within batches, of unit variance; 0 for a gene that does not vary.
+    shared
+        (n_cells, n_genes) what the counting noise of the depth adds to them, per standard deviation of that noise.
+    """
+
+    values: FloatArray
+    shared: FloatArray
+
+
+def _correlation(first: _Residuals, other: _Residuals) -> FloatArray:
+    """(n_first, n_other) correlation of residuals, less what they share for being measured against one noisy depth."""
+    n_cells = len(first.values)
+    found: FloatArray = (first.values.T @ other.values - first.shared.T @ other.shared) / n_cells
+    return found
+
+
+def _residuals(cells: PopulationCells, listed: IntArray, genes: IntArray) -> _Residuals:
+    """Pearson residuals given the depth outside the list."""
     values = cells.counts[:, genes].toarray()
     outside = np.maximum(cells.depth - cells.counts[:, listed] @ cells.weights[listed], 0.0)
-    if outside.sum() == 0:
-        return np.zeros(values.shape)
-    expected = np.outer(outside, values.sum(axis=0) / outside.sum())
+    expected = np.zeros(values.shape)
+    groups = [cells.batches == batch for batch in np.unique(cells.batches)]
+    for own in groups:
+        # Shares by batch: with common ones, what a batch has more of would follow depth within it.
+        depth = outside[own]
+        expected[own] = np.outer(depth, values[own].sum(axis=0) / max(float(depth.sum()), np.finfo(float).tiny))
     deviation = np.sqrt(expected + expected**2 / _THETA)
     residuals = np.divide(values - expected, deviation, out=np.zeros(values.shape), where=deviation > 0)
     limit = np.sqrt(values.shape[0])
     np.clip(residuals, -limit, limit, out=residuals)
-    for batch in np.unique(cells.batches):
-        own = cells.batches == batch
+    for own in groups:
         residuals[own] -= residuals[own].mean(axis=0)
-    return _scaled(residuals)
-
-
-def _scaled(values: FloatArray) -> FloatArray:
-    """Scale centred columns to unit variance; what does not vary becomes 0."""
-    deviation = np.sqrt((values**2).mean(axis=0))
-    scaled: FloatArray = np.divide(values, deviation, out=np.zeros_like(values), where=deviation > 1e-9)
-    return scaled
+    # The weighted depth D of a cell has a variance of D, its weights being inverse dispersions: a share s of it, s D,
+    # has a standard deviation of s sqrt(D), the same noise in every gene.
+    noise = np.divide(expected, deviation, out=np.zeros(values.shape), where=deviation > 0)
+    noise /= np.sqrt(np.maximum(outside, 1.0))[:, None]
+    scale = np.sqrt((residuals**2).mean(axis=0))
+    inverse = np.divide(1.0, scale, out=np.zeros(scale.size), where=scale > 1e-9)
+    return _Residuals(residuals * inverse, noise * inverse)

@@ -75,6 +75,12 @@ def match_factors(
     ValueError
         Not two matrices over the same genes, fewer than 2 genes, values that are not finite, no permutation, or
         permutations that do not fit.
+
+    Examples
+    --------
+    >>> loadings = np.eye(6)[:, :2]
+    >>> match_factors(loadings, -loadings[:, ::-1], seed=0).mean_correlation
+    1.0
     """
     one, other = _loading_pair(first, second)
     n_genes = one.shape[0]
@@ -149,6 +155,12 @@ def subspace_agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> SubspaceA
     References
     ----------
     Björck & Golub (1973), Numerical methods for computing angles between linear subspaces.
+
+    Examples
+    --------
+    >>> loadings = np.eye(6)[:, :2]
+    >>> round(float(subspace_agreement(loadings, loadings[:, ::-1])), 6)
+    1.0
     """
     one, other = (linalg.orth(_unit_columns(loadings)) for loadings in _loading_pair(first, second))
     smaller, larger = sorted((one.shape[1], other.shape[1]))

@@ -54,7 +54,8 @@ def marker_p_values(
     """
     n_cells, n_genes = counts.shape
     matrix = sparse.csc_matrix(counts, dtype=np.float64)
-    scale = np.divide(1.0, depth, out=np.zeros(n_cells), where=np.asarray(depth) > 0)
+    # Divided, not multiplied by the inverse: equal fractions such as 1/300 and 2/600 then stay tied.
+    divisor = np.where(np.asarray(depth) > 0, depth, 1.0)[:, None]
     members = np.zeros((n_populations, n_cells))
     inside = np.flatnonzero(codes >= 0)
     members[codes[inside], inside] = 1.0
@@ -67,7 +68,7 @@ def marker_p_values(
     variance = np.zeros((n_populations, n_genes))
     for start in range(0, n_genes, _GENE_CHUNK):
         genes = slice(start, start + _GENE_CHUNK)
-        values = matrix[:, genes].toarray() * scale[:, None]
+        values = matrix[:, genes].toarray() / divisor
         for index, cells in enumerate(groups):
             if not both[index].any():
                 continue

@@ -41,23 +41,18 @@ def bh_q_values(p_values: npt.ArrayLike, n_tests: float | None = None) -> FloatA
     Benjamini & Hochberg (1995), Controlling the false discovery rate, JRSS B 57.
     """
     p = _p_vector(p_values)
-    tested = np.flatnonzero(~np.isnan(p))
-    m = tested.size if n_tests is None else n_tests
-    q = np.full(p.size, np.nan)
-    order = tested[np.argsort(p[tested], kind="stable")]
-    raw = p[order] * m / np.arange(1, order.size + 1)
-    q[order] = np.minimum(np.minimum.accumulate(raw[::-1])[::-1], 1.0)
-    return q
+    m = int((~np.isnan(p)).sum()) if n_tests is None else n_tests
+    return np.minimum(_step_up(p, m), 1.0)
 
 
 def adaptive_q_values(p_values: npt.ArrayLike, threshold: float = 0.5) -> FloatArray:
     r"""Benjamini-Hochberg q-values with the share of true null hypotheses estimated.
 
-    .. math:: q = \hat\pi_0\,q_{BH}, \quad
-              \hat\pi_0 = \min\left(1, \frac{1 + \#\{p > \lambda\}}{(1 - \lambda)\,m}\right)
+    .. math:: q = \min(1, \hat\pi_0\,q_{BH}), \quad \hat\pi_0 = \frac{1 + \#\{p > \lambda\}}{(1 - \lambda)\,m}
 
-    and 1 where p > λ. In a list of which nine tenths hold, Benjamini-Hochberg at 5% lets through 0.5% and misses what
-    it could have found.
+    and 1 where p > λ. The estimate may exceed 1: cut there, the rate would be
+    exceeded where no gene is true. In a list of which nine tenths hold, Benjamini-Hochberg at 5% lets through 0.5% and
+    misses what it could have found.
 
     Parameters
     ----------
@@ -86,8 +81,8 @@ def adaptive_q_values(p_values: npt.ArrayLike, threshold: float = 0.5) -> FloatA
     n_tests = int((~np.isnan(p)).sum())
     if n_tests == 0:
         return p
-    null_share = min(1.0, (1.0 + float((p > threshold).sum())) / ((1.0 - threshold) * n_tests))
-    q = bh_q_values(p) * null_share
+    null_share = (1.0 + float((p > threshold).sum())) / ((1.0 - threshold) * n_tests)
+    q = np.minimum(_step_up(p, n_tests * null_share), 1.0)
     q[p > threshold] = 1.0
     return q
 
@@ -227,8 +222,8 @@ def combined_p_values(p_values: npt.ArrayLike) -> FloatArray:
 
     References
     ----------
-    Rüger (1978), Das maximale Signifikanzniveau des Tests "Lehne H0 ab, wenn k unter n gegebenen Tests zur Ablehnung
-    führen", Metrika 25; Meinshausen, Meier & Bühlmann (2009), p-values for high-dimensional regression, JASA 104.
+    Rüger (1978), Metrika 25 (rejecting where k of n tests reject); Meinshausen, Meier & Bühlmann (2009),
+    p-values for high-dimensional regression, JASA 104.
     """
     matrix = np.asarray(p_values, dtype=np.float64)
     if matrix.ndim != 2:
@@ -263,6 +258,15 @@ def combined_lower_bound(bounds: npt.ArrayLike) -> float:
     values = np.asarray(bounds, dtype=np.float64)
     values = np.sort(values[~np.isnan(values)])
     return float(values[(values.size - 1) // 2]) if values.size else float("nan")
+
+
+def _step_up(p: FloatArray, n_tests: float) -> FloatArray:
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    raw = p[order] * n_tests / np.arange(1, order.size + 1)
+    q = np.full(p.size, np.nan)
+    q[order] = np.minimum.accumulate(raw[::-1])[::-1]
+    return q
 
 
 def _p_vector(p_values: npt.ArrayLike) -> FloatArray:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +11,6 @@ from scipy.stats import hypergeom
 
 from scballast.agreement.association import check_cells, group_sums
 from scballast.arrays import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _TOLERANCE = 1e-9
 
@@ -118,44 +112,6 @@ def axis_purity(
         p_value=np.minimum(tail * (sizes > 0).sum(), 1.0),
         n_cells=n_extreme,
     )
-
-
-def axis_purity_table(results: Mapping[int, AxisPurity], populations: Sequence[str]) -> pd.DataFrame:
-    """Return the purities of all replicates as one table.
-
-    Parameters
-    ----------
-    results
-        By replicate.
-    populations
-        Names of the categories.
-
-    Returns
-    -------
-    DataFrame
-        replicate, dimension (from 0), end (low, high), population, purity, base_rate, expected (of random cells),
-        p_value, n_cells.
-    """
-    import pandas as pd
-
-    rows = [
-        {
-            "replicate": replicate,
-            "dimension": dimension,
-            "end": end,
-            "population": populations[found.category[dimension, side]],
-            "purity": float(found.purity[dimension, side]),
-            "base_rate": float(found.base_rate[dimension, side]),
-            "expected": found.expected,
-            "p_value": float(found.p_value[dimension, side]),
-            "n_cells": found.n_cells,
-        }
-        for replicate, found in results.items()
-        for dimension in range(found.purity.shape[0])
-        for side, end in enumerate(("low", "high"))
-    ]
-    columns = ["replicate", "dimension", "end", "population", "purity", "base_rate", "expected", "p_value", "n_cells"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def _extreme_weights(values: FloatArray, n_extreme: int) -> FloatArray:

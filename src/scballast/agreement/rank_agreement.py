@@ -6,130 +6,15 @@ Pure functions of arrays; numpy only. ``stability`` offers all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from scballast.agreement.arguments import check_persistence, score_matrix, score_pair, selection_matrix
-from scballast.agreement.overlap import expected_overlap, pairwise_expected_overlap, rank_biased_weights
+from scballast.agreement.arguments import score_matrix, selection_matrix
 from scballast.agreement.ranking import RankSpans, rank_spans
-from scballast.agreement.statistic import Statistic, undefined
+from scballast.agreement.statistic import Statistic
 from scballast.arrays import FloatArray, IntArray
-
-
-def rank_biased_overlap(first: npt.ArrayLike, second: npt.ArrayLike, p: float = 0.98) -> Statistic:
-    r"""Extrapolated rank-biased overlap of two score vectors: top-weighted agreement of complete rankings.
-
-    .. math:: RBO_{EXT} = \frac{1-p}{p}\sum_{d=1}^{G}\frac{X_d}{d}p^d + \frac{X_G}{G}p^G
-
-    with :math:`X_d` the expected number of genes that both rankings have among their first d when ties are broken
-    at random: the result is the mean over all tie-breakings.
-
-    Parameters
-    ----------
-    first, second : (n_genes,) float
-        Scores of the same genes, higher is stronger; ties allowed.
-    p
-        Persistence, in (0, 1): with 0.98 the first 50 genes carry 86% of the weight.
-
-    Returns
-    -------
-    Statistic
-        In [0, 1]; 1 only for identical rankings without ties at the top. NaN when a score is NaN.
-
-    Raises
-    ------
-    ValueError
-        The vectors differ in length or are empty, or p is not in (0, 1).
-
-    References
-    ----------
-    Webber, Moffat & Zobel (2010), A similarity measure for indefinite rankings, eq. 30.
-    Corsi & Urbano (2024), The treatment of ties in rank-biased overlap (variant a).
-    """
-    one, other = score_pair(first, second)
-    check_persistence(p)
-    if np.isnan(one).any() or np.isnan(other).any():
-        return undefined("a score is NaN")
-    weights = rank_biased_weights(one.size, p)
-    return Statistic(float(expected_overlap(rank_spans(one), rank_spans(other), weights)))
-
-
-def pairwise_rank_biased_overlap(scores: npt.ArrayLike, p: float = 0.98) -> FloatArray:
-    """Rank-biased overlap of every pair of replicates.
-
-    Parameters
-    ----------
-    scores : (n_replicates, n_genes) float
-        Higher is stronger; genes with a NaN score are tied at the end of their ranking.
-    p
-        Persistence, in (0, 1).
-
-    Returns
-    -------
-    (n_replicates, n_replicates) float
-        Symmetric; on the diagonal each ranking with an independent tie-breaking of itself.
-
-    Raises
-    ------
-    ValueError
-        Not a matrix, or p is not in (0, 1).
-    """
-    matrix = score_matrix(scores)
-    check_persistence(p)
-    return pairwise_expected_overlap(rank_spans(matrix), rank_biased_weights(matrix.shape[1], p))
-
-
-def rank_biased_overlap_lists(first: Sequence[Hashable], second: Sequence[Hashable], p: float = 0.98) -> Statistic:
-    r"""Extrapolated rank-biased overlap of two ranked lists, of equal or unequal length.
-
-    .. math:: \frac{1-p}{p}\left(\sum_{d=1}^{l}\frac{X_d}{d}p^d + \sum_{d=s+1}^{l}\frac{X_s(d-s)}{sd}p^d\right)
-              + \left(\frac{X_l-X_s}{l}+\frac{X_s}{s}\right)p^l
-
-    Parameters
-    ----------
-    first, second : sequence of hashable
-        Items from best to worst, without ties; the lists need not share items. s and l are the lengths of the
-        shorter and the longer list.
-    p
-        Persistence, in (0, 1).
-
-    Returns
-    -------
-    Statistic
-        In [0, 1]. NaN when a list is empty: there is no agreement to extrapolate.
-
-    Raises
-    ------
-    ValueError
-        A list names an item twice, or p is not in (0, 1).
-
-    References
-    ----------
-    Webber, Moffat & Zobel (2010), A similarity measure for indefinite rankings, eq. 32.
-    """
-    check_persistence(p)
-    shorter, longer = sorted((list(first), list(second)), key=len)
-    for items in (shorter, longer):
-        if len(set(items)) != len(items):
-            message = "a ranked list names an item twice"
-            raise ValueError(message)
-    n_short, n_long = len(shorter), len(longer)
-    if n_short == 0:
-        return undefined("a ranked list is empty")
-    position = {item: depth for depth, item in enumerate(longer, start=1)}
-    enters = np.zeros(n_long + 1)  # how many common items enter the overlap at each depth
-    for depth, item in enumerate(shorter, start=1):
-        if item in position:
-            enters[max(depth, position[item])] += 1
-    overlap = np.cumsum(enters)[1:]  # (n_long,)
-    depths = np.arange(1, n_long + 1)
-    seen_short = overlap[n_short - 1]
-    agreement = overlap / depths
-    agreement[n_short:] += seen_short * (depths[n_short:] - n_short) / (n_short * depths[n_short:])
-    return Statistic((1.0 - p) * np.sum(agreement * p ** (depths - 1.0)) + agreement[-1] * p**n_long)
 
 
 class KendallW(Statistic):
@@ -155,45 +40,6 @@ class KendallW(Statistic):
 
     def __reduce__(self) -> tuple[type[KendallW], tuple[float, str, float]]:
         return type(self), (float(self), self.reason, self.chance_corrected)
-
-
-def kendall_w(scores: npt.ArrayLike) -> KendallW:
-    r"""Kendall's coefficient of concordance between replicates, corrected for ties.
-
-    .. math:: W = \frac{12\sum_g (R_g - \bar R)^2}{m^2(G^3 - G) - m\sum_i\sum_t (t^3 - t)}
-
-    with :math:`R_g` the sum of the midranks of gene g over the m replicates, and t the sizes of the groups of tied
-    genes in replicate i.
-
-    Parameters
-    ----------
-    scores : (n_replicates, n_genes) float
-        One ranking per row: the replicates are the raters, the genes the items.
-
-    Returns
-    -------
-    KendallW
-        In [0, 1], 1/m expected by chance; ``chance_corrected`` is :math:`(mW - 1)/(m - 1)`. NaN with one
-        replicate, one gene, a NaN score, or when every replicate ties all genes.
-
-    Raises
-    ------
-    ValueError
-        Not a matrix of scores.
-
-    References
-    ----------
-    Kendall & Gibbons (1990), Rank correlation methods, 5th ed., eq. 6.13.
-    """
-    matrix = score_matrix(scores)
-    n_replicates, n_genes = matrix.shape
-    if n_replicates == 1:
-        return KendallW(math.nan, "one replicate agrees with nothing but itself")
-    if n_genes == 1:
-        return KendallW(math.nan, "one gene cannot be ranked")
-    if np.isnan(matrix).any():
-        return KendallW(math.nan, "a score is NaN")
-    return kendall_w_of_spans(rank_spans(matrix))
 
 
 def kendall_w_of_spans(spans: RankSpans) -> KendallW:

@@ -59,6 +59,12 @@ def rank_genes(scores: npt.ArrayLike, tie_keys: UInt64Array, *identity: int | st
     ------
     ValueError
         The scores are not one vector as long as the tie keys.
+
+    Examples
+    --------
+    >>> keys = tie_keys(["CD3D", "MS4A1", "LYZ", "NKG7"])
+    >>> rank_genes([0.1, 2.0, 1.5, 0.1], keys, 0)
+    array([3, 1, 2, 4], dtype=int32)
     """
     values = np.asarray(scores)
     if values.ndim != 1 or values.shape != tie_keys.shape:
@@ -89,6 +95,11 @@ def top_k(ranks: IntArray, k: int) -> BoolArray:
     ------
     ValueError
         k is negative.
+
+    Examples
+    --------
+    >>> top_k(np.array([3, 1, 2, 4]), 2)
+    array([False,  True,  True, False])
     """
     if k < 0:
         message = f"k must be at least 0, got {k}"

@@ -14,183 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from scballast.agreement.arguments import check_level, selection_matrix, selection_pair
-from scballast.agreement.rank_agreement import (
-    ConsensusRanking,
-    KendallW,
-    consensus_ranking,
-    kendall_w,
-    pairwise_rank_biased_overlap,
-    rank_biased_overlap,
-    rank_biased_overlap_lists,
-)
-from scballast.agreement.statistic import Interval, Statistic, undefined
+from scballast.agreement.arguments import check_level, selection_matrix
+from scballast.agreement.statistic import Interval, Statistic
 from scballast.arrays import FloatArray
-
-__all__ = [
-    "ConsensusRanking",
-    "Interval",
-    "KendallW",
-    "Statistic",
-    "consensus_ranking",
-    "jaccard_index",
-    "jackknife_interval",
-    "kendall_w",
-    "kuncheva_index",
-    "mean_interval",
-    "nogueira_stability",
-    "nogueira_variance",
-    "pairwise_kuncheva",
-    "pairwise_rank_biased_overlap",
-    "rank_biased_overlap",
-    "rank_biased_overlap_lists",
-    "selection_error_bound",
-    "selection_frequency",
-]
-
-
-def nogueira_stability(selections: npt.ArrayLike) -> Statistic:
-    r"""Stability of gene selections, corrected for chance.
-
-    .. math:: \hat\Phi = 1 - \frac{\frac{1}{G}\sum_g \frac{M}{M-1}\hat p_g(1-\hat p_g)}
-              {\frac{\bar k}{G}(1-\frac{\bar k}{G})}
-
-    Parameters
-    ----------
-    selections : (n_replicates, n_genes) bool or 0/1
-        The sizes of the selections may differ.
-
-    Returns
-    -------
-    Statistic
-        Dimensionless, at most 1; 1 identical selections, 0 expected by chance. NaN with one replicate, or when
-        no gene or every gene is selected. At equal sizes the mean pairwise Kuncheva index.
-
-    Raises
-    ------
-    ValueError
-        Not a matrix of 0 and 1.
-
-    References
-    ----------
-    Nogueira, Sechidis & Brown (2018), On the stability of feature selection algorithms, JMLR 18(174), Def. 4.
-    """
-    selected = selection_matrix(selections)
-    reason = _undefined_selections(selected)
-    if reason:
-        return undefined(reason)
-    n_replicates = selected.shape[0]
-    frequency = selected.mean(axis=0)
-    share = frequency.mean()
-    variance = n_replicates / (n_replicates - 1) * np.mean(frequency * (1.0 - frequency))
-    return Statistic(1.0 - variance / (share * (1.0 - share)))
-
-
-def nogueira_variance(selections: npt.ArrayLike) -> Statistic:
-    r"""Variance of Nogueira's stability by its authors' formula, for reference.
-
-    .. math:: v(\hat\Phi) = \frac{4}{M^2}\sum_i (\hat\phi_i - \bar\phi)^2
-
-    The project's own interval is ``jackknife_interval``: with 10 replicates the normal interval on this variance
-    covers too seldom.
-
-    Parameters
-    ----------
-    selections : (n_replicates, n_genes) bool or 0/1
-
-    Returns
-    -------
-    Statistic
-        NaN with one replicate, or when no gene or every gene is selected.
-
-    Raises
-    ------
-    ValueError
-        Not a matrix of 0 and 1.
-
-    References
-    ----------
-    Nogueira, Sechidis & Brown (2018), JMLR 18(174), Theorem 7.
-    """
-    selected = selection_matrix(selections)
-    reason = _undefined_selections(selected)
-    if reason:
-        return undefined(reason)
-    n_replicates, n_genes = selected.shape
-    stability = float(nogueira_stability(selected))
-    frequency = selected.mean(axis=0)
-    share = frequency.mean()  # of the genes selected, over replicates
-    own_share = selected.mean(axis=1)  # (replicate,)
-    common = selected @ frequency / n_genes  # (replicate,)
-    influence = (common - own_share * share + stability / 2.0 * (2.0 * own_share * share - own_share - share + 1.0)) / (
-        share * (1.0 - share)
-    )
-    return Statistic(4.0 / n_replicates**2 * np.sum((influence - influence.mean()) ** 2))
-
-
-def kuncheva_index(first: npt.ArrayLike, second: npt.ArrayLike) -> Statistic:
-    r"""Chance-corrected overlap of two gene selections of equal size.
-
-    .. math:: \frac{r - k^2/G}{k - k^2/G}
-
-    Parameters
-    ----------
-    first, second : (n_genes,) bool or 0/1
-        Selections with the same number k of genes, r of them in common.
-
-    Returns
-    -------
-    Statistic
-        Dimensionless, in [-1, 1]; 1 identical, 0 expected by chance. NaN when no gene or every gene is selected.
-
-    Raises
-    ------
-    ValueError
-        The selections differ in size or length, or are not 0 and 1.
-
-    References
-    ----------
-    Kuncheva (2007), A stability index for feature selection.
-    """
-    one, other = selection_pair(first, second)
-    k, n_genes = one.sum(), one.size
-    if k != other.sum():
-        message = f"the selections must have one size, got {int(k)} and {int(other.sum())} genes"
-        raise ValueError(message)
-    reason = _degenerate_size(k, n_genes)
-    if reason:
-        return undefined(reason)
-    expected = k**2 / n_genes
-    return Statistic((one @ other - expected) / (k - expected))
-
-
-def jaccard_index(first: npt.ArrayLike, second: npt.ArrayLike) -> Statistic:
-    """Shared genes as a share of the genes in either selection; not corrected for chance.
-
-    Parameters
-    ----------
-    first, second : (n_genes,) bool or 0/1
-        Selections, of equal or different sizes.
-
-    Returns
-    -------
-    Statistic
-        In [0, 1]. NaN when both are empty.
-
-    Raises
-    ------
-    ValueError
-        The selections differ in length, or are not 0 and 1.
-
-    References
-    ----------
-    Jaccard (1901), Étude comparative de la distribution florale.
-    """
-    one, other = selection_pair(first, second)
-    either = np.maximum(one, other).sum()
-    if either == 0:
-        return undefined("no gene is selected")
-    return Statistic(one @ other / either)
 
 
 def pairwise_kuncheva(selections: npt.ArrayLike) -> FloatArray:
@@ -210,6 +36,13 @@ def pairwise_kuncheva(selections: npt.ArrayLike) -> FloatArray:
     ------
     ValueError
         Not a matrix of 0 and 1, or the sizes differ.
+
+    Examples
+    --------
+    >>> pairwise_kuncheva([[1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0]])
+    array([[1.  , 1.  , 0.25],
+           [1.  , 1.  , 0.25],
+           [0.25, 0.25, 1.  ]])
     """
     selected = selection_matrix(selections)
     sizes = selected.sum(axis=1)
@@ -217,7 +50,7 @@ def pairwise_kuncheva(selections: npt.ArrayLike) -> FloatArray:
         message = f"the selections must have one size, got {int(sizes.min())} to {int(sizes.max())} genes"
         raise ValueError(message)
     n_replicates, n_genes = selected.shape
-    if _degenerate_size(sizes[0], n_genes):
+    if degenerate_size(sizes[0], n_genes):
         return np.full((n_replicates, n_replicates), np.nan)
     expected = sizes[0] ** 2 / n_genes
     index: FloatArray = (selected @ selected.T - expected) / (sizes[0] - expected)
@@ -253,6 +86,12 @@ def jackknife_interval(similarities: npt.ArrayLike, level: float = 0.95) -> Inte
     References
     ----------
     Arvesen (1969), Jackknifing U-statistics, Annals of Mathematical Statistics 40.
+
+    Examples
+    --------
+    >>> similar = np.array([[1.0, 0.8, 0.7, 0.8], [0.8, 1.0, 0.8, 0.7], [0.7, 0.8, 1.0, 0.8], [0.8, 0.7, 0.8, 1.0]])
+    >>> round(jackknife_interval(similar).estimate, 3)
+    0.767
     """
     matrix = np.array(similarities, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
@@ -296,6 +135,12 @@ def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     ------
     ValueError
         Not a vector, or the level is not in (0, 1).
+
+    Examples
+    --------
+    >>> interval = mean_interval([0.5, 0.6, 0.7])
+    >>> round(interval.lower, 2), round(interval.upper, 2)
+    (0.35, 0.85)
     """
     vector = np.asarray(values, dtype=np.float64)
     if vector.ndim != 1:
@@ -322,27 +167,6 @@ def t_interval(estimate: float, error: float, degrees: int, level: float) -> Int
     """Student's t interval with ``degrees`` degrees of freedom around an estimate."""
     half = student_quantile(0.5 + level / 2.0, degrees) * error
     return Interval(estimate, estimate - half, estimate + half, error, level)
-
-
-def selection_frequency(selections: npt.ArrayLike) -> FloatArray:
-    """Share of the replicates that select each gene.
-
-    Parameters
-    ----------
-    selections : (n_replicates, n_genes) bool or 0/1
-
-    Returns
-    -------
-    (n_genes,) float
-        In [0, 1].
-
-    Raises
-    ------
-    ValueError
-        Not a matrix of 0 and 1.
-    """
-    frequency: FloatArray = selection_matrix(selections).mean(axis=0)
-    return frequency
 
 
 def selection_error_bound(n_selected: float, n_genes: int, threshold: float) -> Statistic:
@@ -375,6 +199,11 @@ def selection_error_bound(n_selected: float, n_genes: int, threshold: float) -> 
     References
     ----------
     Meinshausen & Bühlmann (2010), Stability selection, JRSS B 72, Theorem 1.
+
+    Examples
+    --------
+    >>> float(selection_error_bound(50, 2000, 0.9))
+    1.5625
     """
     if not (n_genes > 0 and 0 <= n_selected <= n_genes):
         message = f"need 0 <= n_selected <= n_genes and n_genes > 0, got {n_selected} of {n_genes}"
@@ -385,13 +214,8 @@ def selection_error_bound(n_selected: float, n_genes: int, threshold: float) -> 
     return Statistic(n_selected**2 / ((2.0 * threshold - 1.0) * n_genes))
 
 
-def _undefined_selections(selected: FloatArray) -> str:
-    if selected.shape[0] == 1:
-        return "one replicate has nothing to agree with"
-    return _degenerate_size(selected.sum() / selected.shape[0], selected.shape[1])
-
-
-def _degenerate_size(k: float, n_genes: int) -> str:
+def degenerate_size(k: float, n_genes: int) -> str:
+    """Return why selections of k genes say nothing; empty where they do."""
     if k == 0:
         return "no gene is selected"
     return "every gene is selected" if k >= n_genes else ""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from scballast.commands.output import forgive_characters
 from scballast.errors import ScballastError
 
 _README = """# Runs of scballast
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="folder to make")
     parser.add_argument("--sweep", help="name of the sweep (default: all runs)")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    forgive_characters()
     options = parser.parse_args(arguments)
     try:
         n_runs = export_runs(options.runs_dir, options.target, sweep=options.sweep)
@@ -78,6 +80,7 @@ def export_runs(runs_dir: Path, target: Path, *, sweep: str | None = None) -> in
     ScballastError
         There is no database or no such sweep, or `target` exists or cannot be written.
     """
+    from scballast.results import whole
     from scballast.tracking import TrackingSettings
     from scballast.tracking.bundle import keep_runs, runs_of_sweep
     from scballast.tracking.database import copy_database
@@ -94,10 +97,8 @@ def export_runs(runs_dir: Path, target: Path, *, sweep: str | None = None) -> in
     runs = runs_of_sweep(database, sweep)
     settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=target)
     with clear_faults(settings):
-        part = target.with_name(f".{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
+        with whole(target) as part:
+            part.mkdir()
             copy_database(database, part / "mlflow.db")
             models = keep_runs(part / "mlflow.db", runs)
             for name in [*runs, *(f"models/{model}" for model in models)]:
@@ -111,10 +112,6 @@ def export_runs(runs_dir: Path, target: Path, *, sweep: str | None = None) -> in
             what = f" of the sweep {sweep}" if sweep else ""
             optuna = ", and the Optuna study (optuna.db)" if studies else ""
             (part / "README.md").write_text(_README.format(what=what, optuna=optuna), encoding="utf-8")
-            part.rename(target)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
     return len(runs)
 
 

@@ -2,75 +2,129 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.schema import Config
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
     from scballast.sweep.trial import TrialOutcome
 
-_N_GENES = 6
+_N_GENES = 8
+_FIRST_PORT = 5000  # where scballast-ui listens unless it is taken
+_TITLES = {
+    "marker": "Genes that set a population apart (marker)",
+    "program": "Genes that vary within a population (program)",
+}
 
 
 def print_summary(outcome: TrialOutcome, config: Config) -> None:
-    """Print the answer per population and how to open the UI."""
+    """Print the answer per population, where the report is, and how to open it in the UI."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    console = Console()
-    tables = outcome.experiment.results.tables
-    answer, consensus, names = tables["answer"], tables["consensus"], _short_names(tables["genes"])
-    for estimand, title in (
-        ("marker", "Genes that set a population apart (marker)"),
-        ("program", "Genes that vary within a population (program)"),
-    ):
+    console = Console(highlight=False)
+    print_answers(console, outcome.experiment.results.tables, config.rank.top_k)
+    for line in door(outcome.run_id, outcome.folder, config):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def print_answers(console: Console, tables: Any, top_k: int) -> None:
+    """Print each answer in two or three lines that fit any width: method and numbers, then genes or the reason.
+
+    Parameters
+    ----------
+    console
+        Where to.
+    tables
+        ``answer``, ``answer_genes``.
+    top_k
+        Genes in a list.
+    """
+    from rich.padding import Padding
+    from rich.text import Text
+
+    answer, genes = tables["answer"], tables["answer_genes"]
+    indent = 2 if console.width < 60 else 4
+    for estimand, title in _TITLES.items():
         rows = answer[answer["estimand"] == estimand]
-        if not len(rows):
-            continue
-        table = Table(title=f"{title}: the method to trust", title_justify="left")
-        table.add_column("population", overflow="fold")
-        table.add_column("method", no_wrap=True)
-        table.add_column(f"Φ@{config.rank.top_k} (95% interval)", no_wrap=True)
-        table.add_column("floor", no_wrap=True)
-        table.add_column("first consensus genes", overflow="fold")
+        if len(rows):
+            console.print(Text(f"\n{title}: method to trust, and its first genes (log2 fold change)", "bold"))
         for row in rows.itertuples():
-            table.add_row(
-                escape(str(row.population)),
-                str(row.method),
-                _interval(row),
-                _number(row.floor),
-                escape(", ".join(names.get(gene, gene) for gene in _first_genes(consensus, row))),
-            )
-        console.print(table)
+            console.print(Text.assemble((str(row.population), "bold"), "  ", _verdict(row, top_k)))
+            below = str(row.reason) if row.method == "none" else _first_genes(genes, row)
+            console.print(Padding(Text(below), (0, 0, 0, indent)))
+
+
+def door(run_id: str, folder: Path, config: Config) -> list[str]:
+    """Return the lines that lead on: the report, its file and its page in the UI with the command that opens it.
+
+    Parameters
+    ----------
+    run_id
+        The MLflow run.
+    folder
+        Its result folder.
+    config
+        Where runs are kept and tracked.
+    """
+    from scballast.sweep.trial import open_tracking
+
     flag = "" if config.runs_dir == "runs" else f" --runs-dir {shlex.quote(config.runs_dir)}"
-    console.print(f"Report: {outcome.folder / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
-    console.print(f"Open the MLflow UI with: scballast-ui{flag}", soft_wrap=True, markup=False, highlight=False)
+    lines = ["", f"Report: {folder / 'report.html'}", f"Open it:  {command_of('scballast')} report {folder.name}{flag}"]
+    tracking = open_tracking(config)
+    settings = tracking.settings
+    experiment = tracking.experiments().get(settings.experiment)
+    page = f"/#/experiments/{experiment}/runs/{run_id}/artifacts/report.html?workflowType=machine_learning"
+    if settings.is_server:
+        return lines + ([f"In the MLflow UI:  {settings.shown_uri}{page}"] if experiment else [])
+    lines.append(f"In the MLflow UI:  {command_of('scballast-ui', of_make=not flag)}{flag}")
+    return lines + ([f"  then  http://127.0.0.1:{_FIRST_PORT}{page}"] if experiment else [])
 
 
-def _short_names(genes: pd.DataFrame) -> dict[str, str]:
-    """Return the symbols by gene; the lines are short, so the id stands beside a symbol only where several share it."""
-    named = genes[(genes["symbol"] != "") & (genes["symbol"] != genes["gene"])]
-    shared = named["symbol"].duplicated(keep=False)
-    return {
-        str(gene): f"{symbol} ({gene})" if several else str(symbol)
-        for gene, symbol, several in zip(named["gene"], named["symbol"], shared, strict=True)
-    }
+def command_of(name: str, *, of_make: bool = False) -> str:
+    """Return how a command of this environment is called from here: by name, its path, or through make if that does."""
+    on_path, own = shutil.which(name), Path(sys.executable).parent / name
+    if on_path is not None and Path(on_path).resolve() == own.resolve():
+        return name
+    if of_make and own.parent == Path.cwd() / ".venv" / "bin" and Path("Makefile").is_file():
+        return "make ui" if "scballast-ui" in Path("Makefile").read_text(encoding="utf-8") else os.path.relpath(own)
+    return shlex.quote(os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own))
 
 
-def _first_genes(consensus: pd.DataFrame, row: Any) -> list[str]:
-    own = consensus[(consensus["population"] == row.population) & (consensus["method"] == row.method)]
-    return [str(gene) for gene in own.sort_values("rank")["gene"].head(_N_GENES)]
+def _verdict(row: Any, top_k: int) -> str:
+    if row.method == "none":
+        return "none"
+    # A share times k may fall a rounding error short of the whole number that it came from.
+    held = math.floor(row.confirmed_lower * top_k + 1e-9) if row.confirmed_lower == row.confirmed_lower else None
+    confirmed = "" if held is None else f"; at least {held} of {top_k} hold in unseen cells"
+    interval = f"Φ {_number(row.phi)} [{_number(row.lower)}, {_number(row.upper)}]".replace(" ", "\xa0")  # on one line
+    return f"{row.method}{confirmed}; {interval}"
 
 
-def _interval(row: Any) -> str:
-    if not row.phi == row.phi:
-        return "–"
-    return f"{row.phi:.2f} ({_number(row.lower)} to {_number(row.upper)})"
+def _first_genes(genes: pd.DataFrame, row: Any) -> str:
+    listed_for = (genes["population"] == row.population) & (genes["estimand"] == row.estimand)
+    own = genes[listed_for].sort_values("rank")
+    first = own.head(_N_GENES)
+    names = _short_names(own).loc[first.index]
+    listed = [f"{name} {change:+.1f}" for name, change in zip(names, first["log2_fold_change"], strict=True)]
+    more = f", … {len(own)} in all" if len(own) > len(first) else ""
+    return ", ".join(listed) + more if listed else "no gene is confirmed on its own"
+
+
+def _short_names(genes: pd.DataFrame) -> pd.Series:
+    """Return what each gene goes by: its symbol, both where several share it, its id where it has none."""
+    symbols = genes["symbol"].where(genes["symbol"].notna() & (genes["symbol"] != ""), genes["gene"]).astype(str)
+    shared = symbols.duplicated(keep=False) & (symbols != genes["gene"])
+    return symbols.where(~shared, symbols + " (" + genes["gene"].astype(str) + ")")
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}" if value == value else "–"
+    return f"{value:z.2f}" if value == value else "–"

@@ -7,13 +7,17 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from scballast import __version__
+from scballast.commands.output import forgive_characters
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
 from scballast.config.schema import conf_dir
+from scballast.data.early import check_file, suggestions
 from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
 
 if TYPE_CHECKING:
@@ -29,13 +33,22 @@ _BAD_INPUT = 2
 
 def main() -> None:
     """Run ``scballast``; exit status 0 done, 2 bad configuration or data, 1 anything else."""
+    words = sys.argv[1:]
+    if words[:1] == ["report"]:
+        from scballast.commands.report_command import main as report
+
+        sys.exit(report(words[1:]))
+    if _answered(words):
+        return
     import hydra
 
-    words = sys.argv[1:]
+    forgive_characters()
     made: list[Path] = []
     try:
         if not _asks_hydra(words):
-            made = _made_folders(compose_config(_overrides(words)))
+            config = compose_config(_overrides(words))
+            check_file(config.data)
+            made = _made_folders(config)
         elif _sweeps(words):
             check_sweep_words(_overrides(words))
     except ScballastError as error:
@@ -50,9 +63,12 @@ def main() -> None:
 def _run(composed: DictConfig, made: Sequence[Path]) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from scballast.sweep.signals import signals_interrupt
+
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        _run_single(composed)
+        with signals_interrupt():
+            _run_single(composed)
     except (ConfigError, DataError) as error:
         _remove(folder, made)
         _fail(error)
@@ -79,6 +95,23 @@ def _run_single(composed: DictConfig) -> None:
         print_plan(config)
         return
     print_summary(run_trial(config), config)
+    for suggestion in suggestions(config.data):
+        sys.stderr.write(f"Note: {suggestion}\n")
+
+
+def _answered(words: Sequence[str]) -> bool:
+    """Answer what needs no configuration: the version and the help."""
+    if "--version" in words:
+        print(f"scballast {__version__}")
+        return True
+    if "--help" in words or "-h" in words:
+        from scballast.commands.help_page import help_text
+
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `scballast --help | head` ends here without a word
+        print(help_text(), end="")
+        return True
+    return False
 
 
 def _asks_hydra(words: Sequence[str]) -> bool:

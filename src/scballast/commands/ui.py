@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import os
 import signal
 import socket
@@ -16,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scballast.commands.output import forgive_characters
 from scballast.errors import ScballastError
+from scballast.tracking.location import is_loopback
 
 if TYPE_CHECKING:
     from scballast.tracking import Tracking
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 done; 1 some results still wait, or the server ended by itself; 2 nothing to show, or
         a folder, store or port that cannot be used.
     """
+    forgive_characters()
     options = _parser().parse_args(arguments)
     try:
         if options.sync:
@@ -122,7 +124,7 @@ def _show(options: argparse.Namespace) -> int:
         return 0
     tracking.prepare(create_experiment=False)
     port = _free_port(options.host, options.port)
-    if not _is_loopback(options.host):
+    if not is_loopback(options.host):
         print(
             f"Warning: listening on {options.host}: everyone who can reach this machine can read and delete the runs.",
             file=sys.stderr,
@@ -133,7 +135,8 @@ def _show(options: argparse.Namespace) -> int:
     server = _start_server(settings.store_uri, settings.artifact_root.as_uri(), options.host, port)
     try:
         if not _wait_until_ready(server, url):
-            print("The MLflow server ended before it was ready; its messages are above.", file=sys.stderr)
+            what = "ended before it was ready" if server.poll() is not None else f"gave no answer at {url}"
+            print(f"The MLflow server {what}; its messages are above.", file=sys.stderr)
             return 1
         print(f"MLflow UI: {url}{_page(tracking)}   (stop with Ctrl-C)", flush=True)
         status = server.wait()
@@ -211,8 +214,10 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
 def _wait_until_ready(server: subprocess.Popen[bytes], url: str) -> bool:
     end = time.monotonic() + _START_SECONDS
     url = url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
+    # The server is on this machine, where no proxy of the environment would find it.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < end and server.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+        with contextlib.suppress(OSError), opener.open(f"{url}/health", timeout=5) as answer:
             if answer.status == 200:
                 return True
         time.sleep(0.1)
@@ -239,13 +244,6 @@ def _free_port(host: str, first: int) -> int:
             return port
     msg = f"--host {host} --port {first}: cannot listen there ({error}).\nName another host or port."
     raise ScballastError(msg)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 
-from scballast.config.schema import Config
+from scballast.config.schema import Config, to_leaves
 
 
 def without_password(uri: str) -> str:
@@ -29,3 +29,13 @@ def without_passwords(config: Config) -> Config:
         tracking=replace(config.tracking, uri=uri and without_password(uri)),
         sweep=replace(config.sweep, storage=storage and without_password(storage)),
     )
+
+
+def params_of(config: Config) -> dict[str, str]:
+    """Return the leaves that apply to a run as text, as they may be logged: null as YAML has it, no passwords.
+
+    The settings of a simulation that is not run, and where results are kept, are left to the stored configuration.
+    """
+    hidden = ("tracking.", "plan", *(() if config.data.kind == "simulated" else ("data.simulation.",)))
+    leaves = to_leaves(without_passwords(config))
+    return {key: "null" if v is None else str(v) for key, v in leaves.items() if not key.startswith(hidden)}

@@ -26,6 +26,11 @@ def compose_config(overrides: Sequence[str]) -> Config:
     ------
     ConfigError
         A word is no override, a key or an option is unknown, or a value is not allowed.
+
+    Examples
+    --------
+    >>> compose_config(["model.n_latent=5"]).model.n_latent
+    5
     """
     return from_omegaconf(_compose(overrides))
 
@@ -45,13 +50,15 @@ def check_sweep_words(overrides: Sequence[str]) -> None:
 def _compose(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
     check_keys(overrides)
     forget_composition()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose("config", overrides=list(overrides))
+    except InterpolationResolutionError as error:
+        raise ConfigError(_interpolation(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(_first_lines(error)) from error
 
@@ -65,10 +72,12 @@ def from_omegaconf(composed: DictConfig) -> Config:
         A key is unknown, a value is not allowed, or an interpolation does not resolve.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
     try:
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except InterpolationResolutionError as error:
+        raise ConfigError(_interpolation(error)) from error
     except OmegaConfBaseException as error:
         raise ConfigError(_first_lines(error)) from error
     for not_ours in ("hydra", "experiment"):
@@ -113,6 +122,16 @@ def check_keys(overrides: Sequence[str]) -> None:
         elif key not in leaves and not key.startswith(free) and not any(leaf.startswith(f"{key}.") for leaf in leaves):
             where = "command line"
             raise unknown_key(where, key, leaves + tuple(groups))
+
+
+def _interpolation(error: Exception) -> str:
+    """Name the key whose value holds ``${…}``: Hydra's way to speak of another key, and at times a file's name."""
+    key = str(getattr(error, "full_key", "") or "configuration")
+    reason = _first_lines(error).rstrip(".")
+    return (
+        f"{key}: ${{…}} in a value stands for another key, and this one stands for none ({reason}). "
+        f"Where the name itself holds it, write {key}='path/with/\\${{x}}', the backslash included."
+    )
 
 
 def _first_lines(error: Exception) -> str:

@@ -60,6 +60,17 @@ REASON = "scballast.reason"
 TRACEBACK = "scballast.traceback"
 RUN_ID = "scballast.run_id"
 RESULTS = "scballast.results"
+PAIRS = "scballast.pairs"
+RACED = "scballast.raced"
+
+# A trial that racing stopped: why, after how many pairs of replicates, and the trials that beat it.
+STOPPED = "scballast.stopped"
+RUNG = "scballast.rung"
+STOPPED_BY = "scballast.stopped_by"
+
+# The chosen configuration on fresh replicates.
+CONFIRMS = "scballast.confirms"
+CONFIRMED = "scballast.confirmed"
 
 # An experiment, and a version of a registered model.
 RUNS_DIR = "scballast.runs_dir"

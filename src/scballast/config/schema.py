@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scballast.config.duration import seconds_of
 from scballast.config.simulation import SimulationConfig
 from scballast.errors import ConfigError
 
@@ -81,7 +82,7 @@ class TrainConfig:
 class ResampleConfig:
     """How replicates are drawn."""
 
-    kind: str = _key("subsample", allowed=("subsample", "seed", "bootstrap", "donor"))
+    kind: str = _key("subsample", allowed=("subsample", "seed", "bootstrap", "donor", "thin"))
     n_replicates: int = _key(10, minimum=1)
     fraction: float = _key(0.5, above=0.0, maximum=1.0)
 
@@ -92,8 +93,15 @@ class RankConfig:
 
     top_k: int = _key(50, minimum=1)
     local_ridge: float = _key(1000.0, minimum=0.0)
-    n_components: int = _key(5, minimum=1)
+    n_components: int | None = _key(None, minimum=1)
     de_mode: str = _key("change", allowed=("change", "vanilla"))
+
+
+@dataclass(frozen=True)
+class GenesConfig:
+    """What is shown of the genes that were found."""
+
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,7 @@ class TrackingConfig:
 
     uri: str | None = None
     experiment: str = "scballast"
+    population_metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,12 @@ class SweepConfig:
     storage: str | None = None
     max_failures: int = _key(5, minimum=1)
     n_workers: int | None = _key(None, minimum=1)
+    timeout: str | int | float | None = None
+    trial_timeout: str | int | float | None = None
+    stop: str = _key("never", allowed=("never", "no_improvement"))
+    patience: int = _key(10, minimum=1)
+    racing: bool | None = None
+    confirm: bool = False
     search_space: Mapping[str, Any] | None = field(default_factory=dict)
 
 
@@ -175,6 +190,7 @@ class Config:
     resample: ResampleConfig = field(default_factory=ResampleConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     rank: RankConfig = field(default_factory=RankConfig)
+    genes: GenesConfig = field(default_factory=GenesConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
     programs: ProgramsConfig = field(default_factory=ProgramsConfig)
@@ -185,15 +201,19 @@ class Config:
     seed: int = _key(0, minimum=0)
     device: str = _key("auto", allowed=("auto", "cpu", "cuda", "mps"))
     runs_dir: str = "runs"
-    plan: bool = False
+    cache: bool = True
+    cache_gib: float = _key(4.0, minimum=0.0)
+    plan: bool | str = False
 
 
 _LARGEST = 2**63 - 1
 
+GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cycle")
+
 _MOST_LISTED = 25
 
 # These say where and how results are kept, not what they are.
-_NOT_IN_HASH = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
+NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "cache", "cache_gib", "plan")
 
 
 def conf_dir() -> Path:
@@ -248,7 +268,7 @@ def to_nested(config: Config) -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     """Return 16 hexadecimal digits that name what is computed, not where or by whom it is kept."""
-    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in _NOT_IN_HASH}
+    leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in NOT_IN_IDENTITY}
     for key, path in (("data.path", config.data.path), ("data.labels", config.data.labels)):
         if path is not None:
             leaves[key] = str(Path(path).expanduser().resolve())
@@ -300,6 +320,9 @@ def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     if scalar is None:
         names = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
         message = f"{path}: {_shown(value)} is a {type(value).__name__}; allowed: {names}."
+        if str in options and not isinstance(value, (list, tuple, Mapping)):
+            # Hydra reads 0, 0.50, 1e3 and true as numbers and truths before this program sees them.
+            message += f" A name that looks like one is quoted twice, as it is written: {path}='\"{_shown(value)}\"'."
         raise ConfigError(message)
     _check_range(scalar, path, rules)
     return scalar
@@ -374,9 +397,9 @@ def _check_combinations(config: Config) -> None:
     if data.kind == "file" and data.population_key is None:
         message = "data.population_key: missing. Name the obs column that holds the populations (cell types)."
         raise ConfigError(message)
-    if resample.kind == "subsample" and resample.fraction > 0.5:
+    if resample.kind in ("subsample", "thin") and resample.fraction > 0.5:
         message = (
-            f"resample.fraction: {resample.fraction} is out of range for resample.kind=subsample: replicates "
+            f"resample.fraction: {resample.fraction} is out of range for resample.kind={resample.kind}: replicates "
             "2i and 2i+1 share no cell, so it must be at most 0.5. For all cells use resample.kind=seed."
         )
         raise ConfigError(message)
@@ -393,6 +416,8 @@ def _check_combinations(config: Config) -> None:
     if config.train.early_stopping and config.train.train_size == 1.0:
         message = "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
         raise ConfigError(message)
+    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
+        seconds_of(key, text)
     warmup = config.train.kl_warmup_epochs
     if isinstance(warmup, float) and not 0.0 < warmup <= 1.0:
         message = (
@@ -400,6 +425,13 @@ def _check_combinations(config: Config) -> None:
             "a fraction in (0, 1] a share of them."
         )
         raise ConfigError(message)
+    if isinstance(config.plan, str) and config.plan != "probe":
+        message = f"plan: {_shown(config.plan)} is not allowed; allowed: true, false, probe."
+        raise ConfigError(message)
+    for name in config.genes.exclude:
+        if name not in GENE_CLASSES:
+            where = "genes.exclude"
+            raise unknown_key(where, name, GENE_CLASSES)
     for objective in config.objectives:
         prefix = objective.metric.split("/")[0]
         prefixes = (

@@ -74,13 +74,14 @@ def _probe(path: Path, label: str) -> None:
             with path.open("rb") as file:
                 file.read(1)
     except FileNotFoundError as error:
-        raise DataError(_missing(path)) from error
+        raise DataError(missing_file(path)) from error
     except OSError as error:
         msg = f"{path}: cannot be opened: {error.strerror or error}. Check the path and its permissions."
         raise DataError(msg) from error
 
 
-def _missing(path: Path) -> str:
+def missing_file(path: Path) -> str:
+    """Return what to say of a file that is not there."""
     folder = path.parent
     if not folder.is_dir():
         return f"{path}: there is no such file, nor the folder {quote(folder)}. Check data.path."

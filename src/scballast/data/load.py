@@ -37,7 +37,7 @@ from scballast.data.populations import (
 )
 from scballast.data.raw_counts import cells_expressing, read_counts, row_sums, take
 from scballast.data.source import RAW_PATH, X_PATH, Source, StoredMatrix, source_of
-from scballast.data.symbols import gene_symbols
+from scballast.data.symbols import gene_symbols, names_of_genes
 from scballast.errors import ConfigError, DataError, noticed_before
 
 if TYPE_CHECKING:
@@ -160,8 +160,9 @@ def _checked(
     symbols, symbol_notes = gene_symbols(var, others, config.gene_symbols, label)
     notes += symbol_notes
     cell_names, cell_notes = _cell_names(source.obs.index, label)
-    gene_names, gene_notes = _unique([valid_text(name) for name in var.index], "gene", label)
-    notes += cell_notes + gene_notes
+    told_apart, told_notes = names_of_genes(var, label)
+    gene_names, gene_notes = _unique(told_apart, "gene", label)
+    notes += [*cell_notes, *told_notes, *gene_notes]
     shape = (len(cell_names), len(gene_names))
     if min(shape) == 0:
         msg = f"{label}: {chosen.title} is empty: {shape[0]:,} cells, {shape[1]:,} genes. Check how the file was made."

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product, zip_longest
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 DEEPEST = 3
 """How far below the named folder matrices are looked for: Solo.out/Gene/filtered."""
 _HEADER = re.compile(
-    r"(x|v1|(.*[_ .-])?(genes?|features?|symbols?|ensembl|barcodes?|cells?|names?|ids?|bc_wells)([_ .-].*)?)",
+    r"(x|v\d+|(.*[_ .-])?(genes?|features?|symbols?|ensembl|barcodes?|cells?|names?|ids?|bc_wells)([_ .-].*)?)",
     re.IGNORECASE,
 )
 _HEADER_KINDS = {
@@ -245,7 +244,7 @@ def _fitted(
 
 
 def _is_header(rows: list[list[str]]) -> bool:
-    return bool(rows) and all(_HEADER.fullmatch(value.strip()) for value in rows[0][:2] if value.strip())
+    return bool(rows) and _HEADER.fullmatch(rows[0][0].strip()) is not None
 
 
 def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
@@ -267,27 +266,12 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
         symbols = listed if len(listed) == len(ids) else symbols
     var = pd.DataFrame(index=pd.Index(ids, dtype=object))
     if symbols is not None and files.layout.symbols_as_names:
-        var = pd.DataFrame({"gene_ids": ids}, index=pd.Index(_named(symbols, ids), dtype=object))
+        var = pd.DataFrame({"gene_ids": ids}, index=pd.Index(symbols, dtype=object))
     elif symbols is not None:
         var["gene_symbols"] = symbols
     if place.get("type", len(columns)) < len(columns):
         var["feature_types"] = list(columns[place["type"]])
     return var
-
-
-def _named(symbols: list[str], ids: list[str]) -> list[str]:
-    """Return the symbols; the id where there is none, and beside it where several genes have the same."""
-    counts = Counter(symbols)
-    distinct = len(set(ids)) == len(ids)
-    names = []
-    for symbol, identifier in zip(symbols, ids, strict=True):
-        if not symbol.strip():
-            names.append(identifier)
-        elif counts[symbol] > 1 and distinct and symbol != identifier:
-            names.append(f"{symbol} ({identifier})")
-        else:
-            names.append(symbol)
-    return names
 
 
 def _are_ensembl(values: Sequence[str]) -> bool:

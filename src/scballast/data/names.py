@@ -32,7 +32,7 @@ def folded(text: str) -> str:
     (composed or not, full width, superscript, …) are levelled.
     """
     if text.isascii():
-        return re.sub(r"\s+", " ", text).casefold()
+        return re.sub(r"\s+", " ", text).strip().casefold()
     level = "".join(
         "-" if unicodedata.category(character) == "Pd" or character == "\u2212" else character
         for character in unicodedata.normalize("NFKC", text)

@@ -12,7 +12,7 @@ from scballast.arrays import IntArray
 from scballast.errors import DataError
 from scballast.seeds import Stream, generator_for
 
-Kind = Literal["subsample", "seed", "bootstrap", "donor"]
+Kind = Literal["subsample", "seed", "bootstrap", "donor", "thin"]
 
 SEED_HELDOUT_FRACTION = 0.1
 
@@ -54,7 +54,7 @@ def draw_replicates(
         ``subsample``: disjoint parts of ``fraction`` of each stratum, so that replicates 2i and 2i+1 share
         no cell. ``seed``: the same cells in every replicate, less a fixed tenth held out. ``bootstrap``:
         as many cells as there are, drawn with replacement within strata. ``donor``: disjoint halves of the
-        samples.
+        samples. ``thin``: as ``subsample``; what is thinned are the counts.
     n_replicates
         Number of replicates.
     strata
@@ -72,6 +72,13 @@ def draw_replicates(
     ------
     DataError
         ``donor`` with fewer than two samples.
+
+    Examples
+    --------
+    >>> codes = np.repeat([0, 1], 4)
+    >>> first, second = draw_replicates("subsample", 2, codes, ("B", "T"), seed=0, fraction=0.5)
+    >>> first.cells, second.cells
+    (array([1, 3, 4, 5]), array([0, 2, 6, 7]))
     """
     if kind == "donor":
         return _donor_halves(n_replicates, samples, seed)

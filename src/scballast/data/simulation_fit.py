@@ -114,6 +114,32 @@ def fit_simulation_parameters(
     )
 
 
+def dispersions_within(counts: sparse.csr_matrix, codes: IntArray) -> FloatArray:
+    """Return the dispersion of each gene within populations, as :func:`fit_simulation_parameters` estimates it.
+
+    Parameters
+    ----------
+    counts
+        (n_cells, n_genes) raw counts.
+    codes
+        (n_cells,) population of each cell; negative: none, and no part in the estimate.
+
+    Returns
+    -------
+    (n_genes,) float
+        φ > 0, where the variance of a count of mean μ is μ + φ μ². A gene without counts has that of the prior.
+    """
+    log_likelihood = np.zeros((_LOG_DISPERSIONS.size, counts.shape[1]))
+    for code in np.unique(codes[codes >= 0]):
+        own = sparse.csr_matrix(counts[codes == code], dtype=np.float64)
+        seen = np.flatnonzero(np.asarray(own.sum(axis=0)).ravel() > 0)
+        library = np.asarray(own.sum(axis=1)).ravel()
+        own, library = sparse.csr_matrix(own[library > 0][:, seen]), library[library > 0]
+        if seen.size > 0:
+            log_likelihood[:, seen] += _population_log_likelihood(own, library)
+    return np.asarray(np.exp(_posterior_mean(log_likelihood)))
+
+
 def _population_log_likelihood(counts: sparse.csr_matrix, library: FloatArray) -> FloatArray:
     """Return the log-likelihood of each dispersion of the grid, by gene, up to a constant: (grid, gene)."""
     rate = np.asarray(counts.sum(axis=0)).ravel() / library.sum()

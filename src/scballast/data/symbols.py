@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ KNOWN_COLUMNS = (
     "gene", "genes", "features", "hgnc", "mgi",
 )  # fmt: skip
 """In lower case, with single blanks for ``_``, ``-`` and ``.``; the first one that holds symbols is taken."""
+ID_COLUMNS = ("gene ids", "gene id", "ensembl id", "ensembl ids", "ensembl", "feature id", "feature ids", "id")
 _IDENTIFIER = re.compile(
     r"ENS[A-Z]*[GT]\d{6,}(\.\d+)?(_.*)?|FBgn\d+|WBGene\d+|Y[A-P][LR]\d{3}[WC](-[A-Z])?|AT[\dCM]G\d{5}"  # species
     r"|(NM|NR|XM|XR|NG)_\d+(\.\d+)?|(HGNC|MGI|RGD|ZFIN|Entrez|GeneID|LOC):?[-_]?\d+"
@@ -83,6 +85,45 @@ def gene_symbols(
         "them (data.gene_symbols)."
     )
     return columns[found], [note] if _mostly(_IDENTIFIER, names) else []
+
+
+def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
+    """Return a name for each gene: where the index has none, or one for several genes, the id beside it tells.
+
+    Returns
+    -------
+    list of str, list of str
+        (n_genes,) names, not yet unique where there are no ids; and what was done.
+    """
+    names = [valid_text(name) for name in var.index]
+    counts = Counter(names)
+    if len(counts) == len(names) and "" not in counts:
+        return names, []
+    spelt = {_spelt(key): position for position, key in reversed(list(enumerate(var.columns)))}
+    position = next((spelt[key] for key in ID_COLUMNS if key in spelt), None)
+    try:
+        ids = _as_text(var.read(position)) if position is not None else []
+    except DataError:  # said where var is read as a whole
+        ids = []
+    if len(set(ids)) < len(names) or "" in ids:
+        return names, []
+    notes = []
+    bare = [identifier for name, identifier in zip(names, ids, strict=True) if not name.strip()]
+    if bare:
+        notes.append(f"{source}: {len(bare):,} genes have no name and go by their id, first {quote(bare[0])}.")
+    told_apart = []
+    for row, (name, identifier) in enumerate(zip(names, ids, strict=True)):
+        if not name.strip():
+            names[row] = identifier
+        elif counts[name] > 1 and name != identifier:
+            names[row] = f"{name} ({identifier})"
+            told_apart.append(names[row])
+    if told_apart:
+        notes.append(
+            f"{source}: {len(told_apart):,} genes share their name with another and have their id beside it, first "
+            f"{quote(told_apart[0])}."
+        )
+    return names, notes
 
 
 def _found(columns: Mapping[str, list[str]], names: Sequence[str], source: str) -> tuple[str | None, list[str]]:

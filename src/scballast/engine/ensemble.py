@@ -13,6 +13,7 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix, count_matrix
 from scballast.engine.interface import HeldoutFit, Member
 from scballast.engine.kernels import KernelCounts, MemberKernel
+from scballast.engine.member_cache import MemberCache, member_names
 from scballast.engine.members import MemberPlan, plan_members
 from scballast.engine.native import NoCompilerError, load_library
 from scballast.engine.posterior import Evaluator, heldout_fit, posterior_means
@@ -24,7 +25,7 @@ from scballast.errors import ConfigError, TrainingError
 if TYPE_CHECKING:
     import torch
     from anndata import AnnData
-    from scvi.model import LinearSCVI
+    from scvi.model import SCVI, LinearSCVI
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,9 @@ def fit_ensemble(
     device: str = "auto",
     on_progress: Callable[[int], None] | None = None,
     kernels: str = "auto",
+    cache: MemberCache | None = None,
 ) -> Ensemble:
-    """Train all members side by side, each as ``LinearSCVI.train`` would train it on its own cells.
+    """Train all members side by side, each as ``LinearSCVI`` or ``SCVI`` would train it on its own cells.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def fit_ensemble(
         On the CPU: ``compiled`` (one thread per member; needs a C++ compiler, which is used once per machine),
         ``torch`` (stacked members, the form that CUDA and MPS run), or ``auto``: compiled, and torch with a
         logged warning where there is no compiler. Both give the same result up to rounding.
+    cache
+        Where trained members are looked up and kept; ``None`` trains all of them.
 
     Raises
     ------
@@ -85,17 +89,30 @@ def fit_ensemble(
     compiled = _use_compiled(kernels, chosen)
     counts = count_matrix(adata, layer, batch_key, labels_key)
     plans = plan_members(counts, members, model, train)
+    names = member_names(counts, plans, f"{chosen.type} {compiled}") if cache else []
+    known = {i: found for i, name in enumerate(names) if cache and (found := cache.find(plans[i], name)) is not None}
+    if known and on_progress is not None:
+        on_progress(len(known))
+    todo = [plan for i, plan in enumerate(plans) if i not in known]
     make_evaluator: Callable[[MemberPlan], Evaluator]
     if compiled:
         kernel_counts = KernelCounts(counts)
-        trained = train_on_cpu(counts, kernel_counts, plans, torch.get_num_threads(), on_progress)
+        trained = train_on_cpu(counts, kernel_counts, todo, torch.get_num_threads(), on_progress) if todo else []
         make_evaluator = partial(MemberKernel, counts=kernel_counts, n_threads=torch.get_num_threads())
     else:
-        from scballast.engine.trainer_torch import DeviceCounts, TorchEvaluator, train_with_torch
+        from scballast.engine.resident import DeviceCounts
+        from scballast.engine.trainer_torch import TorchEvaluator, train_with_torch
 
         resident = DeviceCounts(counts, chosen, torch.float32)
-        trained = train_with_torch(counts, resident, plans, on_progress)
+        trained = train_with_torch(counts, resident, todo, on_progress) if todo else []
         make_evaluator = partial(TorchEvaluator, resident=resident)
+    fresh = iter(trained)
+    trained = [known[i] if i in known else next(fresh) for i in range(len(plans))]
+    if cache and todo:
+        for i, name in enumerate(names):
+            if i not in known:
+                cache.keep(trained[i], name)
+        cache.shrink()
     failures = {i: member.failure for i, member in enumerate(trained) if member.failure is not None}
     for position, reason in failures.items():
         logger.warning("ensemble: member %d of %d is dropped: %s.", position, len(members), reason)
@@ -114,7 +131,7 @@ def train_ensemble(
     layer: str | None = None,
     device: str = "auto",
     labels_key: str | None = None,
-) -> list[LinearSCVI]:
+) -> list[LinearSCVI | SCVI]:
     """Train all members side by side and return each as a genuine scvi-tools model; see :func:`fit_ensemble`.
 
     Raises
@@ -148,10 +165,20 @@ class Ensemble:
         self._evaluator = make_evaluator
 
     def loadings(self, member: int) -> FloatArray:
-        """(n_genes, n_latent) ``LinearSCVI.get_loadings()``: decoder weight with its batch norm folded in."""
-        tensors = self._result(member).packed.tensors
+        """(n_genes, n_latent) ``LinearSCVI.get_loadings()``: decoder weight with its batch norm folded in.
+
+        Raises
+        ------
+        ConfigError
+            The member's decoder is not linear: it has no loadings.
+        """
+        trained = self._result(member)
+        if trained.plan.model.decoder != "linear":
+            message = f"member {member} has a non-linear decoder, and so no loadings. Use decoder=linear."
+            raise ConfigError(message)
+        tensors = trained.packed.tensors
         scale = tensors[_RATE + "1.weight"] / np.sqrt(tensors[_RATE + "1.running_var"] + np.float32(1e-3))
-        n_latent = self._trained[member].plan.model.n_latent
+        n_latent = trained.plan.model.n_latent
         loadings: FloatArray = scale[:, None] * tensors[_RATE + "0.weight"][:, :n_latent]
         return loadings
 
@@ -182,7 +209,7 @@ class Ensemble:
         """Gradient steps that the member has seen."""
         return self._result(member).n_steps
 
-    def export(self, member: int) -> LinearSCVI:
+    def export(self, member: int) -> LinearSCVI | SCVI:
         """Return a genuine scvi-tools model that can be saved, loaded and queried."""
         return export_member(self._result(member), self._adata, *self._keys)
 

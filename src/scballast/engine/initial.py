@@ -9,27 +9,31 @@ import numpy as np
 
 from scballast.arrays import FloatArray
 from scballast.engine.members import MemberPlan
-from scballast.engine.settings import linear_scvi_arguments
+from scballast.engine.settings import scvi_arguments
 
 if TYPE_CHECKING:
-    from scvi.module import LDVAE
+    from scvi.module import LDVAE, VAE
 
 _LOCK = threading.Lock()  # torch's generator is one per process
 
 
-def initial_module(plan: MemberPlan) -> LDVAE:
+def initial_module(plan: MemberPlan) -> LDVAE | VAE:
     """Build the member's module with the weights that its seed gives; torch's generator is left as it was."""
     import torch
-    from scvi.module import LDVAE
+    from scvi.module import LDVAE, VAE
 
-    arguments = linear_scvi_arguments(plan.model)
-    arguments["n_layers_encoder"] = arguments.pop("n_layers")
+    arguments = scvi_arguments(plan.model)
+    build: type[LDVAE | VAE] = LDVAE
+    if plan.model.decoder == "nonlinear":
+        build, arguments["n_labels"] = VAE, plan.n_labels
+    else:
+        arguments["n_layers_encoder"] = arguments.pop("n_layers")
     if not plan.model.use_observed_lib_size:
         arguments["library_log_means"] = plan.library_means.reshape(1, -1)
         arguments["library_log_vars"] = plan.library_vars.reshape(1, -1)
     with _LOCK, torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        return LDVAE(n_input=plan.n_genes, n_batch=plan.n_batch, **arguments)
+        return build(n_input=plan.n_genes, n_batch=plan.n_batch, **arguments)
 
 
 def initial_state(plan: MemberPlan) -> dict[str, FloatArray]:

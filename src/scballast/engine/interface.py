@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from scballast.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from scvi.model import LinearSCVI
+    from scvi.model import SCVI, LinearSCVI
 
 
 @dataclass(frozen=True)
@@ -69,5 +69,5 @@ class TrainedEnsemble(Protocol):
     def n_steps(self, member: int) -> int:
         """Gradient steps that the member has seen."""
 
-    def export(self, member: int) -> LinearSCVI:
+    def export(self, member: int) -> LinearSCVI | SCVI:
         """Return a genuine scvi-tools model that can be saved, loaded and queried."""

@@ -17,7 +17,7 @@ from scballast.engine.counts import CountMatrix
 from scballast.engine.members import MemberPlan
 from scballast.engine.native import load_library
 from scballast.engine.packing import Packed
-from scballast.engine.settings import DISPERSIONS, LATENT_DISTRIBUTIONS, LIKELIHOODS
+from scballast.engine.settings import DECODERS, DISPERSIONS, LATENT_DISTRIBUTIONS, LIKELIHOODS
 
 _SAMPLES_PER_THREAD = 512  # samples of cells below which a thread costs more than it saves
 _SCALARS = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -27,6 +27,7 @@ class _Spec(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("n_genes", "n_hidden", "n_latent", "n_layers", "n_batch")),
         *((name, ctypes.c_int32) for name in ("n_dispersion", "likelihood", "latent", "dispersion", "model_library")),
+        ("decoder", ctypes.c_int32),
         ("dropout_rate", ctypes.c_double),
     )
 
@@ -118,6 +119,7 @@ class MemberKernel:
             latent=LATENT_DISTRIBUTIONS.index(model.latent_distribution),
             dispersion=DISPERSIONS.index(model.dispersion),
             model_library=not model.use_observed_lib_size,
+            decoder=DECODERS.index(model.decoder),
             dropout_rate=model.dropout_rate,
         )
         self._priors = np.ascontiguousarray(np.stack([plan.library_means, plan.library_vars]), dtype=np.float64)

@@ -118,6 +118,12 @@ def _plan(
     label_map, n_labels = _own_codes(counts.label[cells], len(counts.label_categories))
     if model_settings.n_labels is None:
         model_settings = replace(model_settings, n_labels=n_labels)
+    elif model_settings.decoder == "nonlinear" and model_settings.n_labels != n_labels:
+        message = (
+            f"member {position}: n_labels={model_settings.n_labels}, but its cells have {n_labels} labels, and SCVI "
+            "counts them itself. Leave n_labels out."
+        )
+        raise ConfigError(message)
     elif model_settings.dispersion == "gene-label" and model_settings.n_labels < n_labels:
         message = (
             f"member {position}: n_labels={model_settings.n_labels}, but its cells have {n_labels} labels. "

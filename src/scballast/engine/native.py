@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -9,8 +10,10 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
+import threading
 from importlib import resources
 from pathlib import Path
 
@@ -22,10 +25,13 @@ _SOURCES = (
     "arithmetic.hpp",
     "layout.hpp",
     "products.hpp",
+    "packed_products.hpp",
     "encoder.hpp",
     "decoder.hpp",
+    "scvi_decoder.hpp",
     "likelihood.hpp",
     "noise.hpp",
+    "evaluate.hpp",
     "ldvae.cpp",
 )
 # Not -ffast-math: the loss must still be able to become NaN, or a member's failure would go unseen.
@@ -42,8 +48,10 @@ _FLAGS = (
     "-ffp-contract=fast",
     "-fopenmp-simd",
     "-fvisibility=hidden",
+    "-Wno-psabi",  # vectors are arguments of inlined functions only
 )
 _COMPILE_SECONDS = 300
+_LOCK = threading.Lock()  # who waits for a compilation under way then finds its result
 
 
 class NoCompilerError(ConfigError):
@@ -55,12 +63,33 @@ def load_library(scalar: str) -> ctypes.CDLL:
     """Return the kernels for ``"float"`` or ``"double"``, compiled on first use and kept in the user's cache.
 
     The cache folder is ``SCBALLAST_CACHE_DIR``, or ``scballast`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+    ``SCBALLAST_MARCH`` names another target than this processor, as the compiler spells it: ``x86-64-v3`` shows
+    on any machine how the kernels do with AVX2.
 
     Raises
     ------
     NoCompilerError
         No C++ compiler is installed, or it refuses the source.
     """
+    with _LOCK:
+        return ctypes.CDLL(str(_compiled(scalar)))
+
+
+def precompile() -> None:
+    """Start compiling the kernels for training in the background, so that they are there when data are loaded.
+
+    Failures are left to :func:`load_library`, which meets them again where they matter.
+    """
+
+    def work() -> None:
+        with contextlib.suppress(NoCompilerError, OSError):
+            load_library("float")
+
+    threading.Thread(target=work, name="compile kernels", daemon=True).start()
+
+
+def _compiled(scalar: str) -> Path:
+    """Return the path of the compiled kernels, made if they are not there."""
     compiler = _compiler()
     folder = resources.files("scballast.engine").joinpath("native")
     with resources.as_file(folder) as sources:
@@ -73,7 +102,7 @@ def load_library(scalar: str) -> ctypes.CDLL:
         target = _cache_folder() / f"ldvae-{scalar}-{digest.hexdigest()[:24]}.so"
         if not target.exists():
             _compile(compiler, flags, sources / "ldvae.cpp", target)
-    return ctypes.CDLL(str(target))
+    return target
 
 
 def _compile(compiler: str, flags: list[str], source: Path, target: Path) -> None:
@@ -105,9 +134,11 @@ def _compiler() -> str:
 
 
 def _machine_flags() -> tuple[str, ...]:
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        return ("-march=native", "-mprefer-vector-width=512") if "avx512f" in _processor() else ("-march=native",)
-    return ("-mcpu=native",)
+    target = os.environ.get("SCBALLAST_MARCH", "native")
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return (f"-mcpu={target}",)
+    wide = target == "x86-64-v4" or (target == "native" and "avx512f" in _processor())
+    return (f"-march={target}", "-mprefer-vector-width=512") if wide else (f"-march={target}",)
 
 
 @functools.cache
@@ -121,11 +152,38 @@ def _processor() -> str:
     return platform.processor()
 
 
+@functools.cache
 def _cache_folder() -> Path:
+    """Return a folder for compiled kernels that can be written to: the user's cache, else a temporary one."""
+    wanted = _wanted_folder()
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=wanted):
+            return wanted
+    except OSError as error:
+        instead = _temporary_folder()
+        logger.warning("%s cannot be written (%s); kernels are compiled into %s.", wanted, error.strerror, instead)
+        return instead
+
+
+def _wanted_folder() -> Path:
     named = os.environ.get("SCBALLAST_CACHE_DIR")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scballast"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scballast"
+    except RuntimeError:  # a user without a home
+        return _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    """Return this user's own temporary folder; what lies in it is run, so nobody else may have made it."""
+    folder = Path(tempfile.gettempdir()) / f"scballast-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="scballast-"))
 
 
 def _output(command: list[str]) -> str:

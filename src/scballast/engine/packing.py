@@ -12,6 +12,13 @@ from scballast.engine.members import MemberPlan
 
 _Z, _L = "z_encoder.encoder.fc_layers.Layer {}.", "l_encoder.encoder.fc_layers.Layer 0."
 _RATE, _ZERO = "decoder.factor_regressor.fc_layers.Layer 0.", "decoder.px_dropout_decoder.fc_layers.Layer 0."
+_HIDDEN, _SHARES, _ABSENT = (
+    "decoder.px_decoder.fc_layers.Layer {}.",
+    "decoder.px_scale_decoder.0.",
+    "decoder.px_dropout_decoder.",
+)
+
+_Take = Callable[[int], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -73,17 +80,27 @@ class _Builder:
         self.gene_stride, self.hidden_stride = _padded(self.genes), _padded(self.hidden)
         self.library = not model.use_observed_lib_size
         self.width = self.hidden_stride * (2 if self.library else 1)
-        self.decoder_rows = self.latent + (plan.n_batch if plan.n_batch > 1 else 0)
+        self.batch_columns = plan.n_batch if plan.n_batch > 1 else 0
+        self.linear = model.decoder == "linear"
         self.zero_inflated = model.gene_likelihood == "zinb"
         rows = {"gene": 1, "gene-batch": plan.n_batch, "gene-label": plan.n_labels}[model.dispersion]
         self.dispersion_rows = 0 if model.gene_likelihood == "poisson" else rows
         self.vector_dispersion = model.dispersion == "gene"
         h, g, w = self.hidden_stride, self.gene_stride, self.width
-        branch = self.decoder_rows * g + 2 * g
+        branch = (self.latent + self.batch_columns + 2) * g if self.linear else (self.hidden + 1) * g
         small = 3 * w + (self.layers - 1) * (h * h + 3 * h) + 2 * self.latent * h + _padded(2 * self.latent)
         small += (2 * h + 16) * self.library + branch * (1 + self.zero_inflated) + self.dispersion_rows * g
+        small += sum((rows + 3) * h for rows in self.hidden_rows)
         self.n_parameters = small + self.genes * w
-        self.n_running = 2 * w + 2 * h * (self.layers - 1) + 2 * g * (1 + self.zero_inflated)
+        decoder_running = 2 * g * (1 + self.zero_inflated) if self.linear else 2 * h * self.layers
+        self.n_running = 2 * w + 2 * h * (self.layers - 1) + decoder_running
+
+    @property
+    def hidden_rows(self) -> list[int]:
+        """Inputs of each hidden layer of the decoder, with the batches."""
+        if self.linear:
+            return []
+        return [self.batch_columns + (self.hidden if i else self.latent) for i in range(self.layers)]
 
     def views(self, parameters: FloatArray, running: FloatArray) -> dict[str, FloatArray]:
         views: dict[str, FloatArray] = {}
@@ -114,13 +131,10 @@ class _Builder:
             weight, bias = take(2 * stride).reshape(2, stride)[:, :hidden], take(16)
             views["l_encoder.mean_encoder.weight"], views["l_encoder.var_encoder.weight"] = weight[:1], weight[1:]
             views["l_encoder.mean_encoder.bias"], views["l_encoder.var_encoder.bias"] = bias[:1], bias[1:2]
-        for prefix in [_RATE, _ZERO] if self.zero_inflated else [_RATE]:
-            rows = take(self.decoder_rows * self.gene_stride).reshape(self.decoder_rows, self.gene_stride)
-            views[prefix + "0.weight"] = rows[:, :genes].T
-            for suffix in ("1.weight", "1.bias"):
-                views[prefix + suffix] = take(self.gene_stride)[:genes]
-            for suffix in ("1.running_mean", "1.running_var"):
-                views[prefix + suffix] = take_running(self.gene_stride)[:genes]
+        if self.linear:
+            self._linear_decoder(views, take, take_running)
+        else:
+            self._nonlinear_decoder(views, take, take_running)
         if self.dispersion_rows:
             rows = take(self.dispersion_rows * self.gene_stride).reshape(self.dispersion_rows, self.gene_stride)
             views["px_r"] = rows[0, :genes] if self.vector_dispersion else rows[:, :genes].T
@@ -129,8 +143,32 @@ class _Builder:
             views[prefix + "0.weight"] = weight[:, e * stride : e * stride + hidden].T
         return views
 
+    def _linear_decoder(self, views: dict[str, FloatArray], take: _Take, take_running: _Take) -> None:
+        n_rows = self.latent + self.batch_columns
+        for prefix in [_RATE, _ZERO] if self.zero_inflated else [_RATE]:
+            rows = take(n_rows * self.gene_stride).reshape(n_rows, self.gene_stride)
+            views[prefix + "0.weight"] = rows[:, : self.genes].T
+            for suffix in ("1.weight", "1.bias"):
+                views[prefix + suffix] = take(self.gene_stride)[: self.genes]
+            for suffix in ("1.running_mean", "1.running_var"):
+                views[prefix + suffix] = take_running(self.gene_stride)[: self.genes]
 
-def _taker(flat: FloatArray) -> Callable[[int], FloatArray]:
+    def _nonlinear_decoder(self, views: dict[str, FloatArray], take: _Take, take_running: _Take) -> None:
+        hidden, stride = self.hidden, self.hidden_stride
+        for i, n_rows in enumerate(self.hidden_rows):
+            prefix = _HIDDEN.format(i)
+            views[prefix + "0.weight"] = take(n_rows * stride).reshape(n_rows, stride)[:, :hidden].T
+            for suffix in ("0.bias", "1.weight", "1.bias"):
+                views[prefix + suffix] = take(stride)[:hidden]
+            for suffix in ("1.running_mean", "1.running_var"):
+                views[prefix + suffix] = take_running(stride)[:hidden]
+        for prefix in [_SHARES, _ABSENT] if self.zero_inflated else [_SHARES]:
+            rows = take(hidden * self.gene_stride).reshape(hidden, self.gene_stride)
+            views[prefix + "weight"] = rows[:, : self.genes].T
+            views[prefix + "bias"] = take(self.gene_stride)[: self.genes]
+
+
+def _taker(flat: FloatArray) -> _Take:
     at = 0
 
     def take(n: int) -> FloatArray:

@@ -1,4 +1,4 @@
-"""What may be set for a member: names and defaults of ``LinearSCVI`` and of its ``train``."""
+"""What may be set for a member: names of ``LinearSCVI``, ``SCVI`` and of their ``train``, with defaults."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from scballast.errors import ConfigError
 LIKELIHOODS = ("nb", "zinb", "poisson")
 LATENT_DISTRIBUTIONS = ("normal", "ln")
 DISPERSIONS = ("gene", "gene-batch", "gene-label")
+DECODERS = ("linear", "nonlinear")
 MONITORS = ("elbo_validation", "reconstruction_loss_validation", "kl_local_validation")
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Keyword arguments of ``scvi.model.LinearSCVI``, with its defaults.
+    """Keyword arguments of ``scvi.model.LinearSCVI`` and ``scvi.model.SCVI``, with the defaults of the former.
 
-    ``n_labels`` is that of ``scvi.module.LDVAE``; None takes the number of labels among the member's cells.
+    Attributes
+    ----------
+    decoder
+        ``linear``: the member is a ``LinearSCVI``. ``nonlinear``: a ``SCVI``, whose decoder has ``n_layers``
+        hidden layers as its encoder.
+    n_labels
+        As in ``scvi.module.LDVAE``; None takes the number of labels among the member's cells.
     """
 
+    decoder: str = "linear"
     n_hidden: int = 128
     n_latent: int = 10
     n_layers: int = 1
@@ -70,6 +78,7 @@ class TrainSettings:
 _MODEL_KEYS = tuple(f.name for f in fields(ModelSettings))
 _TRAIN_KEYS = tuple(f.name for f in fields(TrainSettings))
 _CHOICES = {
+    "decoder": DECODERS,
     "dispersion": DISPERSIONS,
     "gene_likelihood": LIKELIHOODS,
     "latent_distribution": LATENT_DISTRIBUTIONS,
@@ -117,11 +126,12 @@ def resolve_settings(
     return model_settings, train_settings
 
 
-def linear_scvi_arguments(settings: ModelSettings) -> dict[str, Any]:
-    """Keyword arguments that make ``LinearSCVI`` build the same module."""
+def scvi_arguments(settings: ModelSettings) -> dict[str, Any]:
+    """Keyword arguments that make ``LinearSCVI`` or ``SCVI`` build the same module."""
     arguments = asdict(settings)
     n_labels = arguments.pop("n_labels")
-    if settings.dispersion == "gene-label":
+    # SCVI counts the labels of its cells itself.
+    if arguments.pop("decoder") == "linear" and settings.dispersion == "gene-label":
         arguments["n_labels"] = n_labels
     return arguments
 

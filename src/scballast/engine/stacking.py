@@ -15,13 +15,17 @@ from scballast.engine.packing import empty_packed
 from scballast.engine.settings import ModelSettings
 
 _LATENT_ROWS = ("z_encoder.mean_encoder.", "z_encoder.var_encoder.")
-_DECODERS = ("decoder.factor_regressor.", "decoder.px_dropout_decoder.")
+# Weights whose columns are the latent dimensions and then the batches.
+_LATENT_COLUMNS = tuple(
+    f"decoder.{name}.fc_layers.Layer 0.0.weight" for name in ("factor_regressor", "px_dropout_decoder", "px_decoder")
+)
 
 
 def structure(plan: MemberPlan) -> tuple[object, ...]:
     """Return what members must share to be stacked; everything else may differ between them."""
     model = plan.model
     return (
+        model.decoder,
         model.gene_likelihood,
         model.latent_distribution,
         model.dispersion,
@@ -102,7 +106,7 @@ class Stack:
         missing = self._width - plan.model.n_latent
         if name.startswith(_LATENT_ROWS):
             return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
-        if name.startswith(_DECODERS) and name.endswith("0.weight"):
+        if name in _LATENT_COLUMNS:
             k = plan.model.n_latent
             return np.concatenate([array[:, :k], np.zeros((len(array), missing), array.dtype), array[:, k:]], axis=1)
         return np.asarray(array)
@@ -111,6 +115,6 @@ class Stack:
         k = plan.model.n_latent
         if name.startswith(_LATENT_ROWS):
             return array[:k]
-        if name.startswith(_DECODERS) and name.endswith("0.weight"):
+        if name in _LATENT_COLUMNS:
             return np.concatenate([array[:, :k], array[:, self._width :]], axis=1)
         return array

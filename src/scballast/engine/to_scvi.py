@@ -1,4 +1,4 @@
-"""Turn a trained member into a genuine ``scvi.model.LinearSCVI``."""
+"""Turn a trained member into a genuine ``scvi.model.LinearSCVI`` or ``scvi.model.SCVI``."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.engine.initial import initial_module
-from scballast.engine.settings import linear_scvi_arguments
+from scballast.engine.settings import scvi_arguments
 from scballast.engine.trained import TRAIN_CURVES, VALIDATION_CURVES, TrainedMember
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from scvi.model import LinearSCVI
+    from scvi.model import SCVI, LinearSCVI
 
 
 def export_member(
     trained: TrainedMember, adata: AnnData, batch_key: str | None, labels_key: str | None, layer: str | None
-) -> LinearSCVI:
+) -> LinearSCVI | SCVI:
     """Build the scvi-tools model of a trained member on its own cells.
 
     Parameters
     ----------
     adata
         The AnnData that the ensemble was trained on. A member of all its cells is registered on it as it is
-        (as ``LinearSCVI.setup_anndata`` does); one of some cells, on a copy of those.
+        (as ``setup_anndata`` does); one of some cells, on a copy of those.
 
     Returns
     -------
-    LinearSCVI
-        Trained, in evaluation mode. What the member did not train keeps its initial values: the
-        zero-inflation branch of the decoder under ``nb`` and ``poisson`` (in scvi-tools its batch norm
+    LinearSCVI or SCVI
+        By its decoder; trained, in evaluation mode. What the member did not train keeps its initial values: the
+        zero-inflation branch of the decoder under ``nb`` and ``poisson`` (in ``LinearSCVI`` its batch norm
         statistics move, without effect on any output), the library encoder when the library is observed.
     """
     import torch
-    from scvi.model import LinearSCVI
+    from scvi.model import SCVI, LinearSCVI
 
     plan = trained.plan
+    model_class = LinearSCVI if plan.model.decoder == "linear" else SCVI
     with _quiet():
         whole = len(plan.cells) == adata.n_obs and np.array_equal(plan.cells, np.arange(adata.n_obs))
         own = adata if whole and not adata.is_view else adata[plan.cells].copy()
         if not own.obs_names.is_unique:
             own.obs_names_make_unique()
-        LinearSCVI.setup_anndata(own, batch_key=batch_key, labels_key=labels_key, layer=layer)
+        model_class.setup_anndata(own, batch_key=batch_key, labels_key=labels_key, layer=layer)
         with torch.random.fork_rng(devices=[]):
-            model = LinearSCVI(own, **linear_scvi_arguments(plan.model))
+            model = model_class(own, **scvi_arguments(plan.model))
     state = dict(initial_module(plan).state_dict())
     state.update({name: torch.from_numpy(value) for name, value in trained.packed.state().items()})
     for name, value in state.items():

@@ -1,7 +1,7 @@
-"""LDVAE for stacked members in plain torch: the readable form of the step, for any device.
+"""LDVAE and VAE for stacked members in plain torch: the readable form of the step, for any device.
 
-Parameters have the names and shapes of ``scvi.module.LDVAE`` with a leading member axis. Members may differ in
-``n_latent``: the latent axis is as wide as the widest, and what lies beyond a member's own is masked.
+Parameters have the names and shapes of ``scvi.module.LDVAE`` or ``VAE`` with a leading member axis. Members may
+differ in ``n_latent``: the latent axis is as wide as the widest, and what lies beyond a member's own is masked.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from scballast.engine.settings import ModelSettings
 
 _Z, _L = "z_encoder.encoder.fc_layers.Layer {}.", "l_encoder.encoder.fc_layers.Layer 0."
 _RATE, _ZERO = "decoder.factor_regressor.fc_layers.Layer 0.", "decoder.px_dropout_decoder.fc_layers.Layer 0."
+_HIDDEN = "decoder.px_decoder.fc_layers.Layer {}."
+_SHARES, _ABSENT = "decoder.px_scale_decoder.0.", "decoder.px_dropout_decoder."
 _MOMENTUM, _NORM_EPS, _VARIANCE_EPS, _EPS = 0.01, 1e-3, 1e-4, 1e-8
 
 
@@ -74,7 +76,7 @@ class Posterior:
     library_sd: Tensor
 
 
-class StackedLDVAE:
+class StackedVAE:
     """The model of one group of members: same structure, own weights.
 
     Parameters
@@ -138,13 +140,8 @@ class StackedLDVAE:
 
     def log_likelihood(self, minibatch: Minibatch, z: Tensor, library: Tensor, *, training: bool) -> Tensor:
         """(member, cell) log p(x | z, library)."""
-        inputs = z
-        if self.n_batch > 1:
-            one_hot = torch.nn.functional.one_hot(minibatch.batch, self.n_batch).to(z.dtype)
-            inputs = torch.cat([z, one_hot], dim=-1)
-        x, mask = minibatch.x, minibatch.mask
-        log_scale = torch.log_softmax(self._decode(_RATE, inputs, mask, training=training), dim=-1)
-        log_mu = log_scale + library[..., None]
+        x, decoded = minibatch.x, self._decode(minibatch, z, training=training)
+        log_mu = torch.log_softmax(decoded[0], dim=-1) + library[..., None]
         if self.settings.gene_likelihood == "poisson":
             return (x * log_mu - torch.exp(log_mu) - torch.lgamma(x + 1)).sum(-1)
         mu, theta = torch.exp(log_mu), torch.exp(self._log_dispersion(minibatch))
@@ -154,7 +151,7 @@ class StackedLDVAE:
         counted = counted + torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x + 1)
         if self.settings.gene_likelihood == "nb":
             return (at_zero + counted).sum(-1)
-        pi = self._decode(_ZERO, inputs, mask, training=training)
+        pi = decoded[1]
         zero = softplus(at_zero - pi) - softplus(-pi)
         return torch.where(x < _EPS, zero, at_zero - pi - softplus(-pi) + counted).sum(-1)
 
@@ -172,9 +169,27 @@ class StackedLDVAE:
     def _layer(self, prefix: str, x: Tensor, mask: Tensor, *, training: bool) -> Tensor:
         return torch.relu(self._batch_norm(prefix + "1.", self._linear(prefix + "0.", x), mask, training=training))
 
-    def _decode(self, prefix: str, inputs: Tensor, mask: Tensor, *, training: bool) -> Tensor:
-        y = torch.bmm(inputs, self.tensors[prefix + "0.weight"].transpose(1, 2))
-        return self._batch_norm(prefix + "1.", y, mask, training=training)
+    def _decode(self, minibatch: Minibatch, z: Tensor, *, training: bool) -> list[Tensor]:
+        """(member, cell, gene) logits of the expression shares, and under zinb of the zero inflation."""
+        mask = minibatch.mask
+        zero_inflated = self.settings.gene_likelihood == "zinb"
+        if self.settings.decoder == "linear":
+            inputs = self._with_batch(z, minibatch.batch)
+            products = {
+                prefix: torch.bmm(inputs, self.tensors[prefix + "0.weight"].transpose(1, 2))
+                for prefix in ((_RATE, _ZERO) if zero_inflated else (_RATE,))
+            }
+            return [self._batch_norm(prefix + "1.", y, mask, training=training) for prefix, y in products.items()]
+        hidden = z
+        for layer in range(self.settings.n_layers):
+            inputs = self._with_batch(hidden, minibatch.batch)
+            hidden = self._layer(_HIDDEN.format(layer), inputs, mask, training=training)
+        return [self._linear(prefix, hidden) for prefix in ((_SHARES, _ABSENT) if zero_inflated else (_SHARES,))]
+
+    def _with_batch(self, x: Tensor, batch: Tensor) -> Tensor:
+        if self.n_batch == 1:
+            return x
+        return torch.cat([x, torch.nn.functional.one_hot(batch, self.n_batch).to(x.dtype)], dim=-1)
 
     def _batch_norm(self, prefix: str, y: Tensor, mask: Tensor, *, training: bool) -> Tensor:
         running_mean, running_var = self.tensors[prefix + "running_mean"], self.tensors[prefix + "running_var"]

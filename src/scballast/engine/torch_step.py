@@ -17,11 +17,11 @@ from torch import Tensor
 from scballast.engine import noise as streams
 from scballast.engine import torch_noise
 from scballast.engine.settings import ModelSettings
-from scballast.engine.torch_model import Noise, StackedLDVAE
+from scballast.engine.torch_model import Noise, StackedVAE
 
 if TYPE_CHECKING:
+    from scballast.engine.resident import DeviceCounts, PlanTensors
     from scballast.engine.stacking import Stack
-    from scballast.engine.trainer_torch import DeviceCounts, PlanTensors
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def make_step(resident: DeviceCounts, shape: StepShape) -> Step:
         def loss(parameters: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, dict[str, Tensor]]]:
             # A function that is differentiated may not change what it is not given.
             running = {name: tensor.clone() for name, tensor in state.running.items()}
-            model = StackedLDVAE(shape.settings, shape.n_batch, state.latent_mask, {**parameters, **running})
+            model = StackedVAE(shape.settings, shape.n_batch, state.latent_mask, {**parameters, **running})
             losses, sums = model.loss(minibatch, noise, state.kl_weight)
             return losses.sum(), (losses, sums, running)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.arrays import IntArray
-from scballast.experiment.training import FEWEST_STEPS
+from scballast.verdict.caveats import FEWEST_STEPS
 from scballast.verdict.confirmation import Cells
 
 if TYPE_CHECKING:

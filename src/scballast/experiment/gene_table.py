@@ -24,24 +24,32 @@ def genes_table(dataset: Dataset) -> pd.DataFrame:
     """
     import pandas as pd
 
-    n_cells, n_genes = dataset.adata.shape
+    counts, (n_cells, n_genes) = dataset.adata.X, dataset.adata.shape
     return pd.DataFrame(
         {
             "gene": dataset.adata.var_names.to_numpy(dtype=object),
             "symbol": list(dataset.gene_symbols or [""] * n_genes),
             "feature_type": list(dataset.feature_types or [""] * n_genes),
-            "n_cells": dataset.adata.X.getnnz(axis=0),
-            "mean_count": np.asarray(dataset.adata.X.sum(axis=0, dtype=np.float64)).ravel() / n_cells,
+            "n_cells": np.bincount(counts.indices, minlength=n_genes),
+            # scipy adds float32 values in float32, whatever type is asked for.
+            "mean_count": np.bincount(counts.indices, weights=counts.data, minlength=n_genes) / n_cells,
         }
     )
 
 
 def with_symbols(tables: Mapping[str, pd.DataFrame], dataset: Dataset) -> dict[str, pd.DataFrame]:
     """Return the tables with the symbol of each gene after its id, where the data have symbols."""
-    if dataset.gene_symbols is None:
+    symbols = symbols_of(dataset)
+    if symbols is None:
         return dict(tables)
-    symbols = dict(zip(map(str, dataset.adata.var_names), dataset.gene_symbols, strict=True))
     return {name: _with_symbol(table, symbols) for name, table in tables.items()}
+
+
+def symbols_of(dataset: Dataset) -> dict[str, str] | None:
+    """Return the symbol of each gene by its id, or None where the data have none."""
+    if dataset.gene_symbols is None:
+        return None
+    return dict(zip(map(str, dataset.adata.var_names), dataset.gene_symbols, strict=True))
 
 
 def _with_symbol(table: pd.DataFrame, symbols: Mapping[str, str]) -> pd.DataFrame:

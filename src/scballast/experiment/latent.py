@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.agreement.association import Association, association, association_table
-from scballast.agreement.purity import axis_purity, axis_purity_table
+from scballast.agreement.association import Association, association
+from scballast.agreement.purity import axis_purity
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
+from scballast.experiment.embedding import embedding_table
 from scballast.experiment.scoring import factor_view, local_loadings_of
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import MemberKey, TrainedModels
@@ -19,7 +20,7 @@ from scballast.methods.rankers import FactorView
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.threads import one_thread
-from scballast.verdict.tables import factors_table
+from scballast.verdict.latent_tables import association_table, axis_purity_table, factors_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +36,9 @@ def latent_tables(setup: Setup, models: TrainedModels) -> dict[str, pd.DataFrame
     -------
     dict
         ``loadings`` (gene, dimension, loading) and ``local_loadings`` (population, dimension, gene, loading)
-        of the first replicate, ``factors`` (agreement between replicates), ``association`` of dimensions
-        with groups, ``axis_purity``, and ``region_de`` (the extremes of each axis against the rest); those
-        that the model does not have are left out.
+        of the first replicate, ``factors`` (agreement between replicates), ``embedding`` (the cells of the first
+        replicate in the plane), ``association`` of dimensions with groups, ``axis_purity``, and ``region_de``
+        (the extremes of each axis against the rest); those that the model does not have are left out.
     """
     config, family = setup.config, setup.family
     views = {
@@ -54,6 +55,7 @@ def latent_tables(setup: Setup, models: TrainedModels) -> dict[str, pd.DataFrame
         tables["loadings"] = _loadings_table(setup.dataset, centred[min(views)])
         tables["factors"] = factors_table({config.model.name: centred}, seed=config.seed)
     tables["local_loadings"] = _local_table(setup.dataset, first)
+    tables["embedding"] = embedding_table(setup, min(views), first.scores)
     if config.association.n_permutations:
         tables |= _group_tables(setup, views)
     if config.association.region_de and family.likelihood:

@@ -10,9 +10,14 @@ import numpy as np
 from scballast.config.schema import Config
 from scballast.experiment.programs import program_metrics
 from scballast.experiment.training import MemberKey, TrainedModels
+from scballast.methods.registry import CONTROLS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_HEADLINE_GROUPS = ("stability", "confirmed", "fit", "axis", "factors", "train", "programs")
+_SHOWN_STAGES = ("baselines", "training", "total")
 
 
 def collect_metrics(
@@ -38,8 +43,9 @@ def collect_metrics(
     metrics: dict[str, float] = {}
     _stability(metrics, tables["stability"], config.rank.top_k, safe)
     _concordance(metrics, tables["concordance"], safe)
-    for method, rows in tables["confirmation"].groupby("method", sort=False, observed=True):
-        metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
+    if "confirmation" in tables:
+        for method, rows in tables["confirmation"].groupby("method", sort=False, observed=True):
+            metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
     if "programs" in tables:
         metrics |= program_metrics(tables, safe)
     if "fit" in tables:
@@ -59,7 +65,38 @@ def collect_metrics(
         metrics["train/final_kl_weight"] = _mean(final)
     for stage, value in seconds.items():
         metrics[f"seconds/{stage}"] = value
+    metrics["seconds/total"] = sum(seconds.values())
     return metrics
+
+
+def logged_metrics(metrics: Mapping[str, float], config: Config) -> dict[str, float]:
+    """Return the metrics that a run is compared by; the tables hold every other value.
+
+    Those of all methods together, not of populations, of pairs of methods or of single stages; and whatever an
+    objective names. ``tracking.population_metrics=true`` keeps everything.
+
+    Parameters
+    ----------
+    metrics
+        From :func:`collect_metrics`.
+    config
+        ``tracking`` and ``objectives`` are used.
+    """
+    if config.tracking.population_metrics:
+        return dict(metrics)
+    named = {objective.metric for objective in config.objectives}
+    return {name: value for name, value in metrics.items() if name in named or _is_headline(name)}
+
+
+def _is_headline(name: str) -> bool:
+    group, _, rest = name.partition("/")
+    if group == "seconds":
+        return rest in _SHOWN_STAGES
+    if group == "truth":
+        return True
+    if group == "confirmed" and rest in CONTROLS:
+        return False
+    return group in _HEADLINE_GROUPS and "/" not in rest
 
 
 def mean_history(models: TrainedModels | None) -> dict[str, list[tuple[int, float]]]:

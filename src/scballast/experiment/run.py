@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.config import keys
-from scballast.config.addresses import without_passwords
-from scballast.config.schema import Config, config_hash, to_leaves, to_nested
+from scballast.config.addresses import params_of, without_passwords
+from scballast.config.schema import Config, config_hash, to_nested
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
+from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
+from scballast.experiment.circularity import circular_warnings, circularity_table, thin_dataset
 from scballast.experiment.confirming import cells_of, undertrained_methods
+from scballast.experiment.gene_lists import gene_list_tables
 from scballast.experiment.gene_sets import enrichment_table, read_gmt
 from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
-from scballast.experiment.metrics import collect_metrics, global_keys, mean_history
+from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
 from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import Scores, baseline_scores, model_scores
 from scballast.experiment.setup import Setup, replicates_of
@@ -35,7 +38,7 @@ from scballast.methods.pseudobulk import FEWEST_SAMPLES
 from scballast.models import FAMILIES
 from scballast.results import Results
 from scballast.verdict.answer import answer_table
-from scballast.verdict.answer_genes import answer_genes_table
+from scballast.verdict.caveats import caveats, caveats_table
 from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.tables import (
     ScoreSet,
@@ -98,10 +101,18 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     dataset
         From :func:`prepare_dataset`.
     cache_dir
-        Folder of scores that do not depend on the model, shared by all experiments; None: no cache.
+        Folder of trained models, and of scores that do not depend on them, shared by all experiments; None: no
+        cache.
     """
     clock = _Clock()
     cache = ScoreCache(cache_dir)
+    tables: dict[str, pd.DataFrame] = {}
+    circular: tuple[str, ...] = ()
+    if config.resample.kind == "thin":
+        with clock.stage("circularity"):
+            thinned = thin_dataset(dataset, config.seed)
+            tables["circularity"] = circularity_table(config, thinned)
+            circular, dataset = circular_warnings(tables["circularity"]), thinned.again
     setup = Setup.of(config, dataset)
     gene_sets = read_gmt(config.programs.gene_sets) if config.programs.find and config.programs.gene_sets else None
     for name, obstacle in left_out(config, has_samples=dataset.sample_key is not None).items():
@@ -109,10 +120,9 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     with clock.stage("baselines"):
         scores = baseline_scores(setup, cache)
     models: TrainedModels | None = None
-    tables: dict[str, pd.DataFrame] = {}
     if setup.from_models:
         with clock.stage("training"):
-            models = train_models(setup)
+            models = train_models(setup, model_cache(config, cache_dir))
         with clock.stage("rankings"):
             scores.update(model_scores(setup, models))
         with clock.stage("fit"):
@@ -125,30 +135,35 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         with clock.stage("programs"):
             tables.update(program_tables(setup))
     with clock.stage("confirmation"):
-        score_set, cells = _score_set(setup, scores), cells_of(setup)
+        score_set, cells = score_set_of(setup, scores), cells_of(setup)
         confirmation = confirm(score_set, cells, setup.replicates, config.rank.top_k, seed=config.seed)
     with clock.stage("statistics"):
         tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
-        tables["answer_genes"] = answer_genes_table(
-            tables["answer"], tables["consensus"], cells, setup.populations, score_set.genes
-        )
+        tables.update(gene_list_tables(setup, cells, tables))
     if gene_sets is not None:
         tables["program_enrichment"] = enrichment_table(tables, dataset, gene_sets)
-    tables["populations"] = _populations_table(dataset)
+    tables["populations"] = populations_table(dataset)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
-    warnings = dataset.warnings + _resample_warnings(config) + (models.warnings if models else ())
+    known = caveats(tables, to_nested(config), (*circular, *dataset.warnings))
+    tables["caveats"] = caveats_table(known)
+    warnings = tuple(caveat.text for caveat in known if caveat.warned)
     for warning in warnings:
         logger.warning("Warning: %s", warning)
     results = Results(
         tables=tables,
-        metrics={**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)},
+        metrics=logged_metrics({**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)}, config),
         history=mean_history(models),
         config=to_nested(without_passwords(config)),
-        params={key: _text(value) for key, value in to_leaves(without_passwords(config)).items()},
+        params=params_of(config),
         tags=_tags(config, dataset),
         warnings=warnings,
     )
     return Experiment(dataset, results, models)
+
+
+def model_cache(config: Config, cache_dir: Path | None) -> MemberCache | None:
+    """Return the cache of trained models in the folder of cached scores."""
+    return None if cache_dir is None else MemberCache(cache_dir / "models", int(config.cache_gib * 2**30))
 
 
 def statistics_tables(
@@ -246,7 +261,8 @@ def check_against_data(config: Config, dataset: Dataset) -> None:
         grouping(dataset, key)
 
 
-def _score_set(setup: Setup, scores: Scores) -> ScoreSet:
+def score_set_of(setup: Setup, scores: Scores) -> ScoreSet:
+    """Return the scores of a setup's methods as rankings."""
     return rank_scores(
         scores,
         methods=setup.methods,
@@ -257,7 +273,8 @@ def _score_set(setup: Setup, scores: Scores) -> ScoreSet:
     )
 
 
-def _populations_table(dataset: Dataset) -> pd.DataFrame:
+def populations_table(dataset: Dataset) -> pd.DataFrame:
+    """Return every label with its cells, and the name that metrics have of those that are ranked."""
     import pandas as pd
 
     ranked = {population.name: population for population in dataset.populations}
@@ -272,22 +289,6 @@ def _populations_table(dataset: Dataset) -> pd.DataFrame:
         for label, count in zip(dataset.labels, counts, strict=True)
     ]
     return pd.DataFrame(rows)
-
-
-def _resample_warnings(config: Config) -> tuple[str, ...]:
-    resample = config.resample
-    warnings = []
-    if resample.kind == "bootstrap":
-        warnings.append(
-            "resample.kind=bootstrap: cells drawn twice stand on both sides of the train/validation split and "
-            "inflate tests. Prefer subsample."
-        )
-    if resample.n_replicates < 3:
-        warnings.append(
-            f"resample.n_replicates={resample.n_replicates}: fewer than 3 replicates give point estimates "
-            "and no intervals."
-        )
-    return tuple(warnings)
 
 
 def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
@@ -329,10 +330,6 @@ def _device_name(device: str) -> str:
 
 def _cache_metrics(cache: ScoreCache) -> Mapping[str, float]:
     return {"cache/hits": float(cache.hits), "cache/misses": float(cache.misses)}
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value)
 
 
 class _Clock:

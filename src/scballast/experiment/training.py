@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scballast.arrays import IntArray
 from scballast.data.dataset import Dataset
 from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.engine.member_cache import MemberCache
 from scballast.engine.schedule import split_sizes
 from scballast.errors import TrainingError
 from scballast.experiment.setup import Setup
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-# Below this many gradient steps the decoder's running statistics still carry their start: 0.99^500 = 0.7%.
-FEWEST_STEPS = 500
 # An intercept of its own, and a library size prior with a variance, need a few cells.
 _SMALLEST_CONDITION = 10
 _SMALLEST_MODEL = 3
@@ -51,7 +50,6 @@ class TrainedModels:
     positions: Mapping[MemberKey, int]
     cells: Mapping[MemberKey, IntArray]
     table: pd.DataFrame
-    warnings: tuple[str, ...] = field(default=())
 
     def find(self, key: MemberKey) -> tuple[TrainedEnsemble, int] | None:
         """Return the ensemble and position of a model, or None if there is none with a result."""
@@ -61,8 +59,15 @@ class TrainedModels:
         return self.ensembles[key.role], position
 
 
-def train_models(setup: Setup) -> TrainedModels:
+def train_models(setup: Setup, cache: MemberCache | None = None) -> TrainedModels:
     """Train every model that the methods need, for every replicate.
+
+    Parameters
+    ----------
+    setup
+        The experiment.
+    cache
+        Where trained members are looked up and kept; ``None`` trains all of them.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def train_models(setup: Setup) -> TrainedModels:
     ------
     TrainingError
         Not one global model has a result. Where all models of another role fail, theirs are the methods
-        without scores, and a warning says so.
+        without scores, and the table says so.
     """
     requests = plan_members(setup)
     ensembles: dict[Role, TrainedEnsemble] = {}
@@ -84,7 +89,7 @@ def train_models(setup: Setup) -> TrainedModels:
         if not members:
             continue
         try:
-            ensembles[role] = _fit(role, list(members.values()), setup)
+            ensembles[role] = _fit(role, list(members.values()), setup, cache)
         except TrainingError as error:
             if role == "global":
                 raise
@@ -93,7 +98,7 @@ def train_models(setup: Setup) -> TrainedModels:
         positions.update({key: position for position, key in enumerate(members)})
     cells = {key: _cells_of(member) for members in requests.values() for key, member in members.items()}
     table = _training_table(ensembles, positions, lost, cells, setup.populations)
-    return TrainedModels(ensembles, positions, cells, table, tuple(_warnings(table)))
+    return TrainedModels(ensembles, positions, cells, table)
 
 
 def plan_members(setup: Setup) -> dict[Role, dict[MemberKey, Member]]:
@@ -130,7 +135,7 @@ def condition_column(dataset: Dataset) -> npt.NDArray[np.object_]:
     return np.array([first if both in small else both for first, both in zip(condition, crossed, strict=True)], object)
 
 
-def _fit(role: Role, members: list[Member], setup: Setup) -> TrainedEnsemble:
+def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | None) -> TrainedEnsemble:
     config, dataset = setup.config, setup.dataset
     adata, batch_key, family = dataset.adata, dataset.batch_key, setup.family
     if role == "conditioned":
@@ -148,7 +153,7 @@ def _fit(role: Role, members: list[Member], setup: Setup) -> TrainedEnsemble:
         "scvi": "training scvi (non-linear)",
     }
     with progress_bar(titles[role], len(members), unit="models") as advance:
-        return family.fit(adata, members, config, batch_key=batch_key, on_progress=advance)
+        return family.fit(adata, members, config, batch_key=batch_key, on_progress=advance, cache=cache)
 
 
 def _replicate_members(setup: Setup, role: Role, stream: Stream) -> dict[MemberKey, Member]:
@@ -224,29 +229,3 @@ def _training_table(
             }
         )
     return pd.DataFrame(rows)
-
-
-def _warnings(table: pd.DataFrame) -> list[str]:
-    warnings = []
-    trained = table[(table["failure"] == "") & (table["epochs"] > 0)]
-    for role, rows in trained.groupby("role", sort=False):
-        few = rows[rows["n_steps"] < FEWEST_STEPS]
-        if len(few):
-            names = sorted(set(few["population"]) - {""})
-            which = f" ({', '.join(names)})" if names else ""
-            warnings.append(
-                f"{len(few)} of {len(rows)} {role} models saw fewer than {FEWEST_STEPS} gradient steps "
-                f"(least {few['n_steps'].min()}){which}: the decoder's batch norm still carries its start, and "
-                "their loadings are not to be trusted. Raise train.max_epochs."
-            )
-        low = rows[rows["final_kl_weight"] < 0.99]
-        if len(low):
-            warnings.append(
-                f"{len(low)} of {len(rows)} {role} models ended with a KL weight well below 1 "
-                f"(least {low['final_kl_weight'].min():.3f}): fits of different sizes optimise different "
-                "objectives. Set train.kl_warmup_epochs to a share of the epochs, for example 0.5."
-            )
-    failed = table[table["failure"] != ""]
-    for role, rows in failed.groupby("role", sort=False):
-        warnings.append(f"{len(rows)} {role} models failed and are left out: {rows['failure'].iloc[0]}.")
-    return warnings

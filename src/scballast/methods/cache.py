@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from scballast.arrays import FloatArray
+from scballast.results import whole
+
+logger = logging.getLogger(__name__)
 
 # Raised by hand when the computation of any cached score changes.
 _VERSION = 1
@@ -52,7 +54,12 @@ class ScoreCache:
             return found
         self.misses += 1
         scores = compute()
-        _write(path, scores)
+        try:
+            _write(path, scores)
+        except OSError as error:
+            # A full or read-only disk; what cannot do without it says so where it writes its results.
+            logger.warning("Scores are not kept in %s (%s); they are computed again next time.", self._folder, error)
+            self._folder = None
         return scores
 
     def holds(self, origin: Mapping[str, Any]) -> bool:
@@ -84,12 +91,5 @@ def _read(path: Path) -> FloatArray | None:
 
 
 def _write(path: Path, scores: FloatArray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, scores=scores)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, scores=scores)

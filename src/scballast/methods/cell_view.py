@@ -39,7 +39,8 @@ class CellView:
     sample_names
         Names by index in ``samples``; empty: samples are named by their index.
     n_components
-        Leading components of ``within_pca`` and ``residual_pca``.
+        Leading components of ``within_pca``, ``residual_pca`` and ``cross_covariance``; None: as many as stand out
+        from genes that are permuted over the cells, which differs between populations.
     """
 
     counts: csr_matrix
@@ -50,7 +51,7 @@ class CellView:
     samples: IntArray | None
     seed: int
     sample_names: tuple[str, ...] = ()
-    n_components: int = 5
+    n_components: int | None = None
 
     @cached_property
     def log_counts(self) -> csr_matrix:

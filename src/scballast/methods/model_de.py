@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +15,7 @@ from scballast.seeds import Stream, integer_for
 if TYPE_CHECKING:
     import torch
     from scvi.model import SCVI, LinearSCVI
+    from scvi.module import LDVAE, VAE
 
 Mode = Literal["change", "vanilla"]
 
@@ -243,22 +244,19 @@ def _as_numpy(values: torch.Tensor) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class CellPosterior:
-    """The posterior of some cells, and what the decoder needs of them besides.
+    """The posterior of some cells, and their batch.
 
     Attributes
     ----------
     location, scale
         (n_cells, n_latent) of the normal posterior, before softmax under ``ln``.
-    library
-        (n_cells, 1) log library size; the expression shares do not depend on it.
-    covariates
-        (n_cells, columns) by scvi-tools' registry key.
+    batch
+        (n_cells, 1) codes.
     """
 
     location: torch.Tensor
     scale: torch.Tensor
-    library: torch.Tensor
-    covariates: Mapping[str, torch.Tensor]
+    batch: torch.Tensor
 
 
 def encode_cells(model: LinearSCVI | SCVI, positions: IntArray) -> CellPosterior:
@@ -281,24 +279,15 @@ def encode_cells(model: LinearSCVI | SCVI, positions: IntArray) -> CellPosterior
 
     module = model.module
     module.eval()
-    locations, scales, libraries = [], [], []
-    covariates: dict[str, list[torch.Tensor]] = {}
+    locations, scales, batches = [], [], []
     # The encoder draws from the global generator whether or not the draw is used: others must not notice.
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         for tensors in model._make_data_loader(adata=model.adata, indices=positions, batch_size=2_048):
             outputs = module.inference(**module._get_inference_input(tensors))
             locations.append(outputs["qz"].loc)
             scales.append(outputs["qz"].scale)
-            libraries.append(outputs["library"])
-            for key, value in tensors.items():
-                if key != REGISTRY_KEYS.X_KEY:
-                    covariates.setdefault(key, []).append(value.to(module.device))
-    return CellPosterior(
-        location=torch.cat(locations),
-        scale=torch.cat(scales),
-        library=torch.cat(libraries),
-        covariates={key: torch.cat(parts) for key, parts in covariates.items()},
-    )
+            batches.append(tensors[REGISTRY_KEYS.BATCH_KEY].to(module.device))
+    return CellPosterior(location=torch.cat(locations), scale=torch.cat(scales), batch=torch.cat(batches))
 
 
 def draw_scales(
@@ -330,9 +319,31 @@ def draw_scales(
             *(values.split(_DRAWS_PER_DECODING) for values in (chosen, noise, out)), strict=True
         ):
             latent = module.z_encoder.z_transformation(posterior.location[cells] + posterior.scale[cells] * step)
-            tensors = {key: values[cells] for key, values in posterior.covariates.items()}
-            inputs = module._get_generative_input(tensors, {"z": latent, "library": posterior.library[cells]})
-            block.copy_(module.generative(**inputs)["px"].get_normalized("scale"))
+            block.copy_(expression_shares(module, latent, posterior.batch[cells]))
+
+
+def expression_shares(module: LDVAE | VAE, latent: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """Return the expression shares (n, n_genes) of latent values, and nothing else that ``generative`` computes.
+
+    Zero inflation, rates and the distribution's checks of its arguments cost more than the shares themselves.
+
+    Parameters
+    ----------
+    module
+        In evaluation mode; no covariates besides the batch.
+    latent
+        (n, n_latent), after the softmax of ``ln``.
+    batch
+        (n, 1) codes.
+    """
+    import torch
+    from scvi.module import LDVAE
+
+    decoder = module.decoder
+    if isinstance(module, LDVAE):
+        return torch.softmax(decoder.factor_regressor(latent, batch), dim=-1)
+    shares: torch.Tensor = decoder.px_scale_decoder(decoder.px_decoder(latent, batch))
+    return shares
 
 
 @dataclass(frozen=True, eq=False)

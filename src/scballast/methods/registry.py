@@ -10,10 +10,12 @@ import numpy as np
 from scballast.arrays import FloatArray
 from scballast.methods.cell_view import CellView
 from scballast.methods.controls import random_scores
+from scballast.methods.cross_covariance import cross_covariance_scores
 from scballast.methods.logreg import logreg_scores
 from scballast.methods.method import CONDITIONAL, LDVAE, LIKELIHOOD, LOADINGS, SAMPLES, Evidence, Method, Role
 from scballast.methods.pseudobulk import pseudobulk_scores
 from scballast.methods.rankers import Ranker, axis, contrast, local, spread
+from scballast.methods.sparse_factors import sparse_factor_scores
 from scballast.methods.t_test import t_test_scores
 from scballast.methods.wilcoxon import wilcoxon_scores
 from scballast.methods.within import residual_pca_scores, within_dispersion_scores, within_pca_scores
@@ -198,6 +200,19 @@ METHODS: dict[str, Method] = {
             deterministic=True,
             score=of_cells(residual_pca_scores),
             label="principal components of Pearson residuals within the population",
+        ),
+        Method(
+            "cross_covariance",
+            "program",
+            score=of_cells(cross_covariance_scores),
+            label="covariance with components of other cells of the population",
+        ),
+        Method(
+            "sparse_factors",
+            "program",
+            deterministic=True,
+            score=of_cells(sparse_factor_scores),
+            label="sparse factors of the population's counts, dispersions from all populations",
         ),
         Method(
             "within_dispersion",

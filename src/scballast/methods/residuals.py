@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from scballast.arrays import FloatArray
 
 
-def pearson_residuals(counts: csr_matrix, theta: float = 100.0) -> FloatArray:
+def pearson_residuals(counts: csr_matrix, theta: float | FloatArray = 100.0) -> FloatArray:
     r"""Return the analytic Pearson residuals of a negative binomial null model, clipped.
 
     .. math:: Z_{ig} = \frac{X_{ig} - \mu_{ig}}{\sqrt{\mu_{ig} + \mu_{ig}^2/\theta}}, \quad
@@ -21,7 +21,7 @@ def pearson_residuals(counts: csr_matrix, theta: float = 100.0) -> FloatArray:
     counts
         (n_cells, n_genes) raw counts; the null model is fitted to these cells and genes alone.
     theta
-        Overdispersion of the null model, > 0; infinity: Poisson.
+        Overdispersion of the null model, > 0, of all genes or (n_genes,) each; infinity: Poisson.
 
     Returns
     -------
@@ -37,9 +37,15 @@ def pearson_residuals(counts: csr_matrix, theta: float = 100.0) -> FloatArray:
     ----------
     Lause, Berens & Kobak (2021), Analytic Pearson residuals for normalization of single-cell RNA-seq
     UMI data.
+
+    Examples
+    --------
+    >>> pearson_residuals(csr_matrix([[2, 0], [0, 2]])).round(2)
+    array([[ 1., -1.],
+           [-1.,  1.]])
     """
-    if not theta > 0:
-        message = f"theta must be positive, got {theta}"
+    if not np.all(np.asarray(theta) > 0):
+        message = f"theta must be positive, got {np.min(theta)}"
         raise ValueError(message)
     matrix = csr_matrix(counts, dtype=np.float64)
     of_cells = np.asarray(matrix.sum(axis=1)).ravel()

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import eigh
 
 from scballast.arrays import FloatArray, IntArray
 from scballast.methods.cell_view import CellView
+from scballast.methods.components import noise_variance, principal_components, shrunk_strength
 from scballast.methods.residuals import pearson_residuals
 
 logger = logging.getLogger(__name__)
@@ -78,41 +78,33 @@ def within_dispersion_scores(view: CellView) -> FloatArray:
     )
 
 
-def component_strength(values: FloatArray, n_components: int) -> FloatArray:
+def component_strength(values: FloatArray, n_components: int | None) -> FloatArray:
     r"""Return the standard deviation that the leading principal components give to each gene.
 
-    .. math:: s_g = \sqrt{\sum_k \lambda_k w_{gk}^2}
+    .. math:: s_g = \sqrt{\sum_k (\lambda_k - \nu) w_{gk}^2}
 
     with the component variances :math:`\lambda_k` and unit loadings :math:`w_k`: loadings weighted by
     explained variance, whatever the sign of a component and the rotation of components of equal variance.
-    Exact: from the eigenvectors of the smaller of the two Gram matrices.
 
     Parameters
     ----------
     values
         (n_cells, n_genes) at least two cells; centred here.
     n_components
-        Components, >= 1; at most ``min(n_cells - 1, n_genes)`` are used.
+        Components, >= 1, at most ``min(n_cells - 1, n_genes)``, with :math:`\nu = 0`. None: those whose variance is
+        larger than the largest of permuted genes (:func:`~scballast.methods.components.noise_variance`), which is
+        the :math:`\nu` that their variances are shrunk by.
 
     Returns
     -------
     (n_genes,) float
-        In the units of ``values``, >= 0.
+        In the units of ``values``, >= 0; 0 for all genes where no component is above the noise.
     """
     centred = values - values.mean(axis=0)
-    n_cells, n_genes = centred.shape
-    n_used = min(n_components, n_cells - 1, n_genes)
-    cells_are_fewer = n_cells <= n_genes
-    gram = centred @ centred.T if cells_are_fewer else centred.T @ centred
-    top = [gram.shape[0] - n_used, gram.shape[0] - 1]
-    eigenvalues, vectors = eigh(gram, subset_by_index=top)
-    if cells_are_fewer:
-        # With cell vectors u_k, the loading times its singular value is Yᵀ u_k.
-        squares = (vectors.T @ centred) ** 2  # (component, gene)
-    else:
-        squares = np.maximum(eigenvalues, 0.0)[:, None] * vectors.T**2  # (component, gene)
-    strength: FloatArray = np.sqrt(squares.sum(axis=0) / (n_cells - 1))
-    return strength
+    if n_components is not None:
+        return shrunk_strength(principal_components(centred, n_components=n_components), 0.0)
+    noise = noise_variance(centred)
+    return shrunk_strength(principal_components(centred, above=noise), noise)
 
 
 def _each_population(view: CellView, method: str, score: Callable[[IntArray], FloatArray]) -> FloatArray:

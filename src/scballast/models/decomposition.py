@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scballast.config.schema import Config
+    from scballast.engine.member_cache import MemberCache
 
 TARGET_SUM = 1e4
 # scikit-learn's eigen-solver works on the genes' covariance; above this many genes the randomised one is used.
@@ -40,6 +41,7 @@ def fitted_by(decompose: Decompose) -> Fit:
         *,
         batch_key: str | None,
         on_progress: Callable[[int], None] | None = None,
+        cache: MemberCache | None = None,
     ) -> DecompositionEnsemble:
         normalised = log_normalise(sparse.csr_matrix(adata.X))
         covariate = None if batch_key is None else adata.obs[batch_key].cat.codes.to_numpy()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from scballast.config.schema import Config
+    from scballast.engine.member_cache import MemberCache
 
 
 class Fit(Protocol):
@@ -25,6 +26,7 @@ class Fit(Protocol):
         *,
         batch_key: str | None,
         on_progress: Callable[[int], None] | None = None,
+        cache: MemberCache | None = None,
     ) -> TrainedEnsemble:
         """Train members.
 
@@ -40,6 +42,8 @@ class Fit(Protocol):
             Column of ``adata.obs`` that the model is conditioned on.
         on_progress
             Called with the number of members finished since the last call.
+        cache
+            Where the engine looks up and keeps trained members; what trains elsewhere makes no use of it.
         """
 
 

@@ -7,65 +7,55 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from scballast.engine.interface import Member, TrainedEnsemble
-from scballast.models.family import ModelFamily
+from scballast.models.family import Fit, ModelFamily
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scballast.config.schema import Config
+    from scballast.engine.member_cache import MemberCache
 
 
-def _fit_ldvae(
-    adata: AnnData,
-    members: Sequence[Member],
-    config: Config,
-    *,
-    batch_key: str | None,
-    on_progress: Callable[[int], None] | None = None,
-) -> TrainedEnsemble:
-    if config.train.engine == "scvi":
-        return _fit_one_by_one(adata, members, config, batch_key, on_progress, linear=True)
-    from scballast.engine import fit_ensemble
+def _fit(decoder: str) -> Fit:
+    """Return how models with a ``linear`` or ``nonlinear`` decoder are trained."""
 
-    model, train = _settings(config)
-    return fit_ensemble(
-        adata, members, model, train, batch_key=batch_key, device=config.device, on_progress=on_progress
-    )
+    def fit(
+        adata: AnnData,
+        members: Sequence[Member],
+        config: Config,
+        *,
+        batch_key: str | None,
+        on_progress: Callable[[int], None] | None = None,
+        cache: MemberCache | None = None,
+    ) -> TrainedEnsemble:
+        model, train = _settings(config)
+        if config.train.engine == "scvi":
+            from scballast.models.scvi_training import fit_sequential
 
+            return fit_sequential(
+                adata,
+                members,
+                model,
+                train,
+                linear=decoder == "linear",
+                batch_key=batch_key,
+                device=config.device,
+                on_progress=on_progress,
+            )
+        from scballast.engine import fit_ensemble
 
-def _fit_scvi(
-    adata: AnnData,
-    members: Sequence[Member],
-    config: Config,
-    *,
-    batch_key: str | None,
-    on_progress: Callable[[int], None] | None = None,
-) -> TrainedEnsemble:
-    return _fit_one_by_one(adata, members, config, batch_key, on_progress, linear=False)
+        return fit_ensemble(
+            adata,
+            members,
+            {**model, "decoder": decoder},
+            train,
+            batch_key=batch_key,
+            device=config.device,
+            on_progress=on_progress,
+            cache=cache,
+        )
 
-
-def _fit_one_by_one(
-    adata: AnnData,
-    members: Sequence[Member],
-    config: Config,
-    batch_key: str | None,
-    on_progress: Callable[[int], None] | None,
-    *,
-    linear: bool,
-) -> TrainedEnsemble:
-    from scballast.models.scvi_training import fit_sequential
-
-    model, train = _settings(config)
-    return fit_sequential(
-        adata,
-        members,
-        model,
-        train,
-        linear=linear,
-        batch_key=batch_key,
-        device=config.device,
-        on_progress=on_progress,
-    )
+    return fit
 
 
 def _settings(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,7 +88,7 @@ def _warmup(value: float | None) -> str:
 
 LDVAE = ModelFamily(
     "ldvae",
-    fit=_fit_ldvae,
+    fit=_fit("linear"),
     methods_text=_methods_text("an LDVAE, the linearly decoded variational autoencoder LinearSCVI"),
     linear=True,
     softmax=True,
@@ -109,7 +99,7 @@ LDVAE = ModelFamily(
 )
 SCVI = ModelFamily(
     "scvi",
-    fit=_fit_scvi,
+    fit=_fit("nonlinear"),
     methods_text=_methods_text("the variational autoencoder SCVI"),
     linear=False,
     softmax=True,

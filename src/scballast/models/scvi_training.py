@@ -1,9 +1,10 @@
-"""Training one after another through scvi-tools' own trainer: for comparison, and for the non-linear VAE."""
+"""Training one after another through scvi-tools' own trainer, for comparison."""
 
 from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import threading
 import warnings
@@ -172,7 +173,7 @@ def _train_one(
     fitted = model_class(adata, **{name: settings[name] for name in model_names})
     batch_size = settings["batch_size"]
     n_train = int(np.ceil(settings["train_size"] * adata.n_obs))
-    with _interruptible():
+    with _interruptible(), _alone():
         fitted.train(
             max_epochs=settings["max_epochs"],
             accelerator=accelerator,
@@ -194,6 +195,23 @@ def _train_one(
             enable_model_summary=False,
         )
     return fitted
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Train in this process, whatever a Slurm allocation of several tasks says (SLURM_NTASKS).
+
+    Lightning leaves a job of this name alone; scvi-tools makes parts of Lightning that take no such setting.
+    """
+    name = os.environ.get("SLURM_JOB_NAME")
+    os.environ["SLURM_JOB_NAME"] = "interactive"
+    try:
+        yield
+    finally:
+        if name is None:
+            del os.environ["SLURM_JOB_NAME"]
+        else:
+            os.environ["SLURM_JOB_NAME"] = name
 
 
 @contextmanager

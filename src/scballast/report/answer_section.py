@@ -36,12 +36,15 @@ class Answer:
         Method to trust; ``""`` for none.
     phi, lower, upper, floor
         Stability of that method at the headline k, its interval and its floor; NaN where unknown.
+    confirmed, confirmed_lower
+        Share of the top k that is confirmed in unseen cells, and the share that holds with 95% confidence; NaN where
+        unknown.
     concordance, reference
         Agreement with the reference method.
     reason
         Why this method, or why none.
     genes
-        The first consensus genes.
+        The first confirmed consensus genes.
     """
 
     population: str
@@ -52,6 +55,8 @@ class Answer:
     lower: float
     upper: float
     floor: float
+    confirmed: float
+    confirmed_lower: float
     concordance: float
     reference: str
     reason: str
@@ -95,6 +100,8 @@ def answers(results: ResultFolder) -> list[Answer]:
                 lower=float(row.lower),
                 upper=float(row.upper),
                 floor=float(row.floor),
+                confirmed=float(row.confirmed),
+                confirmed_lower=float(row.confirmed_lower),
                 concordance=float(row.concordance),
                 reference=str(row.reference),
                 reason=str(row.reason),
@@ -109,9 +116,10 @@ def _consensus_genes(results: ResultFolder) -> dict[tuple[str, str], tuple[Gene,
     table = results.table("consensus")
     if table is None:
         return {}
-    first = table[table["rank"] <= N_GENES].sort_values("rank", kind="stable")
+    # Read from CSV, a column of truth values is text.
+    confirmed = table[table["confirmed"].astype(str) == "True"].sort_values("rank", kind="stable")
     lists: dict[tuple[str, str], list[Gene]] = {}
-    for row in first.itertuples():
+    for row in confirmed.groupby(["population", "method"], sort=False, observed=True).head(N_GENES).itertuples():
         gene = Gene(results.gene_label(str(row.gene)), float(row.selection_frequency))
         lists.setdefault((row.population, row.method), []).append(gene)
     return {key: tuple(value) for key, value in lists.items()}

@@ -237,7 +237,7 @@ def _pair_overlap(results: ResultFolder, x: str, y: str) -> dict[str, float]:
 
 
 def _rank_panel(axes: Axes, x: np.ndarray, y: np.ndarray, genes: np.ndarray, results: ResultFolder) -> None:
-    k, limit = results.top_k, 22 if results.symbols else 14
+    k, limit = results.top_k, 18 if results.symbols else 14
     both = (x <= k) & (y <= k)
     axes.scatter(x[~both], y[~both], s=3, color=style.GREY, alpha=0.35, linewidth=0, rasterized=True)
     axes.scatter(x[both], y[both], s=7, color=style.GREEN, linewidth=0, rasterized=True)

@@ -43,10 +43,11 @@ def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
     trusted = sum(answer.trusted for answer in found)
     lines = [
         f"**Which genes can be trusted?** {name}: a method is named for {trusted} of {len(found)} questions. "
-        f"Φ: stability of the top {results.top_k} genes, 0 chance, 1 identical. Details: `report.html`.",
+        f"Confirmed: share of the top {results.top_k} genes that holds in cells the list never saw (in brackets: at "
+        "least, 95%). Φ: stability, 0 chance, 1 identical. Details: `report.html`.",
         "",
-        "| population | genes | method to trust | Φ [95%] | floor | concordance | first genes |",
-        "|---|---|---|---|---|---|---|",
+        "| population | genes | method to trust | confirmed | Φ [95%] | floor | concordance | first genes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     size = sum(len(line.encode()) + 1 for line in lines)
     for i, answer in enumerate(found):
@@ -61,7 +62,7 @@ def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
 
 def _row(answer: Answer) -> str:
     if not answer.trusted:
-        return f"| {markdown(answer.population)} | {answer.estimand} | none | | | | |"
+        return f"| {markdown(answer.population)} | {answer.estimand} | none | | | | | |"
     phi = f"{two(answer.phi)} [{two(answer.lower)}, {two(answer.upper)}]"
     genes = ", ".join(f"*{markdown(gene.name)}*" for gene in answer.genes[:5])
     agreement = f"{two(answer.concordance)} ({markdown(answer.reference)})" if answer.reference else ""
@@ -69,6 +70,7 @@ def _row(answer: Answer) -> str:
         markdown(answer.population),
         answer.estimand,
         markdown(answer.method),
+        f"{two(answer.confirmed)} [{two(answer.confirmed_lower)}]",
         phi,
         two(answer.floor),
         agreement,

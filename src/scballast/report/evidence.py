@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 from scballast.methods.method import ESTIMANDS
 from scballast.report import (
     concordance_figures,
+    confirmation_section,
     difference_figures,
     fit_figures,
+    gene_figures,
     latent_figures,
     program_section,
     stability_figures,
     truth_section,
 )
+from scballast.report.findings import with_findings
 from scballast.report.html import Grid, Section
 from scballast.report.stored_tables import setting
 from scballast.report.wording import again
@@ -45,6 +48,8 @@ def evidence(results: ResultFolder) -> list[Section]:
         In the order of the report.
     """
     sections = [
+        *_genes(results),
+        confirmation_section.section(results),
         _stability(results),
         _concordance(results),
         _ranks(results),
@@ -58,7 +63,16 @@ def evidence(results: ResultFolder) -> list[Section]:
     table = results.table("truth")
     if table is not None:
         sections.insert(0, truth_section.section(results, table))
-    return sections
+    return with_findings(results, sections)
+
+
+def _genes(results: ResultFolder) -> list[Section]:
+    """Give the dot plot of the answers' genes; nothing without a table of their levels."""
+    table = results.table("answer_expression")
+    if table is None or not set(table["population"]) & set(results.populations):
+        return []
+    lead = "Do the genes of an answer stand out in their population?"
+    return [Section("levels", "The genes in every population", lead, (gene_figures.dot_plot(results, table),))]
 
 
 def _stability(results: ResultFolder) -> Section:
@@ -143,6 +157,9 @@ def _fit(results: ResultFolder) -> Section:
 def _latent(results: ResultFolder) -> Section:
     pictures: list[Picture] = []
     absent: list[str] = []
+    table = results.table("embedding")
+    if table is not None:
+        pictures.append(gene_figures.latent_map(results, table))
     table = results.table("association")
     if table is None:
         absent.append("the association of dimensions with populations (no tables/association.csv)")

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scballast.report.answer_section import Answer, Glyph, answers, glyph
-from scballast.report.caveats import caveats, n_replicates
 from scballast.report.evidence import evidence
+from scballast.report.gene_cards import cards
 from scballast.report.html import Fact, write_page
 from scballast.report.methods_text import methods_text
 from scballast.report.stored_tables import ResultFolder, setting
 from scballast.report.style import figure_style
 from scballast.report.wording import again, error_bound, floor_parts
+from scballast.verdict.answer import rule_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,13 +43,15 @@ def render(folder: Path) -> None:
         "title": f"Which genes can be trusted? {results.dataset}",
         "facts": _facts(results),
         "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in found],
+        "cards": cards(results, found),
         "n_trusted": sum(a.trusted for a in found),
         "top_k": results.top_k,
         "again": again(setting(results.config, "resample.kind")),
         "floor_parts": floor_parts(results),
         "error_bound": error_bound(results),
+        "rule": rule_steps(),
         "sections": sections,
-        "caveats": caveats(results),
+        "caveats": results.caveats,
         "methods": methods_text(results),
         "config": _config_text(folder),
         "version": version("scballast"),
@@ -67,7 +70,7 @@ def _facts(results: ResultFolder) -> list[Fact]:
     if results.n_cells:
         facts.append(Fact("cells in them", sum(results.n_cells.values()), 0))
     facts.append(Fact("methods", results.headline["method"].nunique(), 0))
-    count = n_replicates(results)
+    count = results.n_replicates
     if count is not None:
         facts.append(Fact("replicates", count, 0))
     for label, key in (

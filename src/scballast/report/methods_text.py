@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.methods.method import ESTIMANDS
 from scballast.models import FAMILIES
-from scballast.report.caveats import n_replicates
 from scballast.report.stored_tables import setting
 from scballast.report.wording import floor_parts
 
@@ -17,6 +16,8 @@ _RESAMPLING = {
     "subsample": "complementary random parts of the cells, stratified by population",
     "seed": "the same cells with another seed of the training",
     "bootstrap": "cells drawn with replacement",
+    "thin": "counts thinned in two, cells clustered again on one part and everything else done on the other, in "
+    "complementary random parts of the cells",
     "donor": "disjoint halves of the samples",
 }
 
@@ -46,7 +47,7 @@ def methods_text(results: ResultFolder) -> list[str]:
         f"{get('data.n_top_genes', 'all')} at most; smallest population ranked: {get('data.min_cells')} cells."
     )
     kind = str(get("resample.kind"))
-    count = n_replicates(results)
+    count = results.n_replicates
     family = FAMILIES.get(str(get("model.name")))
     model = f"Model: {family.methods_text(results.config) if family and results.config else get('model.name')} "
     if "local" in results.methods("program"):
@@ -61,6 +62,11 @@ def methods_text(results: ResultFolder) -> list[str]:
         f"{results.top_k} genes over replicates with a jackknife interval (t distribution); the floor is "
         f"{floor_parts(results)}. Concordance is the overlap of the top genes, paired "
         "by replicate; its noise ceiling is the geometric mean of the two stabilities. Consensus lists are "
-        "ordered by mean midrank (Borda)."
+        "ordered by mean midrank (Borda). Confirmation: each list’s genes were tested in the cells outside its "
+        "replicate; markers by van Elteren’s rank test within strata of depth and batch, program genes by the "
+        "correlation of their Pearson residual with the activity of the rest of the list, weighted by the correlations "
+        "in the replicate (one-sided t test); q-values within a list by Storey, Taylor & Siegmund (2004), lower bounds "
+        "by closed testing with Simes’ tests (Goeman & Solari 2011), combined over replicates by their median at "
+        "97.5%; p-values of a gene by twice their median."
     )
     return [data, model, statistics]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from scballast.config import keys
 from scballast.methods.registry import method_order
+from scballast.verdict.caveats import Caveat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 # Columns that stay text whatever they hold: a population may be called "1", "NA" or "nan".
 TEXT_COLUMNS = frozenset(
     {
-        "category", "end", "estimand", "failure", "feature_type", "gene", "key", "member", "method", "method_a",
-        "method_b", "model", "name", "objective", "parameter", "population", "reason", "reference", "role", "run_id",
-        "safe_name", "scope", "state", "symbol", "trial", "warning", "cell", "common_genes", "flags", "gene_set",
-        "list", "matches", "program", "sides", "statistic", "with",
+        "category", "cell", "common_genes", "end", "estimand", "failure", "feature_type", "flags", "gene", "gene_set",
+        "key", "list", "matches", "member", "method", "method_a", "method_b", "model", "name", "objective", "of",
+        "parameter", "population", "program", "reason", "reference", "role", "run_id", "safe_name", "scope", "sides",
+        "source", "state", "statistic", "symbol", "text", "title", "trial", "unit", "warning", "with",
     }
 )  # fmt: skip
 
@@ -53,9 +54,11 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def _numbers(column: pd.Series) -> pd.Series:
-    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers."""
+    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers or truth values."""
     import numpy as np
 
+    if len(column) and column.isin(["True", "False"]).all():
+        return column == "True"
     text = column.where(~column.isin(["", "NaN"]), "nan").to_numpy(dtype=str)
     try:
         values = text.astype(np.float64)  # pandas' own parser may be off in the last digit
@@ -130,9 +133,22 @@ class ResultFolder:
         return self.tags.get(keys.DATASET) or str(setting(self.config, "data.name") or "")
 
     @cached_property
-    def warnings(self) -> list[str]:
-        """What was done to usable but odd data."""
-        return [str(item) for item in read_json(self.path / "warnings.json", [])]
+    def caveats(self) -> list[Caveat] | None:
+        """What limits the results, as it was stored; None where it was not."""
+        path = self.path / "tables" / "caveats.csv"
+        if not path.is_file():
+            return None
+        columns = ("title", "text", "value", "unit", "source")
+        return [Caveat(*(row[name] for name in columns)) for row in read_table(path).to_dict("records")]
+
+    @cached_property
+    def n_replicates(self) -> int | None:
+        """Number of replicates: the training table's, else the configuration's."""
+        training = self.table("training")
+        if training is not None and "replicate" in training:
+            return int(training["replicate"].nunique())
+        configured = setting(self.config, "resample.n_replicates")
+        return None if configured is None else int(configured)
 
     @cached_property
     def stability(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.2  # inches: a double column (183 mm); text stays readable when it is shrunk to a single one
+WIDE = 10.2  # inches: the width of the page
 SMALL = 8.0  # points
 DPI = 200
 
@@ -74,6 +75,8 @@ class Picture:
         The two files.
     width
         Width in inches.
+    shows
+        What these numbers show, in a sentence; ``""`` for nothing.
     """
 
     stem: str
@@ -82,6 +85,7 @@ class Picture:
     png: bytes
     svg: bytes
     width: float
+    shows: str = ""
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scballast.report import sweep_figures
-from scballast.report.caveats import Caveat
 from scballast.report.description import markdown
 from scballast.report.html import Fact, Grid, Section, write_page
 from scballast.report.stored_tables import setting
 from scballast.report.style import figure_style, two
 from scballast.report.sweep_tables import SweepFolder
 from scballast.report.wording import again
+from scballast.verdict.caveats import Caveat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,7 +194,7 @@ def _caveats(sweep: SweepFolder) -> list[Caveat]:
         )
         found.append(Caveat("Chosen by looking", text, len(sweep.finished), "trials compared", "trials.csv"))
     for text in sweep.warnings:
-        found.append(Caveat("Note", text, len(sweep.warnings), "notes in all", "warnings.json"))
+        found.append(Caveat("Note", text))
     return found
 
 

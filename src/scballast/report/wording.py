@@ -16,6 +16,7 @@ _AGAIN = {
     "subsample": "when the cells are drawn anew",
     "bootstrap": "when the cells are drawn anew with replacement",
     "seed": "when the same cells are trained on with other seeds",
+    "thin": "when the cells are drawn anew, under labels that other counts gave",
     "donor": "when other samples are taken",
 }
 _BETWEEN_POPULATIONS = "the same index between lists of different populations (abundant genes recur everywhere)"
@@ -71,6 +72,7 @@ def error_bound(results: ResultFolder) -> str:
     str
         One sentence; ``""`` unless the replicates are halves of the cells drawn without replacement.
     """
+    from scballast.agreement.complementary_pairs import r_concave_bound
     from scballast.agreement.stability import selection_error_bound
 
     n_genes = results.n_genes
@@ -78,9 +80,17 @@ def error_bound(results: ResultFolder) -> str:
     if setting(results.config, "resample.kind") != "subsample" or not half or not 0 < results.top_k < n_genes:
         return ""
     bound = float(selection_error_bound(results.top_k, n_genes, KEPT_FREQUENCY))
+    sharper = ""
+    n_pairs = int(results.headline["n_replicates"].max()) // 2
+    if n_pairs > 1:
+        concave = float(r_concave_bound(results.top_k, n_genes, KEPT_FREQUENCY, n_pairs))
+        sharper = (
+            f" If the chances of selection are r-concave, at most {concave:.2f} (Shah & Samworth 2013, "
+            f"{n_pairs} complementary pairs)."
+        )
     return (
         f"Of a list’s genes with a selection frequency of {KEPT_FREQUENCY:.2f} or more, at most {bound:.2f} are "
         f"expected to be there by chance: q²/((2π − 1)G) with q = {results.top_k} genes selected of "
         f"G = {n_genes:,} and π = {KEPT_FREQUENCY:g} (Meinshausen & Bühlmann 2010, Theorem 1, for random halves of the "
-        "cells; it takes genes without a signal to be alike, and frequencies over many halves)."
+        f"cells; it takes genes without a signal to be alike, and frequencies over many halves).{sharper}"
     )

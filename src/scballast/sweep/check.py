@@ -9,6 +9,7 @@ from scballast.config.compose import from_omegaconf
 from scballast.config.hydra_compat import compose_job, parse_override
 from scballast.config.schema import Config, config_hash
 from scballast.errors import ConfigError
+from scballast.models import family_of
 from scballast.sweep.space import Point, Space, enumerate_points, point_overrides, point_words
 
 if TYPE_CHECKING:
@@ -52,10 +53,12 @@ def config_of(composed: DictConfig) -> Config:
     """Return the checked configuration of a job; Hydra's own part, which knows no job yet, is left out."""
     from omegaconf import open_dict
 
-    own = composed.copy()
-    with open_dict(own):
-        own.pop("hydra", None)
-    return from_omegaconf(own)
+    without_hydra = composed.copy()
+    with open_dict(without_hydra):
+        without_hydra.pop("hydra", None)
+    config = from_omegaconf(without_hydra)
+    family_of(config)
+    return config
 
 
 def checked_points(loader: Any, master: DictConfig, words: Sequence[str], space: Space, config: Config) -> list[Point]:

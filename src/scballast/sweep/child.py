@@ -6,10 +6,12 @@ worker: a worker that was killed leaves nothing computing.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Any
@@ -22,6 +24,10 @@ _GRACE_SECONDS = 20.0
 
 class ProcessDiedError(Exception):
     """The trial's process ended without an answer; the message says how."""
+
+
+class TrialTimeoutError(ProcessDiedError):
+    """The trial's process was ended because it took too long."""
 
 
 class TrialProcess:
@@ -62,24 +68,38 @@ class TrialProcess:
         except (BrokenPipeError, OSError) as error:
             raise ProcessDiedError(self._how_it_ended()) from error
 
-    def receive(self) -> Answer:
+    def receive(self, deadline: float = math.inf) -> Answer:
         """Wait for the answer to the last request.
+
+        Parameters
+        ----------
+        deadline
+            On the monotonic clock, in seconds: when it passes, the process is ended.
 
         Raises
         ------
         ProcessDiedError
-            The process ended without one.
+            The process ended without one, or `TrialTimeoutError`: it was ended.
         """
         try:
+            if deadline < math.inf and not self._connection.poll(max(0.0, deadline - time.monotonic())):
+                self.kill()
+                raise TrialTimeoutError
             answer: Answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise ProcessDiedError(self._how_it_ended()) from error
         return answer
 
-    def call(self, request: Request) -> Answer:
-        """Send a request and return the answer."""
+    def call(self, request: Request, deadline: float = math.inf) -> Answer:
+        """Send a request and return the answer; see `receive`."""
         self.send(request)
-        return self.receive()
+        return self.receive(deadline)
+
+    def kill(self) -> None:
+        """End the process at once, whatever it is at."""
+        if self._process is not None:
+            self._process.kill()
+        self.close()
 
     def interrupt(self) -> None:
         """Pass Ctrl-C on, and wait until the process has ended its trial; kill it when it takes too long."""

@@ -9,15 +9,16 @@ import shutil
 import signal
 import threading
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.config.schema import Config, DataConfig, config_hash
-from scballast.errors import ConfigError, ScballastError
+from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.sweep.messages import (
     Answer,
     Described,
@@ -25,6 +26,8 @@ from scballast.sweep.messages import (
     EstimateRequest,
     Failed,
     Interrupted,
+    PairDone,
+    PairRequest,
     Request,
     SweepPlace,
     TrialDone,
@@ -109,10 +112,32 @@ def _answer(request: Request, loaded: _Loaded) -> Answer:
             from scballast.sweep.estimate import estimate
 
             return estimate(request.configs, loaded.get)
+        case PairRequest():
+            _log_as(request.logging)
+            return _pair(request, loaded)
         case TrialRequest():
-            if request.logging:
-                logging.config.dictConfig(dict(request.logging))
+            _log_as(request.logging)
             return _run(request.config, loaded, request.place)
+
+
+def _log_as(settings: Mapping[str, Any]) -> None:
+    if settings:
+        logging.config.dictConfig(dict(settings))
+
+
+def _pair(request: PairRequest, loaded: _Loaded) -> PairDone | TrialDone:
+    from scballast.experiment.pairs import pair_metrics
+    from scballast.sweep.trial import cache_dir, open_tracking
+
+    config, dataset = request.config, loaded.get(request.config)
+    if request.pair == 0:
+        tracking = open_tracking(config)
+        original = _finished_before(config, dataset, tracking)
+        if original is not None:
+            return _reuse(config, request.place, tracking, *original)
+    wanted = [objective.metric for objective in config.objectives]
+    with memory_errors():
+        return PairDone(pair_metrics(config, dataset, request.pair, wanted, cache_dir=cache_dir(config)))
 
 
 def _describe(config: Config, loaded: _Loaded) -> Described:
@@ -163,17 +188,18 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
     """Publish a finished run's results as this trial's: nothing is computed, and no file takes space twice."""
     import json
 
-    from scballast.results import MARKER, ResultFolder
-    from scballast.sweep.trial import run_name, trial_params, trial_tags
+    from scballast.config.addresses import params_of
+    from scballast.results import MARKER, link_or_copy, result_folder
+    from scballast.sweep.trial import run_name, trial_tags
     from scballast.tracking.publish import PUBLISHED_MARKER
 
     name = run_name(config, original.tags.get(keys.DATASET, "data"), place)
     tags = {**trial_tags(config, original.tags.get(keys.DATASET, ""), place), keys.DUPLICATE_OF: original.run_id}
     target = folder.with_name(name)
-    run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=place.parent_run_id, folder=target)
+    run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=place.parent_run_id, folder=target)
     try:
-        with ResultFolder(target) as partial:
-            shutil.copytree(folder, partial, copy_function=_link, dirs_exist_ok=True)
+        with result_folder(target) as partial:
+            shutil.copytree(folder, partial, copy_function=link_or_copy, dirs_exist_ok=True)
             for own in (MARKER, PUBLISHED_MARKER, "tags.json"):
                 (partial / own).unlink(missing_ok=True)
             stored = json.loads((folder / "tags.json").read_text(encoding="utf-8"))
@@ -184,11 +210,3 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
         raise
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return TrialDone(run_id, str(target), metrics, duplicate_of=original.run_id)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Not every file system has hard links.
-        shutil.copyfile(source, target)

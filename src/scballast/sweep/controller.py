@@ -7,10 +7,9 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -20,17 +19,22 @@ from typing import TYPE_CHECKING, Any
 from scballast.config import keys
 from scballast.config.addresses import without_password
 from scballast.config.hydra_compat import launch_jobs
-from scballast.config.schema import Config, to_leaves
+from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
 from scballast.sweep.child import ProcessDiedError, TrialProcess
+from scballast.sweep.confirm import confirm_choice, confirmation_sentence
+from scballast.sweep.front import choose, score_trials
+from scballast.sweep.identity import Identity
 from scballast.sweep.messages import Described, DescribeRequest, served
 from scballast.sweep.outcome import wrap_up
 from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
+from scballast.sweep.racing import is_raced, obstacle
 from scballast.sweep.samplers import build_sampler
+from scballast.sweep.signals import signals_interrupt
 from scballast.sweep.space import Point, Space, describe, n_asked_for, split_words
 from scballast.sweep.storage import StorageAddress, storage_address
-from scballast.sweep.study import Identity, Progress, SweepStudy
+from scballast.sweep.study import Progress, SweepStudy
 from scballast.sweep.trial import open_tracking
 from scballast.sweep.worker import Worker, without_storage
 from scballast.tracking import Tracking, load_mlflow
@@ -46,7 +50,6 @@ _GOODBYE_POLLS = 5
 # With launchers that send workers elsewhere and do not say how many: so many.
 _N_SENT_WORKERS = 4
 # Where and how, not what: a change of these does not keep a sweep from being resumed.
-_NOT_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "plan")
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def run_sweep(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> N
         The command line's overrides.
     """
     try:
-        with _sigterm_interrupts():
+        with signals_interrupt():
             sweep = _checked(hydra_context, master, words)
             if sweep.config.plan:
                 _plan(hydra_context, master, sweep)
@@ -97,6 +100,9 @@ def _checked(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> Sw
     config = first_config(loader, master, shared, space)
     points = checked_points(loader, master, shared, space, config)
     build_sampler(config, 0)
+    if config.sweep.racing and obstacle(config):
+        message = f"sweep.racing: true is not possible: {obstacle(config)}. Change that, or leave racing out."
+        raise ConfigError(message)
     return Sweep(shared, space, points, config)
 
 
@@ -107,7 +113,9 @@ def _plan(hydra_context: Any, master: DictConfig, sweep: Sweep) -> None:
     configs = point_configs(loader, master, sweep.words, sweep.space, points) if points else [config]
     n_trials = len(points) or config.sweep.n_trials
     n_asked = n_asked_for(sweep.space)
-    print_sweep_plan(configs, n_trials, n_asked, sweep.space, _n_workers(config, master))
+    print_sweep_plan(
+        configs, n_trials, n_asked, sweep.space, _n_workers(config, master), raced=is_raced(config, len(points))
+    )
 
 
 def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
@@ -132,10 +140,13 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
             total=study.total,
             parent_run_id=parent,
             since=since,
+            raced=is_raced(config, len(sweep.points)),
             process=process,
         )
         try:
             _work(study, tracking, worker)
+            if config.sweep.confirm and study.progress().is_over:
+                confirm_choice(study, worker)
         except KeyboardInterrupt:
             _say_goodbye(study, tracking, parent, name)
             sys.exit(1)
@@ -196,11 +207,13 @@ def _open_study(sweep: Sweep, address: StorageAddress, dataset: Described) -> tu
         base={
             key: value
             for key, value in to_leaves(config).items()
-            if key not in searched and key.split(".")[0] not in (*_NOT_IDENTITY, *groups)
+            if key not in searched and key.split(".")[0] not in (*NOT_IN_IDENTITY, *groups)
         },
     )
     name = config.sweep.name or _free_name(address, dataset.name, identity)
-    return SweepStudy.create_or_resume(name, address, config, sweep.space, identity, sweep.points), name
+    return SweepStudy.create_or_resume(
+        name, address, config, sweep.space, identity, sweep.points, raced=is_raced(config, len(sweep.points))
+    ), name
 
 
 def _free_name(address: StorageAddress, dataset: str, identity: Identity) -> str:
@@ -222,8 +235,9 @@ def _work(study: SweepStudy, tracking: Tracking, worker: Worker) -> None:
     """Launch workers until every trial has ended, here or in other commands that share the study."""
     look_up = partial(finished_run, tracking, worker.name)
     while study.failures_in_a_row(worker.since) < worker.config.sweep.max_failures:
-        if study.progress().waiting:
-            _launch(worker, study.progress())
+        progress = study.progress()
+        if progress.waiting and not progress.stop:
+            _launch(worker, progress)
             keep_parent(study, tracking, worker.parent_run_id)
         with study.lock():
             given_up = study.give_up_dead(look_up)
@@ -233,7 +247,7 @@ def _work(study: SweepStudy, tracking: Tracking, worker: Worker) -> None:
         progress = study.progress()
         if progress.is_over:
             return
-        if not progress.waiting:
+        if not progress.waiting or progress.stop:
             # Other commands still work; if one of them dies, its trial comes back here.
             time.sleep(_POLL_SECONDS)
 
@@ -301,7 +315,22 @@ def _say_result(study: SweepStudy, config: Config, since: float, name: str) -> P
         sys.stderr.write(f"Every trial failed: {progress}.\n")
     else:
         sys.stderr.write(f"Sweep {name}: {progress}.\n")
+        if progress.stop and progress.waiting:
+            sys.stderr.write(f"Ended early: {progress.stop}. With a larger limit it goes on:\n  {_command(name)}\n")
+        _say_choice(study)
     return progress
+
+
+def _say_choice(study: SweepStudy) -> None:
+    """Name the chosen trial and why, and the fits that were left out."""
+    scores = score_trials(study.trials(), study.config.objectives)
+    for number, why in scores.failed_fits.items():
+        sys.stderr.write(f"Trial {number} is left out of the front: {why}.\n")
+    choice = choose(scores)
+    if choice is not None:
+        pairs = zip(scores.objectives, scores.values[choice.number], strict=True)
+        values = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in pairs)
+        sys.stderr.write(f"Chosen: trial {choice.number} ({values}). {confirmation_sentence(study)}".rstrip() + "\n")
 
 
 def _command(name: str) -> str:
@@ -316,18 +345,3 @@ def without_secret(word: str) -> str:
     """Return a word of the command line without the password of an address."""
     key, separator, value = word.partition("=")
     return f"{key}{separator}{without_password(value)}" if "://" in value else word
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM (a scheduler's time limit) end the sweep as Ctrl-C does."""
-    try:
-        before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    except ValueError:
-        # Only the main thread has signals.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

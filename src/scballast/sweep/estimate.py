@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +16,13 @@ import numpy as np
 from scballast.arrays import FloatArray
 from scballast.config import keys
 from scballast.config.schema import Config, config_hash
+from scballast.engine.schedule import default_max_epochs
 from scballast.experiment.scoring import baseline_scores
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import plan_members, train_models
 from scballast.methods.cache import ScoreCache
-from scballast.sweep.messages import Estimated
+from scballast.sweep.messages import Estimated, Work
+from scballast.sweep.rates import stored_rates
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset
@@ -27,29 +32,10 @@ _MOST_EPOCHS = 400
 _CELLS_OF_MOST_EPOCHS = 20_000
 
 
-@dataclass(frozen=True)
-class Work:
-    """The work of one experiment.
-
-    Attributes
-    ----------
-    members, trainings
-        Trained models, and the ensembles in which they are trained together.
-    rankings, cached
-        Rankings by baselines, and those of them that the cache holds.
-    finished
-        Whether the same configuration has finished on the same data.
-    """
-
-    members: int
-    trainings: int
-    rankings: int
-    cached: int
-    finished: bool
-
-
 def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Estimated:
-    """Count the work of every configuration, and probe the time of the first that is not done.
+    """Count the work of every configuration, and tell the time of the first that is not done.
+
+    The time comes from the stored rates of this machine; with ``plan=probe`` from a little of the work itself.
 
     Parameters
     ----------
@@ -67,8 +53,33 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
     work = [_count(config, load(config)) for config in configs]
     todo = next((config for config, own in zip(configs, work, strict=True) if not own.finished), configs[0])
     dataset = load(todo)
-    training, baselines = _probe_training(todo, dataset), _probe_baselines(todo, dataset)
-    return Estimated(tuple(work), training, baselines, time.perf_counter() - start)
+    if todo.plan == "probe":
+        training, baselines = _probe_training(todo, dataset), _probe_baselines(todo, dataset)
+        source = f"a probe of {time.perf_counter() - start:.0f} s"
+        return Estimated(tuple(work), training, baselines, math.nan, source)
+    rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
+    setup = Setup.of(todo, dataset)
+    own = work[configs.index(todo)]
+    missing = (own.rankings - own.cached) / own.rankings if own.rankings else 0.0
+    return Estimated(
+        tuple(work),
+        rates.training * _cell_epochs(setup) if setup.from_models else 0.0,
+        rates.baselines * len(setup.replicates) * dataset.adata.n_obs * missing if missing else 0.0,
+        rates.rest,
+        f"{rates.n_runs} finished runs in {todo.runs_dir}",
+    )
+
+
+def _cell_epochs(setup: Setup) -> int:
+    """Return the cells of all models, each as often as it has epochs; models without epochs have one."""
+    config = setup.config
+    total = 0
+    for members in plan_members(setup).values():
+        for member in members.values():
+            n_cells = setup.dataset.adata.n_obs if member.cells is None else len(member.cells)
+            epochs = (config.train.max_epochs or default_max_epochs(n_cells)) if setup.family.likelihood else 1
+            total += n_cells * epochs
+    return total
 
 
 class _LookingCache(ScoreCache):
@@ -113,7 +124,8 @@ def _count(config: Config, dataset: Dataset) -> Work:
     setup = Setup.of(config, dataset)
     requests = plan_members(setup) if setup.from_models else {}
     cache = _LookingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
-    baseline_scores(setup, cache)
+    with redirect_stderr(io.StringIO()):  # nothing is scored: no line that says so
+        baseline_scores(setup, cache)
     return Work(
         members=sum(len(members) for members in requests.values()),
         trainings=sum(bool(members) for members in requests.values()),

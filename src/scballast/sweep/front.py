@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scballast.config.schema import Objective
@@ -18,6 +19,10 @@ RULE_MANY = (
     "of the other finished trials that are better, and the root of the summed squares over the objectives is least; "
     "of equal ones the first"
 )
+
+
+# Of fewer fits none can be said to be out of proportion.
+_FEWEST_TO_JUDGE = 3
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,13 @@ class Scores:
         by its stability.
     values
         By the trial's number, in the order of the objectives.
+    failed_fits
+        Trials left out because a fit of theirs is far worse than the rest, and what is said of it.
     """
 
     objectives: tuple[Objective, ...]
     values: Mapping[int, tuple[float, ...]]
+    failed_fits: Mapping[int, str] = field(default_factory=dict)
 
     def costs(self, number: int) -> tuple[float, ...]:
         """Return a trial's values, signed so that lower is better."""
@@ -55,10 +63,36 @@ def score_trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective])
     done = {trial.number: trial.values for trial in trials if trial.state.name == "COMPLETE" and trial.values}
     measured = [i for i in range(len(objectives)) if any(math.isfinite(values[i]) for values in done.values())]
     values = {number: tuple(own[i] for i in measured) for number, own in done.items()}
-    return Scores(
-        tuple(objectives[i] for i in measured),
-        {number: own for number, own in values.items() if own and all(math.isfinite(value) for value in own)},
-    )
+    found = tuple(objectives[i] for i in measured)
+    whole = {number: own for number, own in values.items() if own and all(math.isfinite(value) for value in own)}
+    failed: dict[int, str] = {}
+    for index, objective in enumerate(found):
+        if objective.metric.split("/")[0] == "fit":
+            column = {number: own[index] for number, own in whole.items()}
+            failed |= _far_worse(column, objective)
+    return Scores(found, {number: own for number, own in whole.items() if number not in failed}, failed)
+
+
+def _far_worse(values: Mapping[int, float], objective: Objective) -> dict[int, str]:
+    """Return the trials whose fit is out of all proportion to the better half, and what to say of each.
+
+    Robust, since a front drawn on the scale of a fit of 122,405 nats shows nothing of those around 1,700: worse
+    than the better half's median by more than ten of its (normal-consistent) median absolute deviations, and by
+    more than a tenth.
+    """
+    sign = 1.0 if objective.direction == "minimize" else -1.0
+    costs = sorted(sign * value for value in values.values())
+    if len(costs) < _FEWEST_TO_JUDGE:
+        return {}
+    better = costs[: -(-len(costs) // 2)]
+    middle = statistics.median(better)
+    spread = 1.4826 * statistics.median([abs(cost - middle) for cost in better])
+    limit = middle + max(10 * spread, abs(middle) / 10)
+    return {
+        number: f"a failed fit: {objective.metric} of {value:.6g}, where the better half has {sign * middle:.6g}"
+        for number, value in values.items()
+        if sign * value > limit
+    }
 
 
 def pareto_front(scores: Scores) -> list[int]:

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from scballast.config.schema import Config
 from scballast.errors import ConfigError, DataError, ScballastError
 
-if TYPE_CHECKING:
-    from scballast.sweep.estimate import Work
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one experiment.
+
+    Attributes
+    ----------
+    members, trainings
+        Trained models, and the ensembles in which they are trained together.
+    rankings, cached
+        Rankings by baselines, and those of them that the cache holds.
+    finished
+        Whether the same configuration has finished on the same data.
+    """
+
+    members: int
+    trainings: int
+    rankings: int
+    cached: int
+    finished: bool
 
 
 @dataclass(frozen=True)
 class SweepPlace:
-    """Where a trial stands in a sweep."""
+    """Where a trial stands in a sweep; a run that is none of its trials has no number."""
 
     sweep: str
-    trial: int
+    trial: int | None
     parent_run_id: str | None
     tags: tuple[tuple[str, str], ...] = ()
 
@@ -49,19 +67,23 @@ class Described:
 
 @dataclass(frozen=True)
 class EstimateRequest:
-    """Count the work of configurations, and probe the time of one."""
+    """Count the work of configurations, and tell the time of one."""
 
     configs: tuple[Config, ...]
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """The work of every configuration; seconds of training and baselines of one, and of the probe itself."""
+    """The work of every configuration; seconds of one, NaN where not known; where they come from.
+
+    ``rest_seconds`` is the time of everything but training and baselines, ``source`` says what was measured.
+    """
 
     work: tuple[Work, ...]
     training_seconds: float
     baseline_seconds: float
-    probe_seconds: float
+    rest_seconds: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +99,29 @@ class TrialRequest:
     config: Config
     place: SweepPlace
     logging: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairRequest:
+    """Evaluate one complementary pair of a trial's replicates; publishes nothing.
+
+    Attributes
+    ----------
+    pair
+        Replicates 2 · pair and 2 · pair + 1.
+    """
+
+    config: Config
+    place: SweepPlace
+    pair: int
+    logging: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PairDone:
+    """The objectives' values on one pair; those that are not finite are left out."""
+
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -127,8 +172,8 @@ class Interrupted:
     """Ctrl-C reached the process."""
 
 
-Request = DescribeRequest | EstimateRequest | TrialRequest
-Answer = Described | Estimated | TrialDone | Failed | Interrupted
+Request = DescribeRequest | EstimateRequest | PairRequest | TrialRequest
+Answer = Described | Estimated | PairDone | TrialDone | Failed | Interrupted
 
 Wanted = TypeVar("Wanted", Described, Estimated)
 

@@ -16,7 +16,8 @@ from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
-from scballast.results import ResultFolder, Results, write_results
+from scballast.results import Results, result_folder, write_results
+from scballast.sweep.confirm import confirmation_sentence
 from scballast.sweep.front import Scores, choose, pareto_front, score_trials
 from scballast.sweep.messages import Described
 from scballast.sweep.parent import keep_parent, parent_params
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 # Shown of every trial, searched or not: the report draws by them.
 _HEADLINE = ("model.name", "model.n_latent", "model.gene_likelihood", "model.latent_distribution")
 _SHOWN_METRICS = ("fit/", "stability/", "axis/", "seconds/")
-_STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAILED"}
+_STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAILED", "PRUNED": "STOPPED"}
 
 
 def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Described) -> None:
@@ -44,7 +45,7 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Describ
     """
     with study.lock():
         progress = study.progress()
-        signature = _signature(study.trials())
+        signature = _signature(study)
         if progress.running or study.attribute(keys.WRAPPED) == signature:
             return
     keep_parent(study, tracking, parent)
@@ -79,7 +80,9 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
     for trial in trials:
         folder = _folder(trial, root)
         values = dict(zip((o.metric for o in study.config.objectives), trial.values or (), strict=False))
-        values = {o.metric: values.get(o.metric, math.nan) for o in scores.objectives}
+        failed_fit = scores.failed_fits.get(trial.number, "")
+        # On the scale of a fit out of all proportion no figure would show the others.
+        values = {o.metric: math.nan if failed_fit else values.get(o.metric, math.nan) for o in scores.objectives}
         metrics = _read_json(folder / "metrics.json") if folder else {}
         shown = {
             name: value for name, value in metrics.items() if name.startswith(_SHOWN_METRICS) and name.count("/") == 1
@@ -95,13 +98,40 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
                 "pareto": trial.number in front,
                 "chosen": choice is not None and trial.number == choice.number,
                 "reason": choice.reason if choice is not None and trial.number == choice.number else "",
-                "failure": trial.user_attrs.get(keys.REASON, ""),
+                "failure": trial.user_attrs.get(keys.REASON, "")
+                or trial.user_attrs.get(keys.STOPPED, "")
+                or failed_fit,
+                "replicates": _n_replicates(study, trial),
                 "duplicate_of": trial.user_attrs.get(keys.DUPLICATE_OF, ""),
                 "config_hash": trial.user_attrs.get(keys.CONFIG_HASH, ""),
                 "hydra_dir": trial.user_attrs.get(keys.HYDRA_DIR, ""),
             }
         )
     return pd.DataFrame(rows)
+
+
+def racing_table(study: SweepStudy) -> pd.DataFrame:
+    """Return one row per trial that racing stopped: how many replicates it had of how many, and what beat it."""
+    import pandas as pd
+
+    rows = [
+        {
+            "trial": trial.number,
+            "replicates": _n_replicates(study, trial),
+            "of": study.config.resample.n_replicates,
+            "stopped_by": trial.user_attrs.get(keys.STOPPED_BY, ""),
+            "reason": trial.user_attrs.get(keys.STOPPED, ""),
+        }
+        for trial in study.trials()
+        if trial.state.name == "PRUNED"
+    ]
+    return pd.DataFrame(rows, columns=["trial", "replicates", "of", "stopped_by", "reason"])
+
+
+def _n_replicates(study: SweepStudy, trial: FrozenTrial) -> int:
+    if trial.state.name == "PRUNED":
+        return int(trial.user_attrs.get(keys.RUNG, 0))
+    return study.config.resample.n_replicates if trial.state.name == "COMPLETE" else 0
 
 
 def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFrame:
@@ -150,6 +180,7 @@ def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
     scores = score_trials(study.trials(), study.config.objectives)
     tables = {"importance": importance_table(study.trials(), scores)}
     tables |= _trial_tables(study, tracking, root)
+    tables["racing"] = racing_table(study)
     # The report of no rows says that there are none; a file of no columns could not be read.
     tables = {key: table for key, table in tables.items() if len(table)}
     sweep = replace(study.config.sweep, name=name, storage=study.address.shown)
@@ -160,10 +191,10 @@ def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
         config=to_nested(without_passwords(config)),
         params=parent_params(study.config, study.space),
         tags=_tags(study, dataset, scores),
-        warnings=tuple(_notes(study.trials())),
+        warnings=tuple(filter(None, (confirmation_sentence(study), *_notes(study.trials(), scores)))),
     )
     folder = root / "sweeps" / name
-    with ResultFolder(folder) as partial:
+    with result_folder(folder) as partial:
         write_results(results, partial)
         trials.to_csv(partial / "trials.csv", index=False, lineterminator="\n")
         render_sweep_report(partial)
@@ -287,8 +318,13 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
         logger.warning("The chosen model is not registered; it is in %s. %s", folder / "model", error)
 
 
-def _notes(trials: Sequence[FrozenTrial]) -> list[str]:
-    notes = []
+def _notes(trials: Sequence[FrozenTrial], scores: Scores) -> list[str]:
+    notes = [f"Trial {number} is left out of front and axes: {why}." for number, why in scores.failed_fits.items()]
+    notes += [
+        f"Trial {trial.number} was stopped {trial.user_attrs.get(keys.STOPPED, '')}."
+        for trial in trials
+        if trial.state.name == "PRUNED"
+    ]
     for trial in trials:
         if trial.state.name == "FAIL":
             notes.append(f"Trial {trial.number} failed: {trial.user_attrs.get(keys.REASON, 'no reason is known')}")
@@ -306,8 +342,9 @@ def _failures(trials: Iterable[FrozenTrial]) -> str:
     return "\n\n".join(parts)
 
 
-def _signature(trials: Iterable[FrozenTrial]) -> str:
-    states = [(trial.number, trial.state.name, trial.values) for trial in trials]
+def _signature(study: SweepStudy) -> str:
+    states = [(trial.number, trial.state.name, trial.values) for trial in study.trials()]
+    states.append(study.attribute(keys.CONFIRMED))
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from scballast.config import keys
+from scballast.config.addresses import params_of
 from scballast.config.schema import Config
 from scballast.errors import ScballastError
 from scballast.sweep.front import best_so_far
 from scballast.sweep.messages import Described
 from scballast.sweep.space import Space, describe
 from scballast.sweep.study import SweepStudy
-from scballast.sweep.trial import trial_params
 from scballast.tracking import Tracking
 from scballast.tracking.leftovers import SILENT_DEATH
 from scballast.tracking.liveness import ProcessIdentity
@@ -71,6 +71,8 @@ def progress_tags(study: SweepStudy) -> dict[str, str]:
         keys.DONE: str(progress.done),
         keys.FAILED: str(progress.failed),
         keys.TOTAL: str(progress.total),
+        keys.RACED: str(progress.raced_out),
+        **({keys.STOPPED: progress.stop} if progress.stop else {}),
         keys.PROGRESS: f"{progress.done}/{progress.failed}/{progress.total}",
         keys.BEST: best_so_far(study.trials(), study.config.objectives),
     }
@@ -78,7 +80,7 @@ def progress_tags(study: SweepStudy) -> dict[str, str]:
 
 def parent_params(config: Config, space: Space = ()) -> dict[str, Any]:
     """Return the sweep's configuration as parameters: what is searched by its values, no passwords."""
-    return trial_params(config) | describe(space)
+    return params_of(config) | describe(space)
 
 
 def fail_trial_run(

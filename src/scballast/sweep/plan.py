@@ -1,13 +1,16 @@
-"""What ``plan=true`` prints: the work that a command means, and an estimate of its time; nothing is run."""
+"""What ``plan=true`` prints: the work that a command means, and its time as far as it is known; nothing is run."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from scballast.config.duration import duration, seconds_of
 from scballast.config.schema import Config
 from scballast.errors import ScballastError
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.messages import Estimated, EstimateRequest, served
+from scballast.sweep.racing import n_pairs, obstacle
 from scballast.sweep.space import Space
 
 # Counting the work of a configuration takes a moment; of larger sweeps the first ones stand for all.
@@ -26,7 +29,9 @@ def print_plan(config: Config) -> None:
     print(_time(found, 1, 1))
 
 
-def print_sweep_plan(configs: Sequence[Config], n_trials: int, n_asked: int, space: Space, n_workers: int) -> None:
+def print_sweep_plan(
+    configs: Sequence[Config], n_trials: int, n_asked: int, space: Space, n_workers: int, *, raced: bool
+) -> None:
     """Print what a sweep means.
 
     Parameters
@@ -41,6 +46,8 @@ def print_sweep_plan(configs: Sequence[Config], n_trials: int, n_asked: int, spa
         What is searched.
     n_workers
         How many workers share the work.
+    raced
+        Whether trials that cannot reach the front are stopped.
     """
     counted = list(configs[:_MOST_COUNTED])
     found = _estimate(counted)
@@ -62,6 +69,28 @@ def print_sweep_plan(configs: Sequence[Config], n_trials: int, n_asked: int, spa
     # Rankings by baselines do not depend on the model: all trials share them.
     print(_rankings(max(own.rankings for own in work), max(own.cached for own in work)))
     print(_time(found, todo, n_workers))
+    for line in rules(config, raced=raced):
+        print(line)
+
+
+def rules(config: Config, *, raced: bool) -> list[str]:
+    """Return the rules by which a sweep or its trials end early, a sentence each."""
+    sweep, lines = config.sweep, []
+    if raced:
+        lines.append(
+            f"Racing: after each of {n_pairs(config)} pairs of replicates a trial that cannot reach the front is "
+            "stopped; the numbers above are without that."
+        )
+    elif obstacle(config) and sweep.racing is not False:
+        lines.append(f"No racing: {obstacle(config)}.")
+    if sweep.timeout is not None:
+        lines.append(f"No trial begins after {duration(seconds_of('sweep.timeout', sweep.timeout) or 0.0)} of work.")
+    if sweep.trial_timeout is not None:
+        limit = seconds_of("sweep.trial_timeout", sweep.trial_timeout) or 0.0
+        lines.append(f"A trial that takes longer than {duration(limit)} ends as failed.")
+    if sweep.stop == "no_improvement":
+        lines.append(f"The sweep ends when {sweep.patience} trials in a row have not moved the front by 1 %.")
+    return lines
 
 
 def _estimate(configs: Sequence[Config]) -> Estimated:
@@ -69,7 +98,7 @@ def _estimate(configs: Sequence[Config]) -> Estimated:
     try:
         answer = process.call(EstimateRequest(tuple(configs)))
     except ProcessDiedError as error:
-        message = f"the probe ended early: {error}."
+        message = f"the count ended early: {error}."
         raise ScballastError(message) from error
     except KeyboardInterrupt:
         process.interrupt()
@@ -84,15 +113,12 @@ def _rankings(number: int, cached: int) -> str:
 
 
 def _time(found: Estimated, todo: int, n_workers: int) -> str:
-    seconds = found.baseline_seconds * bool(todo) + found.training_seconds * todo / max(1, min(n_workers, todo))
+    if not todo:
+        return "Time: none; everything has finished before."
+    of_one = found.training_seconds + (0.0 if math.isnan(found.rest_seconds) else found.rest_seconds)
+    seconds = found.baseline_seconds + of_one * math.ceil(todo / max(1, min(n_workers, todo)))
+    if math.isnan(seconds):
+        return "Time: not known; no run of this model in this folder has been timed. plan=probe tries a little of it."
     shared = f", {n_workers} workers" if n_workers > 1 else ""
-    return (
-        f"Time: about {_duration(seconds)} for training and baselines{shared}, and some seconds per experiment for "
-        f"its statistics and report (from a probe of {_duration(found.probe_seconds)})."
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    rest = ", and some seconds per experiment for its statistics and report" if math.isnan(found.rest_seconds) else ""
+    return f"Time: about {duration(seconds)}{shared}{rest} (from {found.source})."

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 Value = str | int | float | bool | None
 
 # These say where and how results are kept; a sweep cannot search over them.
-_NOT_SEARCHED = ("hydra", "sweep", "tracking", "objectives", "runs_dir", "plan", "experiment", "device")
+_NOT_SEARCHED = (
+    "hydra",
+    "sweep",
+    "tracking",
+    "objectives",
+    "runs_dir",
+    "cache",
+    "cache_gib",
+    "plan",
+    "experiment",
+    "device",
+)
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,22 @@ trials of dead processes, resuming.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
-from scballast.errors import ConfigError
+from scballast.sweep.identity import Identity, check_identity
 from scballast.sweep.optuna_compat import asked_parameters, set_trial_attributes
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space
+from scballast.sweep.stopping import stop_reason
 from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
 from scballast.tracking.leftovers import SILENT_DEATH
 from scballast.tracking.liveness import ProcessIdentity, current_process
@@ -43,81 +43,33 @@ INTERRUPTED = "interrupted by the user"
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What must not change between the parts of a sweep.
+class Progress:
+    """How far a sweep is: numbers of trials.
 
     Attributes
     ----------
-    kind
-        ``grid`` or ``optuna``.
-    dataset, digest
-        Name and content digest of the data set.
-    space
-        Values by key, as text.
-    objectives
-        Metric and direction.
-    base
-        The leaves of the configuration that decide results and are not searched.
+    raced_out
+        Trials that were stopped because they could not reach the front.
+    stop
+        Why no further trial begins; empty while there is no reason.
     """
-
-    kind: str
-    dataset: str
-    digest: str
-    space: Mapping[str, str]
-    objectives: Sequence[Sequence[str]]
-    base: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Return the identity as the study keeps it."""
-        return json.dumps(
-            {
-                "kind": self.kind,
-                "dataset": self.dataset,
-                "digest": self.digest,
-                "space": dict(self.space),
-                "objectives": [list(pair) for pair in self.objectives],
-                "base": dict(self.base),
-            },
-            sort_keys=True,
-        )
-
-    def differences(self, stored: str) -> list[str]:
-        """Return what has changed against a stored identity, a clause each."""
-        old, new = json.loads(stored), json.loads(self.to_json())
-        found = []
-        if old["kind"] != new["kind"]:
-            found.append(f"sweep.kind was {old['kind']}, is {new['kind']}")
-        if old["digest"] != new["digest"]:
-            found.append(
-                f"the data set was {old['dataset']} ({old['digest'][:12]}), is {new['dataset']} ({new['digest'][:12]})"
-            )
-        for part, name in (("space", "the search space of "), ("base", "")):
-            for key in sorted(old[part].keys() | new[part].keys()):
-                before, now = old[part].get(key, "not there"), new[part].get(key, "not there")
-                if before != now:
-                    found.append(f"{name}{key} was {before}, is {now}")
-        if old["objectives"] != new["objectives"]:
-            found.append(f"objectives were {_pairs(old['objectives'])}, are {_pairs(new['objectives'])}")
-        return found
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a sweep is: numbers of trials."""
 
     done: int
     failed: int
     running: int
     waiting: int
     total: int
+    raced_out: int = 0
+    stop: str = ""
 
     @property
     def is_over(self) -> bool:
-        """Whether every trial has ended."""
-        return self.done + self.failed >= self.total
+        """Whether every trial has ended, or those under way when the sweep stopped have."""
+        return self.done + self.failed + self.raced_out >= self.total or (bool(self.stop) and not self.running)
 
     def __str__(self) -> str:
-        return f"{self.done} done, {self.failed} failed, {self.total} in all"
+        raced = f"{self.raced_out} stopped early, " if self.raced_out else ""
+        return f"{self.done} done, {self.failed} failed, {raced}{self.total} in all"
 
 
 @dataclass(frozen=True)
@@ -155,6 +107,8 @@ class SweepStudy:
         space: Space,
         identity: Identity,
         points: Sequence[Point],
+        *,
+        raced: bool = True,
     ) -> SweepStudy:
         """Create a sweep's study or take it up again, and bring its trials up to the number wanted.
 
@@ -162,6 +116,9 @@ class SweepStudy:
         ----------
         points
             The fixed configurations of a grid; empty: ``sweep.n_trials`` that the sampler chooses.
+        raced
+            Whether trials that racing stopped stay so; otherwise they are asked again, and go on where they were:
+            the models that they had are in the cache.
 
         Raises
         ------
@@ -175,7 +132,7 @@ class SweepStudy:
             directions: list[Any] = [objective.direction for objective in config.objectives]
             if name in optuna.get_all_study_names(storage):
                 study = optuna.load_study(study_name=name, storage=storage)
-                _check_identity(study, name, identity)
+                check_identity(study, name, identity)
             else:
                 study = optuna.create_study(study_name=name, storage=storage, directions=directions)
                 with warnings.catch_warnings():
@@ -184,7 +141,7 @@ class SweepStudy:
             if keys.IDENTITY not in study.user_attrs:
                 study.set_user_attr(keys.IDENTITY, identity.to_json())
             sweep = cls(study, address, config, space, len(points) or config.sweep.n_trials)
-            sweep._fill(points)
+            sweep._fill(points, raced=raced)
         return sweep
 
     @classmethod
@@ -208,10 +165,13 @@ class SweepStudy:
             found: str | None = optuna.load_study(study_name=name, storage=storage).user_attrs.get(keys.IDENTITY)
             return found
 
-    def _fill(self, points: Sequence[Point]) -> None:
+    def _fill(self, points: Sequence[Point], *, raced: bool) -> None:
         """Add the waiting trials that are not there yet, and ask a grid's failed configurations again."""
         from optuna.trial import TrialState, create_trial
 
+        for trial in [] if raced else current_trials(self._trials()):
+            if trial.state == TrialState.PRUNED:
+                self._ask_again(trial, attempt=1)
         trials = self._trials()
         if points:
             # Configurations by number: a kill between two of them leaves the first ones there.
@@ -242,7 +202,8 @@ class SweepStudy:
             trials = self._trials()
             progress = self._progress(trials)
             waiting = [trial for trial in trials if trial.state.name == "WAITING"]
-            if not waiting or progress.done + progress.failed + progress.running >= self.total:
+            begun = progress.done + progress.failed + progress.raced_out + progress.running
+            if not waiting or progress.stop or begun >= self.total:
                 return None
             self._study.sampler = build_sampler(self.config, waiting[0].number)
             trial = self._study.ask()
@@ -255,6 +216,10 @@ class SweepStudy:
     def complete(self, number: int, metrics: Mapping[str, float], notes: Mapping[str, Any]) -> None:
         """End a trial with its objectives' values."""
         self._end(number, self.values(metrics), notes)
+
+    def stop(self, number: int, notes: Mapping[str, Any]) -> None:
+        """End a trial that could not reach the front; the sampler learns from it."""
+        self._end(number, None, notes, "PRUNED")
 
     def fail(self, number: int, reason: str, traceback: str = "", *, again: bool = False, died: bool = False) -> None:
         """End a trial as failed.
@@ -308,12 +273,12 @@ class SweepStudy:
         """Set attributes of a running trial."""
         set_trial_attributes(self._study, number, notes)
 
-    def _end(self, number: int, values: list[float] | None, notes: Mapping[str, Any]) -> None:
+    def _end(self, number: int, values: list[float] | None, notes: Mapping[str, Any], without: str = "FAIL") -> None:
         from optuna.trial import TrialState
 
         try:
             self.note(number, notes)
-            state = TrialState.FAIL if values is None else TrialState.COMPLETE
+            state = TrialState[without] if values is None else TrialState.COMPLETE
             self._study.tell(number, values, state=state)
         except (ValueError, RuntimeError):
             # Another worker took this one for dead: the machine slept, or the disk hung for ten minutes.
@@ -392,7 +357,7 @@ class SweepStudy:
         ended = [(t.datetime_complete.timestamp(), t) for t in self._trials() if t.datetime_complete is not None]
         count = 0
         for moment, trial in sorted(ended, key=lambda pair: (pair[0], pair[1].number)):
-            if trial.state.name == "COMPLETE":
+            if trial.state.name in ("COMPLETE", "PRUNED"):
                 count = 0
             elif moment > since and trial.user_attrs.get(keys.REASON) not in (INTERRUPTED, SILENT_DEATH):
                 count += 1
@@ -409,6 +374,8 @@ class SweepStudy:
             running=states.count("RUNNING"),
             waiting=states.count("WAITING"),
             total=self.total,
+            raced_out=states.count("PRUNED"),
+            stop=stop_reason(self.config, trials),
         )
 
 
@@ -423,23 +390,3 @@ def _is_alive(trial: FrozenTrial) -> bool:
     if process is None:
         return False
     return process.is_alive(silent_seconds=time.time() - float(trial.user_attrs.get(keys.HEARTBEAT, 0.0)))
-
-
-def _check_identity(study: Study, name: str, identity: Identity) -> None:
-    stored = study.user_attrs.get(keys.IDENTITY)
-    if stored is None:
-        if study.get_trials(deepcopy=False):
-            message = f"sweep.name: the study {name!r} was not made by scballast. Choose another name."
-            raise ConfigError(message)
-        return
-    changed = identity.differences(stored)
-    if changed:
-        message = (
-            f"sweep.name: the sweep {name!r} cannot be resumed, because it would mix what cannot be compared: "
-            f"{'; '.join(changed)}.\nUndo the change, or give the sweep another name: sweep.name=NAME."
-        )
-        raise ConfigError(message)
-
-
-def _pairs(objectives: Sequence[Sequence[str]]) -> str:
-    return ", ".join(f"{direction} {metric}" for metric, direction in objectives)

@@ -6,20 +6,25 @@ import logging
 import time
 import traceback
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from scballast.config import keys
-from scballast.config.addresses import without_passwords
-from scballast.config.schema import Config, config_hash, to_leaves
+from scballast.config.addresses import params_of
+from scballast.config.schema import Config, config_hash
 from scballast.data.dataset import Dataset
-from scballast.errors import ConfigError
+from scballast.engine.native import precompile
+from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
-from scballast.results import ResultFolder, write_results
+from scballast.results import result_folder, write_results
 from scballast.sweep.messages import SweepPlace
+from scballast.sweep.signals import how_stopped, signals_interrupt
 from scballast.tracking import Tracking, TrackingSettings
+from scballast.tracking.faults import READ_ONLY
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +61,11 @@ def runs_dir(config: Config) -> Path:
     return path
 
 
+def cache_dir(config: Config) -> Path | None:
+    """Return the folder of what several experiments share, or None with ``cache=false``."""
+    return runs_dir(config) / "cache" if config.cache else None
+
+
 def open_tracking(config: Config) -> Tracking:
     """Return the tracking of this configuration; nothing is created yet."""
     return Tracking(
@@ -87,6 +97,8 @@ def run_trial(
         What `prepare_dataset` returned for this configuration, where the caller has it.
     """
     root = runs_dir(config)
+    if config.train.engine == "ensemble" and config.device in ("auto", "cpu"):
+        precompile()
     dataset = dataset or prepare_dataset(config)
     tracking = prepared or open_tracking(config)
     if prepared is None:
@@ -95,15 +107,17 @@ def run_trial(
     tags = trial_tags(config, dataset.name, place)
     folder = root / "results" / name
     parent = place.parent_run_id if place else None
-    run_id = tracking.start_run(name, trial_params(config), tags, parent_run_id=parent, folder=folder)
+    run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
     try:
-        experiment = run_experiment(config, dataset, cache_dir=root / "cache")
-        experiment = replace(experiment, results=replace(experiment.results, tags={**experiment.results.tags, **tags}))
-        with ResultFolder(folder) as partial:
-            _write(experiment, partial)
-        tracking.publish(run_id, folder)
-    except KeyboardInterrupt:
-        tracking.interrupt_run(run_id)
+        with signals_interrupt(), memory_errors():
+            experiment = run_experiment(config, dataset, cache_dir=cache_dir(config))
+            results = replace(experiment.results, tags={**experiment.results.tags, **tags})
+            experiment = replace(experiment, results=results)
+            with _writable(root), result_folder(folder) as partial:
+                _write(experiment, partial)
+            tracking.publish(run_id, folder)
+    except KeyboardInterrupt as error:
+        tracking.interrupt_run(run_id, how_stopped(error))
         raise
     except BaseException as error:
         tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
@@ -111,17 +125,28 @@ def run_trial(
     return TrialOutcome(run_id, folder, experiment)
 
 
-def trial_params(config: Config) -> dict[str, str]:
-    """Return the configuration's leaves as text, addresses without passwords."""
-    return {key: str(value) for key, value in to_leaves(without_passwords(config)).items()}
-
-
 def trial_tags(config: Config, dataset: str, place: SweepPlace | None) -> dict[str, str]:
     """Return the tags that a run has from its start."""
     tags = {keys.CONFIG_HASH: config_hash(config), keys.DATASET: dataset}
     if place is not None:
-        tags |= {keys.SWEEP: place.sweep, keys.TRIAL: str(place.trial), **dict(place.tags)}
+        number = {} if place.trial is None else {keys.TRIAL: str(place.trial)}
+        tags |= {keys.SWEEP: place.sweep, **number, **dict(place.tags)}
     return tags
+
+
+@contextmanager
+def _writable(root: Path) -> Iterator[None]:
+    """Say what it means for the user when the runs folder takes no more files."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+        message = (
+            f"{root}: the results cannot be written ({error.strerror}). Name another folder with runs_dir=FOLDER, or "
+            "change its permissions, and run it again."
+        )
+        raise ScballastError(message) from error
 
 
 def _write(experiment: Experiment, folder: Path) -> None:
@@ -147,5 +172,7 @@ def _save_model(experiment: Experiment, folder: Path) -> None:
 def run_name(config: Config, dataset: str, place: SweepPlace | None) -> str:
     """Return a name for a run: place in its sweep (first: narrow columns cut names), data set, model, time."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    trial = f"trial{place.trial}-" if place else ""
+    trial = ""
+    if place is not None:
+        trial = "confirmation-" if place.trial is None else f"trial{place.trial}-"
     return f"{trial}{dataset}-{config.model.name}-{stamp}-{uuid.uuid4().hex[:6]}"

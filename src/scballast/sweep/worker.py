@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,13 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.config.addresses import without_passwords
+from scballast.config.duration import seconds_of
 from scballast.config.hydra_compat import run_as_job
 from scballast.config.schema import Config, config_hash
 from scballast.errors import ScballastError
 from scballast.sweep.check import Composer, config_of
-from scballast.sweep.child import ProcessDiedError, TrialProcess
-from scballast.sweep.messages import Answer, Failed, Interrupted, SweepPlace, TrialDone, TrialRequest
+from scballast.sweep.child import ProcessDiedError, TrialProcess, TrialTimeoutError
+from scballast.sweep.messages import (
+    Answer,
+    Failed,
+    Interrupted,
+    PairDone,
+    PairRequest,
+    SweepPlace,
+    TrialDone,
+    TrialRequest,
+)
 from scballast.sweep.parent import fail_trial_run, finished_run, interrupt_trial_run, keep_parent
+from scballast.sweep.racing import judge, n_pairs
 from scballast.sweep.space import Space, point_words
 from scballast.sweep.storage import StorageAddress
 from scballast.sweep.study import INTERRUPTED, Claim, SweepStudy
@@ -45,6 +57,8 @@ class Worker:
         The sweep's configuration.
     since
         When the command was given, in seconds since the epoch: earlier failures do not stop it.
+    raced
+        Whether trials that cannot reach the front are stopped.
     """
 
     hydra_context: Any
@@ -57,6 +71,7 @@ class Worker:
     total: int
     parent_run_id: str
     since: float
+    raced: bool = False
     process: TrialProcess = field(default_factory=TrialProcess)
     _composer: Composer | None = None
 
@@ -83,9 +98,12 @@ class Worker:
             composed = self._compose(claim)
             config = config_of(composed)
             study.note(claim.number, {keys.CONFIG_HASH: config_hash(config)})
-            answer = self._run_job(composed, config, claim)
+            answer = self._run_job(study, composed, config, claim)
         except ProcessDiedError as error:
             answer = Failed(str(error), died=True)
+            if isinstance(error, TrialTimeoutError):
+                # Asked again it would take as long.
+                answer = Failed(f"sweep.trial_timeout={self.config.sweep.trial_timeout}: it took longer, and was ended")
             found = finished_run(tracking, self.name, claim.number)
             if found is not None and not study.missing_objectives(found[0]):
                 study.complete(claim.number, *found)
@@ -116,7 +134,7 @@ class Worker:
             composed.hydra.job.num = claim.number
         return composed
 
-    def _run_job(self, composed: DictConfig, config: Config, claim: Claim) -> Answer:
+    def _run_job(self, study: SweepStudy, composed: DictConfig, config: Config, claim: Claim) -> Answer:
         """Run a trial as a Hydra job, with a job's folder, log and callbacks."""
         folder = Path(composed.hydra.sweep.dir).absolute() / str(composed.hydra.sweep.subdir)
         root = runs_dir(self.config)
@@ -134,8 +152,14 @@ class Worker:
             ),
         )
 
+        limit = seconds_of("sweep.trial_timeout", self.config.sweep.trial_timeout)
+        deadline = math.inf if limit is None else time.monotonic() + limit
+
         def task(_: DictConfig) -> Answer:
-            answer = self.process.call(TrialRequest(without_storage(config), place, _logging_of(composed)))
+            # In the job, since Hydra knows the job's folder, and with it the place of its log, only there.
+            request = TrialRequest(without_storage(config), place, _logging_of(composed))
+            found = self._race(study, claim, request, deadline) if self.raced else request
+            answer = self.process.call(found, deadline) if isinstance(found, TrialRequest) else found
             run_id = answer.run_id if isinstance(answer, TrialDone) else None
             links = {"study": self.name, "trial": claim.number, "run_id": run_id}
             (folder / "mlflow.json").write_text(json.dumps(links) + "\n", encoding="utf-8")
@@ -143,6 +167,37 @@ class Worker:
 
         answer: Answer = run_as_job(self.hydra_context, composed, task)
         return answer
+
+    def _race(self, study: SweepStudy, claim: Claim, request: TrialRequest, deadline: float) -> TrialRequest | Answer:
+        """Give a trial its pairs of replicates one by one, as long as it can reach the front.
+
+        Returns
+        -------
+        TrialRequest or Answer
+            What is left to do: the whole trial, or one of the replicates that it had; its models are in the
+            cache. An answer, where there was one: it failed, or the same configuration had finished.
+        """
+        values: dict[str, list[float]] = {}
+        for pair in range(n_pairs(request.config)):
+            done = self.process.call(PairRequest(request.config, request.place, pair, request.logging), deadline)
+            if not isinstance(done, PairDone):
+                return done
+            for metric, value in done.values.items():
+                values.setdefault(metric, []).append(value)
+            study.note(claim.number, {keys.PAIRS: json.dumps(values)})
+            stopped = judge(self.config, values, study.trials())
+            if stopped is not None:
+                rung = str(2 * stopped.pairs)
+                rivals = ", ".join(map(str, stopped.rivals))
+                study.note(claim.number, {keys.STOPPED: stopped.reason, keys.RUNG: rung, keys.STOPPED_BY: rivals})
+                tags = ((keys.STOPPED, stopped.reason), (keys.RUNG, rung), (keys.STOPPED_BY, rivals))
+                resample = replace(request.config.resample, n_replicates=2 * stopped.pairs)
+                return replace(
+                    request,
+                    config=replace(request.config, resample=resample),
+                    place=replace(request.place, tags=(*request.place.tags, *tags)),
+                )
+        return request
 
     def _end(
         self,
@@ -157,6 +212,11 @@ class Worker:
         """Tell Optuna and MLflow the same about a trial's end."""
         if isinstance(answer, TrialDone):
             missing = study.missing_objectives(answer.metrics)
+            stopped = study.trial(claim.number).user_attrs.get(keys.STOPPED)
+            if stopped:
+                study.stop(claim.number, {keys.RUN_ID: answer.run_id, keys.RESULTS: self._shown(answer.folder)})
+                self._say(study, claim, seconds, f"stopped: {stopped}")
+                return
             if not missing:
                 notes = {keys.RUN_ID: answer.run_id, keys.RESULTS: self._shown(answer.folder)}
                 if answer.duplicate_of:

@@ -170,10 +170,10 @@ class Tracking:
         entry = self._entry(run_id)
         self._end_anyway(replace(entry, state="FAILED", reason=reason, traceback=traceback, end_time=_now()))
 
-    def interrupt_run(self, run_id: str) -> None:
-        """End a run as KILLED: the user stopped it."""
+    def interrupt_run(self, run_id: str, reason: str = "interrupted by the user") -> None:
+        """End a run as KILLED: the user, or a scheduler, stopped it."""
         entry = self._entry(run_id)
-        self._end_anyway(replace(entry, state="KILLED", reason="interrupted by the user", end_time=_now()))
+        self._end_anyway(replace(entry, state="KILLED", reason=reason, end_time=_now()))
 
     def reopen_run(self, run_id: str) -> None:
         """Take up a run again (the parent of a sweep that is resumed): RUNNING, owned by this process."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scballast.config import keys
 from scballast.errors import ScballastError
+from scballast.results import remove_partial, whole
 from scballast.tracking import mlflow_compat
 from scballast.tracking.location import TrackingSettings, sqlite_uri
 
@@ -93,14 +94,10 @@ def create_or_migrate(settings: TrackingSettings) -> None:
         # MLflow's own initialisation; under the lock, since it is not safe against a second one.
         mlflow_compat.make_database(settings.store_uri, settings.artifact_root.as_uri())
     elif not database.exists():
-        database.parent.mkdir(parents=True, exist_ok=True)
-        part = database.with_name(f".{database.name}.{os.getpid()}.part")
-        part.unlink(missing_ok=True)
-        mlflow_compat.make_database(sqlite_uri(part), settings.artifact_root.as_uri())
-        _set_journal(part, database.parent)
-        part.replace(database)
-        for stale in database.parent.glob(f".{database.name}.*.part*"):
-            stale.unlink(missing_ok=True)
+        with whole(database) as part:
+            mlflow_compat.make_database(sqlite_uri(part), settings.artifact_root.as_uri())
+            _set_journal(part, database.parent)
+        remove_partial(database)
     else:
         _migrate(settings, database)
 
@@ -131,7 +128,7 @@ def _migrate(settings: TrackingSettings, database: Path) -> None:
             msg = (
                 f"{database}: its form ({found}) cannot be brought to that of the installed MLflow ({wanted}): "
                 f"{error}\n"
-                f"The old one is kept as {copy.name}. Name another runs_dir, or install the MLflow that made it."
+                "Install the MLflow that made it, or name another runs_dir."
             )
             raise ScballastError(msg) from error
     finally:
@@ -141,12 +138,9 @@ def _migrate(settings: TrackingSettings, database: Path) -> None:
 
 def copy_database(source: Path, target: Path) -> None:
     """Copy a SQLite database that may be in use, as one consistent state in one file."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(part)) as new:
+    with whole(target) as part, closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(part)) as new:
         old.backup(new)
         new.execute("PRAGMA journal_mode=DELETE")
-    part.replace(target)
 
 
 def relocate(settings: TrackingSettings) -> bool:

@@ -32,7 +32,7 @@ def clear_faults(settings: TrackingSettings) -> Iterator[None]:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 # What MLflow calls a request that was never answered, or that the server could not serve just now.
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR")
@@ -57,7 +57,7 @@ def translate(error: Exception, settings: TrackingSettings) -> ScballastError | 
             f"{where}: the disk is full, so not everything could be logged.\n"
             "What was finished is kept. Free some space, then run: scballast-ui --sync"
         )
-    if numbers & set(_READ_ONLY) or "readonly database" in text or "unable to open database file" in text:
+    if numbers & set(READ_ONLY) or "readonly database" in text or "unable to open database file" in text:
         return ScballastError(
             f"{where}: cannot be written.\nPoint runs_dir at a folder that can be, or change its permissions."
         )

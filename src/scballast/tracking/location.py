@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from scballast.config.addresses import without_password
 from scballast.errors import ConfigError
 
 PRIMARY_METRIC = "stability/contrast"
 
+_VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = "sqlite:///"
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 
@@ -45,15 +48,19 @@ class TrackingSettings:
     @property
     def store_uri(self) -> str:
         """The address that MLflow is given; raises `ConfigError` for one that it does not know."""
-        uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
-        if uri is None:
+        named, uri = "tracking.uri", self.uri
+        if not uri:
+            named, uri = _VARIABLE, os.environ.get(_VARIABLE)
+        if not uri:
             return sqlite_uri(self.root / "mlflow.db")
         scheme = uri.split(":", 1)[0].split("+", 1)[0]
         if scheme not in _SCHEMES or "://" not in uri:
+            where = "the environment variable MLFLOW_TRACKING_URI" if named == _VARIABLE else named
+            out = f"unset {_VARIABLE}" if named == _VARIABLE else "leave it out"
             msg = (
-                f"tracking.uri: {without_password(uri)!r} is not the address of a store.\n"
-                "Give http(s)://host:port of an MLflow server, postgresql://…, or sqlite:///…; "
-                "leave it out for SQLite under runs_dir."
+                f"{where}: {without_password(uri)!r} is not the address of a store that is known here.\n"
+                f"Give http(s)://host:port of an MLflow server, postgresql://…, or sqlite:///…; {out} for SQLite "
+                "under runs_dir."
             )
             raise ConfigError(msg)
         if scheme == "sqlite":
@@ -64,6 +71,11 @@ class TrackingSettings:
     def is_server(self) -> bool:
         """Whether the store is an MLflow server, which may be out of reach."""
         return self.store_uri.startswith(("http://", "https://"))
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the store is a server of this machine."""
+        return self.is_server and is_loopback(urlsplit(self.store_uri).hostname or "")
 
     @property
     def database(self) -> Path | None:
@@ -80,6 +92,14 @@ class TrackingSettings:
     def shown_uri(self) -> str:
         """The address without its password, for messages and markers."""
         return without_password(self.store_uri)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def sqlite_uri(path: Path) -> str:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scballast.results import whole
 from scballast.tracking.liveness import ProcessIdentity
 
 _log = logging.getLogger(__name__)
@@ -86,11 +87,8 @@ class Outbox:
 
     def write(self, entry: OutboxEntry) -> None:
         """Store an entry, whole or not at all."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        path = self._path(entry.key)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(asdict(entry), ensure_ascii=False), encoding="utf-8")
-        part.replace(path)
+        with whole(self._path(entry.key)) as part:
+            part.write_text(json.dumps(asdict(entry), ensure_ascii=False), encoding="utf-8")
 
     def drop(self, key: str) -> None:
         """Forget an entry: the store has everything."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scballast.config import keys
-from scballast.results import MARKER
+from scballast.results import MARKER, link_or_copy, whole
 from scballast.tracking.mlflow_compat import local_path
 
 PUBLISHED_MARKER = "published.json"
@@ -243,22 +241,11 @@ def _place(source: Path, target: Path) -> None:
     Results are never written again once they are complete, so artifact and result may share their bytes
     on the disk.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)
-    try:
-        os.link(source, part)
-    except OSError:
-        # Not every file system has hard links, and none has them to another disk.
-        shutil.copyfile(source, part)
-    # Renaming one link of a file to another of the same file does nothing and leaves both.
-    part.replace(target)
-    part.unlink(missing_ok=True)
+    with whole(target) as part:
+        link_or_copy(source, part)
 
 
 def write_atomically(target: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(target)
+    with whole(target) as part:
+        part.write_text(text, encoding="utf-8")

@@ -98,6 +98,8 @@ class Store:
             if self.settings.is_server:
                 for name, value in _HTTP_SETTINGS.items():
                     os.environ.setdefault(name, value)
+                if self.settings.is_on_loopback:
+                    _no_proxy_for_loopback()
             from mlflow.tracking import MlflowClient
 
             # The model registry is named too: left out, MLflow takes it from the environment.
@@ -279,6 +281,13 @@ def stored(run: Any) -> StoredRun:
         end_time=run.info.end_time,
         artifact_uri=run.info.artifact_uri,
     )
+
+
+def _no_proxy_for_loopback() -> None:
+    """Let MLflow's requests to this machine pass by a proxy, which would look for it at its own place."""
+    for name in ("no_proxy", "NO_PROXY"):
+        others = os.environ.get(name) or os.environ.get(name.swapcase()) or ""
+        os.environ[name] = ",".join(dict.fromkeys([*filter(None, others.split(",")), "127.0.0.1", "localhost", "::1"]))
 
 
 def _user() -> str:

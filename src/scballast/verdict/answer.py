@@ -17,6 +17,7 @@ wrong, since abundant and variable genes recur in every list.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,12 @@ class _Candidate:
             f"at least {self.n_lower} of {self.n_genes} genes hold in cells it never saw (95%), "
             f"{self.confirmed * self.n_genes:.0f} are confirmed"
         )
+
+
+def rule_steps() -> tuple[str, ...]:
+    """Return the rule at the head of this module, one step each, for reports that state it."""
+    steps = re.findall(r"^\d\. (.*?)(?=^\d\. |\n\n|\Z)", __doc__.partition("--------\n")[2], re.MULTILINE | re.DOTALL)
+    return tuple(" ".join(re.sub(r"[*`]", "", step).split()) for step in steps)
 
 
 def answer_table(

@@ -40,7 +40,7 @@ from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.methods.method import NamedMethod
 from scballast.verdict.score_set import ScoreSet
 
-KINDS_WITH_DISJOINT_PAIRS = frozenset({"subsample", "donor"})
+KINDS_WITH_DISJOINT_PAIRS = frozenset({"subsample", "donor", "thin"})
 LEVEL = 0.95
 """One-sided level of the floor's own error."""
 

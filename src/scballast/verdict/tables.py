@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scballast.agreement.concordance import agreement_by_replicate, standardised
-from scballast.agreement.factors import match_factors, subspace_agreement
 from scballast.agreement.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
-from scballast.agreement.rank_agreement import kendall_w_of_spans
+from scballast.agreement.rank_agreement import consensus_ranking, kendall_w_of_spans
 from scballast.agreement.ranking import rank_spans, tie_keys
 from scballast.agreement.ranking import top_k as select
-from scballast.agreement.stability import consensus_ranking, jackknife_interval, mean_interval, pairwise_kuncheva
+from scballast.agreement.stability import jackknife_interval, mean_interval, pairwise_kuncheva
 from scballast.agreement.statistic import Interval
 from scballast.arrays import FloatArray, IntArray
 from scballast.methods.method import NamedMethod
@@ -42,7 +42,6 @@ __all__ = [
     "concordance_table",
     "consensus_table",
     "differences_table",
-    "factors_table",
     "rank_scores",
     "rankings_table",
     "score_set_from_rankings",
@@ -66,7 +65,6 @@ _CONSENSUS_COLUMNS = (
     *("population", "method", "estimand", "gene", "rank", "selection_frequency", "mean_rank"),
     *("q_value", "confirmed"),
 )
-_FACTOR_COLUMNS = ("model", "replicate_a", "replicate_b", "matched_correlation", "null", "subspace_cos2", "chance")
 
 
 def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
@@ -252,42 +250,6 @@ def consensus_table(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_CONSENSUS_COLUMNS))
 
 
-def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int) -> pd.DataFrame:
-    """Agreement of the factors of one linear model between replicates.
-
-    Parameters
-    ----------
-    loadings
-        By model, by replicate: (n_genes, n_factors). For ``latent_distribution=ln`` with rows centred too.
-    seed
-        The experiment's seed, for the permutation null.
-
-    Returns
-    -------
-    DataFrame
-        model, replicate_a, replicate_b, matched_correlation, null, subspace_cos2, chance.
-    """
-    import pandas as pd
-
-    rows = []
-    for model, by_replicate in loadings.items():
-        for first, second in combinations(sorted(by_replicate), 2):
-            match = match_factors(by_replicate[first], by_replicate[second], seed=seed)
-            subspace = subspace_agreement(by_replicate[first], by_replicate[second])
-            rows.append(
-                {
-                    "model": model,
-                    "replicate_a": first,
-                    "replicate_b": second,
-                    "matched_correlation": match.mean_correlation,
-                    "null": match.null,
-                    "subspace_cos2": float(subspace),
-                    "chance": subspace.chance,
-                }
-            )
-    return pd.DataFrame(rows, columns=list(_FACTOR_COLUMNS))
-
-
 def _stability_rows(
     score_set: ScoreSet,
     method: NamedMethod,
@@ -337,7 +299,9 @@ def _stability_rows(
 def _phi(ranks: IntArray, k: int, level: float) -> Interval:
     """Nogueira's stability with its jackknife interval."""
     reason = _degenerate(k, ranks.shape[1])
-    return _no_interval(reason, level) if reason else jackknife_interval(pairwise_kuncheva(select(ranks, k)), level)
+    if reason:
+        return _no_interval(reason, level)
+    return _within(jackknife_interval(pairwise_kuncheva(select(ranks, k)), level), -1.0)
 
 
 def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int = 0) -> dict[str, float]:
@@ -364,7 +328,13 @@ def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: 
 
 def _interval(values: FloatArray, k: int, n_genes: int, level: float) -> Interval:
     reason = _degenerate(k, n_genes) or ("" if values.size else "no replicate has scores of both")
-    return _no_interval(reason, level) if reason else mean_interval(values, level)
+    return _no_interval(reason, level) if reason else _within(mean_interval(values, level), 0.0)
+
+
+def _within(interval: Interval, lowest: float) -> Interval:
+    """Cut an interval to the range of its index, up to 1: what lies outside covers nothing."""
+    lower, upper = (max(lowest, min(1.0, limit)) for limit in (interval.lower, interval.upper))
+    return interval if math.isnan(interval.lower) else replace(interval, lower=lower, upper=upper)
 
 
 def _ceiling(first: float, second: float) -> float:

@@ -50,6 +50,11 @@ def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> Statis
     ----------
     Manning, Raghavan & Schütze (2008), Introduction to information retrieval, ch. 8; the variant of
     ``sklearn.metrics.average_precision_score``, without interpolation.
+
+    Examples
+    --------
+    >>> round(float(average_precision([3.0, 2.0, 1.0], [1, 0, 1])), 3)
+    0.833
     """
     values, planted = np.asarray(scores, dtype=np.float64), np.asarray(positives, dtype=bool)
     _same_length(values, planted)
@@ -88,6 +93,11 @@ def precision_at_k(ranks: npt.ArrayLike, positives: npt.ArrayLike, k: int) -> St
     ------
     ValueError
         The vectors differ in length, or k is below 1.
+
+    Examples
+    --------
+    >>> float(precision_at_k([1, 2, 3], [1, 0, 1], 2))
+    0.5
     """
     values, planted = np.asarray(ranks), np.asarray(positives, dtype=bool)
     _same_length(values, planted)

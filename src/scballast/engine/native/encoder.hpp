@@ -12,6 +12,7 @@
 
 constexpr double VARIANCE_EPS = 1e-4;
 constexpr int SPARSE_VECTORS = N_REGISTERS / 2;   // sums held in registers along a row of the first layer
+constexpr int GENES_AHEAD = 4, ROWS_AHEAD = 4;    // pieces of a row between the call for memory and its use
 constexpr size_t TILE_BYTES = 192 << 10;          // of the first layer's weights: they stay in a core's own cache
 
 // A minibatch as rows of (gene, log1p(count)), and the same by gene for the gradient of the first layer.
@@ -26,7 +27,7 @@ template <class T> struct Minibatch {
         row.assign(n + 1, 0);
         for (int b = 0; b < n; ++b)
             row[b + 1] = row[b] + static_cast<int32_t>(counts.row_starts[cells[b] + 1] - counts.row_starts[cells[b]]);
-        gene.resize(row[n]), count.resize(row[n]), log_count.resize(row[n]);
+        gene.assign(row[n] + ROWS_AHEAD, 0), count.resize(row[n]), log_count.resize(row[n]);
         for (int b = 0; b < n; ++b) {
             const int64_t start = counts.row_starts[cells[b]];
             const int m = row[b + 1] - row[b];
@@ -90,7 +91,8 @@ template <class T> void sparse_linear(const Minibatch<T>& x, int n_genes, const 
                 vec<T> sum[VECTORS];
                 for (int j = 0; j < VECTORS; ++j) sum[j] = load(target + j * W);
                 for (int i = first[b]; i < last[b]; ++i) {
-                    const T* row = weight + x.gene[i] * stride + from;
+                    const T *row = weight + x.gene[i] * stride + from, *later = weight + x.gene[i + ROWS_AHEAD] * stride + from;
+                    for (int j = 0; j < VECTORS * W; j += 64 / sizeof(T)) __builtin_prefetch(later + j);
                     const vec<T> value = broadcast(x.log_count[i]);
                     for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(row + j * W);
                 }
@@ -103,9 +105,11 @@ template <class T> void sparse_linear(const Minibatch<T>& x, int n_genes, const 
 }
 
 // The first layer's gradient by weight, in registers: use(constant VECTORS, offset in the weights, sums) for every
-// gene and piece of its row. `packed` is room for d_out (n, width), which is laid out piece by piece.
-template <class T, class Use>
-void sparse_linear_gradient(const Minibatch<T>& x, int n_genes, const T* d_out, int width, std::vector<T>& packed, Use use) {
+// gene and piece of its row; ahead(constant VECTORS, offset) some pieces before, to call for memory. `packed` is room
+// for d_out (n, width), which is laid out piece by piece.
+template <class T, class Ahead, class Use>
+void sparse_linear_gradient(const Minibatch<T>& x, int n_genes, const T* d_out, int width, std::vector<T>& packed, Ahead ahead,
+                            Use use) {
     constexpr int W = Vec<T>::width;
     packed.resize(static_cast<size_t>(x.n) * width);
     for_pieces<T>(width, [&](auto n, int from) {
@@ -115,6 +119,7 @@ void sparse_linear_gradient(const Minibatch<T>& x, int n_genes, const T* d_out, 
             for (int j = 0; j < VECTORS; ++j)
                 store(piece + (b * VECTORS + j) * W, load(d_out + static_cast<size_t>(b) * width + from + j * W));
         for (int g = 0; g < n_genes; ++g) {
+            ahead(n, static_cast<size_t>(std::min(g + GENES_AHEAD, n_genes - 1)) * width + from);
             vec<T> sum[VECTORS] = {};
             for (int i = x.gene_start[g]; i < x.gene_start[g + 1]; ++i) {
                 const T* d = piece + x.gene_cell[i] * (VECTORS * W);

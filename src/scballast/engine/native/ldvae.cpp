@@ -1,11 +1,13 @@
-// One LDVAE member on the CPU: a training step (forward, analytic backward, Adam) and evaluation.
+// One member, LDVAE or VAE, on the CPU: a training step (forward, analytic backward, Adam) and evaluation.
 // Members are independent, so each is trained by one thread while its parameters stay in cache.
 #include <memory>
 
 #include "decoder.hpp"
 #include "encoder.hpp"
+#include "evaluate.hpp"
 #include "likelihood.hpp"
 #include "noise.hpp"
+#include "scvi_decoder.hpp"
 
 namespace {
 
@@ -30,13 +32,16 @@ template <class T> class Workspace {
     Noise<T> noise;
     Sums sums;
     DecoderBranch<T> rate, zero;
+    LayeredDecoder<T> layered;
 
     void prepare(const Spec& spec) {
         s = spec;
         layout = std::make_unique<Layout>(spec);
         const Layout& l = *layout;
-        rate.resize(l);
-        if (s.likelihood == ZINB) zero.resize(l);
+        if (s.decoder == LINEAR) {
+            rate.resize(l);
+            if (s.likelihood == ZINB) zero.resize(l);
+        }
         hidden.resize(l.layers);
         gradient.resize(l.input_weight);
         small = gradient.data();
@@ -152,37 +157,21 @@ template <class T> class Workspace {
         vec<T> log_sd{};  // ones fill the last vector
         for (int i = 0; i < n * K; i += Vec<T>::width) log_sd += log_of(load(&sd[i]));
         sums.kl_latent -= static_cast<double>(lane_sum<T>(log_sd));
-        moments.compute(n, K, l.batch_columns, z.data(), batch.data());
-        rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, &moments, n, update_running,
-                  T(-1e30));
-        rate.start_backward();
-        if (s.likelihood == ZINB) {
-            zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, &moments, n,
-                      update_running, T(0));
-            zero.start_backward();
-        }
         if (s.likelihood != POISSON) table.compute(l, p + l.dispersion);
-        switch (s.likelihood) {
-            case NB: decode_rows<NB>(counts, n); break;
-            case ZINB: decode_rows<ZINB>(counts, n); break;
-            default: decode_rows<POISSON>(counts, n);
-        }
-        sums.loss = (sums.reconstruction + kl_weight * sums.kl_latent + sums.kl_library);
         const T scale = T(-1.0 / n);
-        for (T& d : d_z) d *= scale;
-        rate.finish_backward(n, p + l.rate_weight, p + l.rate_gamma, moments, batch.data(), scale, small + l.rate_weight,
-                             small + l.rate_gamma, small + l.rate_beta, d_z.data());
-        if (s.likelihood == ZINB)
-            zero.finish_backward(n, p + l.zero_weight, p + l.zero_gamma, moments, batch.data(), scale, small + l.zero_weight,
-                                 small + l.zero_gamma, small + l.zero_beta, d_z.data());
+        if (s.decoder == LINEAR)
+            linear_decoder(counts, n, p, running, update_running, scale);
+        else
+            nonlinear_decoder(counts, n, p, running, update_running, scale);
+        sums.loss = (sums.reconstruction + kl_weight * sums.kl_latent + sums.kl_library);
         for (size_t i = 0; i < static_cast<size_t>(l.dispersion_rows) * l.gene_stride; ++i)
             small[l.dispersion + i] = scale * table.gradient[i] * table.theta[i];
         encoder_backward(c, n, p, kl_weight);
     }
 
     // The input weight's gradient in pieces: see sparse_linear_gradient.
-    template <class Use> void input_gradient(Use use) {
-        sparse_linear_gradient(x, layout->genes, d_hidden.data(), layout->input_width, packed, use);
+    template <class Ahead, class Use> void input_gradient(Ahead ahead, Use use) {
+        sparse_linear_gradient(x, layout->genes, d_hidden.data(), layout->input_width, packed, ahead, use);
     }
 
   private:
@@ -200,6 +189,63 @@ template <class T> class Workspace {
     std::vector<T> gradient;
     T* small = nullptr;  // gradients of all parameters but the input weight
 
+    // Reconstruction loss, and gradients by the decoder's parameters and by z.
+    void linear_decoder(const Counts& counts, int n, const T* p, T* running, bool update_running, T scale) {
+        const Layout& l = *layout;
+        const int K = l.latent;
+        moments.compute(n, K, l.batch_columns, z.data(), batch.data());
+        rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, &moments, n, update_running,
+                  T(-1e30));
+        rate.start_backward();
+        if (s.likelihood == ZINB) {
+            zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, &moments, n,
+                      update_running, T(0));
+            zero.start_backward();
+        }
+        switch (s.likelihood) {
+            case NB: decode_rows<NB>(counts, n); break;
+            case ZINB: decode_rows<ZINB>(counts, n); break;
+            default: decode_rows<POISSON>(counts, n);
+        }
+        for (T& d : d_z) d *= scale;
+        rate.finish_backward(n, p + l.rate_weight, p + l.rate_gamma, moments, batch.data(), scale, small + l.rate_weight,
+                             small + l.rate_gamma, small + l.rate_beta, d_z.data());
+        if (s.likelihood == ZINB)
+            zero.finish_backward(n, p + l.zero_weight, p + l.zero_gamma, moments, batch.data(), scale, small + l.zero_weight,
+                                 small + l.zero_gamma, small + l.zero_beta, d_z.data());
+    }
+
+    void nonlinear_decoder(const Counts& counts, int n, const T* p, T* running, bool update_running, T scale) {
+        const Layout& l = *layout;
+        layered.forward(l, n, z.data(), batch.data(), p, running, true, update_running);
+        softmax.resize(l.gene_stride);
+        const auto take_rows = [&](auto likelihood) {
+            for (int b = 0; b < n; ++b) {
+                take_cell<decltype(likelihood)::value>(counts, b, layered.share_row(l, b), layered.zero_row(l, b));
+                layered.add_row(l, b);
+            }
+        };
+        switch (s.likelihood) {
+            case NB: take_rows(std::integral_constant<int, NB>{}); break;
+            case ZINB: take_rows(std::integral_constant<int, ZINB>{}); break;
+            default: take_rows(std::integral_constant<int, POISSON>{});
+        }
+        layered.backward(l, n, z.data(), batch.data(), p, scale, small, d_z.data());
+    }
+
+    // Adds one cell's reconstruction loss; its logits y and zeros become the log-likelihood's gradient by them.
+    template <int LIKELIHOOD> void take_cell(const Counts& counts, int cell, T* y, T* zeros) {
+        const int start = x.row[cell], m = x.row[cell + 1] - start;
+        const size_t dispersion_row = s.dispersion == PER_BATCH ? batch[cell] : label[cell];
+        const double log_factorials = counts.log_factorials[x.cells[cell]];
+        if constexpr (LIKELIHOOD == POISSON)
+            non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials);
+        else
+            non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials, table, dispersion_row);
+        sums.reconstruction -= cell_log_likelihood<T, LIKELIHOOD, true>(
+            layout->gene_stride, non_zeros, library[cell], table, dispersion_row, y, zeros, softmax.data(), d_library[cell]);
+    }
+
     template <int LIKELIHOOD> void decode_rows(const Counts& counts, int n) {
         const Layout& l = *layout;
         const size_t K = l.latent, G = l.gene_stride;
@@ -211,18 +257,8 @@ template <class T> class Workspace {
             const T* source = &moments.centred[b * K];
             rate.decode(source, in_block, &offset_row[b], rows.data());
             if (LIKELIHOOD == ZINB) zero.decode(source, in_block, &offset_row[b], zero_rows.data());
-            for (int i = 0; i < in_block; ++i) {
-                const int cell = b + i, start = x.row[cell], m = x.row[cell + 1] - start;
-                const size_t dispersion_row = s.dispersion == PER_BATCH ? batch[cell] : label[cell];
-                const double log_factorials = counts.log_factorials[x.cells[cell]];
-                if constexpr (LIKELIHOOD == POISSON)
-                    non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials);
-                else
-                    non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials, table, dispersion_row);
-                sums.reconstruction -= cell_log_likelihood<T, LIKELIHOOD, true>(
-                    l.gene_stride, non_zeros, library[cell], table, dispersion_row, &rows[i * G],
-                    LIKELIHOOD == ZINB ? &zero_rows[i * G] : nullptr, softmax.data(), d_library[cell]);
-            }
+            for (int i = 0; i < in_block; ++i)
+                take_cell<LIKELIHOOD>(counts, b + i, &rows[i * G], LIKELIHOOD == ZINB ? &zero_rows[i * G] : nullptr);
             rate.accumulate(source, in_block, &offset_row[b], rows.data(), &d_z[b * K]);
             if (LIKELIHOOD == ZINB) zero.accumulate(source, in_block, &offset_row[b], zero_rows.data(), &d_z[b * K]);
         }
@@ -324,7 +360,7 @@ void gradients(const Spec& spec, const Counts& counts, const Categories& categor
         w.noise.keep.assign(keep, keep + static_cast<size_t>(n) * l.hidden * (l.layers + spec.model_library));
     w.forward_backward(counts, categories, cells, n, parameters, running, kl_weight, true);
     std::copy(w.small_gradient(), w.small_gradient() + l.input_weight, gradient);
-    w.input_gradient([&](auto vectors, size_t at, const vec<T>* sum) {
+    w.input_gradient([](auto, size_t) {}, [&](auto vectors, size_t at, const vec<T>* sum) {
         for (int j = 0; j < decltype(vectors)::value; ++j) store(gradient + l.input_weight + at + j * Vec<T>::width, sum[j]);
     });
     *sums = w.sums;
@@ -346,11 +382,21 @@ int train(const Spec& spec, const Counts& counts, const Categories& categories, 
         w.draw(seed, static_cast<uint64_t>(step), n);
         w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight, true);
         const Adam<T> adam(optimiser, step);
-        w.input_gradient([&](auto vectors, size_t from, const vec<T>* sum) {
+        const auto ahead = [&](auto vectors, size_t from) {
+            constexpr int LINE = 64 / sizeof(T);
+            const size_t at = l.input_weight + from;
+            for (int j = 0; j < decltype(vectors)::value * W; j += LINE) {
+                __builtin_prefetch(parameters + at + j, 1);
+                __builtin_prefetch(first + at + j, 1);
+                __builtin_prefetch(second + at + j, 1);
+            }
+        };
+        const auto use = [&](auto vectors, size_t from, const vec<T>* sum) {
             const size_t at = l.input_weight + from;
             for (int j = 0; j < decltype(vectors)::value; ++j)
                 adam.update(parameters + at + j * W, first + at + j * W, second + at + j * W, sum[j]);
-        });
+        };
+        w.input_gradient(ahead, use);
         for (size_t at = 0; at < l.input_weight; at += W)
             adam.update(parameters + at, first + at, second + at, load(w.small_gradient() + at));
         sums->reconstruction += w.sums.reconstruction;
@@ -359,80 +405,6 @@ int train(const Spec& spec, const Counts& counts, const Categories& categories, 
         sums->loss += w.sums.loss;
     }
     return n_minibatches;
-}
-
-template <class T, int LIKELIHOOD>
-void evaluate_samples(Workspace<T>& w, const Spec& spec, const Counts& counts, const Categories& categories, int n, int n_samples,
-                    const T* latent_noise, const T* library_noise, double* reconstruction) {
-    const Layout& l = w.dims();
-    const size_t K = l.latent, G = l.gene_stride;
-    std::vector<T> z(BLOCK * K), rows(BLOCK * G), zeros(LIKELIHOOD == ZINB ? BLOCK * G : 0), softmax(G);
-    for (int b = 0; b < n; ++b) {
-        const int32_t cell = w.x.cells[b], batch = categories.batch_map[counts.batch[cell]];
-        const int32_t label = spec.dispersion == PER_LABEL ? categories.label_map[counts.label[cell]] : 0;
-        if (batch < 0 || label < 0) {
-            for (int i = 0; i < n_samples; ++i) reconstruction[static_cast<size_t>(i) * n + b] = __builtin_nan("");
-            continue;
-        }
-        const size_t dispersion_row = spec.dispersion == PER_BATCH ? batch : label;
-        const int start = w.x.row[b], m = w.x.row[b + 1] - start;
-        NonZeros<T>& nz = w.scratch();
-        if constexpr (LIKELIHOOD == POISSON)
-            nz.gather(m, &w.x.gene[start], &w.x.count[start], counts.log_factorials[cell]);
-        else
-            nz.gather(m, &w.x.gene[start], &w.x.count[start], counts.log_factorials[cell], w.dispersion(), dispersion_row);
-        const std::vector<int> offset_row(BLOCK, l.batch_columns ? batch : 0);
-        for (int first = 0; first < n_samples; first += BLOCK) {
-            const int in_block = std::min(BLOCK, n_samples - first);
-            for (int i = 0; i < in_block; ++i)
-                w.place(b, latent_noise + (static_cast<size_t>(first + i) * n + b) * K, &z[i * K]);
-            w.rate.decode(z.data(), in_block, offset_row.data(), rows.data());
-            if (LIKELIHOOD == ZINB) w.zero.decode(z.data(), in_block, offset_row.data(), zeros.data());
-            for (int i = 0; i < in_block; ++i) {
-                const size_t sample = first + i;
-                T unused, library = static_cast<T>(counts.log_totals[cell]);
-                if (spec.model_library) library = w.library_mean(b) + w.library_sds()[b] * library_noise[sample * n + b];
-                reconstruction[sample * n + b] = -cell_log_likelihood<T, LIKELIHOOD, false>(
-                    l.gene_stride, nz, library, w.dispersion(), dispersion_row, &rows[i * G], &zeros[i * G], softmax.data(), unused);
-            }
-        }
-    }
-}
-
-// Posteriors (mean, sd) and, for each sample, the reconstruction loss per cell, all in evaluation mode.
-template <class T>
-void evaluate(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, int n,
-              const T* parameters, T* running, int n_samples, const T* latent_noise, const T* library_noise, T* posterior,
-              T* library_posterior, double* reconstruction) {
-    Workspace<T>& w = workspace<T>(spec);
-    const Layout& l = w.dims();
-    const int K = l.latent;
-    w.encode(counts, cells, n, parameters, running, false, false);
-    for (int b = 0; b < n; ++b) {
-        for (int k = 0; k < K; ++k) {
-            posterior[b * 2 * K + k] = w.latent_mean(b, k);
-            posterior[b * 2 * K + K + k] = w.sds()[b * K + k];
-        }
-        if (spec.model_library) {
-            library_posterior[2 * b] = w.library_mean(b);
-            library_posterior[2 * b + 1] = w.library_sds()[b];
-        }
-    }
-    if (n_samples == 0) return;
-    const T* p = parameters;
-    w.rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, nullptr, n, false, T(-1e30));
-    if (spec.likelihood == ZINB)
-        w.zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, nullptr, n, false, T(0));
-    if (spec.likelihood != POISSON) w.dispersion().compute(l, p + l.dispersion);
-    const auto run = [&](auto likelihood) {
-        evaluate_samples<T, decltype(likelihood)::value>(w, spec, counts, categories, n, n_samples, latent_noise, library_noise,
-                                                       reconstruction);
-    };
-    switch (spec.likelihood) {
-        case NB: run(std::integral_constant<int, NB>{}); break;
-        case ZINB: run(std::integral_constant<int, ZINB>{}); break;
-        default: run(std::integral_constant<int, POISSON>{});
-    }
 }
 
 }  // namespace
@@ -460,8 +432,9 @@ EXPORT void evaluate_cells(const Spec* spec, const Counts* counts, const Categor
                            int32_t n, const SCALAR* parameters, SCALAR* running, int32_t n_samples,
                            const SCALAR* latent_noise, const SCALAR* library_noise, SCALAR* posterior,
                            SCALAR* library_posterior, double* reconstruction) {
-    evaluate<SCALAR>(*spec, *counts, *categories, cells, n, parameters, running, n_samples, latent_noise, library_noise,
-                     posterior, library_posterior, reconstruction);
+    Workspace<SCALAR>& w = workspace<SCALAR>(*spec);
+    evaluate(w, *spec, *counts, *categories, cells, n, parameters, running, n_samples, latent_noise, library_noise, posterior,
+             library_posterior, reconstruction);
 }
 
 // Sizes of a member's arrays, for engine/packing.py to check its own against.

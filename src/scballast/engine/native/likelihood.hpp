@@ -15,7 +15,7 @@ constexpr int TABLE_COUNTS = 16;  // most counts are small: see DispersionTable
 // log(theta + j) and 1 / (theta + j) over j < x: tables replace two special functions per count.
 template <class T> struct DispersionTable {
     std::vector<T> theta, log_theta, ratio, gradient;  // (rows, G)
-    std::vector<T> log_gamma, digamma;                 // (rows, n_counts, G)
+    std::vector<T> log_gamma, digamma;                 // (rows, n_counts + 1, G): the first row, for x = 0, is zero
     int n_counts = 0, stride = 0;
 
     void compute(const Layout& l, const T* log_dispersion) {
@@ -24,7 +24,7 @@ template <class T> struct DispersionTable {
         // With many rows a table to 16 would cost more than the counts that it serves.
         n_counts = std::max(2, TABLE_COUNTS / static_cast<int>(rows)), stride = l.gene_stride;
         theta.resize(size), log_theta.resize(size), ratio.resize(size), gradient.assign(size, T(0));
-        log_gamma.resize(size * n_counts), digamma.resize(size * n_counts);
+        log_gamma.resize(size * (n_counts + 1)), digamma.resize(size * (n_counts + 1));
         for (size_t r = 0; r < rows; ++r)
             for (size_t g = 0; g < G; g += W) {
                 const size_t i = r * G + g;
@@ -33,12 +33,14 @@ template <class T> struct DispersionTable {
                 store(&log_theta[i], log_of(th + T(LIKELIHOOD_EPS)));
                 store(&ratio[i], th / (th + T(LIKELIHOOD_EPS)));
                 vec<T> log_sum{}, inverse_sum{};
-                for (int x = 0; x < n_counts; ++x) {
+                for (int x = 0;; ++x) {
+                    const size_t at = (r * (n_counts + 1) + x) * G + g;
+                    store(&log_gamma[at], log_sum);
+                    store(&digamma[at], inverse_sum);
+                    if (x == n_counts) break;
                     const vec<T> risen = th + static_cast<T>(x);
                     log_sum += log_of(risen);
                     inverse_sum += T(1) / risen;
-                    store(&log_gamma[(r * n_counts + x) * G + g], log_sum);
-                    store(&digamma[(r * n_counts + x) * G + g], inverse_sum);
                 }
             }
     }
@@ -66,39 +68,42 @@ template <class T> struct NonZeros {
                 size_t row) {
         gather(size, which, counts, log_factorials);
         const size_t G = table.stride;
-        const T *th = &table.theta[row * G], *log_gammas = &table.log_gamma[row * table.n_counts * G],
-                *digammas = &table.digamma[row * table.n_counts * G];
-        large.clear();
-        for (int i = 0; i < n; ++i) {
-            const int g = which[i];
-            theta[i] = th[g];
-            const int whole = counts[i] <= T(table.n_counts) ? static_cast<int>(counts[i]) : 0;
-            if (whole > 0 && static_cast<T>(whole) == counts[i]) {
-                log_gamma[i] = log_gammas[(whole - 1) * G + g];
-                digamma[i] = digammas[(whole - 1) * G + g];
-            } else {
-                large.push_back(i);
-            }
+        const int n_counts = table.n_counts;
+        const T *th = &table.theta[row * G], *log_gammas = &table.log_gamma[row * (n_counts + 1) * G],
+                *digammas = &table.digamma[row * (n_counts + 1) * G];
+        large.resize(n_padded);
+        T *to_theta = theta.data(), *to_log_gamma = log_gamma.data(), *to_digamma = digamma.data();
+        int* to_large = large.data();
+        n_large = 0;
+        for (int i = 0; i < n; ++i) {  // without a branch: which counts are large cannot be foretold
+            const int g = which[i], whole = static_cast<int>(std::min(counts[i], T(n_counts)));
+            to_theta[i] = th[g];
+            to_log_gamma[i] = log_gammas[whole * G + g];
+            to_digamma[i] = digammas[whole * G + g];
+            to_large[n_large] = i;
+            n_large += static_cast<T>(whole) != counts[i];
         }
         std::fill(theta.begin() + n, theta.begin() + n_padded, T(1));
         std::fill(log_gamma.begin() + n, log_gamma.begin() + n_padded, T(0));
         std::fill(digamma.begin() + n, digamma.begin() + n_padded, T(0));
-        for (size_t from = 0; from < large.size(); from += Vec<double>::width) gather_large(from);
+        for (int from = 0; from < n_large; from += Vec<double>::width) gather_large(from);
     }
 
     template <int LIKELIHOOD> void look_up(const T* mus, T scale, const T* pis) {
-        for (int i = 0; i < n; ++i) mu[i] = mus[genes[i]] * scale;
+        T *to_mu = mu.data(), *to_pi = pi.data();
+        for (int i = 0; i < n; ++i) to_mu[i] = mus[genes[i]] * scale;
         if constexpr (LIKELIHOOD == ZINB)
-            for (int i = 0; i < n; ++i) pi[i] = pis[genes[i]];
+            for (int i = 0; i < n; ++i) to_pi[i] = pis[genes[i]];
     }
 
   private:
+    int n_large = 0;
     std::vector<int> large;  // positions of the counts beyond the table, or not whole
 
     // Their increments in double: differences of large numbers. The log-gammas go to `constant`.
-    void gather_large(size_t from) {
+    void gather_large(int from) {
         constexpr int W = Vec<double>::width;
-        const int m = static_cast<int>(std::min(large.size() - from, static_cast<size_t>(W)));
+        const int m = std::min(n_large - from, W);
         vec<double> x = broadcast(1.0), th = broadcast(1.0), log_gamma_risen, digamma_risen, log_gamma_theta, digamma_theta;
         for (int j = 0; j < m; ++j) x[j] = count[large[from + j]], th[j] = theta[large[from + j]];
         gamma_functions(x + th, log_gamma_risen, digamma_risen);
@@ -227,11 +232,12 @@ double cell_log_likelihood(int stride, NonZeros<T>& nz, T library, DispersionTab
         T pulled = lane_sum<T>(pulls);  // sum over genes of d loglik / d log mu
         const double log_likelihood = add_non_zeros<T, LIKELIHOOD, GRADIENT>(nz, pulled) + static_cast<double>(lane_sum<T>(dense));
         if constexpr (GRADIENT) {
-            for (int i = 0; i < nz.n; ++i) {
+            const T *d_mu = nz.d_mu.data(), *d_thetas = nz.d_theta.data(), *d_pi = nz.d_pi.data();
+            for (int i = 0, n = nz.n; i < n; ++i) {
                 const int g = nz.genes[i];
-                y[g] += nz.d_mu[i];
-                d_theta[g] += nz.d_theta[i];
-                if constexpr (LIKELIHOOD == ZINB) zero[g] += nz.d_pi[i];
+                y[g] += d_mu[i];
+                d_theta[g] += d_thetas[i];
+                if constexpr (LIKELIHOOD == ZINB) zero[g] += d_pi[i];
             }
             const T back = pulled / total;
             for (int g = 0; g < stride; g += W) store(y + g, load(y + g) - back * load(softmax + g));

@@ -1,0 +1,84 @@
+"""``scballast report [RUN]``: say where the report of a run is, and open it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from scballast.errors import ConfigError, ScballastError
+from scballast.results import MARKER
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; exit status 0 done, 2 there is no such run."""
+    parser = argparse.ArgumentParser(prog="scballast report", description="Open the report of a run.")
+    parser.add_argument("run", nargs="?", help="name, MLflow id or result folder of a run; default: the last")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
+    parser.add_argument("--no-browser", action="store_true", help="only say where it is")
+    options = parser.parse_args(arguments)
+    try:
+        folder = find_folder(options.run, options.runs_dir)
+    except ScballastError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    report = folder / "report.html"
+    if not report.is_file():
+        sys.stderr.write(f"{folder}: holds no report.html.\n")
+        return 2
+    print(report)
+    if not options.no_browser:
+        webbrowser.open(report.resolve().as_uri())
+    return 0
+
+
+def find_folder(run: str | None, runs_dir: Path) -> Path:
+    """Return the result folder of a run.
+
+    Parameters
+    ----------
+    run
+        Name (or its beginning or end, where only one run has it), MLflow id, or folder; None: the last run.
+    runs_dir
+        Folder of the runs.
+
+    Raises
+    ------
+    ConfigError
+        There is no such run, or several.
+    """
+    if run is not None and (Path(run) / "tables").is_dir():
+        return Path(run)
+    results = runs_dir.expanduser() / "results"
+    folders = sorted(results.glob(f"*/{MARKER}"), key=lambda marker: marker.stat().st_mtime)
+    names = {marker.parent.name: marker.parent for marker in folders}
+    if not names:
+        message = f"{results}: holds no finished run. Name another folder: scballast report --runs-dir FOLDER"
+        raise ConfigError(message)
+    if run is None:
+        return folders[-1].parent
+    matching = [name for name in names if run == name or name.startswith(run) or name.endswith(run)]
+    if len(matching) == 1 or run in names:
+        return names[run if run in names else matching[0]]
+    if matching:
+        message = f"{run!r} is the name of several runs: {', '.join(matching)}."
+        raise ConfigError(message)
+    return _of_mlflow(run, runs_dir, list(names))
+
+
+def _of_mlflow(run: str, runs_dir: Path, names: Sequence[str]) -> Path:
+    """Return the folder of a run by its MLflow id."""
+    from scballast.tracking import Tracking, TrackingSettings
+
+    settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=runs_dir.expanduser().resolve())
+    known = len(run) == 32 and all(letter in "0123456789abcdef" for letter in run)
+    if not known:
+        import difflib
+
+        near = difflib.get_close_matches(run, names, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        message = f"There is no run {run!r} in {runs_dir}.{hint} Runs: {', '.join(names[-5:])}."
+        raise ConfigError(message)
+    return Tracking(settings).load_run(run).folder

@@ -1,0 +1,94 @@
+"""The genes of the answers for readers: with flags, without unwanted classes, and their levels in every population."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from scballast.arrays import FloatArray
+from scballast.experiment.setup import Setup
+from scballast.verdict.answer_genes import TARGET_COUNTS, answer_genes_table
+from scballast.verdict.confirmation import Cells
+from scballast.verdict.gene_classes import with_flags, without_classes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_SHOWN = 60
+"""Genes of the table of levels: what fits beside each other in a figure."""
+
+
+def gene_list_tables(setup: Setup, cells: Cells, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the genes of the answers, and the levels of the first of them in every population.
+
+    Parameters
+    ----------
+    setup
+        Data set and ``genes.exclude``.
+    cells
+        All cells.
+    tables
+        ``answer``, ``consensus``.
+
+    Returns
+    -------
+    dict
+        ``answer_genes`` (see ``verdict.answer_genes``, with ``flags``) and ``answer_expression``: gene, of
+        (the population of whose marker list it is among the first), population, mean (counts per 10,000), pct.
+    """
+    dataset = setup.dataset
+    names = [str(gene) for gene in dataset.adata.var_names]
+    symbols = {gene: symbol or gene for gene, symbol in zip(names, dataset.gene_symbols or names, strict=True)}
+    table = answer_genes_table(tables["answer"], tables["consensus"], cells, setup.populations, names, symbols)
+    means, percents = population_levels(cells, len(setup.populations))
+    by_population = dict(zip(setup.populations, means, strict=True))
+    table = without_classes(with_flags(table, by_population, names), setup.config.genes.exclude)
+    return {"answer_genes": table, "answer_expression": _levels(table, names, setup.populations, means, percents)}
+
+
+def population_levels(cells: Cells, n_populations: int) -> tuple[FloatArray, FloatArray]:
+    """Return how strongly, and in how many cells, each gene is seen in each population.
+
+    Returns
+    -------
+    means : (n_populations, n_genes)
+        Counts per 10,000.
+    percents : (n_populations, n_genes)
+        Per cent of cells with a count.
+    """
+    inside = np.flatnonzero(cells.codes >= 0)
+    codes = cells.codes[inside]
+    sizes = np.maximum(np.bincount(codes, minlength=n_populations), 1)
+    scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(cells.codes.size), where=cells.total_counts > 0)
+    shape = (n_populations, cells.codes.size)
+    members = sparse.csr_matrix((np.ones(inside.size), (codes, inside)), shape=shape)
+    scaled = sparse.csr_matrix((scale[inside], (codes, inside)), shape=shape)
+    means = (scaled @ cells.counts).toarray() / sizes[:, None]
+    percents = 100.0 * (members @ (cells.counts > 0).astype(np.float64)).toarray() / sizes[:, None]
+    return means, percents
+
+
+def _levels(
+    table: pd.DataFrame, names: Sequence[str], populations: Sequence[str], means: FloatArray, percents: FloatArray
+) -> pd.DataFrame:
+    """Take turns between the marker lists, best genes first, until the figure is full."""
+    import pandas as pd
+
+    of_markers = table[table["estimand"] == "marker"]
+    each = max(1, min(5, MOST_SHOWN // max(1, of_markers["population"].nunique())))
+    chosen: dict[str, str] = {}
+    for population in populations:
+        own = of_markers[of_markers["population"] == population].sort_values("rank").head(each)
+        for gene in own["gene"]:
+            if len(chosen) < MOST_SHOWN:
+                chosen.setdefault(str(gene), population)
+    place = {gene: position for position, gene in enumerate(names)}
+    rows = [
+        {"gene": gene, "of": owner, "population": name, "mean": means[p, place[gene]], "pct": percents[p, place[gene]]}
+        for gene, owner in chosen.items()
+        for p, name in enumerate(populations)
+    ]
+    return pd.DataFrame(rows, columns=["gene", "of", "population", "mean", "pct"])

@@ -1,0 +1,82 @@
+"""One complementary pair of an experiment's replicates, as far as a few figures of merit need it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scballast.config.schema import Config
+from scballast.data.dataset import Dataset
+from scballast.experiment.heldout_fit import fit_table
+from scballast.experiment.metrics import collect_metrics
+from scballast.experiment.run import model_cache, populations_table, score_set_of
+from scballast.experiment.scoring import baseline_scores, model_scores
+from scballast.experiment.setup import Setup
+from scballast.experiment.training import train_models
+from scballast.methods.cache import ScoreCache
+from scballast.verdict.tables import concordance_table, stability_table
+from scballast.verdict.truth import truth_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def pair_metrics(
+    config: Config, dataset: Dataset, pair: int, metrics: Sequence[str], *, cache_dir: Path | None
+) -> dict[str, float]:
+    """Return metrics of an experiment that has one pair of its replicates only.
+
+    The pair sees the same cells and seeds as in the whole experiment, and its models are kept in the cache, where
+    the whole experiment finds them.
+
+    Parameters
+    ----------
+    config
+        The whole experiment.
+    dataset
+        From :func:`scballast.experiment.run.prepare_dataset`.
+    pair
+        Replicates 2 · pair and 2 · pair + 1.
+    metrics
+        Names of what is wanted: ``fit/…``, ``stability/…``, ``concordance/…`` or ``truth/…``. Only what they need
+        is trained and scored.
+    cache_dir
+        As for :func:`scballast.experiment.run.run_experiment`.
+
+    Returns
+    -------
+    dict
+        Those that this configuration measures, finite values only.
+    """
+    setup = Setup.of(config, dataset)
+    needed = {name for metric in metrics for name in _methods_in(metric)}
+    setup = replace(
+        setup,
+        replicates=setup.replicates[2 * pair : 2 * pair + 2],
+        methods=tuple(method for method in setup.methods if method.name in needed),
+    )
+    scores = baseline_scores(setup, ScoreCache(cache_dir))
+    tables: dict[str, pd.DataFrame] = {"populations": populations_table(dataset)}
+    fit_wanted = any(metric.startswith("fit/") for metric in metrics) and setup.family.likelihood
+    if setup.from_models or fit_wanted:
+        models = train_models(setup, model_cache(config, cache_dir))
+        scores.update(model_scores(setup, models))
+        if fit_wanted:
+            tables["fit"] = fit_table(setup, models)
+    score_set = score_set_of(setup, scores)
+    tables["stability"] = stability_table(score_set, config.rank.top_k)
+    tables["concordance"] = concordance_table(score_set, config.rank.top_k)
+    if dataset.truth is not None and any(metric.startswith("truth/") for metric in metrics):
+        tables["truth"] = truth_table(score_set, dataset.truth, config.rank.top_k)
+    found = collect_metrics(tables, config, {})
+    return {metric: found[metric] for metric in metrics if math.isfinite(found.get(metric, math.nan))}
+
+
+def _methods_in(metric: str) -> list[str]:
+    """Return the methods that a metric's name holds: ``stability/NAME``, ``concordance/NAME_vs_NAME``."""
+    family, _, rest = metric.partition("/")
+    name = rest.split("/")[0]
+    return [] if family == "fit" else name.split("_vs_")

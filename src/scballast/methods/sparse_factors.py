@@ -1,0 +1,233 @@
+"""Programs as sparse factors of the counts of one population: a small count model of each population's own."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.special import expit
+
+from scballast.arrays import FloatArray
+from scballast.data.simulation_fit import dispersions_within
+from scballast.methods.cell_view import CellView
+from scballast.methods.components import noise_variance, principal_components
+from scballast.methods.residuals import pearson_residuals
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_POPULATION = 3
+MOST_COMPONENTS = 8
+SPARE_FACTORS = 2  # beside the components that stand out: a sparse prior empties what is not needed
+N_LINEARISATIONS = 8
+N_SWEEPS = 2  # of the updates between two linearisations
+_LARGEST_SHIFT = 3.0  # of a log rate by the factors: a factor of 20
+_PRIOR_GENES = 1.0, 20.0  # genes in and in all, added to those of a factor: 5% before any is seen
+_SLAB_VARIANCES = 0.01, 4.0  # of log rates, within which each factor finds its own
+_LARGEST_SHARE = 0.3  # of the genes in one factor
+
+
+@dataclass(frozen=True)
+class SparseFactors:
+    """Factors of one population's counts.
+
+    Attributes
+    ----------
+    loadings
+        (n_genes, n_factors) posterior means, in natural-log units of the rate per standard deviation of the activity.
+    inclusion
+        (n_genes, n_factors) posterior probability that the gene is in the factor; 0 for a gene without counts.
+    activities
+        (n_cells, n_factors) posterior means, of mean 0.
+    """
+
+    loadings: FloatArray
+    inclusion: FloatArray
+    activities: FloatArray
+
+    def evidence(self) -> FloatArray:
+        """Return (n_genes,) minus the log probability that the gene is in none of the factors."""
+        out = np.clip(1.0 - self.inclusion, 1e-300, 1.0)
+        return np.asarray(-np.log(out).sum(axis=1) + 0.0)
+
+
+def sparse_factor_scores(view: CellView) -> FloatArray:
+    """Score genes by the evidence that they are in a factor of the population's counts.
+
+    Parameters
+    ----------
+    view
+        The replicate's cells; all populations have a part in the dispersions of the genes.
+
+    Returns
+    -------
+    (n_populations, n_genes) float
+        :meth:`SparseFactors.evidence` of :func:`fit_sparse_factors`.
+    """
+    scores = view.empty_scores()
+    dispersions: FloatArray | None = None
+    for code, name in enumerate(view.populations):
+        cells = np.flatnonzero(view.codes == code)
+        if cells.size < SMALLEST_POPULATION:
+            logger.warning(
+                "sparse_factors: no score for population %r: %d cells, at least %d needed.",
+                name,
+                cells.size,
+                SMALLEST_POPULATION,
+            )
+            continue
+        if dispersions is None:
+            dispersions = dispersions_within(view.counts, view.codes)
+        counts = view.counts[cells]
+        start = initial_activities(counts, dispersions, view.n_components)
+        scores[code] = fit_sparse_factors(counts, dispersions, start).evidence()
+    return scores
+
+
+def initial_activities(counts: csr_matrix, dispersions: FloatArray, n_factors: int | None) -> FloatArray:
+    """Return (n_cells, n_factors) standardised scores on the leading components of the Pearson residuals.
+
+    Parameters
+    ----------
+    counts
+        (n_cells, n_genes) of one population.
+    dispersions
+        (n_genes,) φ.
+    n_factors
+        How many, at most the number of cells less one; None: the components above those of permuted genes, at most
+        ``MOST_COMPONENTS`` of them, and ``SPARE_FACTORS`` more.
+    """
+    residuals = pearson_residuals(counts, 1 / dispersions)
+    residuals -= residuals.mean(axis=0)
+    if n_factors is None:
+        noise = noise_variance(residuals)
+        found = int(principal_components(residuals, above=noise).variances.size)
+        n_factors = min(found, MOST_COMPONENTS) + SPARE_FACTORS
+    activities = residuals @ principal_components(residuals, n_components=n_factors).loadings.T
+    deviation = activities.std(axis=0)
+    start: FloatArray = np.divide(activities, deviation, out=np.zeros_like(activities), where=deviation > 0)
+    return start
+
+
+def fit_sparse_factors(counts: csr_matrix, dispersions: FloatArray, activities: FloatArray) -> SparseFactors:
+    r"""Fit sparse factors to the counts of one population.
+
+    .. math::
+        x_{ig} \sim NB\Bigl(\ell_i r_g \exp\bigl(b_g + \textstyle\sum_k t_{ik} a_{gk}\bigr), \phi_g\Bigr), \quad
+        t_{ik} \sim N(0, 1), \quad a_{gk} \sim \pi_k N(0, \sigma_k^2) + (1 - \pi_k) \delta_0
+
+    with the cell's counts :math:`\ell_i` and the gene's share :math:`r_g` of the population's. The log-likelihood is
+    approximated by a quadratic of the Fisher information around the current log rates; between two approximations the
+    variational posteriors of loadings and activities are updated in turn, and :math:`\pi_k` and :math:`\sigma_k` with
+    them. A gene's evidence thus allows for how much its counts can say: a scarce gene of a program is not held
+    against a frequent one that varies by its own dispersion.
+
+    Parameters
+    ----------
+    counts
+        (n_cells, n_genes) raw counts.
+    dispersions
+        (n_genes,) φ > 0, where the variance of a count of mean μ is μ + φ μ².
+    activities
+        (n_cells, n_factors) start, of mean 0 and variance 1.
+
+    References
+    ----------
+    Mitchell & Beauchamp (1988), Bayesian variable selection in linear regression (the prior).
+    Carbonetto & Stephens (2012), Scalable variational inference for Bayesian variable selection (the updates).
+    Townes et al. (2019), Feature selection and dimension reduction for single-cell RNA-seq based on a multinomial
+    model (factors of the counts' likelihood).
+    """
+    matrix = csr_matrix(counts, dtype=np.float64)
+    n_genes, n_factors = matrix.shape[1], activities.shape[1]
+    of_genes = np.asarray(matrix.sum(axis=0)).ravel()
+    seen = of_genes > 0
+    if not seen.any():
+        nothing = np.zeros((n_genes, n_factors))
+        return SparseFactors(nothing, nothing, np.zeros_like(activities))
+    fit = _Fit(matrix[:, seen].toarray(), of_genes[seen] / of_genes.sum(), dispersions[seen], activities)
+    for _ in range(N_LINEARISATIONS):
+        fit.linearise()
+        for _ in range(N_SWEEPS):
+            fit.update_loadings()
+            fit.update_activities()
+    loadings, inclusion = np.zeros((n_genes, n_factors)), np.zeros((n_genes, n_factors))
+    loadings[seen], inclusion[seen] = fit.loadings, fit.inclusion
+    return SparseFactors(loadings, inclusion, fit.activities)
+
+
+class _Fit:
+    """The variational posterior of the factors, and the quadratic that stands for the likelihood."""
+
+    def __init__(self, counts: FloatArray, shares: FloatArray, dispersions: FloatArray, activities: FloatArray) -> None:
+        n_genes, n_factors = counts.shape[1], activities.shape[1]
+        self.counts, self.dispersions = counts, dispersions
+        self.base = np.outer(counts.sum(axis=1), shares)  # expected counts without factors
+        self.intercepts = np.zeros(n_genes)
+        self.activities, self.activity_squares = activities, activities**2
+        self.loadings = np.zeros((n_genes, n_factors))
+        self.loading_squares = np.zeros((n_genes, n_factors))
+        self.inclusion = np.zeros((n_genes, n_factors))
+        first, prior = _PRIOR_GENES
+        self.share = np.full(n_factors, first / prior)
+        self.slab = np.full(n_factors, 0.5)
+
+    def linearise(self) -> None:
+        """Expand the log-likelihood around the current log rates.
+
+        The intercepts are set so that a gene's rates sum to its counts: a quadratic far from the mode would overshoot.
+        """
+        shift = np.clip(self.activities @ self.loadings.T, -_LARGEST_SHIFT, _LARGEST_SHIFT)
+        rate = self.base * np.exp(shift)
+        self.intercepts = np.log(self.counts.sum(axis=0) / rate.sum(axis=0))
+        shift, rate = shift + self.intercepts, rate * np.exp(self.intercepts)
+        self.information = rate / (1 + self.dispersions * rate)  # (cell, gene)
+        # Where a cell has no counts it has no rates either, and says nothing.
+        deviation = np.divide(self.counts - rate, rate, out=np.zeros_like(rate), where=rate > 0)
+        self.response = shift + deviation
+
+    def update_loadings(self) -> None:
+        """Update intercepts and loadings, one factor after the other, and what the prior says of them."""
+        information, activities = self.information, self.activities
+        residuals = information * (self.response - self.intercepts - activities @ self.loadings.T)
+        total = information.sum(axis=0)
+        step = np.clip(residuals.sum(axis=0) / total, -_LARGEST_SHIFT, _LARGEST_SHIFT)
+        self.intercepts = self.intercepts + step
+        residuals -= information * step
+        seen_of_mean = information.T @ activities**2  # (gene, factor)
+        seen = information.T @ self.activity_squares
+        for k in range(activities.shape[1]):
+            variance = 1 / (seen[:, k] + 1 / self.slab[k])
+            mean = variance * (residuals.T @ activities[:, k] + seen_of_mean[:, k] * self.loadings[:, k])
+            log_odds = np.log(self.share[k] / (1 - self.share[k])) + 0.5 * np.log(variance / self.slab[k])
+            inclusion = expit(log_odds + 0.5 * mean**2 / variance)
+            change = inclusion * mean - self.loadings[:, k]
+            residuals -= information * np.outer(activities[:, k], change)
+            self.loadings[:, k] += change
+            self.loading_squares[:, k] = inclusion * (mean**2 + variance)
+            self.inclusion[:, k] = inclusion
+
+    def update_activities(self) -> None:
+        """Update the activities, and the shares of genes and sizes of loadings that factors have."""
+        n_factors = self.loadings.shape[1]
+        first, second = np.triu_indices(n_factors)
+        products = self.loadings[:, first] * self.loadings[:, second]
+        products[:, first == second] = self.loading_squares
+        precision = np.zeros((self.counts.shape[0], n_factors, n_factors))
+        precision[:, first, second] = precision[:, second, first] = self.information @ products
+        precision += np.eye(n_factors)
+        covariance = np.linalg.inv(precision)
+        weighted = (self.information * (self.response - self.intercepts)) @ self.loadings
+        mean = np.einsum("ikl,il->ik", covariance, weighted)
+        squares = mean**2 + np.diagonal(covariance, axis1=1, axis2=2)
+        mean = mean - mean.mean(axis=0)
+        # The scale is free between activities and loadings: activities have second moment 1.
+        scale = np.sqrt(squares.mean(axis=0))
+        self.activities, self.activity_squares = mean / scale, squares / scale**2
+        self.loadings, self.loading_squares = self.loadings * scale, self.loading_squares * scale**2
+        included = self.inclusion.sum(axis=0)
+        self.slab = np.clip(self.loading_squares.sum(axis=0) / np.maximum(included, 1e-6), *_SLAB_VARIANCES)
+        of_prior, prior = _PRIOR_GENES
+        n_genes = self.counts.shape[1]
+        self.share = np.clip((included + of_prior) / (n_genes + prior), 1e-4, _LARGEST_SHARE)

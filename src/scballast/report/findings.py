@@ -1,0 +1,206 @@
+"""One sentence under each figure that says what *these* numbers show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from scballast.methods.registry import CONTROLS
+from scballast.report.gene_figures import separation
+from scballast.report.html import Section
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scballast.report.stored_tables import ResultFolder
+
+
+def with_findings(results: ResultFolder, sections: list[Section]) -> list[Section]:
+    """Return the sections with a sentence under each figure whose numbers allow one.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: the tables that the figures were drawn from.
+    sections
+        From ``evidence``.
+    """
+    return [
+        replace(item, pictures=tuple(replace(p, shows=finding(results, p.stem)) for p in item.pictures))
+        for item in sections
+    ]
+
+
+def finding(results: ResultFolder, stem: str) -> str:
+    """Say what a figure shows; ``""`` where its numbers say nothing.
+
+    Parameters
+    ----------
+    results
+        Result folder.
+    stem
+        Name of the figure.
+    """
+    for start, sentence in _SENTENCES.items():
+        if stem.startswith(start):
+            return sentence(results, stem.removeprefix(start))
+    return ""
+
+
+def _lists(results: ResultFolder) -> pd.DataFrame:
+    head = results.headline
+    return head[~head["method"].isin(CONTROLS) & head["phi"].notna()]
+
+
+def _heat_map(results: ResultFolder, _: str) -> str:
+    means = _lists(results).groupby(["estimand", "method"])["phi"].mean()
+    parts = []
+    for estimand in means.index.unique("estimand"):
+        own = means[estimand].sort_values()
+        parts.append(f"{own.index[-1]} is the most stable {estimand} method ({own.iloc[-1]:z.2f} on average)")
+        if len(own) > 1:
+            parts[-1] += f", {own.index[0]} the least ({own.iloc[0]:z.2f})"
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _dots(results: ResultFolder, estimand: str) -> str:
+    own = _lists(results)
+    own = own[own["estimand"] == estimand]
+    if own.empty:
+        return ""
+    above = own.assign(above=own["lower"] > own["floor"]).groupby("method")["above"].sum()
+    n_populations = own["population"].nunique()
+    best = above.sort_values(kind="stable").index[-1]
+    nothing = [name for name, count in above.items() if count == 0]
+    text = f"{best} lies clearly above its floor in {above[best]} of {n_populations} populations"
+    return f"{text}; {', '.join(nothing)} in none." if nothing else f"{text}, and every method in at least one."
+
+
+def _by_size(results: ResultFolder, _: str) -> str:
+    own = _lists(results).assign(n_cells=lambda rows: rows["population"].map(results.n_cells)).dropna(subset="n_cells")
+    if own["n_cells"].nunique() < 3:
+        return ""
+    means = own.groupby("population")[["phi", "n_cells"]].mean()
+    rank = means.rank().corr().iloc[0, 1]
+    if math.isnan(rank):
+        return ""
+    words = "Larger populations have more stable lists" if rank > 0.3 else "Stability does not grow with size here"
+    if rank < -0.3:
+        words = "Smaller populations have more stable lists here"
+    return f"{words} (rank correlation {rank:z.2f} over {len(means)} populations)."
+
+
+def _pairs(results: ResultFolder, estimand: str) -> str:
+    table = results.table("concordance")
+    if table is None:
+        return ""
+    own = table[(table["estimand"] == estimand) & ~table["method_a"].isin(CONTROLS) & ~table["method_b"].isin(CONTROLS)]
+    means = own.groupby(["method_a", "method_b"])["overlap"].mean().dropna().sort_values()
+    if means.empty:
+        return ""
+    (a, b), (c, d) = means.index[-1], means.index[0]
+    text = f"{a} and {b} agree most ({means.iloc[-1]:.0%} of their genes)"
+    return f"{text}, {c} and {d} least ({means.iloc[0]:.0%})." if len(means) > 1 else f"{text}."
+
+
+def _ranges(results: ResultFolder, estimand: str) -> str:
+    table = results.table("concordance")
+    if table is None:
+        return ""
+    own = table[(table["estimand"] == estimand) & ~table["method_a"].isin(CONTROLS) & ~table["method_b"].isin(CONTROLS)]
+    known = own[own["lower"].notna() & own["floor"].notna()]
+    above = int((known["lower"] > known["floor"]).sum())
+    return f"{above} of {len(known)} pairs of lists agree by clearly more than their floor." if len(known) else ""
+
+
+def _fit(results: ResultFolder, _: str) -> str:
+    from scballast.report.fit_figures import paired_fit
+
+    pairs = paired_fit(results)
+    if pairs is None:
+        return ""
+    means = pairs.groupby("population")[["shared", "own"]].mean()
+    better = int((means["own"] < means["shared"]).sum())
+    return f"A model of its own describes the cells better in {better} of {len(means)} populations."
+
+
+def _association(results: ResultFolder, number: str) -> str:
+    table = results.table("association")
+    if table is None or number != "1":
+        return ""
+    best = table.loc[table["eta2"].idxmax()]
+    return f"The strongest link: dimension {best['dimension']} and {best['key']} (η² {best['eta2']:.2f})."
+
+
+def _purity(results: ResultFolder, _: str) -> str:
+    table = results.table("axis_purity")
+    if table is None:
+        return ""
+    pure = (table["purity"] > 0.9).mean()
+    return (
+        f"{pure:.0%} of the ends of axes are nearly of one population (more than 90%); on average an end is "
+        f"{table['purity'].mean():.0%} of its most frequent one, which has {table['base_rate'].mean():.0%} of all."
+    )
+
+
+def _curves(results: ResultFolder, _: str) -> str:
+    curve = [value for _, value in results.history.get("train/elbo", [])]
+    if len(curve) < 10 or curve[0] == curve[-1]:
+        return ""
+    late = (curve[-len(curve) // 10 - 1] - curve[-1]) / abs(curve[0] - curve[-1])
+    return f"The last tenth of the epochs brought {late:.1%} of the whole gain in loss."
+
+
+def _map(results: ResultFolder, _: str) -> str:
+    table = results.table("embedding")
+    if table is None:
+        return ""
+    share, worst = separation(table)
+    return (
+        ""
+        if math.isnan(share)
+        else (f"{share:.0%} of the cells lie next to one of their own population; “{worst}” mixes most with others.")
+    )
+
+
+def _genes(results: ResultFolder, _: str) -> str:
+    table = results.table("answer_expression")
+    if table is None:
+        return ""
+    wide = table.pivot_table(index="gene", columns="population", values="mean")
+    owner = table.drop_duplicates("gene").set_index("gene")["of"]
+    highest = int((wide.idxmax(axis=1) == owner.loc[wide.index]).sum())
+    return f"{highest} of {len(wide)} of these genes are most abundant in the population whose list they lead."
+
+
+def _truth(results: ResultFolder, _: str) -> str:
+    table = results.table("truth")
+    if table is None or table["average_precision"].isna().all():
+        return ""
+    means = table.groupby(["estimand", "method"])["average_precision"].mean()
+    best = [f"{own.idxmax()} finds most {name} genes ({own.max():.2f})" for name, own in _by_estimand(means)]
+    return f"{'; '.join(best)}."
+
+
+def _by_estimand(means: pd.Series) -> list[tuple[str, pd.Series]]:
+    return [(str(name), means[name].dropna()) for name in means.index.unique("estimand") if means[name].notna().any()]
+
+
+# By the beginning of a figure's name, the longest first where one begins another.
+_SENTENCES: dict[str, Callable[[ResultFolder, str], str]] = {
+    "stability_heatmap": _heat_map,
+    "stability_by_size": _by_size,
+    "stability_differences": lambda _results, _rest: "",
+    "stability_": _dots,
+    "concordance_range_": _ranges,
+    "concordance_": _pairs,
+    "heldout_fit": _fit,
+    "association_": _association,
+    "axis_purity": _purity,
+    "training_curves": _curves,
+    "latent_map": _map,
+    "answer_dots": _genes,
+    "truth": _truth,
+}

@@ -1,0 +1,90 @@
+"use strict";
+// The page is whole without this: it adds search, sorting, copying, and opens what an address points into.
+const cards = [...document.querySelectorAll(".card")];
+const find = document.getElementById("find");
+if (find) {
+  const hits = document.getElementById("hits");
+  const rows = cards.map(card => [...card.querySelectorAll(".genes tbody tr")]);
+  find.disabled = false;
+  find.addEventListener("input", () => {
+    const wanted = find.value.trim().toLowerCase();
+    let shown = 0, genes = 0;
+    cards.forEach((card, i) => {
+      const named = card.querySelector("h3 bdi").textContent.toLowerCase().includes(wanted);
+      let found = 0;
+      rows[i].forEach(row => {
+        const hit = wanted !== "" && row.cells[1].textContent.toLowerCase().includes(wanted);
+        row.classList.toggle("hit", hit);
+        found += hit;
+      });
+      card.hidden = wanted !== "" && !named && found === 0;
+      shown += !card.hidden;
+      genes += found;
+      const first = card.querySelector("tr.hit");
+      if (first && !named) first.closest(".scroll").scrollTop = first.offsetTop - 40;
+    });
+    hits.textContent = wanted === "" ? "" : `${shown} of ${cards.length} populations, ${genes} rows of genes`;
+  });
+}
+for (const button of document.querySelectorAll("button.copy")) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const text = button.dataset.names;
+    let done = false;
+    try {
+      await navigator.clipboard.writeText(text);
+      done = true;
+    } catch {
+      // A preview in a sandbox has no clipboard of its own.
+      const area = document.body.appendChild(document.createElement("textarea"));
+      area.value = text;
+      area.select();
+      done = document.execCommand("copy");
+      area.remove();
+      button.focus();
+    }
+    button.textContent = done ? "Copied" : "Copying is not allowed here";
+    setTimeout(() => { button.textContent = "Copy genes"; }, 2000);
+  });
+}
+const value = cell => {
+  const exact = cell.querySelector("data");
+  const text = (exact ? exact.value : cell.textContent).replace("\u2212", "-").replaceAll(",", "");
+  return text === "" ? NaN : Number(text);
+};
+for (const table of document.querySelectorAll("table.genes, table.grid")) {
+  for (const heading of table.tHead.rows[0].cells) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "sort";
+    button.append(...heading.childNodes);
+    heading.append(button);
+    button.addEventListener("click", () => {
+      const down = heading.getAttribute("aria-sort") === "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const place = heading.cellIndex, isNumber = heading.classList.contains("num");
+      const body = table.tBodies[0];
+      const order = (a, b) => {
+        const [x, y] = [a, b].map(row => isNumber ? value(row.cells[place]) : row.cells[place].textContent);
+        if (isNumber && (Number.isNaN(x) || Number.isNaN(y))) return Number.isNaN(x) - Number.isNaN(y);
+        return (isNumber ? x - y : x.localeCompare(y)) * (down ? -1 : 1);
+      };
+      body.append(...[...body.rows].sort(order));
+    });
+  }
+}
+const open = () => {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target instanceof HTMLDetailsElement) target.open = true;
+};
+addEventListener("hashchange", open);
+// In a frame without an origin the address may not change; the click itself is enough.
+for (const link of document.querySelectorAll('a[href^="#"]')) {
+  link.addEventListener("click", () => {
+    const target = document.getElementById(link.getAttribute("href").slice(1));
+    if (target instanceof HTMLDetailsElement) target.open = true;
+  });
+}
+open();
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(item => { item.open = true; }));

@@ -1,0 +1,100 @@
+"""What must not change between the parts of a sweep that is resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from scballast.config import keys
+from scballast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must not change between the parts of a sweep.
+
+    Attributes
+    ----------
+    kind
+        ``grid`` or ``optuna``.
+    dataset, digest
+        Name and content digest of the data set.
+    space
+        Values by key, as text.
+    objectives
+        Metric and direction.
+    base
+        The leaves of the configuration that decide results and are not searched.
+    """
+
+    kind: str
+    dataset: str
+    digest: str
+    space: Mapping[str, str]
+    objectives: Sequence[Sequence[str]]
+    base: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the identity as the study keeps it."""
+        return json.dumps(
+            {
+                "kind": self.kind,
+                "dataset": self.dataset,
+                "digest": self.digest,
+                "space": dict(self.space),
+                "objectives": [list(pair) for pair in self.objectives],
+                "base": dict(self.base),
+            },
+            sort_keys=True,
+        )
+
+    def differences(self, stored: str) -> list[str]:
+        """Return what has changed against a stored identity, a clause each."""
+        old, new = json.loads(stored), json.loads(self.to_json())
+        found = []
+        if old["kind"] != new["kind"]:
+            found.append(f"sweep.kind was {old['kind']}, is {new['kind']}")
+        if old["digest"] != new["digest"]:
+            found.append(
+                f"the data set was {old['dataset']} ({old['digest'][:12]}), is {new['dataset']} ({new['digest'][:12]})"
+            )
+        for part, name in (("space", "the search space of "), ("base", "")):
+            for key in sorted(old[part].keys() | new[part].keys()):
+                before, now = old[part].get(key, "not there"), new[part].get(key, "not there")
+                if before != now:
+                    found.append(f"{name}{key} was {before}, is {now}")
+        if old["objectives"] != new["objectives"]:
+            found.append(f"objectives were {_pairs(old['objectives'])}, are {_pairs(new['objectives'])}")
+        return found
+
+
+def check_identity(study: Study, name: str, identity: Identity) -> None:
+    """Refuse to resume a study of something else.
+
+    Raises
+    ------
+    ConfigError
+        It was not made by this program, or with another search space, data set, objectives or settings.
+    """
+    stored = study.user_attrs.get(keys.IDENTITY)
+    if stored is None:
+        if study.get_trials(deepcopy=False):
+            message = f"sweep.name: the study {name!r} was not made by scballast. Choose another name."
+            raise ConfigError(message)
+        return
+    changed = identity.differences(stored)
+    if changed:
+        message = (
+            f"sweep.name: the sweep {name!r} cannot be resumed, because it would mix what cannot be compared: "
+            f"{'; '.join(changed)}.\nUndo the change, or give the sweep another name: sweep.name=NAME."
+        )
+        raise ConfigError(message)
+
+
+def _pairs(objectives: Sequence[Sequence[str]]) -> str:
+    return ", ".join(f"{direction} {metric}" for metric, direction in objectives)

@@ -1,0 +1,90 @@
+"""How long work takes on this machine, from what finished runs have stored."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scballast.results import MARKER
+
+MOST_RUNS = 30
+"""So many of the newest runs are looked at."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of work on this machine; NaN for what no stored run tells.
+
+    Attributes
+    ----------
+    training
+        Of one cell in one epoch of one model.
+    baselines
+        Of the baselines' rankings per replicate and cell.
+    rest
+        Of everything else in an experiment: held-out fit, statistics, report.
+    n_runs
+        Stored runs that these come from.
+    """
+
+    training: float
+    baselines: float
+    rest: float
+    n_runs: int
+
+
+def stored_rates(runs_dir: Path, model: str) -> Rates:
+    """Read the rates of the newest finished runs.
+
+    Parameters
+    ----------
+    runs_dir
+        Folder of the runs.
+    model
+        Name of the model family: others train at another speed.
+    """
+    markers = sorted(runs_dir.glob(f"results/*/{MARKER}"), key=lambda path: path.stat().st_mtime)[-MOST_RUNS:]
+    runs = [run for marker in markers if (run := _times(marker.parent, model)) is not None]
+
+    def middle(name: str) -> float:
+        known = [run[name] for run in runs if math.isfinite(run[name])]
+        return statistics.median(known) if known else math.nan
+
+    # A run whose baselines came from the cache says nothing of their time: the slowest are those that did not.
+    baselines = max((run["baselines"] for run in runs if math.isfinite(run["baselines"])), default=math.nan)
+    return Rates(middle("training"), baselines, middle("rest"), len(runs))
+
+
+def _times(folder: Path, model: str) -> dict[str, float] | None:
+    """Return the rates of one run, or None for another model or what cannot be read."""
+    import yaml
+
+    try:
+        config: dict[str, Any] = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
+        metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        path = folder / "tables" / "training.csv"
+        rows = _rows(path) if path.is_file() else []
+        n_cells = sum(int(row["n_cells"]) for row in _rows(folder / "tables" / "populations.csv"))
+        cell_epochs = sum(int(row["n_cells"]) * max(1, int(row["epochs"])) for row in rows if not row["failure"])
+        if config["model"]["name"] != model:
+            return None
+        replicate_cells = int(config["resample"]["n_replicates"]) * n_cells
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+    training, baselines = metrics.get("seconds/training", 0.0), metrics.get("seconds/baselines", 0.0)
+    total = metrics.get("seconds/total", math.nan) + metrics.get("seconds/report", 0.0)
+    return {
+        "training": training / cell_epochs if cell_epochs else math.nan,
+        "baselines": baselines / replicate_cells if replicate_cells else math.nan,
+        "rest": total - training - baselines,
+    }
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

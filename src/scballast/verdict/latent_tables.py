@@ -1,0 +1,134 @@
+"""Tables of latent spaces: agreement of factors, what dimensions go with, whether groups are extremes on axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scballast.agreement.association import Association, benjamini_hochberg
+from scballast.agreement.factors import match_factors, subspace_agreement
+from scballast.agreement.purity import AxisPurity
+from scballast.arrays import FloatArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FACTOR_COLUMNS = ("model", "replicate_a", "replicate_b", "matched_correlation", "null", "subspace_cos2", "chance")
+
+
+def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int) -> pd.DataFrame:
+    """Agreement of the factors of one linear model between replicates.
+
+    Parameters
+    ----------
+    loadings
+        By model, by replicate: (n_genes, n_factors). For ``latent_distribution=ln`` with rows centred too.
+    seed
+        The experiment's seed, for the permutation null.
+
+    Returns
+    -------
+    DataFrame
+        model, replicate_a, replicate_b, matched_correlation, null, subspace_cos2, chance.
+    """
+    import pandas as pd
+
+    rows = []
+    for model, by_replicate in loadings.items():
+        for first, second in combinations(sorted(by_replicate), 2):
+            match = match_factors(by_replicate[first], by_replicate[second], seed=seed)
+            subspace = subspace_agreement(by_replicate[first], by_replicate[second])
+            rows.append(
+                {
+                    "model": model,
+                    "replicate_a": first,
+                    "replicate_b": second,
+                    "matched_correlation": match.mean_correlation,
+                    "null": match.null,
+                    "subspace_cos2": float(subspace),
+                    "chance": subspace.chance,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(_FACTOR_COLUMNS))
+
+
+def association_table(
+    results: Mapping[tuple[str, int], tuple[Sequence[str], Association]],
+) -> pd.DataFrame:
+    """All associations as one table, with q-values over the whole of it.
+
+    Parameters
+    ----------
+    results
+        By (key, replicate): the names of the categories, and their associations.
+
+    Returns
+    -------
+    DataFrame
+        key, category, dimension (from 0), smd, auroc, eta2, p_value, q_value, replicate, reason.
+    """
+    import pandas as pd
+
+    parts = []
+    for (key, replicate), (names, found) in results.items():
+        n_dimensions, n_categories = found.smd.shape
+        reasons = [found.reason.get(code, "") for code in range(n_categories)]
+        part = {
+            "key": key,
+            "category": np.repeat(np.asarray(names, dtype=object), n_dimensions),
+            "dimension": np.tile(np.arange(n_dimensions), n_categories),
+            "smd": found.smd.T.ravel(),
+            "auroc": found.auroc.T.ravel(),
+            "eta2": found.eta2.T.ravel(),
+            "p_value": found.p_value.T.ravel(),
+            "replicate": replicate,
+            "reason": np.repeat(np.asarray(reasons, dtype=object), n_dimensions),
+        }
+        parts.append(pd.DataFrame(part))
+    columns = ["key", "category", "dimension", "smd", "auroc", "eta2", "p_value", "q_value", "replicate", "reason"]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat(parts, ignore_index=True)
+    table["q_value"] = benjamini_hochberg(table["p_value"].to_numpy())
+    return table[columns]
+
+
+def axis_purity_table(results: Mapping[int, AxisPurity], populations: Sequence[str]) -> pd.DataFrame:
+    """Return the purities of all replicates as one table.
+
+    Parameters
+    ----------
+    results
+        By replicate.
+    populations
+        Names of the categories.
+
+    Returns
+    -------
+    DataFrame
+        replicate, dimension (from 0), end (low, high), population, purity, base_rate, expected (of random cells),
+        p_value, n_cells.
+    """
+    import pandas as pd
+
+    rows = [
+        {
+            "replicate": replicate,
+            "dimension": dimension,
+            "end": end,
+            "population": populations[found.category[dimension, side]],
+            "purity": float(found.purity[dimension, side]),
+            "base_rate": float(found.base_rate[dimension, side]),
+            "expected": found.expected,
+            "p_value": float(found.p_value[dimension, side]),
+            "n_cells": found.n_cells,
+        }
+        for replicate, found in results.items()
+        for dimension in range(found.purity.shape[0])
+        for side, end in enumerate(("low", "high"))
+    ]
+    columns = ["replicate", "dimension", "end", "population", "purity", "base_rate", "expected", "p_value", "n_cells"]
+    return pd.DataFrame(rows, columns=columns)

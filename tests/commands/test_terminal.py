@@ -1,0 +1,161 @@
+"""What the terminal says before anything heavy is imported, and how it fits narrow windows."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import scballast
+from scballast.commands.help_page import help_text
+from scballast.commands.report_command import find_folder
+from scballast.commands.report_command import main as report
+from scballast.commands.summary import print_answers
+from scballast.config.descriptions import DESCRIPTIONS, SIMULATION
+from scballast.config.schema import Config, DataConfig, to_leaves
+from scballast.data.early import check_file, suggestions
+from scballast.errors import ConfigError, DataError
+from scballast.results import MARKER
+
+HEAVY = {"torch", "scvi", "scanpy", "anndata", "mlflow", "pandas"}
+
+
+def started(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own that says which heavy libraries it had loaded at its end."""
+    code = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: sys.stderr.write('loaded ' + ' '.join(sorted({HEAVY!r} & set(sys.modules)))))\n"
+        "from scballast.commands.terminal import main\n"
+        f"sys.argv = ['scballast', *{words!r}]\n"
+        "main()\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_the_version_is_ours() -> None:
+    found = started("--version")
+    assert found.stdout == f"scballast {scballast.__version__}\n"
+    assert found.stderr == "loaded "
+
+
+def test_every_key_is_described_in_the_help_at_any_width() -> None:
+    leaves = [key for key in to_leaves(Config()) if not key.startswith(SIMULATION)]
+    assert [key for key in leaves if key not in DESCRIPTIONS] == []
+    for width in (40, 80, 120):
+        text = help_text(width)
+        assert all(f"{key}=" in text for key in leaves)
+    assert "subsample | seed | bootstrap" in " ".join(help_text(120).split())
+
+
+def test_help_into_a_closed_pipe_says_nothing() -> None:
+    line = f"{sys.executable} -m scballast.commands.terminal --help | head -1"
+    found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("scballast: which genes")
+    assert found.stderr == ""
+
+
+def test_a_wrong_path_is_said_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
+    found = started(
+        "data=h5ad", f"data.path={tmp_path / 'none.h5ad'}", "data.population_key=a", f"runs_dir={tmp_path / 'r'}"
+    )
+    assert found.returncode == 2
+    assert "none.h5ad: there is no such file." in found.stderr
+    assert found.stderr.splitlines()[-1] == "loaded "
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_misspelt_column_is_named_with_its_neighbour(tmp_path: Path) -> None:
+    path = tmp_path / "cells.h5ad"
+    with h5py.File(path, "w") as file:
+        obs = file.create_group("obs")
+        obs.attrs["_index"] = "names"
+        obs.attrs["column-order"] = ["Cell_Type", "donor"]
+    check_file(DataConfig(kind="file", path=str(path), population_key="Cell_Type", sample_key="donor"))
+    with pytest.raises(
+        ConfigError, match=r"no obs column 'cell_typ'\. Did you mean 'Cell_Type'\? Columns: 'Cell_Type'"
+    ):
+        check_file(DataConfig(kind="file", path=str(path), population_key="cell_typ"))
+    with pytest.raises(DataError, match="no such file"):
+        check_file(DataConfig(kind="file", path=str(tmp_path / "x.h5ad"), population_key="a"))
+    check_file(DataConfig(kind="file", path=str(path), population_key="of the labels", labels="labels.csv"))
+
+
+def test_columns_that_look_like_donors_or_conditions_are_named_with_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "cells.h5ad"
+    with h5py.File(path, "w") as file:
+        obs = file.create_group("obs")
+        obs.attrs["column-order"] = ["cell_type", "donor_id", "stim", "sample_quality", "n_counts", "sequencing_batch"]
+    config = DataConfig(kind="file", path=str(path), population_key="cell_type")
+    found = suggestions(config)
+    assert [line.split(" look")[0] for line in found] == [
+        "'donor_id'",
+        "'sequencing_batch'",
+        "'stim'",
+    ]
+    assert "data.sample_key=COLUMN" in found[0]
+    used = replace(config, sample_key="donor_id", batch_key="sequencing_batch")
+    assert [line.split(" look")[0] for line in suggestions(used)] == ["'stim'"]
+    assert suggestions(DataConfig()) == []
+
+
+def tables() -> dict[str, Any]:
+    answer = [
+        ("Naive CD8+ T of a long name", "marker", "wilcoxon", 0.81, 0.7, 0.9, 0.62, "…"),
+        (
+            "B",
+            "marker",
+            "none",
+            float("nan"),
+            float("nan"),
+            float("nan"),
+            float("nan"),
+            "No method is confirmed: at most 3.",
+        ),
+    ]
+    columns = ["population", "estimand", "method", "phi", "lower", "upper", "confirmed_lower", "reason"]
+    genes = {"population": "Naive CD8+ T of a long name", "estimand": "marker", "rank": [1, 2], "gene": ["g1", "g2"]}
+    return {
+        "answer": pd.DataFrame(answer, columns=columns),
+        "answer_genes": pd.DataFrame({**genes, "symbol": ["CD8B", "CD8A"], "log2_fold_change": [4.21, -0.5]}),
+    }
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
+def test_answers_fit_the_window(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    print_answers(console, tables(), 50)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    flat = " ".join(text.split())
+    assert "at least 31 of 50 hold in unseen cells; Φ 0.81 [0.70, 0.90]" in flat
+    assert "CD8B +4.2, CD8A -0.5" in flat
+    assert "B none No method is confirmed: at most 3." in flat
+
+
+def finished(root: Path, name: str) -> Path:
+    folder = root / "results" / name
+    folder.mkdir(parents=True)
+    (folder / MARKER).write_text("{}")
+    (folder / "report.html").write_text("<p>")
+    return folder
+
+
+def test_a_run_is_found_by_name_part_and_as_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, last = finished(tmp_path, "pbmc-1-abc"), finished(tmp_path, "pbmc-2-def")
+    assert find_folder(None, tmp_path) == last
+    assert find_folder("abc", tmp_path) == first
+    with pytest.raises(ConfigError, match="several runs: pbmc-1-abc, pbmc-2-def"):
+        find_folder("pbmc", tmp_path)
+    with pytest.raises(ConfigError, match="Did you mean 'pbmc-2-def'"):
+        find_folder("pbmc-2-dex", tmp_path)
+    assert report(["abc", "--runs-dir", str(tmp_path), "--no-browser"]) == 0
+    assert capsys.readouterr().out == f"{first / 'report.html'}\n"
+    assert report(["--runs-dir", str(tmp_path / "empty")]) == 2

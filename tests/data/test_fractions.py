@@ -1,0 +1,136 @@
+"""Values that are not whole: corrected counts are told from normalised and logged ones, and rounded if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from scballast.config.schema import DataConfig
+from scballast.data import dataset_from_anndata
+from scballast.errors import DataError
+
+CONFIG = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
+RNG = np.random.default_rng(7)
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def counts(depth: float) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    rates = rng.gamma(0.6, 2.0, 200) * depth * rng.gamma(8, 1 / 8, (80, 1))
+    return rng.poisson(rng.gamma(2, rates / 2)).astype(float)
+
+
+def totals(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x.sum(axis=1, keepdims=True), 1)
+
+
+def shared_reads(x: np.ndarray) -> np.ndarray:
+    """Most counts whole, some with a half or a third (alevin, STARsolo's EM)."""
+    chosen = RNG.random(x.shape) < 0.15
+    return np.where(chosen & (x > 0), x - RNG.choice([0.5, 1 / 3, 2 / 3], x.shape), x)
+
+
+def expected_counts(x: np.ndarray) -> np.ndarray:
+    """RSEM: whole for genes with one transcript, any fraction for others."""
+    return np.where(RNG.random(200) < 0.4, x + (x > 0) * RNG.uniform(-0.49, 0.49, x.shape), x)
+
+
+CORRECTED: dict[str, Change] = {
+    "SoupX": lambda x: x * RNG.uniform(0.9, 1, x.shape),
+    "SoupX, much soup": lambda x: x * RNG.uniform(0.75, 1, x.shape),
+    "a fixed profile taken off": lambda x: np.maximum(x - 0.05 * totals(x) * x.mean(axis=0) / x.mean(axis=0).sum(), 0),
+    "alevin": shared_reads,
+    "RSEM": expected_counts,
+    "one value": lambda x: np.where(np.arange(x.size).reshape(x.shape) == np.argmax(x), 2.5, x),
+}
+LENGTHS = RNG.uniform(0.5, 8, 200)
+NORMALISED: dict[str, tuple[str, Change]] = {
+    "per 10,000": ("normalised", lambda x: x / totals(x) * 1e4),
+    "CPM": ("normalised", lambda x: x / totals(x) * 1e6),
+    "size factors": ("normalised", lambda x: x / RNG.uniform(0.3, 3, (x.shape[0], 1))),
+    "log1p per 10,000": ("log-normalised", lambda x: np.log1p(x / totals(x) * 1e4)),
+    "log1p of counts": ("log-normalised", np.log1p),
+    "log2": ("log-normalised (base 2)", lambda x: np.log2(x / totals(x) * 1e4 + 1)),
+    "log10": ("log-normalised (base 10)", lambda x: np.log10(x / totals(x) * 1e4 + 1)),
+    "TPM": ("normalised", lambda x: x / LENGTHS / totals(x / LENGTHS) * 1e6),
+    "log1p of TPM": ("log-normalised", lambda x: np.log1p(x / LENGTHS / totals(x / LENGTHS) * 1e6)),
+    "half of the genes": ("log-normalised", lambda x: np.log1p(x / totals(x) * 1e4)[:, ::2]),
+}
+
+
+def as_adata(x: np.ndarray, *, sparse: bool) -> ad.AnnData:
+    adata = ad.AnnData(X=sp.csr_matrix(x.astype(np.float32)) if sparse else x.astype(np.float32))
+    adata.var_names = [f"G{i}x" for i in range(x.shape[1])]
+    adata.obs["cell_type"] = ["T", "B"] * (x.shape[0] // 2)
+    return adata
+
+
+@pytest.mark.parametrize("depth", [0.3, 1.0, 10.0])
+@pytest.mark.parametrize("name", CORRECTED)
+def test_corrected_counts_are_recognised_and_rounded_if_asked(name: str, depth: float) -> None:
+    values = CORRECTED[name](counts(depth))
+    for sparse in (True, False):
+        adata = as_adata(values, sparse=sparse)
+        with pytest.raises(DataError) as caught:
+            dataset_from_anndata(adata, CONFIG)
+        assert "(counts after a correction, as SoupX, CellBender, RSEM or alevin give them?)" in str(caught.value)
+        assert "Set data.round=true to round them." in str(caught.value)
+        assert "normalised" not in str(caught.value)
+    dataset = dataset_from_anndata(adata, replace(CONFIG, round=True))
+    whole = np.rint(values.astype(np.float32))
+    kept = np.ix_(whole.sum(axis=1) > 0, whole.sum(axis=0) > 0)
+    assert np.array_equal(dataset.adata.X.toarray(), whole[kept])
+    fractional = np.abs(values - whole) > 1e-6
+    n_vanishing = int((fractional & (values > 0) & (whole == 0)).sum())
+    assert any(
+        f"X: {fractional.sum():,} of " in w and f"rounded (data.round=true), {n_vanishing:,} of them to 0." in w
+        for w in dataset.warnings
+    )
+
+
+@pytest.mark.parametrize("depth", [0.3, 1.0, 10.0])
+@pytest.mark.parametrize("name", NORMALISED)
+def test_normalised_values_are_recognised_and_never_rounded(name: str, depth: float) -> None:
+    kind, change = NORMALISED[name]
+    adata = as_adata(change(counts(depth)), sparse=True)
+    for config in (CONFIG, replace(CONFIG, round=True)):
+        with pytest.raises(DataError) as caught:
+            dataset_from_anndata(adata, config)
+        assert f"({kind} values?)" in str(caught.value)
+        assert ("of which data.round=true makes no counts" in str(caught.value)) == config.round
+        assert "Point data.layer at a matrix that holds raw counts" in str(caught.value)
+
+
+def test_one_study_with_counts_and_one_with_logarithms_are_not_rounded() -> None:
+    x = counts(1.0)
+    x[40:] = np.log1p(x[40:] / totals(x[40:]) * 1e4)
+    with pytest.raises(DataError, match=r"log-normalised values\?"):
+        dataset_from_anndata(as_adata(x, sparse=True), replace(CONFIG, round=True))
+
+
+def test_values_of_no_known_kind_are_called_neither() -> None:
+    x = RNG.gamma(2.0, 0.1, (80, 200))
+    with pytest.raises(DataError) as caught:
+        dataset_from_anndata(as_adata(x, sparse=False), CONFIG)
+    assert "are not integers, first" in str(caught.value)
+    assert "If they are counts after a correction, data.round=true rounds them." in str(caught.value)
+
+
+def test_rounding_does_not_hide_other_problems() -> None:
+    x = CORRECTED["SoupX"](counts(1.0))
+    x[5, 5] = -1.5
+    with pytest.raises(DataError, match=r"is negative"):
+        dataset_from_anndata(as_adata(x, sparse=True), replace(CONFIG, round=True))
+
+
+def test_where_the_counts_stand_elsewhere_both_ways_are_named() -> None:
+    x = counts(1.0)
+    adata = as_adata(CORRECTED["SoupX"](x), sparse=True)
+    adata.layers["umi"] = x
+    with pytest.raises(DataError, match=r"Set data\.round=true to round them\. Counts are in layer 'umi'"):
+        dataset_from_anndata(adata, CONFIG)

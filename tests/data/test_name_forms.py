@@ -1,0 +1,117 @@
+"""Labels and names that only look different: odd blanks are removed, the rest is asked about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.helpers.data_examples import N_CELLS, file_config, small_adata, written
+
+from scballast.config.schema import DataConfig
+from scballast.data import dataset_from_anndata, load_dataset
+from scballast.data.names import folded, lookalikes, without_blanks
+
+CONFIG = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
+BLANKS = ["B cell ", " B cell", "B  cell", "B cell\t", "B cell\u00a0", "\u200bB cell", "B \u00a0cell", "\ufeffB cell\n"]
+ALIKE = ["b cell", "B\u00a0cell", "B\u2009cell", "B\tcell", "\uff22 cell", "B ce\u200dll"]
+
+
+@pytest.mark.parametrize("odd", BLANKS, ids=ascii)
+@pytest.mark.parametrize("key", ["cell_type", "batch", "sample"])
+def test_blanks_do_not_split_a_label(key: str, odd: str) -> None:
+    adata = small_adata()
+    adata.obs[key] = ["B cell", "T", odd, "T"] * (N_CELLS // 4)
+    dataset = dataset_from_anndata(adata, replace(CONFIG, **({} if key == "cell_type" else {f"{key}_key": key})))
+    assert dataset.adata.obs[key].tolist() == ["B cell", "T"] * (N_CELLS // 2)
+    notes = [w for w in dataset.warnings if "blanks" in w]
+    assert notes == [
+        f"adata: blanks at the ends or repeated were removed from 1 labels of obs[{key!r}] in 15 cells, first "
+        f"{odd!a}, by which 1 became one with another label."
+    ]
+
+
+@pytest.mark.parametrize("odd", [*ALIKE, "B\u2010cell", "B\u2212cell", "B-CELL"], ids=ascii)
+def test_labels_that_look_alike_are_kept_apart_and_asked_about(odd: str) -> None:
+    plain = "B-cell" if "B" in odd and not any(c.isspace() for c in odd) and "\u200d" not in odd else "B cell"
+    adata = small_adata()
+    adata.obs["cell_type"] = [plain, "T", odd] * (N_CELLS // 3)
+    dataset = dataset_from_anndata(adata, CONFIG)
+    assert set(dataset.labels) == {plain, "T", odd}
+    (warning,) = [w for w in dataset.warnings if "differ only in case, hyphens, blanks or Unicode form" in w]
+    assert ascii(plain) in warning
+    assert ascii(odd) in warning
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Müller", "Mu\u0308ller"), ("µm", "μm"), ("T\u200bh", "Th"), ("CD4⁺", "CD4+")]
+)
+def test_unicode_forms_are_asked_about(one: str, other: str) -> None:
+    assert lookalikes([one, other, "x"]) == [sorted([one, other])]
+
+
+def test_labels_that_differ_in_more_are_not_asked_about() -> None:
+    names = ["CD4+", "CD4-", "CD8+", "γδ T", "αβ T", "B cell", "B cells", "B_cell", "T1", "T 1", "细胞", "1", "01"]
+    assert lookalikes(names) == []
+
+
+def test_a_label_of_blanks_alone_is_missing() -> None:
+    adata = small_adata()
+    adata.obs["cell_type"] = ["\u00a0", "T", "B"] * (N_CELLS // 3)
+    dataset = dataset_from_anndata(adata, CONFIG)
+    assert dataset.labels == ("B", "T")
+    assert any("20 cells have an empty text or a word for 'missing'" in w for w in dataset.warnings)
+
+
+@given(st.text(max_size=12))
+def test_cleaning_is_done_once_and_for_all(text: str) -> None:
+    clean = without_blanks(text)
+    assert without_blanks(clean) == clean
+    assert clean == clean.strip()
+    assert "  " not in clean
+    assert folded(text) == folded(clean)
+
+
+def test_cell_names_lose_their_blanks_and_join_a_table_by_that(tmp_path: Path) -> None:
+    names = [f" cell{i}" if i % 2 else f"cell{i}\u00a0" for i in range(N_CELLS)]
+    path = written(tmp_path, lambda adata: setattr(adata, "obs_names", names))
+    rows = pd.DataFrame({"type": ["T", "B "] * (N_CELLS // 2)}, index=[f"cell{i}  " for i in range(N_CELLS)])
+    rows.to_csv(tmp_path / "labels.csv")
+    dataset = load_dataset(file_config(path, labels=str(tmp_path / "labels.csv"), population_key="type"))
+    assert dataset.adata.obs_names.tolist() == [f"cell{i}" for i in range(N_CELLS)]
+    assert [(p.name, p.n_cells) for p in dataset.populations] == [("B", 30), ("T", 30)]
+    assert sum("were removed from 60 cell names" in w for w in dataset.warnings) == 2
+    assert any("labels of obs['type'] in 30 cells, first 'B '." in w for w in dataset.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda name: name.upper(), "'CELL1-1' and 'cell1-1'"),
+        (lambda name: name.replace("-", "."), "'cell1.1' and 'cell1-1'"),
+        (lambda name: name.replace("-", "\u2011"), "'cell1\\u20111' and 'cell1-1'"),
+    ],
+)
+def test_rows_of_a_table_that_nearly_match_are_named(change: object, shown: str, tmp_path: Path) -> None:
+    assert callable(change)
+    names = [f"cell{i}-1" for i in range(N_CELLS)]
+    path = written(tmp_path, lambda adata: setattr(adata, "obs_names", names))
+    rows = [change(name) if i in {1, 2, 3} else name for i, name in enumerate(names)]
+    pd.DataFrame({"type": ["T", "B"] * (N_CELLS // 2)}, index=rows).to_csv(tmp_path / "labels.csv")
+    dataset = load_dataset(file_config(path, labels=str(tmp_path / "labels.csv"), population_key="type"))
+    assert np.flatnonzero(dataset.label_codes < 0).tolist() == [1, 2, 3]
+    hint = "3 of them differ from a cell's name only in case, hyphens, dots, blanks or Unicode form, as "
+    assert any(hint + shown in w for w in dataset.warnings)
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique:UserWarning")
+def test_cell_names_that_become_the_same_stay_unique() -> None:
+    adata = small_adata()
+    adata.obs_names = ["a", "a ", "A", *adata.obs_names[3:]]
+    dataset = dataset_from_anndata(adata, CONFIG)
+    assert dataset.adata.obs_names[:3].tolist() == ["a", "a-1", "A"]
+    assert any("cell names that differ only in case" in w and "'A' and 'a'" in w for w in dataset.warnings)

@@ -1,0 +1,48 @@
+"""The methods section says what was done, and nothing that was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.helpers import report_fixture as made
+
+from scballast.config.compose import compose_config
+from scballast.config.schema import to_nested
+from scballast.report.methods_text import methods_text
+from scballast.report.stored_tables import ResultFolder
+from scballast.verdict.answer import rule_steps
+
+
+def text_of(folder: Path, *words: str) -> str:
+    made.write_trial(folder, made.Shape(n_populations=2))
+    config = to_nested(compose_config(words))
+    (folder / "config" / "resolved.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return " ".join(methods_text(ResultFolder(folder)))
+
+
+@pytest.mark.parametrize(("model", "said"), [("pca", "principal component"), ("nmf", "non-negative matrix")])
+def test_decompositions_claim_no_likelihood_and_no_training(model: str, said: str, tmp_path: Path) -> None:
+    text = text_of(tmp_path, f"model={model}", "model.n_latent=7")
+    assert said in text
+    for claim in ("scvi-tools", "likelihood", "KL", "epochs", "learning rate", "latent distribution"):
+        assert claim not in text
+
+
+@pytest.mark.parametrize(("model", "said"), [("ldvae", "autoencoder LinearSCVI"), ("scvi", "variational autoencoder")])
+def test_vaes_state_their_likelihood_and_training(model: str, said: str, tmp_path: Path) -> None:
+    text = text_of(tmp_path, f"model={model}", "model.gene_likelihood=zinb", "train.max_epochs=33")
+    assert said in text
+    assert "zinb likelihood" in text
+    assert "trained for 33 epochs" in text
+    assert "KL warm-up over 25% of the epochs" in text
+    assert "Ridge of local: 1000" in text
+
+
+def test_the_rule_of_the_answer_is_stated_step_by_step() -> None:
+    steps = rule_steps()
+    assert len(steps) == 3
+    assert steps[0].startswith("Candidates are the methods")
+    assert steps[2].startswith("Of the trusted methods")
+    assert not any(mark in step for step in steps for mark in "*`\n")

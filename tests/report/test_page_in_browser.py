@@ -1,0 +1,137 @@
+"""The report in a real browser: searched, sorted, copied from, unfolded; offline and without a complaint."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+from tests.helpers import report_fixture as made
+
+from scballast.report import render_trial_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+SHAPE = made.Shape(3, marker=("contrast", "wilcoxon"), program=("spread",))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip("no /usr/bin/chromium (Debian's package chromium)")
+    folder = made.write_trial(tmp_path_factory.mktemp("page"), SHAPE)
+    render_trial_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def complaints() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path, complaints: list[str], requests: list[str]) -> Iterator[Page]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+        page.goto((folder / "report.html").as_uri())
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def genes(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "tables" / "answer_genes.csv", keep_default_na=False)
+    return table.sort_values(["population", "estimand", "rank"])
+
+
+def test_search_leaves_the_populations_that_have_the_gene(page: Page, genes: pd.DataFrame) -> None:
+    wanted = str(genes["gene"].value_counts().index[-1])
+    page.fill("#find", wanted)
+    having = set(genes.loc[genes["gene"].str.contains(wanted, regex=False), "population"])
+    shown = page.locator(".card:visible h3 bdi").all_inner_texts()
+    assert set(shown) == having
+    assert page.locator("tr.hit").count() == genes["gene"].str.contains(wanted, regex=False).sum()
+    page.fill("#find", "no such gene")
+    assert page.locator(".card:visible").count() == 0
+    assert page.inner_text("#hits").startswith("0 of 3 populations")
+    page.fill("#find", "")
+    assert page.locator(".card:visible").count() == 3
+
+
+def test_every_gene_of_a_list_is_on_its_card(page: Page, genes: pd.DataFrame) -> None:
+    for (population, estimand), rows in genes.groupby(["population", "estimand"]):
+        card = page.locator(".card").filter(has=page.locator("h3 bdi", has_text=str(population))).first
+        shown = card.locator(f".list.{estimand} td.name").all_inner_texts()
+        assert shown == list(rows["gene"])
+
+
+def test_a_heading_sorts_by_value_and_again_the_other_way(page: Page, genes: pd.DataFrame) -> None:
+    table = page.locator("table.genes").first
+    heading = table.locator("th", has_text="log2 FC")
+    for direction, ascending in (("ascending", True), ("descending", False)):
+        heading.locator("button").focus()
+        page.keyboard.press("Enter")
+        assert heading.get_attribute("aria-sort") == direction
+        shown = [float(text.replace("−", "-")) for text in table.locator("tbody td:nth-child(4)").all_inner_texts()]
+        assert len(set(shown)) > 5
+        assert shown == sorted(shown, reverse=not ascending)
+
+
+def test_genes_are_copied_and_saved_whole(page: Page, genes: pd.DataFrame) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    first = page.locator(".list").filter(has=page.locator("button.copy")).first
+    first.locator("button.copy").click()
+    page.wait_for_function("document.querySelector('button.copy').textContent === 'Copied'")
+    copied = page.evaluate("navigator.clipboard.readText()").splitlines()
+    saved = list(
+        csv.DictReader(io.StringIO(unquote(first.locator("a[download]").get_attribute("href").split(",", 1)[1])))
+    )
+    assert copied == [row["symbol"] for row in saved]
+    own = genes[(genes["population"] == saved[0]["population"]) & (genes["estimand"] == saved[0]["estimand"])]
+    assert copied == list(own["gene"])
+    assert [float(row["log2_fold_change"]) for row in saved] == pytest.approx(list(own["log2_fold_change"]))
+
+
+def test_the_contents_unfold_what_they_point_at(page: Page) -> None:
+    section = page.locator("details#stability")
+    assert section.get_attribute("open") is None
+    page.click("nav a[href='#stability']")
+    assert section.get_attribute("open") is not None
+    assert all(section.locator("img").evaluate_all("all => all.map(one => one.naturalWidth > 300)"))
+    assert "the most stable marker method" in section.locator(".shows").first.inner_text()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+def test_nothing_was_asked_of_another_host_and_nothing_complained(
+    page: Page, complaints: list[str], requests: list[str]
+) -> None:
+    assert page.title().startswith("Which genes can be trusted?")
+    assert all(url.startswith(("file:", "data:")) for url in requests)
+    assert complaints == []

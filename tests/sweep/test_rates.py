@@ -1,0 +1,56 @@
+"""Rates of this machine from stored runs, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from scballast.config.compose import compose_config
+from scballast.errors import ConfigError
+from scballast.results import MARKER
+from scballast.sweep.messages import Estimated
+from scballast.sweep.plan import _time
+from scballast.sweep.rates import stored_rates
+
+
+def stored(root: Path, name: str, model: str, seconds: dict[str, float]) -> None:
+    folder = root / "results" / name
+    (folder / "config").mkdir(parents=True)
+    (folder / "tables").mkdir()
+    config = {"model": {"name": model}, "resample": {"n_replicates": 4}}
+    (folder / "config" / "resolved.yaml").write_text(json.dumps(config))
+    (folder / "metrics.json").write_text(json.dumps({f"seconds/{stage}": value for stage, value in seconds.items()}))
+    (folder / "tables" / "training.csv").write_text("n_cells,epochs,failure\n100,20,\n50,20,\n100,20,diverged\n")
+    (folder / "tables" / "populations.csv").write_text("population,n_cells\nA,150\nB,50\n")
+    (folder / MARKER).write_text("{}")
+
+
+def test_rates_are_per_unit_of_work(tmp_path: Path) -> None:
+    stored(tmp_path, "a", "ldvae", {"training": 6.0, "baselines": 8.0, "total": 20.0, "report": 5.0})
+    stored(tmp_path, "b", "ldvae", {"training": 12.0, "baselines": 0.1, "total": 20.0, "report": 5.0})
+    stored(tmp_path, "c", "pca", {"training": 600.0, "baselines": 800.0, "total": 2000.0})
+    (tmp_path / "results" / "d").mkdir()
+    (tmp_path / "results" / "d" / MARKER).write_text("{}")
+    rates = stored_rates(tmp_path, "ldvae")
+    assert rates.n_runs == 2
+    assert rates.training == pytest.approx((6.0 + 12.0) / 2 / 3000)
+    assert rates.baselines == pytest.approx(8.0 / 800)  # the other's came from the cache
+    assert rates.rest == pytest.approx((11.0 + 12.9) / 2)
+    assert math.isnan(stored_rates(tmp_path, "nmf").training)
+
+
+def test_the_time_counts_rounds_of_workers_and_says_when_it_is_not_known() -> None:
+    found = Estimated((), 60.0, 30.0, 10.0, "3 finished runs in runs")
+    assert _time(found, 1, 1) == "Time: about 2 min (from 3 finished runs in runs)."
+    assert _time(found, 4, 3) == "Time: about 3 min, 3 workers (from 3 finished runs in runs)."
+    assert _time(found, 0, 1).startswith("Time: none")
+    assert "plan=probe" in _time(Estimated((), math.nan, 0.0, math.nan, ""), 1, 1)
+
+
+def test_plan_is_true_false_or_probe() -> None:
+    assert [compose_config([f"plan={word}"]).plan for word in ("true", "false", "probe")] == [True, False, "probe"]
+    with pytest.raises(ConfigError, match="plan: 'prob' is not allowed; allowed: true, false, probe"):
+        compose_config(["plan=prob"])

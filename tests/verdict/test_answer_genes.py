@@ -1,0 +1,51 @@
+"""The genes of the answer: those that are confirmed, with figures that follow from the counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scballast.verdict.answer_genes import COLUMNS, answer_genes_table, expression_levels
+from scballast.verdict.confirmation import Cells
+
+COUNTS = np.array([[4, 0, 6], [0, 1, 9], [1, 1, 2], [0, 0, 5]], dtype=np.float32)
+CELLS = Cells(sparse.csr_matrix(COUNTS), np.array([20.0, 10.0, 40.0, 5.0]), np.array([0, 0, 1, -1]))
+
+
+def test_levels_are_those_of_the_counts() -> None:
+    levels = expression_levels(CELLS, 0)
+    shares = COUNTS / CELLS.total_counts[:, None] * 1e4
+    np.testing.assert_allclose(levels["mean_in"], shares[:2].mean(axis=0))
+    np.testing.assert_allclose(levels["mean_out"], shares[2:].mean(axis=0))
+    np.testing.assert_allclose(levels["pct_in"], [50.0, 50.0, 100.0])
+    np.testing.assert_allclose(levels["pct_out"], [50.0, 50.0, 100.0])
+    expected = np.log2((shares[:2].mean(axis=0) + 1) / (shares[2:].mean(axis=0) + 1))
+    np.testing.assert_allclose(levels["log2_fold_change"], expected)
+
+
+def test_all_confirmed_genes_of_the_named_method_and_no_others() -> None:
+    consensus = pd.DataFrame(
+        {
+            "population": "A",
+            "method": ["t", "t", "t", "pca"],
+            "gene": ["g2", "g0", "g1", "g1"],
+            "rank": [1, 3, 2, 1],
+            "selection_frequency": [1.0, 0.5, 0.75, 1.0],
+            "q_value": [0.001, 0.04, 0.2, 0.001],
+            "confirmed": [True, True, False, True],
+        }
+    )
+    answer = pd.DataFrame(
+        {"population": ["A", "A", "B"], "estimand": ["marker", "program", "marker"], "method": ["t", "none", "t"]}
+    )
+    table = answer_genes_table(answer, consensus, CELLS, ["A", "B"], ["g0", "g1", "g2"], {"g0": "CD3D", "g2": "LYZ"})
+    assert tuple(table.columns) == COLUMNS
+    assert table["gene"].tolist() == ["g2", "g0"]
+    assert table["symbol"].tolist() == ["LYZ", "CD3D"]
+    assert table["confirmed"].all()
+    assert table["mean_in"].tolist() == pytest.approx([6000.0, 1000.0])
+    nothing = answer_genes_table(answer.iloc[1:2], consensus, CELLS, ["A", "B"], ["g0", "g1", "g2"])
+    assert tuple(nothing.columns) == COLUMNS
+    assert nothing.empty
