@@ -39,8 +39,9 @@ class CellView:
     sample_names
         Names by index in ``samples``; empty: samples are named by their index.
     n_components
-        Leading components of ``within_pca``, ``residual_pca`` and ``cross_covariance``; None: as many as stand out
-        from genes that are permuted over the cells, which differs between populations.
+        Leading components of ``within_pca``, ``residual_pca`` and ``cross_covariance``, and factors of
+        ``sparse_factors``; None: as many as stand out from genes that are permuted over the cells (and two spare
+        factors), which differs between populations.
     """
 
     counts: csr_matrix
