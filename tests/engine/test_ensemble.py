@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,14 @@ class TestIndependence:
                 np.testing.assert_allclose(curve, plain.history(i)[name], rtol=1e-4)
             cells = np.arange(20, 50)
             np.testing.assert_allclose(compiled.posterior_means(i), plain.posterior_means(i), atol=1e-3)
-            one, other = compiled.heldout_fit(i, cells, 5), plain.heldout_fit(i, cells, 5)
-            # Of weights equal to 1e-3 only: a hundredth of a nat for one cell, and less for their mean.
-            np.testing.assert_allclose(one.nll, other.nll, rtol=1e-4, atol=1e-2)
-            np.testing.assert_allclose(one.elbo, other.elbo, rtol=1e-4, atol=1e-2)
-            np.testing.assert_allclose(np.nanmean(one.nll), np.nanmean(other.nll), rtol=5e-5)
+            trained = compiled.heldout_fit(i, cells, 5)
+            assert np.isclose(np.nanmean(trained.nll), np.nanmean(plain.heldout_fit(i, cells, 5).nll), rtol=5e-5)
+            # Cell by cell the weights must be the same ones: where they differ by 1e-4, so does a cell's likelihood.
+            moved = copy(plain)
+            moved._trained = compiled._trained
+            evaluated = moved.heldout_fit(i, cells, 5)
+            np.testing.assert_allclose(trained.nll, evaluated.nll, rtol=1e-5)
+            np.testing.assert_allclose(trained.elbo, evaluated.elbo, rtol=1e-5)
 
     def test_memory_splits_a_stack_and_changes_nothing(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

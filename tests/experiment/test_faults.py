@@ -166,7 +166,9 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
 
-@pytest.mark.parametrize("share", [0.15, 0.3, 0.8], ids=["as the store is made", "before the results", "in the results"])
+@pytest.mark.parametrize(
+    "share", [0.15, 0.3, 0.8], ids=["as the store is made", "before the results", "in the results"]
+)
 def test_a_disk_that_fills_up(
     share: float, life: Life, command: Callable[..., tuple[int, str]], small_disk: Callable[[int], Path], tmp_path: Path
 ) -> None:
