@@ -42,6 +42,10 @@ def typed(column: str, gene: str, others: dict[str, int]) -> ad.AnnData:
         ("modality", "rna", {"atac": 4}),
         ("feature_types", "GEX", {"Peaks": 4, "whatever this is": 1}),
         ("feature_biotype", "gene", {"spike-in": 3}),
+        ("feature_types", "GeneExpression", {"AntibodyCapture": 2, "CRISPRGuideCapture": 1}),
+        ("feature_type", "mRNA", {"AbSeq": 5}),
+        ("kind of feature", "Gene Expression", {"Antibody Capture": 5, "Peaks": 2}),
+        ("assay", "RNA", {"ADT": 2, "HTO": 2}),
     ],
 )
 def test_only_genes_are_analysed_whatever_the_spelling(column: str, gene: str, others: dict[str, int]) -> None:
@@ -89,6 +93,7 @@ def test_raw_follows_the_same_rule(types_in_raw: bool, tmp_path: Path) -> None:
         ["Genes_GRCh38"] * N_GENES,
         [None] * N_GENES,
         [1] * N_GENES,
+        [["gene"]] * N_GENES,
     ],
 )
 def test_a_column_that_does_not_tell_genes_from_others_is_no_reason_to_drop_any(values: list[Any]) -> None:
@@ -100,13 +105,33 @@ def test_a_column_that_does_not_tell_genes_from_others_is_no_reason_to_drop_any(
     assert dataset.warnings == ()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [["gene"] * N_GENES, ["gene"] * 40 + ["TP53"] * 10, ["rna", "scanned"] * (N_GENES // 2), ["peak"] * N_GENES],
+)
+def test_a_column_of_another_name_counts_only_if_all_it_says_is_known(values: list[str]) -> None:
+    adata = small_adata()
+    adata.var["of_mine"] = values
+    assert dataset_from_anndata(adata, MEMORY).feature_types is None
+
+
+def test_features_without_a_type_are_analysed_and_named() -> None:
+    adata = typed("feature_types", "Gene Expression", {"Antibody Capture": 5})
+    adata.var["feature_types"] = [None, *adata.var["feature_types"][1:]]
+    dataset = dataset_from_anndata(adata, MEMORY)
+    assert dataset.adata.n_vars == N_GENES - 5
+    assert dataset.warnings[1] == "adata: 1 features without a type are analysed as genes, first 'gene0'."
+
+
 def test_data_without_any_gene_say_what_they_hold() -> None:
     adata = typed("feature_types", "Antibody Capture", {"Peaks": 5})
     with pytest.raises(DataError, match=r"none of the 50 features is gene expression: .*'Antibody Capture' \(45\)"):
         dataset_from_anndata(adata, MEMORY)
 
 
-@pytest.mark.parametrize("names", [["ERCC-00002", "ERCC-00171"], ["gSpikein_ERCC-00003"], ["ERCC.00004", "SIRV1"]])
+@pytest.mark.parametrize(
+    "names", [["ERCC-00002", "ERCC-00171"], ["gSpikein_ERCC-00003"], ["ERCC.00004", "SIRV1"], ["ERCC00012"]]
+)
 def test_spike_ins_are_left_out_and_named(names: list[str]) -> None:
     adata = small_adata()
     adata.var_names = [*names, *adata.var_names[len(names) :]]
@@ -118,7 +143,20 @@ def test_spike_ins_are_left_out_and_named(names: list[str]) -> None:
 
 
 def test_genes_whose_names_resemble_other_features_stay() -> None:
-    names = ["ERCC1", "ERCC6L2", "SIRT1", "AB015752.1", "CITED2", "ADTRP", "HTR1A", "CMC1", "TAGLN", "MT-CO1", "H1-2"]
+    names = [
+        "ERCC1",
+        "ERCC6L2",
+        "SIRT1",
+        "AB015752.1",
+        "CITED2",
+        "ADTRP",
+        "HTR1A",
+        "CMC1",
+        "TAGLN",
+        "MT-CO1",
+        "H1-2",
+        "PROTEIN1",
+    ]
     var = Annotation.of(pd.DataFrame(index=names))
     features = gene_features(var, [], "x")
     assert features.genes.all()
@@ -131,6 +169,13 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
         ("CD3_TotalSeqB", "antibodies or hashtags"),
         ("Hashtag1", "antibodies or hashtags"),
         ("ADT_CD19", "antibodies or hashtags"),
+        ("CD3-TotalA", "antibodies or hashtags"),
+        ("CD3_prot", "antibodies or hashtags"),
+        ("CD103:BER-ACT8|ITGAE|AHS0001|pAbO", "antibodies or hashtags"),
+        ("SampleTag01_hs|stAbO", "antibodies or hashtags"),
+        ("B0251 anti-human Hashtag 1", "antibodies or hashtags"),
+        ("STAT1_sgRNA_2", "guides"),
+        ("NonTargeting_3", "guides"),
         ("chr1:10109-10357", "peaks"),
         ("2-500000-500500", "peaks"),
     ],

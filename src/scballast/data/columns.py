@@ -71,11 +71,12 @@ def label_candidates(obs: Annotation) -> list[str]:
     most = min(MAX_LISTED_CATEGORIES, len(obs) // 2)
     columns, _ = obs.readable()
     return [
-        key for key, column in columns.items() if column.dtype.kind not in "fcmM" and 2 <= _n_distinct(column) <= most
+        key for key, column in columns.items() if column.dtype.kind not in "fcmM" and 2 <= n_distinct(column) <= most
     ]
 
 
-def _n_distinct(column: pd.Series[Any]) -> int:
+def n_distinct(column: pd.Series[Any]) -> int:
+    """Return how many values a column has; 0 where they cannot be compared."""
     try:
         return int(column.nunique())
     except TypeError:  # lists and other values that cannot be compared

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.arrays import BoolArray
+from scballast.data.columns import n_distinct
 from scballast.data.names import quote, quoted, valid_text
 from scballast.errors import DataError
 
@@ -18,25 +19,29 @@ if TYPE_CHECKING:
     from scballast.data.annotation import Annotation
 
 GENE = frozenset(
-    "gene expression|gene|genes|gex|rna|mrna|scrna|expression|gene expr|rna expression|transcript|transcriptome".split(
-        "|"
-    )
+    "gene expression|geneexpression|gene|genes|gex|rna|mrna|scrna|expression|gene expr|rna expression|transcript"
+    "|transcriptome".split("|")
 )
 """What files call genes, in lower case, with single blanks for ``_``, ``-`` and ``.``"""
 TYPE_COLUMNS = frozenset(
     "feature types|feature type|featuretypes|featuretype|feature biotype|modality|modalities|library type".split("|")
 )
 """Columns of var that may say what a feature is, spelt as above. CELLxGENE's ``feature_type`` holds biotypes
-(protein_coding, …): a column counts only if it calls some features genes, or all of them something else known."""
+(protein_coding, …): a column counts only if it calls some features genes, or all of them something else known. A
+column of any other name counts if it calls every feature something known, and genes some of them but not all."""
 _OTHER = re.compile(
     r"antibod|\badt\b|\bab\b|\bcite|hash|\bhto\b|multiplex|\bcmo\b|crispr|guide|grna|peak|\batac\b|chromatin|custom"
     r"|antigen|\bvdj\b|^proteins?$|spike|\bercc\b|\btags?\b"
 )
-_SPIKE_IN = re.compile(r"(?:.*[-_ ])?(?:ERCC[-_.]\d{5}|SIRV\d+)$")
+MOST_TYPES = 20
+_SPIKE_IN = re.compile(r"(?:.*[-_ ])?(?:ERCC[-_.]?\d{5}|SIRV\d+)$")
 _LOOKS_LIKE = {
     # No "AB" and a number: GENCODE has genes such as AB015752.1.
-    "antibodies or hashtags": re.compile(r".*TotalSeq[-_ ]?[ABCD]?\d*$|(?:HTO|ADT|CITE|Hashtag|CMO)[-_ ]?\d.*"
-                                         r"|(?:HTO|ADT|CITE)[-_].+|.+[-_](?:HTO|ADT)$", re.IGNORECASE),
+    "antibodies or hashtags": re.compile(r".*Total(?:Seq)?[-_ ]?[ABCD]?\d*$|(?:HTO|ADT|CITE|Hashtag|CMO)[-_ ]?\d.*"
+                                         r"|(?:HTO|ADT|CITE|prot)[-_].+|.+[-_](?:HTO|ADT|prot)$|.*\|[ps]t?AbO$"
+                                         r"|.*(?:SampleTag\d|anti[-_ ](?:human|mouse|rat)[-_ ]).*", re.IGNORECASE),
+    "guides": re.compile(r"(?:.*[-_])?(?:sgRNA|gRNA)s?(?:[-_.].*|\d*)$|non[-_ ]?target(?:ing)?(?:[-_ ].*|\d*)$",
+                         re.IGNORECASE),
     "peaks": re.compile(r"(?:chr)?[0-9A-Za-z]{1,5}[:-]\d{3,}-\d{3,}$"),
 }  # fmt: skip
 
@@ -99,6 +104,11 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
                 f"{source}: {len(left_out):,} features that are not gene expression are left out: "
                 f"{_counted(left_out)}, first {first}."
             )
+        untyped = [name for name, kind in zip(names, types, strict=True) if not kind]
+        if untyped:
+            notes.append(
+                f"{source}: {len(untyped):,} features without a type are analysed as genes, first {quote(untyped[0])}."
+            )
     spiked = np.array([_SPIKE_IN.match(name) is not None for name in names], dtype=np.bool_) & is_gene
     if spiked.any() and not spiked.all():
         first = quote(names[int(np.argmax(spiked))])
@@ -124,19 +134,24 @@ def _suspects(names: Sequence[str], is_gene: BoolArray, source: str) -> list[str
 
 def _types(var: Annotation) -> list[str] | None:
     """Return the types that a column of var gives; None where no column does."""
+    unnamed = None
     for position, key in enumerate(var.columns):
-        if _spelt(key) not in TYPE_COLUMNS:
-            continue
         try:
             values = var.read(position)
         except DataError:  # named where var is read as a whole
             continue
+        named = _spelt(key) in TYPE_COLUMNS
+        if not named and (unnamed is not None or values.dtype.kind not in "OSUT" or n_distinct(values) > MOST_TYPES):
+            continue
         missing = values.isna().to_numpy()
         types = ["" if no else valid_text(value).strip() for value, no in zip(values, missing, strict=True)]
         spelt = {_spelt(kind) for kind in types} - {""}
-        if spelt & GENE or (spelt and all(_OTHER.search(kind) for kind in spelt)):
+        genes, others = spelt & GENE, {kind for kind in spelt if _OTHER.search(kind)}
+        if named and (genes or (spelt and others == spelt)):
             return types
-    return None
+        if genes and others and genes | others == spelt:
+            unnamed = types
+    return unnamed
 
 
 def _types_by_name(other: Annotation, names: Sequence[str]) -> list[str] | None:
@@ -148,6 +163,7 @@ def _types_by_name(other: Annotation, names: Sequence[str]) -> list[str] | None:
 
 
 def _spelt(text: str) -> str:
+    text = re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", text)  # GeneExpression, but not mRNA
     return re.sub(r"[\s_.\-]+", " ", text).strip().lower()
 
 
