@@ -45,9 +45,9 @@ def test_symbols_under_a_usual_name_are_found(kind: str, column: str) -> None:
     dataset = dataset_from_anndata(adata, CONFIG)
     assert dataset.gene_symbols == tuple(SYMBOLS)
     assert dataset.adata.var_names.tolist() == INDEXES[kind]
-    said = f"adata: the gene names look like identifiers, first {INDEXES[kind][0]!r}; var[{column!r}] is shown beside"
-    assert bool(dataset.warnings) == (kind != "of no known form")
-    assert all(warning.startswith(said) for warning in dataset.warnings)
+    what = "genes have two names" if kind == "of no known form" else "the gene names look like identifiers"
+    (warning,) = dataset.warnings
+    assert warning.startswith(f"adata: {what}, first {INDEXES[kind][0]!r}; var[{column!r}] is shown beside")
 
 
 def test_a_single_column_of_another_name_is_found_beside_identifiers() -> None:
@@ -66,6 +66,21 @@ def test_several_possible_columns_are_asked_about() -> None:
         data(INDEXES["Ensembl"], human=SYMBOLS, mouse=other), replace(CONFIG, gene_symbols="mouse")
     )
     assert chosen.gene_symbols == tuple(other)
+
+
+def test_words_for_missing_are_no_symbols_but_one_gene_of_the_fly_is_called_nan() -> None:
+    words = ["nan", "nan", "<NA>", "<NA>", *SYMBOLS[4:]]
+    dataset = dataset_from_anndata(data(INDEXES["Ensembl"], gene_name=words), CONFIG)
+    assert dataset.gene_symbols == ("", "", "", "", *SYMBOLS[4:])
+    dataset = dataset_from_anndata(data(INDEXES["FlyBase"], gene_name=["nan", *SYMBOLS[1:]]), CONFIG)
+    assert dataset.gene_symbols is not None
+    assert dataset.gene_symbols[0] == "nan"
+
+
+def test_none_is_said_to_mean_no_symbols_where_a_column_has_that_name() -> None:
+    dataset = dataset_from_anndata(data(INDEXES["Ensembl"], none=SYMBOLS), replace(CONFIG, gene_symbols="none"))
+    assert dataset.gene_symbols is None
+    assert "the column of var of that name is not used" in dataset.warnings[0]
 
 
 def test_none_leaves_symbols_out() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from scballast.data.columns import MISSING_WORDS
 from scballast.data.names import quote, quoted, valid_text, without_blanks
 from scballast.errors import DataError
 
@@ -65,7 +66,12 @@ def gene_symbols(
     """
     names = [valid_text(name) for name in var.index]
     if wanted == NO_SYMBOLS:
-        return None, _number_warnings(names, source)
+        both = (
+            [f"{source}: data.gene_symbols=none leaves symbols out; the column of var of that name is not used."]
+            if NO_SYMBOLS in var.columns
+            else []
+        )
+        return None, [*both, *_number_warnings(names, source)]
     tables = [_texts(var, names), *(_texts(other, names) for other in others)]
     columns = {key: values for table in reversed(tables) for key, values in table.items()}
     if wanted is not None:
@@ -80,11 +86,9 @@ def gene_symbols(
     found, notes = _found(columns, names, source)
     if found is None:
         return None, [*notes, *_number_warnings(names, source)]
-    note = (
-        f"{source}: the gene names look like identifiers, first {quote(names[0])}; var[{quote(found)}] is shown beside "
-        "them (data.gene_symbols)."
-    )
-    return columns[found], [note] if _mostly(_IDENTIFIER, names) else []
+    what = "the gene names look like identifiers" if _mostly(_IDENTIFIER, names) else "genes have two names"
+    note = f"{source}: {what}, first {quote(names[0])}; var[{quote(found)}] is shown beside them (data.gene_symbols)."
+    return columns[found], [note]
 
 
 def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
@@ -185,7 +189,7 @@ def _number_warnings(names: Sequence[str], source: str) -> list[str]:
 def _texts(var: Annotation, names: Sequence[str]) -> dict[str, list[str]]:
     """Return the columns of text, one value per name; ``""`` where a gene is not there or has no value."""
     columns, _ = var.readable()
-    texts = {key: _as_text(values) for key, values in columns.items() if values.dtype.kind in "OSUT"}
+    texts = {key: _without_words(_as_text(values)) for key, values in columns.items() if values.dtype.kind in "OSUT"}
     own = [valid_text(name) for name in var.index]
     if own == names:
         return texts
@@ -197,6 +201,13 @@ def _texts(var: Annotation, names: Sequence[str]) -> dict[str, list[str]]:
 def _as_text(values: pd.Series[Any]) -> list[str]:
     missing = values.isna().to_numpy()
     return ["" if no else without_blanks(valid_text(value)) for value, no in zip(values, missing, strict=True)]
+
+
+def _without_words(texts: list[str]) -> list[str]:
+    """Leave out words for 'missing' that stand for several genes; a single ``nan`` is a gene of the fly."""
+    counts = Counter(texts)
+    words = {text for text, count in counts.items() if count > 1 and text.lower() in MISSING_WORDS}
+    return ["" if text in words else text for text in texts] if words else texts
 
 
 def _absent(wanted: str, columns: Mapping[str, list[str]], source: str) -> str:
