@@ -59,6 +59,9 @@ NORMALISED: dict[str, tuple[str, Change]] = {
     "log10": ("log-normalised (base 10)", lambda x: np.log10(x / totals(x) * 1e4 + 1)),
     "TPM": ("normalised", lambda x: x / LENGTHS / totals(x / LENGTHS) * 1e6),
     "log1p of TPM": ("log-normalised", lambda x: np.log1p(x / LENGTHS / totals(x / LENGTHS) * 1e6)),
+    "log2 of counts": ("log-normalised (base 2)", lambda x: np.log2(x + 1)),
+    "root of counts": ("square-root transformed", np.sqrt),
+    "root per 10,000": ("square-root transformed", lambda x: np.sqrt(x / totals(x) * 1e4)),
     "half of the genes": ("log-normalised", lambda x: np.log1p(x / totals(x) * 1e4)[:, ::2]),
 }
 
@@ -111,6 +114,15 @@ def test_one_study_with_counts_and_one_with_logarithms_are_not_rounded() -> None
     x[40:] = np.log1p(x[40:] / totals(x[40:]) * 1e4)
     with pytest.raises(DataError, match=r"log-normalised values\?"):
         dataset_from_anndata(as_adata(x, sparse=True), replace(CONFIG, round=True))
+
+
+def test_counts_that_came_back_from_logarithms_are_counts() -> None:
+    x = counts(10.0)
+    back = np.expm1(np.log1p(x.astype(np.float32)))
+    assert np.abs(back - x).max() > 1e-5
+    dataset = dataset_from_anndata(as_adata(back, sparse=True), CONFIG)
+    assert np.array_equal(dataset.adata.X.toarray(), x[np.ix_(x.sum(axis=1) > 0, x.sum(axis=0) > 0)])
+    assert "differed from an integer by no more than the precision of their storage" in dataset.warnings[0]
 
 
 def test_values_of_no_known_kind_are_called_neither() -> None:

@@ -16,6 +16,8 @@ FEWEST_VALUES = 5
 WHOLE = 1e-6
 LARGEST_LOGARITHM = 40.0
 """No logarithm of a count or of its share is larger, and its exponential is still a number."""
+LARGEST_UNDONE = 1000.0
+"""Above it, a value of float32 comes back from its logarithm too far from whole to tell."""
 LARGEST_RATIO = 16.0
 """Beyond it, values are close to a multiple by chance."""
 
@@ -24,6 +26,7 @@ _UNDONE: dict[str, Callable[[FloatArray], FloatArray]] = {
     "log-normalised": np.expm1,
     "log-normalised (base 2)": lambda values: np.exp2(values) - 1,
     "log-normalised (base 10)": lambda values: 10.0**values - 1,
+    "square-root transformed": np.square,
 }
 """What takes values of each kind back to a multiple of the counts."""
 
@@ -59,6 +62,11 @@ class FractionSample:
         rows = [values for values in self.rows if values.size >= FEWEST_VALUES]
         if not rows:
             rows = [np.concatenate(self.rows)] if self.rows else []
+        # Of counts, many logarithms to base 2 and many roots are whole (1, 3, 7; 1, 4, 9): the others tell.
+        parts = np.concatenate([values[np.abs(values - np.rint(values)) > WHOLE] for values in rows] or [np.zeros(0)])
+        for kind, undo in _UNDONE.items():
+            if kind != "normalised" and _become_whole(parts, undo):
+                return kind
         fractional = [values for values in rows if _share_whole(values) < 0.5]
         if 2 * len(fractional) < len(rows):
             return "corrected"
@@ -76,14 +84,21 @@ def _share_whole(values: FloatArray) -> float:
     return float((np.abs(values - np.rint(values)) <= WHOLE).mean())
 
 
+def _become_whole(values: FloatArray, undo: Callable[[FloatArray], FloatArray]) -> bool:
+    """Tell whether values that are not whole become so when a transformation of counts is undone."""
+    undone = undo(values[values < LARGEST_LOGARITHM])
+    undone = undone[undone < LARGEST_UNDONE]
+    return bool(undone.size >= FEWEST_VALUES and (np.abs(undone - np.rint(undone)) < 1e-3).mean() >= 0.95)
+
+
 def _are_multiples(values: FloatArray) -> bool:
     """Tell whether values are whole multiples of the smallest, or of a half or a third of it."""
     ratios = values / values.min()
     if ratios.max() < 1 + 1e-3:
         return values.size > 1  # all alike: each was a count of 1
     ratios = ratios[ratios < LARGEST_RATIO]
-    if ratios.size < FEWEST_VALUES:
-        return False
+    if ratios.size < FEWEST_VALUES or ratios.max() < 1 + 1e-3:
+        return False  # too few that can tell
     return any(
         bool((np.abs(times * ratios - np.rint(times * ratios)) < 2e-3 * times * ratios).mean() >= 0.95)
         for times in (1, 2, 3)

@@ -16,6 +16,8 @@ from scballast.data.names import quote
 from scballast.errors import DataError
 
 ROUNDING_TOLERANCE = 1e-6
+"""And eight spacings of float32, as far as counts drift that were scaled or logged and brought back."""
+LARGEST_TOLERANCE = 1e-3
 MAX_COUNT = 2**24
 """Above this float32 no longer holds every integer."""
 LARGEST_EXACT_FLOAT16 = 2**11
@@ -43,7 +45,7 @@ class ValueCensus:
     n_values
         Stored values looked at (non-zero ones, unless the file stores zeros).
     n_rounded
-        Values that differ from an integer by no more than ``ROUNDING_TOLERANCE``.
+        Values that differ from an integer by no more than ``ROUNDING_TOLERANCE``, or float32 can tell.
     n_vanishing
         Fractional values that become 0 when rounded.
     largest
@@ -82,7 +84,11 @@ class ValueCensus:
         if values.dtype.kind == "f":
             clean = values if finite.all() else np.where(finite, values, 0)
             distance = np.abs(clean - np.rint(clean))
-            kinds["fractional"] = distance > ROUNDING_TOLERANCE
+            odd = distance > ROUNDING_TOLERANCE
+            if odd.any():
+                drift = 8 * np.finfo(np.float32).eps * np.abs(clean[odd])
+                odd[odd] = distance[odd] > np.minimum(drift, LARGEST_TOLERANCE)
+            kinds["fractional"] = odd
             self.n_rounded += int(np.count_nonzero(distance)) - int(np.count_nonzero(kinds["fractional"]))
             self.n_vanishing += int(np.count_nonzero(kinds["fractional"] & (clean > 0) & (clean <= 0.5)))
         self.largest = max(self.largest, float(values.max(where=finite, initial=0)))
@@ -225,8 +231,8 @@ def _oddities(census: ValueCensus, dtype: Any, where: str) -> list[str]:
     notes = []
     if census.n_rounded:
         notes.append(
-            f"{where}: {census.n_rounded:,} of {census.n_values:,} values differed from an integer by at most "
-            f"{ROUNDING_TOLERANCE:g} and were rounded."
+            f"{where}: {census.n_rounded:,} of {census.n_values:,} values differed from an integer by no more than the "
+            "precision of their storage and were rounded."
         )
     if dtype == np.float16:
         exact = "; some are above 2,048, where float16 is no longer exact"
