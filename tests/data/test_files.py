@@ -131,3 +131,9 @@ def test_a_file_that_crashes_the_hdf5_library(tmp_path: Path, monkeypatch: pytes
         DataError, match=r"counts.h5ad: the file is damaged: the HDF5 library crashes on it \(SIGSEGV\)"
     ):
         load_dataset(file_config(written(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["counts", "counts.h5ad.bak", "counts.anndata"])
+def test_a_file_is_known_by_its_content_where_its_name_does_not_say(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path).rename(tmp_path / name)
+    assert load_dataset(file_config(path)).adata.n_obs == N_CELLS

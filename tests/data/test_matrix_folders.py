@@ -74,6 +74,28 @@ def parse(folder: Path, matrix: str = "DGE.mtx") -> Path:
     return folder
 
 
+def atlas(folder: Path) -> Path:
+    write_matrix(folder / "E-1.counts.mtx", genes_first=True)
+    write(folder / "E-1.counts.mtx_rows", [f"{i}\t{i}" for i in IDS])
+    write(folder / "E-1.counts.mtx_cols", CELLS)
+    return folder
+
+
+def tables(folder: Path, matrix: str, genes: str, cells: str, *, header: bool = False) -> Path:
+    write_matrix(folder / matrix, genes_first=True)
+    separator = "," if genes.endswith(".csv") else "\t"
+    lines = [separator.join(pair) for pair in zip(IDS, SYMBOLS, strict=True)]
+    write(folder / genes, [*([separator.join(("gene", "symbol"))] if header else []), *lines])
+    write(folder / cells, [*(["x"] if header else []), *CELLS], compress=True)
+    return folder
+
+
+def simpleaf(folder: Path) -> Path:
+    alevin_fry(folder)
+    write(folder / "gene_id_to_name.tsv", [f"{i}\t{s}" for i, s in zip(IDS[::-1], SYMBOLS[::-1], strict=True)])
+    return folder
+
+
 def starsolo(folder: Path) -> Path:
     tenx(folder / "Gene" / "filtered")
     write_matrix(folder / "Gene" / "filtered" / "UniqueAndMult-EM.mtx", genes_first=True)
@@ -128,6 +150,21 @@ READ: dict[str, tuple[Callable[[Path], Path], list[str], tuple[str, ...]]] = {
         ("features.tsv is a header",),
     ),
     "one column": (lambda f: tenx(f, SYMBOLS), SYMBOLS, ()),
+    "a header of unknown words above ids": (
+        lambda f: tenx(f, ["foo\tbar\tsort", *FEATURES]),
+        SYMBOLS,
+        ("features.tsv is a header",),
+    ),
+    "a header with #": (lambda f: tenx(f, ["#id\tname\ttype", *FEATURES]), SYMBOLS, ("features.tsv is a header",)),
+    "pandas' 0": (lambda f: tenx(f, FEATURES, ["0", *CELLS]), SYMBOLS, ("barcodes.tsv.gz is a header",)),
+    "blanks for tabs": (lambda f: tenx(f, [line.replace("\t", " ") for line in FEATURES]), SYMBOLS, ()),
+    "Expression Atlas": (atlas, IDS, ()),
+    "tables": (lambda f: tables(f, "counts.mtx", "genes.tsv", "cells.txt"), SYMBOLS, ()),
+    "tables with commas": (
+        lambda f: tables(f, "GSM1_counts.mtx", "GSM1_genes.csv", "GSM1_barcodes.csv", header=True),
+        SYMBOLS,
+        (),
+    ),
     "STARsolo": (starsolo, SYMBOLS, ("x: the matrix in 'Gene/filtered' is read.",)),
     "kallisto|bustools": (kallisto, IDS, ()),
     "bustools": (lambda f: kallisto(f, "output", names=False), IDS, ()),
@@ -154,6 +191,8 @@ def test_symbols_types_and_metadata_are_kept(tmp_path: Path) -> None:
     source = opened(parse(tmp_path / "p"))
     assert source.choose(None).var().readable()[0]["gene_symbols"].tolist() == SYMBOLS
     assert source.obs.frame(["sample"])["sample"].tolist() == ["s0", "s1"] * (N_CELLS // 2)
+    var, _ = opened(simpleaf(tmp_path / "s")).choose(None).var().readable()
+    assert var["gene_symbols"].tolist() == SYMBOLS
     var, _ = opened(tenx(tmp_path / "t")).choose(None).var().readable()
     assert var["gene_ids"].tolist() == IDS
     assert set(var["feature_types"]) == {"Gene Expression"}
@@ -207,6 +246,22 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         lambda f: empty(f, "S1_RSEC_MolsPerCell.csv", "S1_Metrics_Summary.csv"),
         ("BD Rhapsody", 'pandas.read_csv("S1_RSEC_MolsPerCell.csv", comment="#", index_col=0)', SAVED),
     ),
+    "BD csv beside a folder with a file of counts": (
+        lambda f: empty(f, "S1_RSEC_MolsPerCell.csv", "outs/counts.h5ad"),
+        ("BD Rhapsody", SAVED),
+    ),
+    "Cell Ranger outs with both matrices": (
+        lambda f: empty(tenx(tenx(f / "raw").parent / "filtered").parent, "molecule_info.h5"),
+        ("there are 2 matrices", "'filtered/matrix.mtx'"),
+    ),
+    "simpleaf with a file": (
+        lambda f: empty(f, "af_quant/alevin/quants.h5ad"),
+        ("holds 'af_quant/alevin/quants.h5ad': set data.path",),
+    ),
+    "Cell Ranger ATAC": (
+        lambda f: empty(f, "matrix.mtx", "peaks.bed", "barcodes.tsv"),
+        ("Cell Ranger ATAC", "the matrix of gene expression of the same cells"),
+    ),
     "BD zip": (
         lambda f: empty(f, "S1_RSEC_MolsPerCell_MEX.zip"),
         ("BD Rhapsody", "Unpack S1_RSEC_MolsPerCell_MEX.zip"),
@@ -243,6 +298,7 @@ def test_what_is_not_read_is_named_with_what_to_do(name: str, tmp_path: Path) ->
     [
         ("x.loom", 'anndata.io.read_loom("x.loom", sparse=True)'),
         ("x.csv.gz", 'anndata.io.read_csv("x.csv.gz")'),
+        ("x.RData", 'in R: load("x.RData"); zellkonverter::writeH5AD('),
         ("x.rds", 'in R: zellkonverter::writeH5AD(Seurat::as.SingleCellExperiment(readRDS("x.rds")), "counts.h5ad")'),
         ("x.h5mu", 'mudata.read_h5mu("x.h5mu").mod["rna"]'),
     ],

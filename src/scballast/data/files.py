@@ -49,12 +49,13 @@ def open_source(path: str) -> Iterator[Source]:
     suffix = location.suffix.lower()
     if location.is_dir():
         yield from _open_folder(location, label)
-    elif suffix in {".h5ad", ".h5", ".hdf5"}:
+    elif suffix in {".h5ad", ".h5", ".hdf5"} or (not file_hint(location.name) and _is_hdf5(location)):
         _check_hdf5(location, label)
         yield from _open_hdf5(location, label)
     else:
         hint = " Name the folder that it is in." if ".mtx" in location.suffixes else file_hint(location.name)
-        msg = f"{label}: files of type {quote(suffix or 'without an extension')} are not read.{hint} {ALLOWED}"
+        what = f"files of type {quote(suffix)}" if suffix else "files without an extension that are not HDF5"
+        msg = f"{label}: {what} are not read.{hint} {ALLOWED}"
         raise DataError(msg)
 
 
@@ -95,12 +96,18 @@ def _check_hdf5(path: Path, label: str) -> None:
     if size == 0:
         msg = f"{label}: the file is empty (0 bytes). Copy or write it again."
         raise DataError(msg)
-    with path.open("rb") as file:
-        start = file.read(8)
-    if start != HDF5_SIGNATURE:
-        found = " It is a gzip archive: unpack it first." if start[:2] == b"\x1f\x8b" else ""
+    if not _is_hdf5(path):
+        with path.open("rb") as file:
+            start = file.read(2)
+        found = " It is a gzip archive: unpack it first." if start == b"\x1f\x8b" else ""
         msg = f"{label}: this is not an HDF5 file, whatever its name says.{found} {ALLOWED}"
         raise DataError(msg)
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Tell by the content, which names such as ``counts`` or ``counts.h5ad.bak`` do not say."""
+    with path.open("rb") as file:
+        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
 def _survive(path: Path, label: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scballast.data.names import quote, quoted
 
+DEEPEST = 3
+"""How far below the named folder files are looked for: Solo.out/Gene/filtered."""
 SAVE = 'adata.write_h5ad("counts.h5ad")'
 
 BY_SUFFIX = {
@@ -19,9 +21,13 @@ BY_SUFFIX = {
     ".xlsx": 'adata = anndata.AnnData(pandas.read_excel("{name}", index_col=0))  # cells × genes',
     ".parquet": 'adata = anndata.AnnData(pandas.read_parquet("{name}"))  # cells × genes',
     ".rds": 'in R: zellkonverter::writeH5AD(Seurat::as.SingleCellExperiment(readRDS("{name}")), "counts.h5ad")',
+    ".rdata": 'in R: load("{name}"); zellkonverter::writeH5AD(Seurat::as.SingleCellExperiment(OBJECT), "counts.h5ad")',
     ".h5seurat": 'in R: SeuratDisk::Convert("{name}", dest = "h5ad")',
 }
 """How files of these types become an AnnData; those from R write the file themselves."""
+ARCHIVES = (".gz", ".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z")
+NOT_COUNTS = re.compile(r"(.*/)?.*(molecule_info|probe_bc_matrix)\.h5")
+"""Files of Cell Ranger beside those of counts."""
 
 
 def two_lines(first: str) -> str:
@@ -42,7 +48,7 @@ def file_hint(name: str) -> str:
     bare = name.removesuffix(".gz")
     line = BY_SUFFIX.get(Path(bare).suffix.lower())
     if line is None:
-        return ""
+        return " It is an archive: unpack it first." if Path(name).suffix.lower() in ARCHIVES else ""
     line = line.format(name=name)
     return f" To write an .h5ad, {line}." if line.startswith("in R") else f" {two_lines(line)}."
 
@@ -51,17 +57,22 @@ def foreign_layout(folder: Path) -> str | None:
     """Name the tool that wrote a folder which is not read, and how it becomes an ``.h5ad``; None: no such folder."""
     names = sorted(path.name for path in folder.iterdir())
     bare = {name.removesuffix(".gz") for name in names}
+    if "peaks.bed" in bare and not bare & {"features.tsv", "genes.tsv"}:
+        return (
+            "this is a folder of Cell Ranger ATAC: its matrix counts fragments in peaks, not transcripts of genes. Use "
+            "the matrix of gene expression of the same cells."
+        )
     if {"spliced.mtx", "unspliced.mtx"} <= bare:
         return (
             "this is a folder of STARsolo (Velocyto) or kallisto|bustools (lamanno) with spliced and unspliced counts "
-            "apart. Name the folder of their sum (Gene or GeneFull of STARsolo), or add them: "
+            "apart. Name the folder of their sum (Gene or GeneFull of STARsolo), or add them. "
             + two_lines('adata = scanpy.read_mtx("spliced.mtx"); adata.X += scanpy.read_mtx("unspliced.mtx").X')
             + " (STARsolo: adata = adata.T; set obs_names and var_names from the two lists beside)."
         )
     if any(re.search(r"\.(mature|nascent)\.mtx$", name) for name in bare):
         return (
             "this is a folder of kallisto|bustools (nac) with mature, nascent and ambiguous counts apart. Run kb count "
-            "with --h5ad and --sum=total and name the .h5ad, or "
+            "with --h5ad and --sum=total and name the .h5ad, or add them. "
             + two_lines(
                 'adata = scanpy.read_mtx("cells_x_genes.mature.mtx"); adata.X += '
                 'scanpy.read_mtx("cells_x_genes.ambiguous.mtx").X'
@@ -89,12 +100,22 @@ def foreign_layout(folder: Path) -> str | None:
         ),
     ):
         found = [name for name in names if re.fullmatch(pattern, name)]
-        if found and not any(name.endswith(".mtx") for name in bare):
+        if found and not any(below(folder, "*.mtx*")):
             return f"this is a folder of {tool}: {quoted(found, 4)}. {how.format(name=found[0])}"
-    files = [name for name in names if name.lower().endswith((".h5ad", ".h5"))]
+    here = [name for name in names if name.lower().endswith((".h5ad", ".h5"))]
+    deeper = [] if here or any(below(folder, "*.mtx*")) else [*below(folder, "*.h5ad"), *below(folder, "*.h5")]
+    files = [name for name in here or deeper if not NOT_COUNTS.fullmatch(name)]
     if files and not any(name.endswith(".mtx") for name in bare):
         return f"this folder holds {quoted(files)}: set data.path to the file, for example {quote(folder / files[0])}."
     return None
+
+
+def below(folder: Path, pattern: str) -> Iterator[str]:
+    """Yield the paths in ``folder``, from the top to ``DEEPEST`` folders down, of files that fit a pattern."""
+    for depth in range(DEEPEST + 1):
+        for path in sorted(folder.glob("*/" * depth + pattern)):
+            if path.is_file():
+                yield path.relative_to(folder).as_posix()
 
 
 def spliced_and_unspliced(genes: Sequence[str], folder: Path) -> str | None:

@@ -12,7 +12,7 @@ from itertools import product, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scballast.data.foreign_layouts import foreign_layout, spliced_and_unspliced, two_lines_of_mtx
+from scballast.data.foreign_layouts import DEEPEST, foreign_layout, spliced_and_unspliced, two_lines_of_mtx
 from scballast.data.names import quote, quoted
 from scballast.data.source import Source, quiet_anndata, source_of
 from scballast.errors import DataError
@@ -20,10 +20,8 @@ from scballast.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-DEEPEST = 3
-"""How far below the named folder matrices are looked for: Solo.out/Gene/filtered."""
 _HEADER = re.compile(
-    r"(x|v\d+|(.*[_ .-])?(genes?|features?|symbols?|ensembl|barcodes?|cells?|names?|ids?|bc_wells)([_ .-].*)?)",
+    r"(x|v\d+|0|#.*|(.*[_ .-])?(genes?|features?|symbols?|ensembl|barcodes?|cells?|names?|ids?|bc_wells)([_ .-].*)?)",
     re.IGNORECASE,
 )
 _HEADER_KINDS = {
@@ -33,6 +31,7 @@ _HEADER_KINDS = {
 }
 _MATRIX = re.compile(r".*\.mtx(\.gz)?")
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?.*")
+_BARCODE = re.compile(r"[ACGTN]{8,}([-_.].*)?")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Layout:
     genes, cells
         Names that the other two may have, in this order of preference.
     symbols
-        A further file with a symbol for each gene.
+        A further file with a symbol for each gene, in their order or after their id.
     genes_first
         The matrix's rows are genes.
     symbols_as_names
@@ -74,11 +73,21 @@ LAYOUTS = (
         symbols="{p}.genes.names.txt",
     ),
     Layout(
-        "alevin-fry", re.compile(r"(?P<p>.*)quants_mat\.mtx"), ("{p}quants_mat_cols.txt",), ("{p}quants_mat_rows.txt",)
+        "alevin-fry", re.compile(r"(?P<p>.*)quants_mat\.mtx"), ("{p}quants_mat_cols.txt",), ("{p}quants_mat_rows.txt",),
+        symbols="../gene_id_to_name.tsv",  # of simpleaf
     ),
     Layout(
         "Parse", re.compile(r"(?P<p>.*)(DGE|count_matrix)\.mtx"), ("{p}all_genes.csv", "{p}genes.csv"),
         ("{p}cell_metadata.csv",),
+    ),
+    Layout(
+        "Expression Atlas", re.compile(r"(?P<p>.+\.mtx)"), ("{p}_rows",), ("{p}_cols",), genes_first=True,
+    ),
+    Layout(
+        "tables beside a matrix", re.compile(r"(?P<p>.*?)((raw_)?counts|matrix|expression|data)\.mtx"),
+        tuple(f"{{p}}{name}.{kind}" for kind in ("tsv", "csv", "txt") for name in ("features", "genes", "gene_names")),
+        tuple(f"{{p}}{name}.{kind}" for kind in ("tsv", "csv", "txt") for name in ("barcodes", "cells", "cell_names")),
+        genes_first=True, symbols_as_names=True,
     ),
 )  # fmt: skip
 
@@ -244,7 +253,14 @@ def _fitted(
 
 
 def _is_header(rows: list[list[str]]) -> bool:
-    return bool(rows) and _HEADER.fullmatch(rows[0][0].strip()) is not None
+    """Tell whether the first line can be a header: by its words, or as the only one that is no id and no barcode."""
+    if not rows:
+        return False
+    first, *rest = (row[0].strip() for row in rows)
+    return _HEADER.fullmatch(first) is not None or any(
+        bool(rest) and pattern.fullmatch(first) is None and all(map(pattern.fullmatch, rest))
+        for pattern in (_ENSEMBL, _BARCODE)
+    )
 
 
 def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
@@ -262,8 +278,12 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
     ids = list(columns[place["id"]])
     symbols = list(columns[place["symbol"]]) if place.get("symbol", len(columns)) < len(columns) else None
     if files.symbols is not None:
-        listed = [row[0] for row in _rows(files.symbols)]
-        symbols = listed if len(listed) == len(ids) else symbols
+        listed = _rows(files.symbols)
+        by_id = {row[0]: row[1] for row in listed if len(row) > 1}
+        if by_id:
+            symbols = [by_id.get(identifier, "") for identifier in ids]
+        elif len(listed) == len(ids):
+            symbols = [row[0] for row in listed]
     var = pd.DataFrame(index=pd.Index(ids, dtype=object))
     if symbols is not None and files.layout.symbols_as_names:
         var = pd.DataFrame({"gene_ids": ids}, index=pd.Index(symbols, dtype=object))
@@ -300,6 +320,8 @@ def _rows(path: Path) -> list[list[str]]:
     else:
         # No quoting: gene names such as 5' and 3" stand as they are.
         rows = [line.split("\t") for line in text.splitlines()]
+        if rows and all(len(row) == 1 and _ENSEMBL.fullmatch(row[0].split(" ")[0]) for row in rows if row[0]):
+            rows = [line.split(" ", maxsplit=2) for line in text.splitlines()]  # blanks in place of tabs
         if rows and all(len(v) > 1 and v[0] == v[-1] == '"' for row in rows for v in row if not v.isdigit()):
             rows = [[value.strip('"') for value in row] for row in rows]
     while rows and not any(rows[-1]):
