@@ -328,7 +328,8 @@ ERRORS = [
     ),
     Case("a pickle", file_of("counts.pkl", pickle.dumps([1])), ("files of type '.pkl' are not read. Allowed: .h5ad",)),
     Case("a numpy file", file_of("counts.npy", b"\x93NUMPY"), ("files of type '.npy' are not read",)),
-    Case("no extension", file_of("counts", b"?"), ("files of type 'without an extension' are not read",)),
+    Case("no extension", file_of("counts", b"?"), ("files without an extension that are not HDF5 are not read",)),
+    Case("an archive", file_of("counts.h5ad.gz", b"?"), ("It is an archive: unpack it first.",)),
     Case("a lone matrix", file_of("matrix.mtx", b"%%MatrixMarket"), ("Name the folder that it is in",)),
     Case("link to itself", link_to_itself, ("cannot be opened",)),
     Case(
@@ -438,7 +439,10 @@ WARNINGS = [
     Case(
         "rounding noise",
         value_at(0, 1, 3 + 1e-7, np.float64),
-        ("counts.h5ad: X: 1 of ", "differed from an integer by at most 1e-06 and were rounded."),
+        (
+            "counts.h5ad: X: 1 of ",
+            "differed from an integer by no more than the precision of their storage and were rounded.",
+        ),
     ),
     Case(
         "float16",
@@ -477,7 +481,10 @@ WARNINGS = [
     Case(
         "labels missing",
         column("cell_type", pd.Categorical([None] * 4 + ["T", "B"] * 28)),
-        ("4 of 60 cells have no value in obs['cell_type']: they train the global model and belong to no population.",),
+        (
+            "4 of 60 cells have no value in obs['cell_type']: they train the global model and belong to no population "
+            "(data.unlabelled=drop leaves them out).",
+        ),
     ),
     Case(
         "words for missing",

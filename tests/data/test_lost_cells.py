@@ -95,6 +95,18 @@ def test_empty_droplets_are_warned_of_first(n_empty: int, depth: float, warned: 
     assert ("Set data.unlabelled=drop to keep labelled cells only" in dataset.warnings[0]) == warned
 
 
+@pytest.mark.parametrize("label", ["unassigned", "Empty"])
+def test_empty_droplets_under_a_label_are_warned_of_as_well(label: str, tmp_path: Path) -> None:
+    path, _ = unfiltered(tmp_path, 600, 0.04)
+    whole = ad.read_h5ad(path)
+    whole.obs["cell_type"] = [*small_adata().obs["cell_type"].astype(str), *[label] * 600]
+    dataset = dataset_from_anndata(whole, CONFIG)
+    assert "UNFILTERED MATRIX?" in dataset.warnings[0]
+    assert f"have the label {label!r} and next to no counts" in dataset.warnings[0]
+    assert f"Leave the label of these cells empty (it is analysed as a population: {label!r})" in dataset.warnings[0]
+    assert any("next to no gene" in w and f"{label!r} (" in w for w in dataset.warnings)
+
+
 def test_cells_without_a_label_can_be_left_out(tmp_path: Path) -> None:
     path, labels = unfiltered(tmp_path, 600, 0.04)
     config = file_config(path, labels=str(labels), batch_key="batch", sample_key="sample")

@@ -76,6 +76,15 @@ def test_a_name_that_can_mean_two_matrices_is_refused(
     assert f"data.layer={layer} can mean {meanings}. Set data.layer to" in str(caught.value)
 
 
+@pytest.mark.parametrize(("layer", "absent"), [("raw", ".raw"), ("X", "X")])
+def test_a_layer_that_is_read_for_want_of_what_its_name_means_is_named(layer: str, absent: str) -> None:
+    adata = with_layers(layer)
+    if layer == "X":
+        adata.X = None
+    warnings = dataset_from_anndata(adata, replace(MEMORY, layer=layer)).warnings
+    assert warnings == (f"adata: layer {layer!r} is read; there is no {absent}.",)
+
+
 @pytest.mark.parametrize("write", [ad.AnnData.write_h5ad, ad.AnnData.write_zarr])
 @pytest.mark.filterwarnings("ignore:zarr v3 autosharding:UserWarning")
 @pytest.mark.filterwarnings("ignore:Writing zarr v2 data will no longer be the default:UserWarning")

@@ -36,7 +36,7 @@ from scballast.data.populations import (
     unfiltered_warnings,
 )
 from scballast.data.raw_counts import cells_expressing, read_counts, row_sums, take
-from scballast.data.source import RAW_PATH, X_PATH, Source, StoredMatrix, source_of
+from scballast.data.source import LAYERS, RAW_NAME, RAW_PATH, X_PATH, Source, StoredMatrix, source_of
 from scballast.data.symbols import gene_symbols, names_of_genes
 from scballast.errors import ConfigError, DataError, noticed_before
 
@@ -246,6 +246,9 @@ def _checked(
 def _layer_notes(source: Source, chosen: StoredMatrix) -> list[str]:
     """Say which matrix is meant where another goes by the same name."""
     same = [other for other in source.matrices if other is not chosen and set(other.names) & set(chosen.names)]
+    if not same and chosen.path in (f"{LAYERS}{X_PATH}", f"{LAYERS}{RAW_NAME}"):
+        absent = "X" if chosen.path == f"{LAYERS}{X_PATH}" else ".raw"
+        return [f"{source.label}: {chosen.title} is read; there is no {absent}."]
     return [
         f"{source.label}: {chosen.title} is read; {other.title} is another matrix (data.layer={source.setting(other)})."
         for other in same

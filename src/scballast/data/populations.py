@@ -16,6 +16,7 @@ POOR_GENES = 20
 """A median cell with counts in more genes than this is not called poor, however rich the others are."""
 POOR_SHARE = 0.1
 UNFILTERED_SHARE = 0.2
+MOSTLY_EMPTY = 0.5
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def rank_populations(labels: Column, min_cells: int, source: str) -> Ranked:
     if n_missing:
         warnings.append(
             f"{source}: {n_missing:,} of {n_cells:,} cells have no value in obs[{quote(labels.key)}]: they train the "
-            "global model and belong to no population."
+            "global model and belong to no population (data.unlabelled=drop leaves them out)."
         )
     small = np.flatnonzero(~comparable)
     if small.size:
@@ -132,21 +133,22 @@ def poverty_warnings(labels: Column, n_genes: IntArray, source: str) -> list[str
     source
         The file, for messages.
     """
-    medians = np.array([np.median(n_genes[labels.codes == code]) for code in range(len(labels.names))])
-    typical = float(np.median(n_genes[labels.codes >= 0]))
+    medians = _medians(labels, n_genes)
+    # Of populations, not of cells: empty droplets under one label would else be what is typical.
+    typical = float(np.median(medians))
     poor = np.flatnonzero((medians <= POOR_GENES) & (medians < POOR_SHARE * typical))
     if not poor.size:
         return []
     sizes = labels.sizes()
     named = [f"{quote(labels.names[i])} ({sizes[i]:,} cells, median {medians[i]:g})" for i in poor]
     return [
-        f"{source}: populations whose cells have counts in next to no gene (all labelled cells: median {typical:g} "
+        f"{source}: populations whose cells have counts in next to no gene (the others: median {typical:g} "
         f"genes): {_listed(named)}. Did their sample fail? What is found for them, and against them, says little."
     ]
 
 
 def unfiltered_warnings(labels: Column, totals: FloatArray, source: str) -> list[str]:
-    """Warn of empty droplets: many cells without a label and with next to no counts beside the labelled ones.
+    """Warn of empty droplets: many cells with next to no counts beside the others, without a label or under one.
 
     Parameters
     ----------
@@ -157,17 +159,29 @@ def unfiltered_warnings(labels: Column, totals: FloatArray, source: str) -> list
     source
         The file, for messages.
     """
-    labelled = labels.codes >= 0
-    typical = float(np.median(totals[labelled])) if labelled.any() else 0.0
-    empty = ~labelled & (totals < POOR_SHARE * typical)
-    if np.count_nonzero(empty) < UNFILTERED_SHARE * labels.codes.size:
+    medians = _medians(labels, totals)
+    typical = float(np.median(medians)) if medians.size else 0.0
+    poor = np.flatnonzero(medians < POOR_SHARE * typical)
+    empty = (totals < POOR_SHARE * typical) & ((labels.codes < 0) | np.isin(labels.codes, poor))
+    under = [quote(labels.names[i]) for i in np.intersect1d(poor, labels.codes[empty])]
+    # Fewer under a label may as well be a sample that failed, which is said of the population.
+    if empty.mean() < (MOSTLY_EMPTY if under else UNFILTERED_SHARE):
         return []
+    what, remedy = "no label", ""
+    if under:
+        what = f"{'no label or ' if (labels.codes[empty] < 0).any() else ''}the label {' or '.join(under)}"
+        remedy = f"Leave the label of these cells empty (it is analysed as a population: {', '.join(under)}) and set"
     return [
         f"{source}: UNFILTERED MATRIX? {np.count_nonzero(empty):,} of {empty.size:,} cells ({empty.mean():.0%}) have "
-        f"no label and next to no counts (median {np.median(totals[empty]):g}, labelled cells {typical:g}): empty "
-        "droplets, which train the global model. Set data.unlabelled=drop to keep labelled cells only, or use the "
-        "filtered matrix."
+        f"{what} and next to no counts (median {np.median(totals[empty]):g}, populations {typical:g}): empty "
+        f"droplets, which train the global model. {remedy or 'Set'} data.unlabelled=drop to keep labelled cells only, "
+        "or use the filtered matrix."
     ]
+
+
+def _medians(labels: Column, values: FloatArray | IntArray) -> FloatArray:
+    """Return the median of the values of each label's cells, (n_labels,)."""
+    return np.array([np.median(values[labels.codes == code]) for code in range(len(labels.names))])
 
 
 def _listed(names: list[str]) -> str:
