@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+import psutil
 import pytest
 from tests.helpers.tracking_helpers import (
     PARAMS,
@@ -277,6 +279,22 @@ class TestLeftBehind:
         run_id = tracking.start_run("x", {}, {})
         disown(tracking, run_id, replace(current_process(), created=current_process().created - 3600))
         assert tracking.reap_stale() == [run_id]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process is known by the clock at its start")
+    def test_a_clock_that_was_set_back_ends_no_run(
+        self, tracking: Tracking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        folder = runs_of(tracking) / "results" / "a"
+        run_id = tracking.start_run("x", PARAMS, {}, folder=folder)
+        now, boot = time.time(), psutil.boot_time()
+        monkeypatch.setattr(time, "time", lambda: now - 7200)
+        monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot - 7200)  # what the system derives from it
+        again = Tracking(tracking.settings)
+        again.prepare()
+        assert again.get_run(run_id).status == "RUNNING"
+        make_result(folder)
+        assert tracking.publish(run_id, folder) == run_id
+        assert again.get_run(run_id).status == "FINISHED"
 
     @pytest.mark.parametrize(("minutes", "gone"), [(9, False), (11, True)])
     def test_other_machines_are_judged_by_their_silence(self, tracking: Tracking, minutes: int, gone: bool) -> None:

@@ -8,13 +8,17 @@ import socket
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 #: A run of another machine counts as abandoned when its last sign of life is older than this.
 HEARTBEAT_LIMIT_SECONDS = 600.0
 HEARTBEAT_SECONDS = 60.0
 
-# The start time is derived from the clock, which may be set while a process runs. A process number
-# is not handed out again within this span of its first owner's start.
+# Elsewhere than on Linux the start time is derived from the clock, which may be set while a process runs. A
+# process number is not handed out again within this span of its first owner's start.
 _CLOCK_TOLERANCE_SECONDS = 10.0
 
 
@@ -31,7 +35,7 @@ class ProcessIdentity:
     namespace
         The process namespace: containers of one machine number their processes separately.
     pid, created
-        Process number, and its start in seconds since the epoch.
+        Process number, and its start in seconds: on Linux since the machine's, elsewhere since the epoch.
     """
 
     host: str
@@ -80,7 +84,7 @@ class ProcessIdentity:
             process = psutil.Process(self.pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return False
-            return bool(abs(process.create_time() - self.created) <= _CLOCK_TOLERANCE_SECONDS)
+            return abs(_started(process) - self.created) <= _CLOCK_TOLERANCE_SECONDS
         except psutil.NoSuchProcess:
             return False
         except psutil.AccessDenied:
@@ -101,14 +105,23 @@ def _identity(pid: int) -> ProcessIdentity:
         boot=_first_line("/proc/sys/kernel/random/boot_id"),
         namespace=_link("/proc/self/ns/pid"),
         pid=pid,
-        created=psutil.Process(pid).create_time(),
+        created=_started(psutil.Process(pid)),
     )
+
+
+def _started(process: psutil.Process) -> float:
+    """Return when a process of this machine started; setting the clock does not change it on Linux."""
+    stat = _first_line(f"/proc/{process.pid}/stat")
+    if stat:
+        # The name, in brackets, may hold anything; the start is the 22nd field, the 20th after it.
+        return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return float(process.create_time())
 
 
 def _first_line(path: str) -> str:
     # Only Linux has these; elsewhere the host name alone tells machines apart.
     try:
-        return Path(path).read_text(encoding="ascii").strip()
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 
