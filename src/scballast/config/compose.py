@@ -32,7 +32,17 @@ def compose_config(overrides: Sequence[str]) -> Config:
     >>> compose_config(["model.n_latent=5"]).model.n_latent
     5
     """
-    return from_omegaconf(_compose(overrides))
+    try:
+        return from_omegaconf(_compose(overrides))
+    except ConfigError as error:
+        raise ConfigError(_as_written(str(error), overrides)) from error
+
+
+def _as_written(message: str, words: Sequence[str]) -> str:
+    """Put values into a remedy as they were written: 0.50 and 1e3 are not 0.5 and 1000.0, where they are names."""
+    for key, _, written in (word.partition("=") for word in words):
+        message = re.sub(rf"(?<= ){re.escape(key)}='\"[^']*\"'", lambda _, k=key, w=written: f"{k}='\"{w}\"'", message)
+    return message
 
 
 def check_sweep_words(overrides: Sequence[str]) -> None:
