@@ -405,7 +405,7 @@ class TestFaults:
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = 'fromthefuture'")
         before = database.read_bytes()
-        with caplog.at_level(logging.WARNING), pytest.raises(ScballastError, match="was made by a newer MLflow"):
+        with caplog.at_level(logging.WARNING), pytest.raises(ConfigError, match="was made by a newer MLflow"):
             Tracking(tracking.settings).prepare()
         assert caplog.text == ""
         assert database.read_bytes() == before

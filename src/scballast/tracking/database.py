@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from scballast.config import keys
-from scballast.errors import ScballastError
+from scballast.errors import ConfigError, ScballastError
 from scballast.results import remove_partial, whole
 from scballast.tracking import mlflow_compat
 from scballast.tracking.location import TrackingSettings, sqlite_uri
@@ -85,8 +85,10 @@ def create_or_migrate(settings: TrackingSettings) -> None:
 
     Raises
     ------
+    ConfigError
+        The database comes from a newer MLflow.
     ScballastError
-        The database comes from a newer MLflow, or its migration failed.
+        Its migration failed.
     """
     quiet_mlflow()
     database = settings.database
@@ -117,7 +119,7 @@ def _migrate(settings: TrackingSettings, database: Path) -> None:
                 f"the newest known here is {wanted}). It is left as it is.\n"
                 "Install that MLflow (pip install --upgrade mlflow), or name another runs_dir."
             )
-            raise ScballastError(msg)
+            raise ConfigError(msg)
         copy = database.with_name(f"{database.name}.before-{wanted}")
         if found is not None:
             _log.warning("%s: brought to the installed MLflow's form; the old one is kept as %s", database, copy.name)
