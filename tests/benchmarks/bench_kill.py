@@ -1,66 +1,175 @@
-"""Kill the real command at 30 random moments of its life, and look at what is left each time.
+"""Kill an experiment and a sweep at 100 random moments of their lives, and look at what is left each time.
 
-Each kill is of a fresh ``scballast`` process, imports included, in one and the same ``runs/``. Wanted: after each,
-the databases open, the next command leaves no run RUNNING, and every result that is there is whole.
+Sixty kills are of one experiment in one and the same ``runs/``, each with a seed of its own, so that no score is
+cached: a fresh command for some, imports included, and for the others a process that has imported everything. Forty
+are of one sweep, which the same command takes up again each time: of its controller, or of both it and its trial.
+Wanted: after each, the databases open, the next command leaves no run RUNNING, every result that is there is whole, and
+no trial that had finished is lost, run again or changed; in the end the sweep has every trial once.
 """
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import psutil
-from tests.helpers.fault_helpers import PCA, assert_whole, kill_at, used
+from tests.helpers import sweep_helpers as sweeps
+from tests.helpers.fault_helpers import PCA, PRELOAD, assert_whole, command_line, kill_at, used
 
-N_KILLS = 30
+N_FRESH = 4
+N_FORKED = 56
+N_SWEEP = 40
+N_TRIALS = 24
+SHARE_OF_TRIALS = 0.3
+"""Of the kills of the sweep those that hit the process of a trial first, and its controller a moment later."""
 
 
 def main() -> bool:
     """Print what was found after each kill, and return whether all of it was whole."""
+    moments = random.Random(0)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
     with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder) / "runs"
+        n_killed = kill_experiments(Path(folder) / "experiment" / "runs", moments, context)
+        n_killed += kill_sweep(Path(folder) / "sweep" / "runs", moments, context)
+    n_wanted = N_FRESH + N_FORKED + N_SWEEP
+    print(f"{n_killed} of {n_wanted} were killed in time; whole after each")
+    return n_killed >= 0.95 * n_wanted
+
+
+def kill_experiments(runs: Path, moments: random.Random, context: ForkServerContext) -> int:
+    """Return how many experiments were killed before they ended."""
+    runs.parent.mkdir()
+    n_killed = 0
+    for fresh, n_kills in ((True, N_FRESH), (False, N_FORKED)):
         # The first experiment of a folder makes the store; those that are killed find it there.
-        _start(runs, 100).wait()
-        whole = _start(runs, 101)
-        watched, end = psutil.Process(whole.pid), 0.0
-        while watched.status() != psutil.STATUS_ZOMBIE:
+        seed = 1000 + 10 * fresh
+        _wait(_start(runs, seed, context, fresh=fresh))
+        watched = psutil.Process(_start(runs, seed + 1, context, fresh=fresh))
+        begin = end = used(watched)
+        while _is_alive(watched):
             end = used(watched)
             time.sleep(0.02)
-        if whole.wait() != 0:
-            print("the undisturbed experiment failed")
-            return False
-        print(f"an undisturbed experiment takes {end:.1f} s of CPU time; {N_KILLS} are killed, spread over it")
-        moments = random.Random(0)
-        n_killed = 0
-        for kill in range(N_KILLS):
-            share = (kill + moments.random()) / N_KILLS
-            process = _start(runs, kill + 1)
-            killed = kill_at(process.pid, share * end)
-            process.wait()
+        _wait(watched.pid)
+        what = "a command" if fresh else "an experiment"
+        print(f"{what} uses {end - begin:.1f} s of CPU time; {n_kills} are killed, spread over it", flush=True)
+        for kill in range(n_kills):
+            share = (kill + moments.random()) / n_kills
+            pid = _start(runs, 100 * fresh + kill + 1, context, fresh=fresh)
+            killed = kill_at(pid, begin + share * (end - begin))
+            _wait(pid)
             n_killed += killed
-            try:
-                found = assert_whole(runs)
-            except AssertionError as error:
-                print(f"kill {kill} at {share:.0%}: {error}")
-                return False
-            states = Counter(run.status for run in found)
+            states = Counter(run.status for run in assert_whole(runs))
             print(f"{'killed' if killed else 'ended'} at {share:4.0%}: runs {dict(states)}", flush=True)
-    print(f"{n_killed} of {N_KILLS} were killed in time; whole after each")
-    return n_killed >= N_KILLS - 3
+    return n_killed
 
 
-def _start(runs: Path, seed: int) -> subprocess.Popen[bytes]:
-    command = [str(Path(sys.executable).with_name("scballast")), *PCA, f"runs_dir={runs}", f"seed={seed}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+_started: dict[int, subprocess.Popen[bytes] | multiprocessing.process.BaseProcess] = {}
+
+
+def _start(runs: Path, seed: int, context: ForkServerContext, *, fresh: bool) -> int:
+    words = [*PCA, f"runs_dir={runs}", f"seed={seed}"]
+    process: subprocess.Popen[bytes] | multiprocessing.process.BaseProcess
+    if fresh:
+        command = [str(Path(sys.executable).with_name("scballast")), *words]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    else:
+        process = context.Process(target=command_line, args=(runs.parent / "log", words))
+        process.start()
+    assert process.pid is not None
+    _started[process.pid] = process
+    return process.pid
+
+
+def _wait(pid: int) -> None:
+    process = _started.pop(pid)
+    process.wait() if isinstance(process, subprocess.Popen) else process.join()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def kill_sweep(runs: Path, moments: random.Random, context: ForkServerContext) -> int:
+    """Kill a sweep again and again, let it end, and return how many kills met it at work."""
+    runs.parent.mkdir()
+    words = ("-m", *sweeps.BASELINES, *sweeps.RANDOM, f"sweep.n_trials={N_TRIALS}", "sweep.name=killed")
+    words += ("rank.local_ridge=interval(1,2)", "sweep.max_failures=1000")
+    # How long the command takes to its first trial, and the trial.
+
+    def start() -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=command_line, args=(runs.parent / "log", [*words, f"runs_dir={runs}"]))
+        process.start()
+        return process
+
+    begun = time.monotonic()
+    process = start()
+    sweeps.wait_for(lambda: _finished(runs), "the first trial")
+    life = time.monotonic() - begun
+    process.kill()
+    process.join()
+    print(f"a sweep has its first trial after {life:.1f} s; {N_SWEEP} kills", flush=True)
+    n_killed, kept = 0, _finished(runs)
+    files = {run_id: sweeps.files_of(runs, run_id) for run_id in kept}
+    for kill in range(N_SWEEP):
+        process = start()
+        process.join(moments.uniform(0.1, 1.2) * life)
+        victim = "controller"
+        if process.exitcode is None and moments.random() < SHARE_OF_TRIALS:
+            trials = [tags["scballast.pid"] for tags in sweeps.children(runs).values() if tags["status"] == "RUNNING"]
+            at_work = [int(pid) for pid in trials if psutil.pid_exists(int(pid))]
+            for pid in at_work[:1]:
+                os.kill(pid, signal.SIGKILL)
+                victim = "trial and controller"
+                time.sleep(moments.uniform(0, 1))
+        n_killed += process.exitcode is None
+        process.kill()
+        process.join()
+        states = sweeps.trial_states(runs)
+        now = _finished(runs)
+        assert all(now.get(run_id) == end for run_id, end in kept.items()), "a finished trial is lost or was run again"
+        for run_id in kept:
+            assert sweeps.files_of(runs, run_id) == files[run_id], "the files of a finished trial have changed"
+        kept, files = now, {run_id: files.get(run_id) or sweeps.files_of(runs, run_id) for run_id in now}
+        print(f"kill {kill} of the {victim}: trials {dict(states)}", flush=True)
+    sweeps.run(runs, *words, seconds=900)
+    sweeps.assert_whole(runs, N_TRIALS)
+    assert all(_finished(runs).get(run_id) == end for run_id, end in kept.items())
+    assert len(assert_whole_results(runs)) >= N_TRIALS
+    print(
+        f"in the end {N_TRIALS} trials, each once, of which {len(kept)} had finished before the last kill", flush=True
+    )
+    return n_killed
+
+
+def _finished(runs: Path) -> dict[str, str]:
+    """Return when each trial that has finished did, by its run."""
+    found = sweeps.children(runs).items()
+    return {run_id: tags["end_time"] for run_id, tags in found if tags["status"] == "FINISHED"}
+
+
+def assert_whole_results(runs: Path) -> list[Path]:
+    """Assert that every result folder is whole, and return them."""
+    from scballast.results import is_complete
+
+    folders = sorted((runs / "results").iterdir())
+    assert [folder.name for folder in folders if not is_complete(folder)] == []
+    return folders
 
 
 if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     sys.exit(0 if main() else 1)
