@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -30,13 +31,19 @@ from tests.helpers.fault_helpers import (
     failure,
     full_disk,
     kill_at,
+    killed_in_training,
     little_memory,
     no_memory,
     read_only,
     runs_of,
     stopped_by,
     used,
+    without_privileges,
 )
+from tests.helpers.tracking_helpers import free_port, mlflow_server
+
+from scballast.results import is_complete
+from scballast.tracking import Tracking, TrackingSettings
 
 pytestmark = [
     pytest.mark.slow,
@@ -232,6 +239,46 @@ def test_a_runs_folder_that_becomes_read_only(command: Callable[..., tuple[int, 
     assert said.startswith(f"{runs}: the results cannot be written (Read-only file system).")
     (run,) = assert_whole(runs)
     assert run.status == "FAILED"
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="to give files away takes root")
+@pytest.mark.parametrize("shared", [False, True], ids=["the folder", "the files in a folder of both"])
+def test_a_runs_folder_of_another_user(shared: bool, command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert command(*PCA, f"runs_dir={runs}")[0] == 0
+    for path in (runs, *runs.rglob("*")):
+        os.chown(path, 65534, 65534)
+        path.chmod(0o777 if path.is_dir() and shared else 0o755 if path.is_dir() else 0o644)
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
+    (tmp_path / "log").unlink()
+    status, said = command(*PCA, "seed=1", f"runs_dir={runs}", fault=without_privileges)
+    assert status == (1 if shared else 2), said
+    log = (tmp_path / "log").read_text(encoding="utf-8")
+    assert log.count("cannot be written") == 1
+    assert str(runs) in log
+    after = {path: path.stat().st_mtime_ns for path in before if path.exists()}
+    assert {path: time_ for path, time_ in before.items() if "lock" not in path.name and after.get(path) != time_} == {}
+    assert [run.status for run in assert_whole(runs)] == ["FINISHED"]
+
+
+def test_an_mlflow_server_that_is_killed_in_the_middle(command: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    store, port, runs = tmp_path / "server", free_port(), tmp_path / "runs"
+    store.mkdir()
+    address = f"http://127.0.0.1:{port}"
+    words = (*PCA, f"runs_dir={runs}", f"tracking.uri={address}")
+    with mlflow_server(store, port) as server:
+        status, _ = command(*words, fault=partial(killed_in_training, server.pid))
+    said = (tmp_path / "log").read_text(encoding="utf-8")
+    assert status == 0
+    assert said.count("gives no answer (Connection refused). Results are kept in") == 1
+    (folder,) = (runs / "results").iterdir()
+    assert f"Report: {folder / 'report.html'}" in said
+    assert is_complete(folder)
+    with mlflow_server(store, port):
+        tracking = Tracking(TrackingSettings(uri=address, experiment="scballast", runs_dir=runs))
+        assert [run.status for run in tracking.find_runs()] == ["RUNNING"]
+        assert tracking.sync().published == (folder.name,)
+        assert [run.status for run in tracking.find_runs()] == ["FINISHED"]
 
 
 def test_a_member_whose_loss_is_nan_leaves_the_others_as_they_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -212,6 +213,27 @@ def read_only(stage: str) -> None:
         scballast.methods.cache._write = refuse  # type: ignore[assignment]
     else:
         scballast.sweep.trial.write_results = refuse  # type: ignore[assignment]
+
+
+def killed_in_training(pid: int) -> None:
+    """Let another process, a server, be killed once the run has begun."""
+    import scballast.experiment.run as run
+
+    train: Any = run.train_models
+
+    def train_alone(*args: Any, **kwargs: Any) -> Any:
+        os.kill(pid, signal.SIGKILL)
+        return train(*args, **kwargs)
+
+    run.train_models = train_alone
+
+
+def without_privileges() -> None:
+    """Let root be a user like others: what belongs to another and is closed to others stays closed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if libc.capset(header, none):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def stopped_by(number: int) -> None:

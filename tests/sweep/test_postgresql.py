@@ -5,19 +5,35 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import multiprocessing
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.helpers.fault_helpers import PCA, command_line, killed_in_training
 from tests.helpers.sweep_helpers import BASELINES, RANDOM, kill, start, wait_for
+
+from scballast.results import is_complete
+from scballast.tracking import Tracking, TrackingSettings
 
 pytestmark = pytest.mark.postgresql
 psycopg = pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed: pip install 'psycopg[binary]'")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server: where it is, what starts it again, and the file with its process's number."""
+
+    address: str
+    begin: Callable[[], None]
+    pid_file: Path
 
 
 def _binaries() -> Path:
@@ -29,8 +45,8 @@ def _binaries() -> Path:
     return places[0]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+@pytest.fixture
+def server() -> Iterator[Server]:
     """Start a server on a free port of this machine, with a user that needs no password."""
     binaries = _binaries()
     # The server refuses to run as root.
@@ -49,31 +65,61 @@ def server() -> Iterator[str]:
 
         call(str(binaries / "initdb"), "-D", str(data), "-U", "scballast", "--auth=trust", "--no-sync", "-E", "UTF8")
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=60"
-        call(str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", f"{folder}/server.log", "-o", options, "start")
+
+        def begin() -> None:
+            call(str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", f"{folder}/server.log", "-o", options, "start")
+
+        begin()
         try:
-            yield f"scballast:secret@127.0.0.1:{port}"
+            yield Server(f"scballast:secret@127.0.0.1:{port}", begin, data / "postmaster.pid")
         finally:
             call(str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
             (Path(tempfile.gettempdir()) / f"scballast-pg-{port}.log").unlink()
 
 
-def test_three_workers_on_postgresql_finish_what_a_killed_one_began(server: str, tmp_path: Path) -> None:
+def test_a_server_that_is_killed_in_the_middle_of_a_run(server: Server, tmp_path: Path) -> None:
+    runs, log = tmp_path / "runs", tmp_path / "log"
+    with psycopg.connect(f"postgresql://{server.address}/postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE mlflow")
+    uri = f"postgresql+psycopg://{server.address}/mlflow"
+    pid = int(server.pid_file.read_text(encoding="utf-8").splitlines()[0])
+    words = [*PCA, f"runs_dir={runs}", f"tracking.uri={uri}"]
+    process = multiprocessing.get_context("forkserver").Process(
+        target=command_line, args=(log, words, partial(killed_in_training, pid))
+    )
+    process.start()
+    process.join()
+    said = log.read_text(encoding="utf-8")
+    assert process.exitcode == 0, said
+    assert "Traceback" not in said
+    assert "secret" not in said
+    assert said.count("gives no answer (the connection to the database failed). Results are kept in") == 1, said
+    (folder,) = (runs / "results").iterdir()
+    assert is_complete(folder)
+    server.begin()
+    tracking = Tracking(TrackingSettings(uri=uri, experiment="scballast", runs_dir=runs))
+    assert tracking.sync().published == (folder.name,)
+    assert [run.status for run in tracking.find_runs()] == ["FINISHED"]
+
+
+def test_three_workers_on_postgresql_finish_what_a_killed_one_began(server: Server, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
+    address = server.address
     words = (
         *BASELINES,
         *RANDOM,
-        f"sweep.storage=postgresql://{server}/optuna",
-        f"tracking.uri=postgresql+psycopg://{server}/mlflow",
+        f"sweep.storage=postgresql://{address}/optuna",
+        f"tracking.uri=postgresql+psycopg://{address}/mlflow",
         "sweep.n_trials=5",
         "sweep.name=pg",
         "rank.local_ridge=interval(1,2)",
     )
-    with psycopg.connect(f"postgresql://{server}/postgres", autocommit=True) as connection:
+    with psycopg.connect(f"postgresql://{address}/postgres", autocommit=True) as connection:
         connection.execute("CREATE DATABASE optuna")
         connection.execute("CREATE DATABASE mlflow")
     with (
-        psycopg.connect(f"postgresql://{server}/optuna", autocommit=True) as optuna,
-        psycopg.connect(f"postgresql://{server}/mlflow", autocommit=True) as mlflow,
+        psycopg.connect(f"postgresql://{address}/optuna", autocommit=True) as optuna,
+        psycopg.connect(f"postgresql://{address}/mlflow", autocommit=True) as mlflow,
     ):
 
         def rows(database: psycopg.Connection, query: str) -> list[tuple[object, ...]]:

@@ -76,12 +76,16 @@ def door(run_id: str, folder: Path, config: Config) -> list[str]:
         Where runs are kept and tracked.
     """
     from scballast.sweep.trial import open_tracking
+    from scballast.tracking.faults import UnreachableError
 
     flag = "" if config.runs_dir == "runs" else f" --runs-dir {shlex.quote(config.runs_dir)}"
     lines = ["", f"Report: {folder / 'report.html'}", f"Open it:  {command_of('scballast')} report {folder.name}{flag}"]
     tracking = open_tracking(config)
     settings = tracking.settings
-    experiment = tracking.experiments().get(settings.experiment)
+    try:
+        experiment = tracking.experiments().get(settings.experiment)
+    except UnreachableError:  # said when the results could not be sent
+        return lines
     page = f"/#/experiments/{experiment}/runs/{run_id}/artifacts/report.html?workflowType=machine_learning"
     if settings.is_server:
         return lines + ([f"In the MLflow UI:  {settings.shown_uri}{page}"] if experiment else [])

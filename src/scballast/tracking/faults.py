@@ -43,6 +43,8 @@ _WORDS_OF_FULL = (*(os.strerror(number).lower() for number in _FULL), "disk is f
 
 # What MLflow calls a request that was never answered, or that the server could not serve just now.
 _PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "IO_ERROR")
+# What PostgreSQL says while it starts or stops.
+_PASSING_REFUSALS = ("starting up", "shutting down", "recovery mode", "terminating connection")
 
 
 def translate(error: Exception, settings: TrackingSettings) -> ScballastError | None:
@@ -64,6 +66,8 @@ def translate(error: Exception, settings: TrackingSettings) -> ScballastError | 
             f"{where}: the disk is full, so not everything could be logged.\n"
             "What was finished is kept. Free some space, then run: scballast-ui --sync"
         )
+    if settings.database is None and _is_cut_off(error, text):
+        return UnreachableError(f"{settings.shown_uri} gives no answer (the connection to the database failed)")
     if numbers & set(READ_ONLY) or "readonly database" in text or "unable to open database file" in text:
         return ScballastError(
             f"{where}: cannot be written.\nPoint runs_dir at a folder that can be, or change its permissions."
@@ -117,6 +121,14 @@ def _is_passing(error: Exception) -> bool:
         or isinstance(error, ConnectionError | TimeoutError)
         or (_is_mlflow(error) and _code(error) in _PASSING)
     )
+
+
+def _is_cut_off(error: Exception, text: str) -> bool:
+    """Tell whether a database server was not reached, or ended a connection; not that it refused one for good."""
+    names = {type(e).__name__ for e in _chain(error)}
+    if not names & {"OperationalError", "InterfaceError"} or "connection" not in text:
+        return False
+    return "fatal:" not in text or any(words in text for words in _PASSING_REFUSALS)
 
 
 def _is_refused(error: Exception) -> bool:
