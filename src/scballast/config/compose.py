@@ -41,7 +41,9 @@ def compose_config(overrides: Sequence[str]) -> Config:
 def _as_written(message: str, words: Sequence[str]) -> str:
     """Put values into a remedy as they were written: 0.50 and 1e3 are not 0.5 and 1000.0, where they are names."""
     for key, _, written in (word.partition("=") for word in words):
-        message = re.sub(rf"(?<= ){re.escape(key)}='\"[^']*\"'", lambda _, k=key, w=written: f"{k}='\"{w}\"'", message)
+        before, found, after = message.partition(f"as it is written: {key}='\"")
+        if found:
+            message = f"{before}{found}{written}\"'{after.partition(chr(34) + chr(39))[2]}"
     return message
 
 
