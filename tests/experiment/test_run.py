@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,14 @@ import pytest
 
 import scballast
 from scballast.api import RunResult
+from scballast.config.compose import compose_config
 from scballast.config.schema import Config, Objective, RankConfig, TrackingConfig
+from scballast.experiment import run as run_module
 from scballast.experiment.metrics import collect_metrics, logged_metrics
-from scballast.experiment.run import statistics_tables
+from scballast.experiment.run import prepare_dataset, run_experiment, statistics_tables
+from scballast.experiment.training import train_models
 from scballast.results import is_complete, read_tables
+from scballast.sweep.trial import open_tracking, run_trial
 from scballast.verdict.confirmation import Confirmation
 from scballast.verdict.score_set import score_set_from_rankings
 
@@ -97,7 +102,7 @@ def test_statistics_follow_from_the_stored_rankings(result: RunResult) -> None:
         for method in score_set.methods
     }
     confirmation = Confirmation(
-        tables["confirmation"], tables["confirmation_genes"], {name: q.to_numpy() for name, q in q_values.items()}
+        tables["confirmation"], tables["confirmation_genes"], {name: q.to_numpy() for name, q in q_values.items()}, {}
     )
     few = pd.read_csv(result.folder / "tables" / "training.csv").query("n_steps < 500 and epochs > 0")
     assert set(few["role"]) == {"global", "conditioned", "per_population"}
@@ -212,3 +217,32 @@ def test_other_models_run_under_the_same_rankers(model: str, counts_file: Path, 
         assert found.metrics["stability/contrast"] > 0.5
     if model == "scvi":
         assert np.isfinite(found.metrics["fit/heldout_nll"])
+
+
+def test_the_first_answer_comes_before_the_models_and_changes_nothing(
+    counts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["data=h5ad", f'data.path="{counts_file}"', f"runs_dir={tmp_path}", *WORDS, "resample.n_replicates=2"]
+    config = compose_config([*words, "methods=[contrast,local,wilcoxon,residual_pca,shuffled]", "programs.find=false"])
+    order: list[str] = []
+    seen: dict[str, pd.DataFrame] = {}
+    monkeypatch.setattr(run_module, "train_models", lambda *given: (order.append("training"), train_models(*given))[1])
+
+    def told(tables: Mapping[str, pd.DataFrame]) -> None:
+        order.append("told")
+        seen.update(tables)
+        running = open_tracking(config).find_runs()[-1]
+        assert running.status == "RUNNING"
+        assert running.tags["mlflow.note.content"].startswith("**First answer**, from the methods that look at cells")
+        assert "| marker | wilcoxon | " in running.tags["mlflow.note.content"]
+
+    dataset = prepare_dataset(config)
+    outcome = run_trial(config, dataset=dataset, on_first_answer=told)
+    assert order == ["told", "training"]
+    assert set(seen["answer"]["method"]) == {"wilcoxon", "none"}  # no program is planted
+    assert set(seen["answer_genes"]["method"]) == {"wilcoxon"}
+    assert not open_tracking(config).get_run(outcome.run_id).tags["mlflow.note.content"].startswith("**First")
+    quiet = run_experiment(config, dataset, cache_dir=None).results.tables
+    for name, table in outcome.experiment.results.tables.items():
+        if name != "training":  # it has seconds
+            pd.testing.assert_frame_equal(table, quiet[name])

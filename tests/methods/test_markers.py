@@ -132,15 +132,22 @@ class TestTTest:
 
 
 class TestLogreg:
-    def test_equals_another_solver_on_scaled_genes(self) -> None:
+    @pytest.mark.parametrize("most_dense", [2**27, 0], ids=["dense", "sparse"])
+    def test_equals_another_solver_on_scaled_genes(self, most_dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
 
+        monkeypatch.setattr("scballast.methods.logreg.MOST_DENSE", most_dense)
         view = planted_view()
         scaled = StandardScaler().fit_transform(dense_log_counts(view))
         other = LogisticRegression(C=1.0, solver="newton-cg", tol=1e-9, max_iter=1_000).fit(scaled, view.codes)
         assert other.classes_.tolist() == [-1, 0, 1, 2]
         np.testing.assert_allclose(of("logreg", view), other.coef_[1:], atol=1e-4)
+
+    def test_many_cells_are_not_made_dense(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("scballast.methods.logreg.MOST_DENSE", 0)
+        monkeypatch.setattr(csr_matrix, "toarray", lambda _: pytest.fail("cells x genes were made dense"))
+        assert np.isfinite(of("logreg", planted_view())).all()
 
     def test_two_populations_get_opposite_signs(self) -> None:
         view = planted_view()

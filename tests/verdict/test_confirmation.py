@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse, stats
 
@@ -159,3 +160,15 @@ def test_a_list_without_scores_says_so() -> None:
     row = found[(found["population"] == "B") & (found["method"] == "pca")].iloc[0]
     assert row["reason"] == "no replicate has a score"
     assert np.isnan(row["confirmed"])
+
+
+def test_what_was_tested_before_is_not_tested_again(planted: tuple[ScoreSet, Confirmation]) -> None:
+    score_set, whole = planted
+    cells = simulated(1, planted=True)
+    known = {name: whole.p_values[name] for name in ("pca", "noise_too")}
+    again = confirm(score_set, cells, halves(cells), TOP_K, seed=0, known=known)
+    for name, values in whole.p_values.items():
+        np.testing.assert_array_equal(again.p_values[name], values)
+        assert (again.p_values[name] is values) == (name in known)
+    pd.testing.assert_frame_equal(again.summary, whole.summary)
+    pd.testing.assert_frame_equal(again.genes, whole.genes)

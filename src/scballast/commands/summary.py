@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def print_summary(outcome: TrialOutcome, config: Config) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
 
-def print_answers(console: Console, tables: Any, top_k: int) -> None:
+def print_answers(console: Console, tables: Mapping[str, pd.DataFrame], top_k: int) -> None:
     """Print each answer in two or three lines that fit any width: method and numbers, then genes or the reason.
 
     Parameters
@@ -61,6 +62,15 @@ def print_answers(console: Console, tables: Any, top_k: int) -> None:
             console.print(Text.assemble((str(row.population), "bold"), "  ", _verdict(row, top_k)))
             below = str(row.reason) if row.method == "none" else _first_genes(genes, row)
             console.print(Padding(Text(below), (0, 0, 0, indent)))
+
+
+def print_first_answer(tables: Mapping[str, pd.DataFrame], top_k: int) -> None:
+    """Print the answer of the methods that look at cells alone, as soon as it stands, where progress is printed."""
+    from rich.console import Console
+
+    console = Console(highlight=False, stderr=True)
+    print_answers(console, tables, top_k)
+    console.print("\nThat is the answer from cells alone. Models are trained now, and the answer is decided anew.\n")
 
 
 def door(run_id: str, folder: Path, config: Config) -> list[str]:

@@ -85,7 +85,7 @@ def _run(composed: DictConfig, made: Sequence[Path]) -> None:
 
 
 def _run_single(composed: DictConfig) -> None:
-    from scballast.commands.summary import print_summary
+    from scballast.commands.summary import print_first_answer, print_summary
     from scballast.sweep.trial import run_trial
 
     config = from_omegaconf(composed)
@@ -94,7 +94,8 @@ def _run_single(composed: DictConfig) -> None:
 
         print_plan(config)
         return
-    print_summary(run_trial(config), config)
+    outcome = run_trial(config, on_first_answer=lambda tables: print_first_answer(tables, config.rank.top_k))
+    print_summary(outcome, config)
     for suggestion in suggestions(config.data):
         sys.stderr.write(f"Note: {suggestion}\n")
 

@@ -17,6 +17,9 @@ DEVICE = "scballast.device"
 RESAMPLE_KIND = "scballast.resample_kind"
 WARNINGS = "scballast.warnings"
 
+# What MLflow's own UI shows as a run's description.
+DESCRIPTION = "mlflow.note.content"
+
 # A run's life: who works on it, how it ended, where its result lies.
 KEY = "scballast.key"
 PROCESS = "scballast.process"

@@ -12,8 +12,8 @@ from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.metrics import collect_metrics
-from scballast.experiment.run import model_cache, populations_table, score_set_of
-from scballast.experiment.scoring import baseline_scores, model_scores
+from scballast.experiment.run import model_cache, populations_table
+from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import train_models
 from scballast.methods.cache import ScoreCache

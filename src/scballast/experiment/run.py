@@ -22,6 +22,7 @@ from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.circularity import circular_warnings, circularity_table, thin_dataset
 from scballast.experiment.confirming import cells_of, undertrained_methods
+from scballast.experiment.first_answer import OnFirstAnswer, tell_first_answer
 from scballast.experiment.gene_lists import gene_list_tables
 from scballast.experiment.gene_sets import enrichment_table, read_gmt
 from scballast.experiment.gene_table import genes_table, with_symbols
@@ -29,7 +30,7 @@ from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
 from scballast.experiment.programs import program_tables
-from scballast.experiment.scoring import Scores, baseline_scores, model_scores
+from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
 from scballast.experiment.setup import Setup, replicates_of
 from scballast.experiment.training import TrainedModels, train_models
 from scballast.methods.cache import ScoreCache
@@ -45,7 +46,6 @@ from scballast.verdict.tables import (
     concordance_table,
     consensus_table,
     differences_table,
-    rank_scores,
     rankings_table,
     stability_table,
 )
@@ -91,7 +91,9 @@ def prepare_dataset(config: Config) -> Dataset:
     return dataset
 
 
-def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) -> Experiment:
+def run_experiment(
+    config: Config, dataset: Dataset, *, cache_dir: Path | None, on_first_answer: OnFirstAnswer | None = None
+) -> Experiment:
     """Draw replicates, train, score, evaluate.
 
     Parameters
@@ -103,6 +105,9 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
     cache_dir
         Folder of trained models, and of scores that do not depend on them, shared by all experiments; None: no
         cache.
+    on_first_answer
+        Called with ``answer`` and ``answer_genes`` of the methods that look at cells alone, before models are trained;
+        not called where none are.
     """
     clock = _Clock()
     cache = ScoreCache(cache_dir)
@@ -119,8 +124,12 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         logger.info("%s is left out: %s.", name, obstacle)
     with clock.stage("baselines"):
         scores = baseline_scores(setup, cache)
+    cells, tested = cells_of(setup), {}
     models: TrainedModels | None = None
     if setup.from_models:
+        if on_first_answer is not None:
+            with clock.stage("first_answer"):
+                tested = tell_first_answer(setup, scores, cells, on_first_answer)
         with clock.stage("training"):
             models = train_models(setup, model_cache(config, cache_dir))
         with clock.stage("rankings"):
@@ -135,10 +144,10 @@ def run_experiment(config: Config, dataset: Dataset, *, cache_dir: Path | None) 
         with clock.stage("programs"):
             tables.update(program_tables(setup))
     with clock.stage("confirmation"):
-        score_set, cells = score_set_of(setup, scores), cells_of(setup)
-        confirmation = confirm(score_set, cells, setup.replicates, config.rank.top_k, seed=config.seed)
+        score_set, top_k = score_set_of(setup, scores), config.rank.top_k
+        confirmation = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed, known=tested)
     with clock.stage("statistics"):
-        tables.update(statistics_tables(score_set, confirmation, config.rank.top_k, dataset.truth, undertrained))
+        tables.update(statistics_tables(score_set, confirmation, top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))
     if gene_sets is not None:
         tables["program_enrichment"] = enrichment_table(tables, dataset, gene_sets)
@@ -259,18 +268,6 @@ def check_against_data(config: Config, dataset: Dataset) -> None:
         raise ConfigError(message)
     for key in config.association.keys:
         grouping(dataset, key)
-
-
-def score_set_of(setup: Setup, scores: Scores) -> ScoreSet:
-    """Return the scores of a setup's methods as rankings."""
-    return rank_scores(
-        scores,
-        methods=setup.methods,
-        populations=setup.populations,
-        genes=[str(gene) for gene in setup.dataset.adata.var_names],
-        resample_kind=setup.config.resample.kind,
-        seed=setup.config.seed,
-    )
 
 
 def populations_table(dataset: Dataset) -> pd.DataFrame:

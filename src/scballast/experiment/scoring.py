@@ -20,6 +20,7 @@ from scballast.models import FAMILIES
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.threads import one_thread
+from scballast.verdict.score_set import ScoreSet, rank_scores
 
 # (replicate, population, gene); NaN where a method has no score.
 Scores = dict[str, FloatArray]
@@ -105,6 +106,18 @@ def model_scores(setup: Setup, models: TrainedModels) -> Scores:
                 scores[method.name].append(method.score(evidence))
                 advance(1)
     return {name: np.stack(rows) for name, rows in scores.items()}
+
+
+def score_set_of(setup: Setup, scores: Scores) -> ScoreSet:
+    """Return the scores of a setup's methods as rankings."""
+    return rank_scores(
+        scores,
+        methods=setup.methods,
+        populations=setup.populations,
+        genes=[str(gene) for gene in setup.dataset.adata.var_names],
+        resample_kind=setup.config.resample.kind,
+        seed=setup.config.seed,
+    )
 
 
 def cell_view(setup: Setup, replicate: Replicate) -> CellView:

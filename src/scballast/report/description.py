@@ -8,7 +8,9 @@ from scballast.report.figure_names import one_line
 from scballast.report.style import two
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
 
     from scballast.report.answer_section import Answer
     from scballast.report.stored_tables import ResultFolder
@@ -58,6 +60,38 @@ def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
             break
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def first_answer_description(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Write what a run's page shows until its models are trained.
+
+    Parameters
+    ----------
+    tables
+        ``answer`` and ``answer_genes`` of the methods that look at cells alone.
+
+    Returns
+    -------
+    str
+        Markdown of at most ``LIMIT`` bytes.
+    """
+    text = (
+        "**First answer**, from the methods that look at cells alone. Models are being trained; the run's own answer "
+        "takes this place.\n\n"
+        "| population | genes | method to trust | confirmed | first genes |\n|---|---|---|---|---|\n"
+    )
+    genes = tables["answer_genes"]
+    for row in tables["answer"].itertuples():
+        own = genes[(genes["population"] == row.population) & (genes["estimand"] == row.estimand)].nsmallest(5, "rank")
+        first = ", ".join(f"*{markdown(str(name))}*" for name in own["symbol"])
+        confirmed = "" if row.method == "none" else f"{two(row.confirmed)} [{two(row.confirmed_lower)}]"
+        line = (
+            f"| {markdown(str(row.population))} | {row.estimand} | {markdown(row.method)} | {confirmed} | {first} |\n"
+        )
+        if len((text + line).encode()) > LIMIT:
+            break
+        text += line
+    return text
 
 
 def _row(answer: Answer) -> str:

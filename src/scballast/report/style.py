@@ -131,7 +131,9 @@ def finish(figure: Figure, folder: Path, stem: str, *, caption: str, alt: str) -
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")  # laid out once: both files, and any machine, get the same positions
     png, svg = io.BytesIO(), io.BytesIO()
     # Straight to the backends: Figure.savefig would draw everything once more for each file.

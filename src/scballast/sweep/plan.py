@@ -68,7 +68,7 @@ def print_sweep_plan(
     print(f"Members to train: {members}, in {trainings} trainings.")
     # Rankings by baselines do not depend on the model: all trials share them.
     print(_rankings(max(own.rankings for own in work), max(own.cached for own in work)))
-    print(_time(found, todo, n_workers))
+    print(_time(found, todo, n_workers, n_pairs(config) if raced else 1))
     for line in rules(config, raced=raced):
         print(line)
 
@@ -79,7 +79,7 @@ def rules(config: Config, *, raced: bool) -> list[str]:
     if raced:
         lines.append(
             f"Racing: after each of {n_pairs(config)} pairs of replicates a trial that cannot reach the front is "
-            "stopped; the numbers above are without that."
+            "stopped; the numbers of members and trainings are without that."
         )
     elif obstacle(config) and sweep.racing is not False:
         lines.append(f"No racing: {obstacle(config)}.")
@@ -112,13 +112,18 @@ def _rankings(number: int, cached: int) -> str:
     return f"Rankings by baselines: {number}, of which the cache holds {cached}."
 
 
-def _time(found: Estimated, todo: int, n_workers: int) -> str:
+def _time(found: Estimated, todo: int, n_workers: int, pairs: int = 1) -> str:
+    """Say how long it takes; with racing over several pairs of replicates, from the best case to that of no racing."""
     if not todo:
         return "Time: none; everything has finished before."
     of_one = found.training_seconds + (0.0 if math.isnan(found.rest_seconds) else found.rest_seconds)
-    seconds = found.baseline_seconds + of_one * math.ceil(todo / max(1, min(n_workers, todo)))
+    rounds = math.ceil(todo / max(1, min(n_workers, todo)))
+    seconds = found.baseline_seconds + of_one * rounds
     if math.isnan(seconds):
         return "Time: not known; no run of this model in this folder has been timed. plan=probe tries a little of it."
     shared = f", {n_workers} workers" if n_workers > 1 else ""
     rest = ", and some seconds per experiment for its statistics and report" if math.isnan(found.rest_seconds) else ""
-    return f"Time: about {duration(seconds)}{shared}{rest} (from {found.source})."
+    least = found.baseline_seconds + of_one * (1 + (rounds - 1) / pairs)
+    best = f" without racing; with it {duration(least)} at least, if one trial outraces all others at once"
+    raced = best if pairs > 1 else ""
+    return f"Time: about {duration(seconds)}{raced}{shared}{rest} (from {found.source})."

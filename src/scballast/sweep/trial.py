@@ -6,12 +6,12 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.config.addresses import params_of
@@ -19,12 +19,17 @@ from scballast.config.schema import Config, config_hash
 from scballast.data.dataset import Dataset
 from scballast.engine.native import precompile
 from scballast.errors import ConfigError, ScballastError, memory_errors
+from scballast.experiment.first_answer import OnFirstAnswer
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
+from scballast.report.description import first_answer_description
 from scballast.results import result_folder, write_results
 from scballast.sweep.messages import SweepPlace
 from scballast.sweep.signals import how_stopped, signals_interrupt
 from scballast.tracking import Tracking, TrackingSettings
 from scballast.tracking.faults import READ_ONLY
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +84,7 @@ def run_trial(
     place: SweepPlace | None = None,
     prepared: Tracking | None = None,
     dataset: Dataset | None = None,
+    on_first_answer: OnFirstAnswer | None = None,
 ) -> TrialOutcome:
     """Run one experiment and publish it.
 
@@ -95,6 +101,9 @@ def run_trial(
         Tracking that the controller has prepared already.
     dataset
         What `prepare_dataset` returned for this configuration, where the caller has it.
+    on_first_answer
+        Shown the answer of the methods that look at cells alone before models are trained; it is logged as the run's
+        description too. None, as for a sweep's trials: there is no first answer.
     """
     root = runs_dir(config)
     if config.train.engine == "ensemble" and config.device in ("auto", "cpu"):
@@ -108,9 +117,17 @@ def run_trial(
     folder = root / "results" / name
     parent = place.parent_run_id if place else None
     run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
+
+    def told(tables: Mapping[str, pd.DataFrame]) -> None:
+        tracking.set_tags(run_id, {keys.DESCRIPTION: first_answer_description(tables)})
+        if on_first_answer is not None:
+            on_first_answer(tables)
+
     try:
         with signals_interrupt(), memory_errors():
-            experiment = run_experiment(config, dataset, cache_dir=cache_dir(config))
+            experiment = run_experiment(
+                config, dataset, cache_dir=cache_dir(config), on_first_answer=None if on_first_answer is None else told
+            )
             results = replace(experiment.results, tags={**experiment.results.tags, **tags})
             experiment = replace(experiment, results=results)
             with _writable(root), result_folder(folder) as partial:

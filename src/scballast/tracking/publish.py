@@ -56,7 +56,7 @@ def publish_folder(client: Any, run_id: str, folder: Path, *, finished: int) -> 
         tags[keys.WARNINGS] = _cut("\n".join(str(w) for w in warnings), _MAX_TAG_LENGTH, "report.html")
     note = folder / "description.md"
     if note.exists():
-        tags["mlflow.note.content"] = _cut(note.read_text(encoding="utf-8"), _MAX_TAG_LENGTH, "description.md")
+        tags[keys.DESCRIPTION] = _cut(note.read_text(encoding="utf-8"), _MAX_TAG_LENGTH, "description.md")
     compared = _compared_tables(folder)
     if compared:
         logged = [{"path": path, "type": "table"} for path in sorted(compared)]

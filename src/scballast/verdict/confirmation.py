@@ -10,7 +10,7 @@ replicates of a method, which share cells and depend on each other: shares are a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from scballast.agreement.multiplicity import (
 )
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
-from scballast.methods.method import NamedMethod
+from scballast.methods.method import ESTIMANDS, NamedMethod
 from scballast.seeds import Stream, generator_for
 from scballast.verdict.score_set import ScoreSet
 
@@ -83,15 +83,24 @@ class Confirmation:
         population, estimand, method, replicate, gene, p_value, q_value: each list's top k.
     q_values
         By method: (n_populations, n_genes) q-value over replicates; NaN where nothing was tested.
+    p_values
+        By method: (n_replicates, n_populations, n_genes) p-value of the first 2k genes of each list, else NaN.
     """
 
     summary: pd.DataFrame
     genes: pd.DataFrame
     q_values: dict[str, FloatArray]
+    p_values: dict[str, FloatArray]
 
 
 def confirm(
-    score_set: ScoreSet, cells: Cells, replicates: Sequence[Replicate], top_k: int, *, seed: int
+    score_set: ScoreSet,
+    cells: Cells,
+    replicates: Sequence[Replicate],
+    top_k: int,
+    *,
+    seed: int,
+    known: Mapping[str, FloatArray] | None = None,
 ) -> Confirmation:
     """Test every list of every method in the cells that its replicate never saw.
 
@@ -107,20 +116,29 @@ def confirm(
         Genes of a list.
     seed
         The experiment's seed: which cells of a very large population are looked at.
+    known
+        ``Confirmation.p_values`` of some of these methods with the same scores, cells and replicates: they are not
+        tested again.
 
     Returns
     -------
     Confirmation
     """
+    known = known or {}
     p_values: dict[str, FloatArray] = {
-        method.name: np.full(score_set.scores[method.name].shape, np.nan) for method in score_set.methods
+        method.name: known[method.name] if method.name in known else np.full(shape, np.nan)
+        for method in score_set.methods
+        for shape in (score_set.scores[method.name].shape,)
     }
+    markers, programs = (
+        [method for method in score_set.methods_of(estimand) if method.name not in known] for estimand in ESTIMANDS
+    )
     unseen = np.zeros((len(replicates), len(score_set.populations)), dtype=np.int64)
     for row, replicate in enumerate(replicates):
         inside = cells.codes[replicate.heldout]
         unseen[row] = np.bincount(inside[inside >= 0], minlength=len(score_set.populations))
-        _test_markers(p_values, score_set, cells, row, replicate.heldout, top_k)
-        _test_programs(p_values, score_set, cells, row, replicate, top_k, seed)
+        _test_markers(p_values, score_set, markers, cells, row, replicate.heldout, top_k)
+        _test_programs(p_values, score_set, programs, cells, row, replicate, top_k, seed)
     summaries, genes, q_values = [], [], {}
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
@@ -136,6 +154,7 @@ def confirm(
         pd.DataFrame(summaries, columns=list(_COLUMNS)),
         pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(_GENE_COLUMNS)),
         q_values,
+        p_values,
     )
 
 
@@ -212,9 +231,14 @@ def _candidates(score_set: ScoreSet, method: NamedMethod, row: int, position: in
 
 
 def _test_markers(
-    p_values: dict[str, FloatArray], score_set: ScoreSet, cells: Cells, row: int, heldout: IntArray, top_k: int
+    p_values: dict[str, FloatArray],
+    score_set: ScoreSet,
+    methods: Sequence[NamedMethod],
+    cells: Cells,
+    row: int,
+    heldout: IntArray,
+    top_k: int,
 ) -> None:
-    methods = score_set.methods_of("marker")
     n_populations = len(score_set.populations)
     chosen = {
         (method.name, position): _candidates(score_set, method, row, position, top_k)
@@ -237,13 +261,13 @@ def _test_markers(
 def _test_programs(
     p_values: dict[str, FloatArray],
     score_set: ScoreSet,
+    methods: Sequence[NamedMethod],
     cells: Cells,
     row: int,
     replicate: Replicate,
     top_k: int,
     seed: int,
 ) -> None:
-    methods = score_set.methods_of("program")
     if not methods:
         return
     profiles = [_profiles(cells, side, len(score_set.populations)) for side in (replicate.cells, replicate.heldout)]
