@@ -144,9 +144,9 @@ def train_ensemble(
         on the other members, their order or number, or the number of threads.
     model
         Settings of the model for all members, by the names of ``scvi.model.LinearSCVI`` and with its defaults:
-        ``n_latent``, ``n_hidden``, ``n_layers``, ``dropout_rate``, ``dispersion``, ``gene_likelihood`` (``nb``, ``zinb``
-        or ``poisson``), ``latent_distribution`` (``normal`` or ``ln``), ``use_observed_lib_size``, ``n_labels``.
-        ``decoder="nonlinear"`` trains ``SCVI`` instead.
+        ``n_latent``, ``n_hidden``, ``n_layers``, ``dropout_rate``, ``dispersion``, ``gene_likelihood`` (``nb``,
+        ``zinb`` or ``poisson``), ``latent_distribution`` (``normal`` or ``ln``), ``use_observed_lib_size``,
+        ``n_labels``. ``decoder="nonlinear"`` trains ``SCVI`` instead.
     train
         Settings of the training for all members, by the names of ``LinearSCVI.train``, its plan and its trainer:
         ``max_epochs``, ``batch_size`` (cells of a minibatch), ``lr``, ``weight_decay``, ``eps``, ``train_size``,
@@ -164,8 +164,8 @@ def train_ensemble(
     Returns
     -------
     list of scvi.model.LinearSCVI or scvi.model.SCVI
-        One trained model per member, in their order, on its own cells: ``get_loadings()``, ``get_latent_representation()``,
-        ``save()`` and the rest work as after ``train()``.
+        One trained model per member, in their order, on its own cells: ``get_loadings()``, ``save()`` and the rest
+        work as after ``train()``.
 
     Raises
     ------
