@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench ui lock clean
+.PHONY: help env demo test lint bench docs ui lock clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -31,6 +31,10 @@ lint: env  ## style, types, spelling, import layers
 
 bench: env  ## benchmarks: speed against scvi-tools, interval coverage, overheads
 	$(BIN)/python -m tests.benchmarks
+
+docs: env  ## the site of the documentation in site/, with its notebooks run anew; warnings are errors
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs site
 
 ui: env  ## the MLflow UI over runs/
 	$(BIN)/scballast-ui
