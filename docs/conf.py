@@ -23,7 +23,13 @@ suppress_warnings = ["config.cache"]
 
 html_theme = "sphinx_book_theme"
 html_title = f"scballast {release}"
-html_theme_options = {"use_download_button": False, "use_fullscreen_button": False, "show_navbar_depth": 1}
+html_theme_options = {
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "show_navbar_depth": 1,
+    "navbar_persistent": [],  # the sidebar has the search
+}
+highlight_language = "text"  # of blocks without a language: commands
 html_copy_source = False
 html_show_sourcelink = False
 
@@ -54,10 +60,10 @@ def _methods(estimand: str) -> str:
     for method in METHODS.values():
         if method.estimand == estimand:
             reads = "models" if method.roles else "cells"
-            kind = "control: never the answer" if method.control else ""
-            by_default = "with every such model" if method.of_every_model else "`baselines.methods`"
-            rows.append((f"`{method.name}`", method.label, reads, by_default, kind or "; ".join(method.references)))
-    return _table(("method", "what it is", "reads", "runs", "source"), rows)
+            always = "yes" if method.of_every_model else ""
+            source = "control: never the answer" if method.control else "; ".join(method.references)
+            rows.append((f"`{method.name}`", method.label, reads, always, source))
+    return _table(("method", "what it is", "reads", "always", "source"), rows)
 
 
 def _keys() -> str:
