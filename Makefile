@@ -38,7 +38,7 @@ bench: env  ## benchmarks: speed against scvi-tools, interval coverage, overhead
 	$(BIN)/python -m tests.benchmarks
 
 docs: $(DOCS_STAMP)  ## the site of the documentation in site/, with its notebooks run anew; warnings are errors
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs site
+	PYTHONWARNINGS="ignore:IProgress not found" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs site
 
 ui: env  ## the MLflow UI over runs/
 	$(BIN)/scballast-ui

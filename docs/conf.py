@@ -41,6 +41,7 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
+nb_merge_streams = True
 # Widgets would load scripts from another host.
 nb_ipywidgets_js: dict[str, object] = {}
 
