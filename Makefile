@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs-installed
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench ui lock clean
+.PHONY: help env demo test lint bench docs ui lock clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -15,6 +16,10 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(DOCS_STAMP): docs/requirements.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.lock
 	touch $@
 
 demo: env  ## one experiment on embedded real cells, from counts to genes
@@ -32,10 +37,13 @@ lint: env  ## style, types, spelling, import layers
 bench: env  ## benchmarks: speed against scvi-tools, interval coverage, overheads
 	$(BIN)/python -m tests.benchmarks
 
+docs: $(DOCS_STAMP)  ## the site of the documentation in site/, with its notebooks run anew; warnings are errors
+	PYTHONWARNINGS="ignore:IProgress not found" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs site
+
 ui: env  ## the MLflow UI over runs/
 	$(BIN)/scballast-ui
 
-lock: env  ## write requirements.lock anew from pyproject.toml
+lock: env  ## write requirements.lock and docs/requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python .ci/lock.py
 

@@ -1,4 +1,4 @@
-"""Write requirements.lock: names, versions and markers for every supported Python, and nothing else."""
+"""Write requirements.lock and docs/requirements.lock: names, versions and markers for every supported Python."""
 
 from __future__ import annotations
 
@@ -18,19 +18,34 @@ HEADER = """\
 """
 
 
-def main() -> None:
-    """Resolve pyproject.toml with its dev extra for Python 3.11 and up."""
+DOCS_HEADER = """\
+# What `make docs` needs beyond requirements.lock. Written by `make lock`; do not edit.
+"""
+
+
+def resolve(extras: list[str], constraints: str) -> list[str]:
+    """Resolve pyproject.toml with these extras for Python 3.11 and up."""
     with tempfile.TemporaryDirectory() as folder:
-        constraints = Path(folder) / "constraints.txt"
-        constraints.write_text(f"{TORCH}\n", encoding="utf-8")
+        file = Path(folder) / "constraints.txt"
+        file.write_text(constraints, encoding="utf-8")
         command = [
-            sys.executable, "-m", "uv", "pip", "compile", str(ROOT / "pyproject.toml"), "--extra", "dev",
+            sys.executable, "-m", "uv", "pip", "compile", str(ROOT / "pyproject.toml"),
+            *(word for extra in extras for word in ("--extra", extra)),
             "--universal", "--python-version", "3.11", "--no-header", "--no-annotate", "--no-emit-index-url",
-            "--no-emit-find-links", "--quiet", "--constraints", str(constraints),
+            "--no-emit-find-links", "--quiet", "--constraints", str(file),
         ]  # fmt: skip
         resolved = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    lines = [line for line in resolved.splitlines() if line and not COMES_WITH_TORCH.match(line)]
+    return [line for line in resolved.splitlines() if line and not COMES_WITH_TORCH.match(line)]
+
+
+def main() -> None:
+    """Write what users and the test suite need, then what only the site of the documentation needs."""
+    lines = resolve(["dev"], f"{TORCH}\n")
     (ROOT / "requirements.lock").write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
+    # Versions agree: what the first file fixes is a constraint of the second.
+    names = {line.split("==")[0] for line in lines}
+    extra = [line for line in resolve(["dev", "docs"], "\n".join(lines)) if line.split("==")[0] not in names]
+    (ROOT / "docs" / "requirements.lock").write_text(DOCS_HEADER + "\n".join(extra) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -51,6 +53,31 @@ def test_a_notebook_shows_the_answer_and_no_markup_of_the_data(result: scballast
     assert "nan" not in shown
 
 
-def test_dir_lists_what_there_is(result: scballast.RunResult) -> None:
-    assert {"answer", "answer_genes", "genes", "folder"} <= set(dir(result))
-    assert {"run", "load", "train_ensemble", "Member"} <= set(dir(scballast))
+def test_dir_lists_what_there_is_and_nothing_else(result: scballast.RunResult) -> None:
+    public = {name for name in dir(result) if not name.startswith("_")}
+    own = {"run_id", "tables", "metrics", "folder", "genes", "model", "annotate"}
+    assert public == own | {"answer", "answer_genes"}
+    assert dir(scballast) == sorted(scballast.__all__)
+    assert all(getattr(scballast, name) is not None for name in dir(scballast))
+    with pytest.raises(AttributeError, match="tables: answer, answer_genes"):
+        _ = result.stability
+
+
+def entries(documented: object, section: str) -> list[str]:
+    """Return the names in a section of a docstring, as numpydoc writes them."""
+    text = inspect.getdoc(documented) or ""
+    found = re.search(rf"^{section}\n-+\n(.*?)(?=\n\n\S[^\n]*\n-+\n|\Z)", text, flags=re.M | re.S)
+    return re.findall(r"^(\w[^\n]*)$", found[1], flags=re.M) if found else []
+
+
+PUBLIC = [getattr(scballast, name) for name in scballast.__all__ if not name.startswith("_")]
+PUBLIC += [getattr(scballast.RunResult, name) for name in ("genes", "model", "annotate")]
+
+
+@pytest.mark.parametrize("member", PUBLIC, ids=lambda member: member.__qualname__)
+def test_help_describes_every_parameter_in_its_order_and_what_is_returned(member: object) -> None:
+    signature = inspect.signature(member)  # type: ignore[arg-type]
+    described = [name for entry in entries(member, "Parameters") for name in entry.split(" : ")[0].split(", ")]
+    assert described == [name for name in signature.parameters if name != "self"]
+    if not inspect.isclass(member) and signature.return_annotation not in (None, "None"):
+        assert entries(member, "Returns")

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The results of one experiment.
+    """The results of one experiment, from :func:`scballast.run` or :func:`scballast.load`.
 
-    Attributes
+    Parameters
     ----------
     run_id
         The MLflow run.
     tables
-        Every table by name; the usual ones are attributes too: ``rankings``, ``stability``,
-        ``concordance``, ``consensus``, ``answer``.
+        Every table by name; each is an attribute too: ``answer``, ``answer_genes``, ``stability``,
+        ``confirmation``, ``consensus``, ``concordance``, … (``dir(result)`` lists them).
     metrics
         The MLflow metrics by name.
     folder
@@ -98,13 +98,42 @@ class RunResult:
         return own.sort_values("rank").reset_index(drop=True)
 
     def model(self, adata: AnnData) -> Any:
-        """Return the global model of the first replicate, loaded onto ``adata`` (the same genes, raw counts)."""
+        """Return the global model of the first replicate, loaded onto cells.
+
+        Parameters
+        ----------
+        adata
+            (n_cells, n_genes) raw counts of the genes that the model knows.
+
+        Returns
+        -------
+        scvi.model.LinearSCVI or scvi.model.SCVI
+            Ready for ``get_latent_representation()`` and the rest.
+        """
         from scballast.models.saved import load_saved_model
 
         return load_saved_model(self.folder / "model", adata)
 
     def annotate(self, adata: AnnData, *, groupby: str, method: str | None = None) -> None:
-        """Write the results where scanpy's plots find them; see :func:`scballast.annotate.annotate`."""
+        """Write consensus genes and programs where scanpy's plots find them.
+
+        ``sc.pl.rank_genes_groups_dotplot(adata, key="scballast")`` and its relatives plot the genes; see
+        :func:`scballast.annotate.annotate` and :func:`scballast.annotate.annotate_programs`.
+
+        Parameters
+        ----------
+        adata
+            The cells; changed in place.
+        groupby
+            Column of ``adata.obs`` with the populations, needed by scanpy's plots.
+        method
+            Whose genes; None: in each population the marker method of the answer.
+
+        Raises
+        ------
+        DataError
+            The method has no consensus list, or no population has an answer.
+        """
         from scballast.annotate import annotate, annotate_programs
 
         annotate(adata, self.tables, groupby=groupby, method=method)
@@ -119,6 +148,11 @@ def run(overrides: Sequence[str] = ()) -> RunResult:
     ----------
     overrides
         Words as on the command line: ``["data=h5ad", "data.path=X.h5ad", "data.population_key=cell_type"]``.
+
+    Returns
+    -------
+    RunResult
+        The tables, the metrics and the folder; :func:`scballast.load` gives the same later.
 
     Raises
     ------
@@ -141,6 +175,11 @@ def load(run_id: str, *, runs_dir: str = "runs") -> RunResult:
         The MLflow run, as the UI shows it.
     runs_dir
         The folder of the runs; the environment's ``MLFLOW_TRACKING_URI`` takes precedence.
+
+    Returns
+    -------
+    RunResult
+        As :func:`scballast.run` returned it.
     """
     from scballast.results import read_tables
     from scballast.tracking import Tracking, TrackingSettings

@@ -41,11 +41,16 @@ def help_text(width: int | None = None) -> str:
         if not group.startswith("hydra"):
             lines += _entry(group, " | ".join(options), columns)
     lines += ["", "Keys (key=value), each with its default"]
-    for key, default in to_leaves(Config()).items():
-        if not key.startswith(SIMULATION):
-            lines += _entry(f"{key}={_shown(default)}", _about(key), columns)
+    for key, default, meaning in described_keys():
+        lines += _entry(f"{key}={default}", meaning, columns)
     lines += _entry(f"{SIMULATION}…", "`scballast data=simulated --cfg job` prints the simulation's keys", columns)
     return "\n".join(lines) + "\n"
+
+
+def described_keys() -> list[tuple[str, str, str]]:
+    """Return every key but the simulation's with its default, as it is written, and what it means."""
+    leaves = to_leaves(Config()).items()
+    return [(key, _shown(default), _about(key)) for key, default in leaves if not key.startswith(SIMULATION)]
 
 
 def _about(key: str) -> str:

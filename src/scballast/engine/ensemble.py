@@ -132,13 +132,55 @@ def train_ensemble(
     device: str = "auto",
     labels_key: str | None = None,
 ) -> list[LinearSCVI | SCVI]:
-    """Train all members side by side and return each as a genuine scvi-tools model; see :func:`fit_ensemble`.
+    """Train many LDVAEs (or SCVIs) side by side and return each as a genuine scvi-tools model.
+
+    Parameters
+    ----------
+    adata
+        (n_cells, n_genes) raw counts in ``X`` or ``layer``. CSR, float32 counts and int32 indices are used
+        without a copy.
+    members
+        What to train: the cells, the seed and the settings of each. A member's result depends on these alone, not
+        on the other members, their order or number, or the number of threads.
+    model
+        Settings of the model for all members, by the names of ``scvi.model.LinearSCVI`` and with its defaults:
+        ``n_latent``, ``n_hidden``, ``n_layers``, ``dropout_rate``, ``dispersion``, ``gene_likelihood`` (``nb``,
+        ``zinb`` or ``poisson``), ``latent_distribution`` (``normal`` or ``ln``), ``use_observed_lib_size``,
+        ``n_labels``. ``decoder="nonlinear"`` trains ``SCVI`` instead.
+    train
+        Settings of the training for all members, by the names of ``LinearSCVI.train``, its plan and its trainer:
+        ``max_epochs``, ``batch_size`` (cells of a minibatch), ``lr``, ``weight_decay``, ``eps``, ``train_size``,
+        ``kl_warmup_epochs`` (epochs; a fraction: share of the epochs), ``min_kl_weight``, ``max_kl_weight``,
+        ``early_stopping`` and what belongs to it, ``check_val_every_n_epoch``.
+    batch_key
+        Column of ``adata.obs`` with the experimental batch, on which the models are conditioned; None: none.
+    layer
+        The layer that holds the counts; None: ``X``.
+    device
+        ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``mps``.
+    labels_key
+        Column of ``adata.obs`` with the label of ``dispersion="gene-label"``; None: none.
+
+    Returns
+    -------
+    list of scvi.model.LinearSCVI or scvi.model.SCVI
+        One trained model per member, in their order, on its own cells: ``get_loadings()``, ``save()`` and the rest
+        work as after ``train()``.
 
     Raises
     ------
+    ConfigError
+        A setting cannot be used, or the device is not there.
+    DataError
+        The data are not counts, or lack a batch.
     TrainingError
-        The loss of a member stopped being finite: a list cannot leave it out unseen. ``fit_ensemble``
-        keeps the others.
+        The loss of a member stopped being finite: a list cannot leave it out unseen.
+        :func:`scballast.engine.fit_ensemble` keeps the others.
+
+    References
+    ----------
+    Svensson, Gayoso, Yosef & Pachter (2020), Interpretable factor models of single-cell RNA-seq via variational
+    autoencoders, Bioinformatics 36 (the LDVAE).
     """
     fitted = fit_ensemble(adata, members, model or {}, train or {}, batch_key, labels_key, layer, device)
     if fitted.failures:

@@ -111,6 +111,8 @@ class Method(NamedMethod):
         Whether it is deterministic where the model family is.
     control
         Whether it is there to be no method: never the answer.
+    references
+        Where its parts come from; none: it is scballast's own.
     """
 
     score: Callable[[Evidence], FloatArray]
@@ -120,6 +122,7 @@ class Method(NamedMethod):
     of_every_model: bool = False
     as_the_model: bool = False
     control: bool = False
+    references: tuple[str, ...] = ()
 
     def obstacle(self, family: ModelFamily, *, has_samples: bool) -> str | None:
         """Say why it cannot run with this model and these data, or None."""

@@ -80,6 +80,21 @@ def _of_shuffled_labels(evidence: Evidence) -> FloatArray:
     return np.stack([contrast(shuffled, population) for population in range(evidence.cells.n_populations)])
 
 
+# Where methods come from.
+SVENSSON = "Svensson, Gayoso, Yosef & Pachter (2020), Bioinformatics 36 (the LDVAE)"
+LOPEZ = "Lopez, Regier, Cole, Jordan & Yosef (2018), Nature Methods 15 (`rank.de_mode=vanilla`)"
+BOYEAU = "Boyeau, Lopez, Regier et al. (2019), MLCB (`rank.de_mode=change`)"
+MANN_WHITNEY = "Mann & Whitney (1947), Annals of Mathematical Statistics 18"
+WELCH = "Welch (1947), Biometrika 34"
+NTRANOS = "Ntranos, Yi, Melsted & Pachter (2019), Nature Methods 16"
+DESEQ2 = "Love, Huber & Anders (2014), Genome Biology 15"
+SQUAIR = "Squair, Gautier, Kathe et al. (2021), Nature Communications 12"
+RESIDUALS = "Lause, Berens & Kobak (2021), Genome Biology 22 (Pearson residuals)"
+PARALLEL = "Horn (1965), Psychometrika 30 (parallel analysis)"
+SPIKE_AND_SLAB = "Mitchell & Beauchamp (1988), JASA 83 (the prior)"
+VARIATIONAL = "Carbonetto & Stephens (2012), Bayesian Analysis 7 (the updates)"
+COUNT_FACTORS = "Townes, Hicks, Aryee & Irizarry (2019), Genome Biology 20 (factors of the counts' likelihood)"
+
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -92,6 +107,7 @@ METHODS: dict[str, Method] = {
             needs=(LOADINGS,),
             of_every_model=True,
             as_the_model=True,
+            references=(SVENSSON,),
         ),
         Method(
             "contrast",
@@ -102,6 +118,7 @@ METHODS: dict[str, Method] = {
             needs=(LOADINGS,),
             of_every_model=True,
             as_the_model=True,
+            references=(SVENSSON,),
         ),
         Method(
             "ldvae_de",
@@ -110,6 +127,7 @@ METHODS: dict[str, Method] = {
             label="the LDVAE's own differential expression",
             roles=("global",),
             needs=(LDVAE,),
+            references=(LOPEZ, BOYEAU),
         ),
         Method(
             "scvi_de",
@@ -118,17 +136,31 @@ METHODS: dict[str, Method] = {
             label="a non-linear scVI's own differential expression",
             roles=("scvi",),
             needs=(LIKELIHOOD,),
+            references=(LOPEZ, BOYEAU),
         ),
         Method(
-            "wilcoxon", "marker", deterministic=True, score=of_cells(wilcoxon_scores), label="rank-sum test, no model"
+            "wilcoxon",
+            "marker",
+            deterministic=True,
+            score=of_cells(wilcoxon_scores),
+            label="rank-sum test, no model",
+            references=(MANN_WHITNEY,),
         ),
-        Method("t_test", "marker", deterministic=True, score=of_cells(t_test_scores), label="Welch's t test, no model"),
+        Method(
+            "t_test",
+            "marker",
+            deterministic=True,
+            score=of_cells(t_test_scores),
+            label="Welch's t test, no model",
+            references=(WELCH,),
+        ),
         Method(
             "logreg",
             "marker",
             deterministic=True,
             score=of_cells(logreg_scores),
             label="coefficients of a logistic regression, no model of counts",
+            references=(NTRANOS,),
         ),
         Method(
             "pseudobulk",
@@ -137,6 +169,7 @@ METHODS: dict[str, Method] = {
             score=of_cells(pseudobulk_scores),
             label="DESeq2 on counts summed over samples",
             needs=(SAMPLES,),
+            references=(DESEQ2, SQUAIR),
         ),
         Method(
             "shuffled",
@@ -157,6 +190,7 @@ METHODS: dict[str, Method] = {
             needs=(LOADINGS,),
             of_every_model=True,
             as_the_model=True,
+            references=(SVENSSON,),
         ),
         Method(
             "local",
@@ -166,6 +200,7 @@ METHODS: dict[str, Method] = {
             roles=("global",),
             of_every_model=True,
             as_the_model=True,
+            references=(SVENSSON, RESIDUALS),
         ),
         Method(
             "conditioned",
@@ -176,6 +211,7 @@ METHODS: dict[str, Method] = {
             needs=(LOADINGS, CONDITIONAL),
             of_every_model=True,
             as_the_model=True,
+            references=(SVENSSON,),
         ),
         Method(
             "per_population",
@@ -186,6 +222,7 @@ METHODS: dict[str, Method] = {
             needs=(LOADINGS,),
             of_every_model=True,
             as_the_model=True,
+            references=(SVENSSON,),
         ),
         Method(
             "within_pca",
@@ -193,6 +230,7 @@ METHODS: dict[str, Method] = {
             deterministic=True,
             score=of_cells(within_pca_scores),
             label="principal components of log counts within the population",
+            references=(PARALLEL,),
         ),
         Method(
             "residual_pca",
@@ -200,12 +238,14 @@ METHODS: dict[str, Method] = {
             deterministic=True,
             score=of_cells(residual_pca_scores),
             label="principal components of Pearson residuals within the population",
+            references=(RESIDUALS, PARALLEL),
         ),
         Method(
             "cross_covariance",
             "program",
             score=of_cells(cross_covariance_scores),
             label="covariance with components of other cells of the population",
+            references=(RESIDUALS, PARALLEL),
         ),
         Method(
             "sparse_factors",
@@ -213,6 +253,7 @@ METHODS: dict[str, Method] = {
             deterministic=True,
             score=of_cells(sparse_factor_scores),
             label="sparse factors of the population's counts, dispersions from all populations",
+            references=(SPIKE_AND_SLAB, VARIATIONAL, COUNT_FACTORS),
         ),
         Method(
             "within_dispersion",
@@ -220,6 +261,7 @@ METHODS: dict[str, Method] = {
             deterministic=True,
             score=of_cells(within_dispersion_scores),
             label="variance of Pearson residuals within the population",
+            references=(RESIDUALS,),
         ),
     )
 }
