@@ -80,6 +80,27 @@ def test_planted_markers_are_found(result: RunResult) -> None:
         assert len(planted & set(own["gene"])) >= 9
 
 
+def test_marker_effects_are_those_of_all_cells_against_each_other_population(
+    result: RunResult, counts_file: Path
+) -> None:
+    import anndata
+    from scipy.stats import mannwhitneyu
+
+    effects = result.tables["marker_effects"]
+    assert len(effects) == 3 * 120
+    adata = anndata.read_h5ad(counts_file)
+    counts, labels = adata.X.toarray(), adata.obs["cell type"].astype(str).to_numpy()
+    shares = counts[:, 0] / counts.sum(axis=1)
+    pairs = [
+        mannwhitneyu(shares[labels == NAMES[0]], shares[labels == other]).statistic
+        / np.prod([(labels == NAMES[0]).sum(), (labels == other).sum()])
+        for other in NAMES[1:]
+    ]
+    own = effects[(effects["population"] == NAMES[0]) & (effects["gene"] == adata.var_names[0])].iloc[0]
+    assert own["min_auc"] == pytest.approx(min(pairs))
+    assert own["mean_auc"] == pytest.approx(np.mean(pairs))
+
+
 def test_controls_are_not_stable(result: RunResult) -> None:
     assert abs(result.metrics["stability/random"]) < 0.25
     assert result.metrics["stability/wilcoxon"] > 0.5
