@@ -222,14 +222,21 @@ def test_the_model_and_the_genes_go_back_to_the_notebook(result: RunResult, coun
     assert frame["names"].tolist()[:10] == own.sort_values("rank")["gene"].tolist()[:10]
 
 
-@pytest.mark.parametrize("model", ["pca", "nmf", "scvi"])
+@pytest.mark.parametrize("model", ["pca", "nmf", "factor_analysis", "cnmf", "scvi"])
 def test_other_models_run_under_the_same_rankers(model: str, counts_file: Path, tmp_path: Path) -> None:
-    methods = {"pca": "contrast,spread,conditioned,per_population", "nmf": "contrast,spread", "scvi": "local,scvi_de"}
+    methods = {
+        "pca": "contrast,spread,conditioned,per_population",
+        "factor_analysis": "contrast,spread,conditioned,per_population",
+        "nmf": "contrast,spread",
+        "cnmf": "contrast,spread,per_population",
+        "scvi": "local,scvi_de",
+    }
     words = ["data=h5ad", f'data.path="{counts_file}"', f"runs_dir={tmp_path}", *WORDS, f"model={model}"]
     words += ["model.n_latent=4", "resample.n_replicates=2", "train.max_epochs=3", f"methods=[{methods[model]}]"]
+    words += ["model.n_runs=10"] if model == "cnmf" else []
     found = scballast.run(words)
     assert set(found.rankings["method"].unique()) == set(methods[model].split(","))
-    if model == "pca":
+    if model in ("pca", "factor_analysis", "cnmf"):
         assert found.metrics["stability/contrast"] > 0.5
     if model == "scvi":
         assert np.isfinite(found.metrics["fit/heldout_nll"])
