@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 MARKER = "complete.json"
 # Kept as parquet beside CSV: too long for a preview.
-_LARGE = ("rankings", "local_loadings", "confirmation_genes", "program_activity", "program_map")
+_LARGE = ("rankings", "local_loadings", "confirmation_genes", "program_activity", "program_map", "marker_effects")
 # Kept as parquet only: CSV would be several times the size of everything else together.
-_PARQUET_ONLY = ("rankings", "confirmation_genes", "program_activity", "program_map")
+_PARQUET_ONLY = ("rankings", "confirmation_genes", "program_activity", "program_map", "marker_effects")
 
 
 @dataclass(frozen=True)

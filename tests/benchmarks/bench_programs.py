@@ -25,12 +25,12 @@ import pandas as pd
 from tests.benchmarks.consensus_nmf import consensus_nmf, plain_nmf
 
 from scballast.agreement.program_components import leading_components, varimax
+from scballast.agreement.residuals import pearson_residuals
 from scballast.config.compose import compose_config
 from scballast.data.planting import plant
 from scballast.experiment.programs import program_tables
 from scballast.experiment.run import prepare_dataset
 from scballast.experiment.setup import Setup
-from scballast.methods.residuals import pearson_residuals
 
 FAMILIES = ("latent", "additive", "switch", "path", "shared")
 SIZES, DEPTHS, SEEDS = (500, 200, 80), (2500, 800), (301, 302)

@@ -145,7 +145,7 @@ class TestTruth:
 
     def test_the_counts_show_the_program(self, programs):
         """Planted genes vary more than they do without programs, and the other genes do not."""
-        from scballast.methods.residuals import pearson_residuals
+        from scballast.agreement.residuals import pearson_residuals
 
         changes = {"population_sizes": (600, 30), "mean_counts": 3000, "n_programs": 1}
         adata, quiet = (simulated(programs=name, **changes) for name in (programs, "none"))

@@ -361,7 +361,7 @@ class TestDefaults:
     def test_planted_genes_can_be_found(self, fitted):
         from sklearn.metrics import average_precision_score
 
-        from scballast.methods.residuals import pearson_residuals
+        from scballast.agreement.residuals import pearson_residuals
         from scballast.methods.within import component_strength
 
         config = SimulationConfig(population_sizes=(900, 250))

@@ -85,6 +85,27 @@ def test_planted_markers_are_found(result: RunResult) -> None:
         assert len(planted & set(own["gene"])) >= 9
 
 
+def test_marker_effects_are_those_of_all_cells_against_each_other_population(
+    result: RunResult, counts_file: Path
+) -> None:
+    import anndata
+    from scipy.stats import mannwhitneyu
+
+    effects = result.tables["marker_effects"]
+    assert len(effects) == 3 * 120
+    adata = anndata.read_h5ad(counts_file)
+    counts, labels = adata.X.toarray(), adata.obs["cell type"].astype(str).to_numpy()
+    shares = counts[:, 0] / counts.sum(axis=1)
+    pairs = [
+        mannwhitneyu(shares[labels == NAMES[0]], shares[labels == other]).statistic
+        / np.prod([(labels == NAMES[0]).sum(), (labels == other).sum()])
+        for other in NAMES[1:]
+    ]
+    own = effects[(effects["population"] == NAMES[0]) & (effects["gene"] == adata.var_names[0])].iloc[0]
+    assert own["min_auc"] == pytest.approx(min(pairs))
+    assert own["mean_auc"] == pytest.approx(np.mean(pairs))
+
+
 def test_controls_are_not_stable(result: RunResult) -> None:
     assert abs(result.metrics["stability/random"]) < 0.25
     assert result.metrics["stability/wilcoxon"] > 0.5
@@ -206,14 +227,21 @@ def test_the_model_and_the_genes_go_back_to_the_notebook(result: RunResult, coun
     assert frame["names"].tolist()[:10] == own.sort_values("rank")["gene"].tolist()[:10]
 
 
-@pytest.mark.parametrize("model", ["pca", "nmf", "scvi"])
+@pytest.mark.parametrize("model", ["pca", "nmf", "factor_analysis", "cnmf", "scvi"])
 def test_other_models_run_under_the_same_rankers(model: str, counts_file: Path, tmp_path: Path) -> None:
-    methods = {"pca": "contrast,spread,conditioned,per_population", "nmf": "contrast,spread", "scvi": "local,scvi_de"}
+    methods = {
+        "pca": "contrast,spread,conditioned,per_population",
+        "factor_analysis": "contrast,spread,conditioned,per_population",
+        "nmf": "contrast,spread",
+        "cnmf": "contrast,spread,per_population",
+        "scvi": "local,scvi_de",
+    }
     words = ["data=h5ad", f'data.path="{counts_file}"', f"runs_dir={tmp_path}", *WORDS, f"model={model}"]
     words += ["model.n_latent=4", "resample.n_replicates=2", "train.max_epochs=3", f"methods=[{methods[model]}]"]
+    words += ["model.n_runs=10"] if model == "cnmf" else []
     found = scballast.run(words)
     assert set(found.rankings["method"].unique()) == set(methods[model].split(","))
-    if model == "pca":
+    if model in ("pca", "factor_analysis", "cnmf"):
         assert found.metrics["stability/contrast"] > 0.5
     if model == "scvi":
         assert np.isfinite(found.metrics["fit/heldout_nll"])

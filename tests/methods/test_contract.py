@@ -24,6 +24,8 @@ from scballast.methods.cell_view import CellView
 from scballast.methods.method import SAMPLES, Method
 from scballast.methods.registry import METHODS
 
+# The other populations are what a population is compared with: another one changes the scores, and should.
+OF_THE_OTHER_POPULATIONS = ("logreg", "min_auc", "min_rank_auc")
 BASELINES = {name: method for name, method in METHODS.items() if not method.roles}
 
 
@@ -96,6 +98,8 @@ class TestContract:
     def test_naming_the_unlabelled_cells_changes_no_other_population(
         self, baseline: Method, view: CellView, scores: np.ndarray
     ) -> None:
+        if baseline.name in ("min_auc", "min_rank_auc"):
+            pytest.skip("the cells named are one more population to compare with")
         codes = np.where(view.codes < 0, 0, view.codes + 1)
         named = replace(view, codes=codes, n_populations=4, populations=("another", *POPULATIONS))
         assert_same_population(score_of(baseline, named)[1:], scores, baseline)
@@ -119,7 +123,7 @@ class TestContract:
             result = score_of(baseline, emptied)
         assert np.isnan(result[1]).all()
         assert any(baseline.name in message and "'T/NK +'" in message for message in caplog.messages)
-        if baseline.name != "logreg":  # its classes have changed
+        if baseline.name not in OF_THE_OTHER_POPULATIONS:
             assert_same_population(result[[0, 2]], scores[[0, 2]], baseline)
 
     def test_nothing_is_printed(self, baseline: Method, view: CellView, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csc_matrix, csr_matrix
 from tests.helpers.baseline_examples import planted_view, score_of
 
+from scballast.agreement.residuals import pearson_residuals
 from scballast.config.simulation import SimulationConfig
 from scballast.data.simulate import simulate, truth_from_adata
 from scballast.data.simulation_fit import SimulationParameters
@@ -20,7 +21,6 @@ from scballast.methods.cell_view import CellView
 from scballast.methods.components import N_PERMUTATIONS, noise_variance
 from scballast.methods.cross_covariance import cross_fitted_covariance
 from scballast.methods.registry import METHODS
-from scballast.methods.residuals import pearson_residuals
 from scballast.methods.within import component_strength
 from scballast.verdict.truth import average_precision
 

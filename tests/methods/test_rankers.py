@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.special import softmax
 from scipy.stats import special_ortho_group
 
+from scballast.agreement.residuals import pearson_residuals
 from scballast.methods.rankers import (
     FactorView,
     axis,
@@ -19,7 +20,6 @@ from scballast.methods.rankers import (
     mean_expression,
     spread,
 )
-from scballast.methods.residuals import pearson_residuals
 
 N_GENES, N_FACTORS = 60, 4
 RANKERS = {"axis": axis, "contrast": contrast, "local": local, "spread": spread}

@@ -10,12 +10,12 @@ from scipy import stats
 from scipy.sparse import csr_matrix
 from tests.helpers.baseline_examples import score_of
 
+from scballast.agreement.residuals import pearson_residuals
 from scballast.config.simulation import SimulationConfig
 from scballast.data.simulate import simulate, truth_from_adata
 from scballast.data.simulation_fit import dispersions_within
 from scballast.methods.cell_view import CellView
 from scballast.methods.registry import METHODS
-from scballast.methods.residuals import pearson_residuals
 from scballast.methods.sparse_factors import SparseFactors, _Fit, fit_sparse_factors, initial_activities
 from scballast.verdict.truth import average_precision
 

@@ -22,7 +22,15 @@ def text_of(folder: Path, *words: str) -> str:
     return " ".join(methods_text(ResultFolder(folder)))
 
 
-@pytest.mark.parametrize(("model", "said"), [("pca", "principal component"), ("nmf", "non-negative matrix")])
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("pca", "principal component"),
+        ("nmf", "non-negative matrix"),
+        ("factor_analysis", "rotated by varimax"),
+        ("cnmf", "100 factorisations"),
+    ],
+)
 def test_decompositions_claim_no_likelihood_and_no_training(model: str, said: str, tmp_path: Path) -> None:
     text = text_of(tmp_path, f"model={model}", "model.n_latent=7")
     assert said in text

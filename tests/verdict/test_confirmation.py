@@ -11,9 +11,9 @@ import pytest
 from scipy import sparse, stats
 
 from scballast.agreement.multiplicity import adaptive_q_values
+from scballast.agreement.residuals import pearson_residuals
 from scballast.data.replicates import Replicate, draw_replicates
 from scballast.methods.method import NamedMethod
-from scballast.methods.residuals import pearson_residuals
 from scballast.verdict.confirmation import Cells, Confirmation, confirm
 from scballast.verdict.score_set import ScoreSet, rank_scores
 

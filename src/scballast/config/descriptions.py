@@ -25,6 +25,7 @@ DESCRIPTIONS: dict[str, str] = {
     "model.dropout_rate": "dropout of the encoder",
     "model.dispersion": "one dispersion per gene, or per gene and batch",
     "model.use_observed_lib_size": "take a cell's total as its library size, or model it",
+    "model.n_runs": "runs of NMF behind a consensus; cnmf only",
     "train.engine": "all models at once, or scvi-tools' trainer one after another",
     "train.max_epochs": "epochs; null: scvi-tools' rule for the number of cells",
     "train.batch_size": "cells of a minibatch",

@@ -61,6 +61,7 @@ class ModelConfig:
     dropout_rate: float = _key(0.1, minimum=0.0, below=1.0)
     dispersion: str = _key("gene", allowed=("gene", "gene-batch"))
     use_observed_lib_size: bool = False
+    n_runs: int = _key(100, minimum=2)
 
 
 @dataclass(frozen=True)

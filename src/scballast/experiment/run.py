@@ -28,6 +28,7 @@ from scballast.experiment.gene_sets import enrichment_table, read_gmt
 from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
+from scballast.experiment.marker_effects import marker_effects_table
 from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
 from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
@@ -149,6 +150,7 @@ def run_experiment(
     with clock.stage("statistics"):
         tables.update(statistics_tables(score_set, confirmation, top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))
+        tables["marker_effects"] = marker_effects_table(setup)
     if gene_sets is not None:
         tables["program_enrichment"] = enrichment_table(tables, dataset, gene_sets)
     tables["populations"] = populations_table(dataset)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scballast.arrays import FloatArray, IntArray
+from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import MemberKey, TrainedModels
@@ -36,7 +37,8 @@ class ReplicateEvidence:
     @cached_property
     def cells(self) -> CellView:
         """The replicate's cells."""
-        return cell_view(self._setup, self._replicate)
+        seed = integer_for(self._setup.config.seed, Stream.CONTROLS, self._replicate.number)
+        return cell_view(self._setup, self._replicate.cells, seed)
 
     @property
     def de_mode(self) -> Literal["change", "vanilla"]:
@@ -86,6 +88,7 @@ def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
                     "populations": list(setup.populations),
                     "cells": array_digest(replicate.cells.astype(np.int64)),
                     "sample_key": dataset.sample_key,
+                    "batch_key": dataset.batch_key,
                     "n_components": setup.config.rank.n_components,
                 }
                 if not method.deterministic:
@@ -120,25 +123,26 @@ def score_set_of(setup: Setup, scores: Scores) -> ScoreSet:
     )
 
 
-def cell_view(setup: Setup, replicate: Replicate) -> CellView:
-    """Return the cells of a replicate as arrays."""
+def cell_view(setup: Setup, cells: IntArray, seed: int) -> CellView:
+    """Return some cells of an experiment, such as those of a replicate, as arrays."""
     dataset = setup.dataset
     samples: IntArray | None = None
     names: tuple[str, ...] = ()
     if dataset.sample_key is not None:
         column = dataset.adata.obs[dataset.sample_key].astype("category")
-        samples = column.cat.codes.to_numpy()[replicate.cells]
+        samples = column.cat.codes.to_numpy()[cells]
         names = tuple(str(category) for category in column.cat.categories)
     return CellView(
-        counts=setup.counts[replicate.cells],
-        total_counts=dataset.total_counts[replicate.cells],
-        codes=dataset.population_codes[replicate.cells],
+        counts=setup.counts[cells],
+        total_counts=dataset.total_counts[cells],
+        codes=dataset.population_codes[cells],
         n_populations=len(dataset.populations),
         populations=setup.populations,
         samples=samples,
-        seed=integer_for(setup.config.seed, Stream.CONTROLS, replicate.number),
+        seed=seed,
         sample_names=names,
         n_components=setup.config.rank.n_components,
+        blocks=_blocks(dataset, cells),
     )
 
 
@@ -171,6 +175,15 @@ def factor_view(
 def local_loadings_of(view: FactorView, n_populations: int) -> list[FloatArray]:
     """Return the population-specific loadings ``B_c`` of every population, each (n_factors, n_genes)."""
     return [local_loadings(view, population)[0] for population in range(n_populations)]
+
+
+def _blocks(dataset: Dataset, cells: IntArray) -> IntArray | None:
+    """Return the code of batch crossed with sample of each cell, or None where the data have neither."""
+    keys = [key for key in (dataset.batch_key, dataset.sample_key) if key is not None]
+    if not keys:
+        return None
+    columns = [dataset.adata.obs[key].astype("category").cat.codes.to_numpy()[cells] for key in keys]
+    return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _scoring(method: Method, evidence: Evidence) -> Callable[[], FloatArray]:

@@ -42,6 +42,8 @@ class CellView:
         Leading components of ``within_pca``, ``residual_pca`` and ``cross_covariance``, and factors of
         ``sparse_factors``; None: as many as stand out from genes that are permuted over the cells (and two spare
         factors), which differs between populations.
+    blocks
+        (n_cells,) code of batch crossed with sample, within which one may compare cells; None: the data have neither.
     """
 
     counts: csr_matrix
@@ -53,6 +55,7 @@ class CellView:
     seed: int
     sample_names: tuple[str, ...] = ()
     n_components: int | None = None
+    blocks: IntArray | None = None
 
     @cached_property
     def log_counts(self) -> csr_matrix:

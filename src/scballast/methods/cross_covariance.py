@@ -6,10 +6,10 @@ import logging
 
 import numpy as np
 
+from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray
 from scballast.methods.cell_view import CellView
 from scballast.methods.components import noise_variance, principal_components
-from scballast.methods.residuals import pearson_residuals
 from scballast.seeds import Stream, generator_for
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import BoolArray, FloatArray, IntArray
-from scballast.methods.residuals import pearson_residuals
 
 
 @dataclass(frozen=True)

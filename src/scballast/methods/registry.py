@@ -13,6 +13,7 @@ from scballast.methods.controls import random_scores
 from scballast.methods.cross_covariance import cross_covariance_scores
 from scballast.methods.logreg import logreg_scores
 from scballast.methods.method import CONDITIONAL, LDVAE, LIKELIHOOD, LOADINGS, SAMPLES, Evidence, Method, Role
+from scballast.methods.one_vs_each import min_auc_scores, min_rank_auc_scores
 from scballast.methods.pseudobulk import pseudobulk_scores
 from scballast.methods.rankers import Ranker, axis, contrast, local, spread
 from scballast.methods.sparse_factors import sparse_factor_scores
@@ -161,6 +162,20 @@ METHODS: dict[str, Method] = {
             score=of_cells(logreg_scores),
             label="coefficients of a logistic regression, no model of counts",
             references=(NTRANOS,),
+        ),
+        Method(
+            "min_auc",
+            "marker",
+            deterministic=True,
+            score=of_cells(min_auc_scores),
+            label="smallest AUC against any one other population, no model",
+        ),
+        Method(
+            "min_rank_auc",
+            "marker",
+            deterministic=True,
+            score=of_cells(min_rank_auc_scores),
+            label="best rank by AUC against any one other population, no model",
         ),
         Method(
             "pseudobulk",

@@ -9,11 +9,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 
+from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray
 from scballast.data.simulation_fit import dispersions_within
 from scballast.methods.cell_view import CellView
 from scballast.methods.components import noise_variance, principal_components
-from scballast.methods.residuals import pearson_residuals
 
 logger = logging.getLogger(__name__)
 

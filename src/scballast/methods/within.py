@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray, IntArray
 from scballast.methods.cell_view import CellView
 from scballast.methods.components import noise_variance, principal_components, shrunk_strength
-from scballast.methods.residuals import pearson_residuals
 
 logger = logging.getLogger(__name__)
 

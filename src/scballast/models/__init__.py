@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from scballast.config.schema import unknown_key
 from scballast.errors import ConfigError
+from scballast.models.consensus_nmf import CNMF
 from scballast.models.decomposition import NMF, PCA
+from scballast.models.factor_analysis import FACTOR_ANALYSIS
 from scballast.models.family import ModelFamily
 from scballast.models.scvi_tools import LDVAE, SCVI
 
 if TYPE_CHECKING:
     from scballast.config.schema import Config
 
-FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (LDVAE, SCVI, PCA, NMF)}
+FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (LDVAE, SCVI, PCA, NMF, FACTOR_ANALYSIS, CNMF)}
 
 
 def family_of(config: Config) -> ModelFamily:

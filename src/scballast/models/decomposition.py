@@ -10,6 +10,7 @@ from scipy import sparse
 
 from scballast.arrays import FloatArray, IntArray
 from scballast.engine.interface import HeldoutFit, Member
+from scballast.errors import TrainingError
 from scballast.models.family import Fit, ModelFamily
 
 if TYPE_CHECKING:
@@ -23,15 +24,23 @@ TARGET_SUM = 1e4
 _MOST_GENES_FOR_EXACT = 5000
 
 
-# From log-normalised counts, number of factors, seed and the covariate's codes to loadings and scores.
+# From (log-normalised) counts, number of factors, seed and the covariate's codes to loadings and scores; it raises
+# TrainingError where these cells have no such factors.
 Decompose = Callable[[sparse.csr_matrix, int, int, IntArray | None], tuple[FloatArray, FloatArray]]
 
 
-def fitted_by(decompose: Decompose) -> Fit:
-    """Return a training that decomposes the log-normalised counts of each member's cells.
+def fitted_by(decompose: Decompose, *, of_counts: bool = False) -> Fit:
+    """Return a training that decomposes each member's cells.
 
     ``model.n_latent`` is the number of components, at most one less than the member has cells or genes; a member's
     ``overrides`` may hold another.
+
+    Parameters
+    ----------
+    decompose
+        Of the cells of one member.
+    of_counts
+        Whether it is given the counts themselves and not :func:`log_normalise` of them.
     """
 
     def fit(
@@ -43,18 +52,27 @@ def fitted_by(decompose: Decompose) -> Fit:
         on_progress: Callable[[int], None] | None = None,
         cache: MemberCache | None = None,
     ) -> DecompositionEnsemble:
-        normalised = log_normalise(sparse.csr_matrix(adata.X))
+        counts = sparse.csr_matrix(adata.X, dtype=np.float64)
+        everything = counts if of_counts else log_normalise(counts)
         covariate = None if batch_key is None else adata.obs[batch_key].cat.codes.to_numpy()
-        factors: list[tuple[FloatArray, FloatArray]] = []
-        for member in members:
+        factors: dict[int, tuple[FloatArray, FloatArray]] = {}
+        failures: dict[int, str] = {}
+        for position, member in enumerate(members):
             cells = np.arange(adata.n_obs) if member.cells is None else member.cells
-            values = normalised[cells]
+            values = everything[cells]
             wanted = int(member.overrides.get("n_latent", config.model.n_latent))
             n_latent = min(wanted, values.shape[0] - 1, values.shape[1] - 1)
-            factors.append(decompose(values, n_latent, member.seed, None if covariate is None else covariate[cells]))
+            of_cells = None if covariate is None else covariate[cells]
+            try:
+                factors[position] = decompose(values, n_latent, member.seed, of_cells)
+            except TrainingError as error:
+                failures[position] = str(error)
             if on_progress is not None:
                 on_progress(1)
-        return DecompositionEnsemble(factors)
+        if not factors:
+            message = f"{config.model.name}: not one of {len(members)} models has a result. {failures[0]}"
+            raise TrainingError(message)
+        return DecompositionEnsemble(factors, failures)
 
     return fit
 
@@ -62,8 +80,8 @@ def fitted_by(decompose: Decompose) -> Fit:
 class DecompositionEnsemble:
     """Decompositions behind the interface of :class:`scballast.engine.interface.TrainedEnsemble`."""
 
-    def __init__(self, factors: Sequence[tuple[FloatArray, FloatArray]]) -> None:
-        self.failures: Mapping[int, str] = {}
+    def __init__(self, factors: Mapping[int, tuple[FloatArray, FloatArray]], failures: Mapping[int, str]) -> None:
+        self.failures = failures
         self._factors = factors
 
     def loadings(self, member: int) -> FloatArray:
@@ -79,7 +97,7 @@ class DecompositionEnsemble:
 
     def heldout_fit(self, member: int, cells: IntArray, n_mc_samples: int) -> HeldoutFit:
         """Raise: a decomposition is no model of counts."""
-        message = "PCA and NMF have no likelihood of counts"
+        message = "a decomposition has no likelihood of counts"
         raise ValueError(message)
 
     def history(self, member: int) -> Mapping[str, Sequence[float]]:
@@ -92,7 +110,7 @@ class DecompositionEnsemble:
 
     def export(self, member: int) -> Any:
         """Raise: there is no scvi-tools model."""
-        message = "PCA and NMF are no scvi-tools models"
+        message = "a decomposition is no scvi-tools model"
         raise ValueError(message)
 
 
@@ -145,7 +163,7 @@ def _methods_text(kind: str) -> Callable[[Mapping[str, Any]], str]:
     def text(config: Mapping[str, Any]) -> str:
         return (
             f"{kind} (scikit-learn) with {config['model']['n_latent']} components of the natural log of 1 + counts per "
-            f"{TARGET_SUM:,.0f} of the analysed genes; no likelihood of counts, no epochs."
+            f"{TARGET_SUM:,.0f} of the analysed genes."
         )
 
     return text

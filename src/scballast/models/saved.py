@@ -68,7 +68,7 @@ def _read_plain(file: Path) -> dict[str, Any]:
     from numpy._core import multiarray
 
     if not file.is_file():
-        message = f"{file.parent}: no saved model here. PCA and NMF leave none."
+        message = f"{file.parent}: no saved model here. Decompositions, such as PCA, leave none."
         raise DataError(message)
     kinds = [type(np.dtype(code)) for code in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u4", "u8", "b1", "U1", "O")]
     allowed: list[Any] = [bytes, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *kinds]

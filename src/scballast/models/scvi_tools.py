@@ -61,7 +61,7 @@ def _fit(decoder: str) -> Fit:
 def _settings(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of model and training by scvi-tools' names."""
     model, train = asdict(config.model), asdict(config.train)
-    del model["name"], train["engine"]
+    del model["name"], model["n_runs"], train["engine"]
     return model, train
 
 
