@@ -40,7 +40,7 @@ def find_folder(run: str | None, runs_dir: Path) -> Path:
     Parameters
     ----------
     run
-        Name (or its beginning or end, where only one run has it), MLflow id, or folder; None: the last run.
+        Name (or its beginning or end, where only one run has it), MLflow id, or folder; None: the last run or check.
     runs_dir
         Folder of the runs.
 
@@ -51,8 +51,9 @@ def find_folder(run: str | None, runs_dir: Path) -> Path:
     """
     if run is not None and (Path(run) / "tables").is_dir():
         return Path(run)
-    results = runs_dir.expanduser() / "results"
-    folders = sorted(results.glob(f"*/{MARKER}"), key=lambda marker: marker.stat().st_mtime)
+    root, results = runs_dir.expanduser(), runs_dir.expanduser() / "results"
+    markers = [marker for kind in ("results", "checks") for marker in (root / kind).glob(f"*/{MARKER}")]
+    folders = sorted(markers, key=lambda marker: marker.stat().st_mtime)
     names = {marker.parent.name: marker.parent for marker in folders}
     if not names:
         message = f"{results}: holds no finished run. Name another folder: scballast report --runs-dir FOLDER"

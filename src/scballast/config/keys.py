@@ -17,6 +17,10 @@ DEVICE = "scballast.device"
 RESAMPLE_KIND = "scballast.resample_kind"
 WARNINGS = "scballast.warnings"
 
+# A check of somebody's lists: their file, and whose rankings they were held against.
+LISTS = "scballast.lists"
+RANKINGS = "scballast.rankings"
+
 # A run's life: who works on it, how it ended, where its result lies.
 KEY = "scballast.key"
 PROCESS = "scballast.process"

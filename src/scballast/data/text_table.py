@@ -52,7 +52,8 @@ def read_rows(path: Path, wording: Wording) -> list[tuple[int, list[str]]]:
     try:
         return [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
     except csv.Error as error:
-        msg = f"{label}: line {reader.line_num} cannot be read as a table: {error}. Check its quotes. {wording.allowed}."
+        where = f"{label}: line {reader.line_num}"
+        msg = f"{where} cannot be read as a table: {error}. Check its quotes. {wording.allowed}."
         raise DataError(msg) from error
 
 
