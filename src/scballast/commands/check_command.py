@@ -60,7 +60,7 @@ def main(words: Sequence[str]) -> int:
     # What costs nothing is looked at before anything heavy is loaded.
     lists = read_published_lists(options.genes)
     config, run = _configuration(options.overrides, options.run)
-    check_file(config.data)
+    check_file(config.data, config.association.keys)
     try:
         check = _check(config, lists, run)
     except KeyboardInterrupt:

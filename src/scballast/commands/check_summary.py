@@ -7,8 +7,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from scballast.commands.summary import command_of
 from scballast.report.check_report import agreeing
+from scballast.sweep.door import command_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -53,10 +53,10 @@ def main() -> None:
     try:
         if not _asks_hydra(words):
             config = compose_config(_overrides(words))
-            check_file(config.data)
+            check_file(config.data, config.association.keys)
             made = _made_folders(config)
         elif _sweeps(words):
-            check_sweep_words(_overrides(words))
+            check_file(check_sweep_words(_overrides(words)))
     except ScballastError as error:
         _fail(error)
 

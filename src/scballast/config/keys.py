@@ -15,6 +15,7 @@ N_GENES = "scballast.n_genes"
 N_POPULATIONS = "scballast.n_populations"
 DEVICE = "scballast.device"
 RESAMPLE_KIND = "scballast.resample_kind"
+VERSIONS = "scballast.versions"
 WARNINGS = "scballast.warnings"
 
 # A check of somebody's lists: their file, and whose rankings they were held against.

@@ -34,7 +34,7 @@ from scballast.verdict.score_set import score_set_from_rankings
 from scballast.verdict.unseen import Cells
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 MOST_GENES = 500
 """Genes of a list that are looked at, the best ones: a program test compares each with each."""
@@ -145,10 +145,11 @@ def run_check(
     }
     results = Results(
         tables=tables,
-        metrics={},
+        metrics=_metrics(check.summary),
         config=to_nested(without_passwords(config)),
         params=params_of(config),
         tags={
+            keys.ROLE: "check",
             keys.DATASET: dataset.name,
             keys.DATASET_DIGEST: dataset.digest,
             keys.LISTS: lists.label,
@@ -157,6 +158,14 @@ def run_check(
         warnings=(*lists.warnings, *notes, *dataset.warnings),
     )
     return Check(results, dataset.name, rankings.origin)
+
+
+def _metrics(summary: pd.DataFrame) -> dict[str, float]:
+    """Return what a check is compared by in MLflow."""
+    metrics = {"check/hold": float((summary["verdict"] == "holds").sum())}
+    for estimand, rows in summary.groupby("estimand"):
+        metrics[f"check/confirmed_{estimand}"] = float(rows["confirmed"].mean())
+    return metrics
 
 
 def _wanted(lists: PublishedLists, known: Mapping[str, Sequence[str]], found: dict[str, Match]) -> BoolArray:

@@ -306,7 +306,7 @@ def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
         keys.DATASET_DIGEST: dataset.digest,
         keys.DEVICE: _device_name(config.device),
         keys.RESAMPLE_KIND: config.resample.kind,
-        **{f"version.{package}": version(package) for package in packages},
+        keys.VERSIONS: ", ".join(f"{package} {version(package)}" for package in packages),
         **_source_commit(),
     }
 

@@ -11,7 +11,7 @@ __all__ = ["render_check_report", "render_sweep_report", "render_trial_report"]
 
 
 def render_check_report(folder: Path) -> None:
-    """Write ``report.html`` of a check of somebody's lists.
+    """Write ``report.html`` and ``description.md`` of a check of somebody's lists.
 
     Parameters
     ----------

@@ -10,9 +10,11 @@ from scballast.config import keys
 from scballast.methods.method import ESTIMANDS
 from scballast.methods.registry import CONTROLS
 from scballast.report.answer_section import Glyph
+from scballast.report.description import LIMIT, markdown
 from scballast.report.gene_cards import cell_text, csv_link, file_name
 from scballast.report.html import Fact, Grid, Section, write_page
 from scballast.report.stored_tables import ResultFolder, read_json, setting
+from scballast.report.style import two
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,6 +138,28 @@ def render(folder: Path) -> None:
         "version": version("scballast"),
     }
     write_page(folder / "report.html", "check.html.j2", values)
+    (folder / "description.md").write_text(_description(rows, lists, data), encoding="utf-8")
+
+
+def _description(rows: Sequence[Row], lists: str, data: str) -> str:
+    """Write the verdict of each list as Markdown, as many as fit."""
+    n_hold = sum(row.holds for row in rows)
+    head = (
+        f"**Do these genes hold?** {markdown(lists)} on {markdown(data)}: {n_hold} of {len(rows)} readings hold. "
+        "Details: `report.html`.\n\n| list | read as | verdict | confirmed | floor | best of ours |\n"
+        "|---|---|---|---|---|---|"
+    )
+    lines, size = [head], len(head.encode())
+    for number, row in enumerate(rows):
+        cells = (row.estimand, row.verdict, f"{two(row.confirmed)} [{two(row.lower)}]", two(row.floor))
+        best = f"{markdown(row.method)} {two(row.method_confirmed)}" if row.method else ""
+        line = f"| {' | '.join((markdown(row.population), *cells, best))} |"
+        size += len(line.encode()) + 1
+        if size > LIMIT - 80:
+            lines.append(f"\n{len(rows) - number} more rows: see `report.html`.")
+            break
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def _facts(results: ResultFolder, rows: Sequence[Row]) -> list[Fact]:
