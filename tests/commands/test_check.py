@@ -147,7 +147,7 @@ def test_lists_of_other_names_are_refused_with_the_reason(tmp_path: Path) -> Non
 
 def test_cheap_errors_come_before_heavy_imports(tmp_path: Path) -> None:
     lists = tmp_path / "l.csv"
-    lists.write_text("population,symbl\na,b\n", encoding="utf-8")
+    lists.write_text("population,name\na,b\n", encoding="utf-8")
     found = started("check", str(lists))
     assert (found.returncode, found.stderr.splitlines()[-1]) == (2, "loaded ")
     assert "there is no column 'gene'. Did you mean 'gene'" not in found.stderr

@@ -96,8 +96,8 @@ def test_a_misspelt_column_is_named_with_its_neighbour(tmp_path: Path) -> None:
         ConfigError, match=r"association\.keys: .*, with labels\.csv, has no obs column 'donr'\. Did you"
     ):
         check_file(config, ["donr"])
-    with pytest.raises(DataError, match=r"lables\.csv: there is no such file of labels"):
-        check_file(replace(config, labels=str(tmp_path / "lables.csv")))
+    with pytest.raises(DataError, match=r"absent\.csv: there is no such file of labels"):
+        check_file(replace(config, labels=str(tmp_path / "absent.csv")))
     with pytest.raises(DataError, match=r"there is no such file\. Did you mean 'cells\.h5ad'\?"):
         check_file(DataConfig(kind="file", path=str(tmp_path / "cell.h5ad"), population_key="a"))
 

@@ -272,7 +272,7 @@ def _beside(
         counts=take(counts, genes=kept),
         names=tuple(names[i] for i in at),
         symbols=None if symbols is None else tuple(symbols[i] for i in at),
-        without_counts=tuple(names[i] for i in np.flatnonzero(wanted & ~counted)),
+        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~counted)),
     )
 
 

@@ -173,7 +173,8 @@ def _facts(results: ResultFolder, rows: Sequence[Row]) -> list[Fact]:
 
 def _rows(results: ResultFolder) -> list[Row]:
     table, methods = results.table("check"), results.table("check_methods")
-    sizes, places = _sizes(results), {}
+    sizes = _sizes(results)
+    places: dict[str, int] = {}
     rows = []
     for row in () if table is None else table.itertuples():
         place = places.setdefault(row.population, len(places))

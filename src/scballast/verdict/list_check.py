@@ -109,7 +109,8 @@ def check_lists(
     for row, replicate in enumerate(replicates):
         check.replicate(row, replicate)
         advance(1)
-    summary, methods, q_values = [], [], {}
+    summary, methods = [], []
+    q_values: dict[tuple[str, str], FloatArray] = {}
     for population in lists:
         for estimand in ESTIMANDS:
             own = check.methods_rows(population, estimand)
