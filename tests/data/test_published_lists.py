@@ -89,6 +89,10 @@ def test_populations_are_found_under_names_that_only_look_different() -> None:
     assert said["rare"].endswith("has 3 cells in the data, fewer than data.min_cells=20, and is left out.")
     only = PublishedLists("l.csv", {"T cell": ("X",)}, ranked=False)
     assert match_populations(only, ranked, {}, 20)[1] == ["l.csv: has no list for 'CD14+ Monocyte', 'B cell'."]
+    nk = PublishedLists("l.csv", {"NK cell": ("X",), "T cell": ("X",)}, ranked=False)
+    assert match_populations(nk, ranked, {}, 20)[1][0].endswith(
+        "'NK cell' is no population of the data and is left out."
+    )
     with pytest.raises(DataError, match=r"none of its 1 populations is one of the data.*Did you mean 'B cell'"):
         match_populations(PublishedLists("l.csv", {"B cel": ("X",)}, ranked=False), ranked, {}, 20)
 
@@ -110,7 +114,9 @@ KNOWN = {
         ("CD4 (ENSG00000010610.9)", 1, "symbol and id in one: ENSG00000010610.9"),
         ("ENSG00000206503_HLA-A", 2, "symbol and id in one: ENSG00000206503.1"),
         ("HLA-A", None, "the name of 2 genes of the data ('ENSG00000206503.1', 'ENSG00000227715.2'): give the id"),
-        ("ESM2", None, "not in the data. Did you mean ESM1?"),
+        ("ESMM1", None, "not in the data. Did you mean ESM1?"),
+        ("EMS1", None, "not in the data. Did you mean ESM1?"),
+        ("ESM2", None, "not in the data"),
         ("2-Sep", None, "not in the data: a date or a number"),
         ("44256", None, "not in the data: a date or a number"),
         ("ENSG00000999999", None, "not in the data"),
@@ -122,6 +128,13 @@ def test_genes_are_found_under_other_names(name: str, gene: int | None, how: str
     assert match.gene == gene
     assert match.how.startswith(how)
     assert bool(match.how) == bool(how)
+    assert ("Did you" in match.how) == ("Did you" in how)
+
+
+def test_symbols_of_data_that_have_both_in_one() -> None:
+    known = {"name": ["CD79A_ENSG00000105369", "CD74", "HBA1 (ENSG00000206172.8)"]}
+    found = match_genes(["CD79A", "ENSG00000105369", "CD74", "HBA1", "cd79a"], known)
+    assert [match.gene for match in found] == [0, 0, 1, 2, 0]
 
 
 def test_signs_that_r_changes() -> None:

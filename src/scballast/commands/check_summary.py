@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scballast.data.published_lists import PublishedLists
     from scballast.experiment.check import Check
 
+_CIRCULAR = "A list that was read from these very cells has seen what tests it: its numbers then say too much."
 _N_GENES = 6
 _N_NOTES = 4
 
@@ -35,7 +36,7 @@ def print_check(check: Check, lists: PublishedLists, folder: Path, config: Confi
         sys.stderr.write(f"Note: {note}\n")
     flag = "" if config.runs_dir == "runs" else f" --runs-dir {shlex.quote(config.runs_dir)}"
     for line in (
-        "", check.origin, f"Report: {folder / 'report.html'}",
+        "", check.origin, _CIRCULAR, f"Report: {folder / 'report.html'}",
         f"Open it:  {command_of('scballast')} report {folder.name}{flag}",
     ):  # fmt: skip
         console.print(line, soft_wrap=True, markup=False)

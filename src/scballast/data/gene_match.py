@@ -12,6 +12,7 @@ from scballast.data.symbols import looks_like_id
 
 _VERSION = re.compile(r"^(ENS[A-Z]*[GT]\d{6,})(\.\d+)?$")
 _BOTH = re.compile(r"^(?P<symbol>\S+) \((?P<id>\S+)\)$|^(?P<first>ENS[A-Z]*G\d{6,}(?:\.\d+)?)_(?P<second>.+)$")
+_IN_ONE = re.compile(r"^(?P<symbol>.+?)[_|. (]+(?P<id>ENS[A-Z]*G\d{6,}(?:\.\d+)?)\)?$")
 _DATE = re.compile(
     r"^(\d{1,2}[-/. ]?(mar|sep|sept|dec|oct|feb)[a-z]*|(mar|sep|sept|dec)[a-z]*[-/. ]\d{1,2}|[34]\d{4}"
     r"|\d{4}-\d\d-\d\d.*|\d{1,2}/\d{1,2}/\d{2,4}|\d(\.\d+)?E\+\d+)$",
@@ -48,7 +49,8 @@ def match_genes(wanted: Sequence[str], known: Mapping[str, Sequence[str]]) -> li
 
     A name is tried as it stands, then without regard to case, then as an Ensembl id without its version, then with
     ``.``, ``-`` and ``_`` alike (R writes HLA.A), then as a symbol and an id in one. At each step every kind of name
-    of the data is tried in its order, and one gene alone must have it.
+    of the data is tried in its order, and one gene alone must have it; of names that are a symbol and an id in one
+    (CD79A_ENSG00000105369) both count.
 
     Parameters
     ----------
@@ -62,8 +64,9 @@ def match_genes(wanted: Sequence[str], known: Mapping[str, Sequence[str]]) -> li
     list of Match
         One for each name, in order.
     """
-    steps = [(how, _index(known, level), level) for how, level in _LEVELS]
     own = next(iter(known.values()), ())
+    known = {**known, **_parts(own)}
+    steps = [(how, _index(known, level), level) for how, level in _LEVELS]
     guesses = _MOST_GUESSED
     found = []
     for name in wanted:
@@ -152,9 +155,27 @@ def _match(name: str, steps: Sequence[_Step], own: Sequence[str]) -> Match:
     return Match(name, None)
 
 
+def _parts(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the symbols and the ids of names that are both in one; ``""`` for the others."""
+    found = [_IN_ONE.match(name) for name in names]
+    if not any(found):
+        return {}
+    parts = ("symbol", "id")
+    return {f"{part} in the name": [match[part] if match else "" for match in found] for part in parts}
+
+
 def _why_unknown(name: str, known: Mapping[str, Sequence[str]]) -> str:
     if _DATE.match(name):
         return "not in the data: a date or a number, which spreadsheets make of genes such as MARCH1, SEPT2 and DEC1"
     lower = {other.lower(): other for names in known.values() for other in names if other}
-    near = [] if looks_like_id(name) else difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
-    return f"not in the data. Did you mean {lower[near[0]]}?" if near else "not in the data"
+    near = [] if looks_like_id(name) else difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.7)
+    meant = [other for other in near if _is_slip(name.lower(), other)]
+    return f"not in the data. Did you mean {lower[meant[0]]}?" if meant else "not in the data"
+
+
+def _is_slip(name: str, other: str) -> bool:
+    """Tell a slip of the keyboard from another gene of the family: CD9 is not CD19, nor KLRG1 KLRD1."""
+    if sorted(name) == sorted(other):  # two signs exchanged
+        return True
+    digits = [re.sub(r"\D", "", text) for text in (name, other)]
+    return digits[0] == digits[1] and difflib.SequenceMatcher(None, name, other).ratio() >= 0.85

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,10 +177,15 @@ def _population(name: str, ranked: Sequence[str], labels: Mapping[str, int], min
             return None, f"could be any of {quoted(alike)} and is left out; write it as one of them."
     if name in labels:
         return None, f"has {labels[name]} cells in the data, fewer than data.min_cells={min_cells}, and is left out."
-    lower = {other.lower(): other for other in ranked}
-    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    lower = {_core(other): other for other in ranked}
+    near = difflib.get_close_matches(_core(name), lower, n=1, cutoff=0.6)
     guess = f" Did you mean {quote(lower[near[0]])}?" if near else ""
     return None, f"is no population of the data and is left out.{guess}"
+
+
+def _core(name: str) -> str:
+    """Return a name without the word that makes all names of cell types alike."""
+    return re.sub(r"\bcel+s?\b", "", name.lower()).strip()
 
 
 def _letters(name: str) -> str:

@@ -31,7 +31,7 @@ def share_view(client: Any, experiment_id: str) -> bool:
     metrics = result_metrics(name for run in runs for name in run.data.metrics)
     if not metrics:
         return False
-    columns = ["attributes.`Dataset`", *(f"metrics.`{name}`" for name in metrics)]
+    columns = ["attributes.`Dataset`", "attributes.`Models`", *(f"metrics.`{name}`" for name in metrics)]
     wanted = json.dumps({"selectedColumns": columns}, ensure_ascii=False)
     if client.get_experiment(experiment_id).tags.get(_TAG) != wanted:
         client.set_experiment_tag(experiment_id, _TAG, wanted)
