@@ -9,7 +9,7 @@ import pytest
 
 MODULES = (
     "agreement.association", "agreement.factors", "agreement.ranking", "agreement.stability", "config.compose",
-    "data.replicates", "methods.residuals", "seeds", "verdict.truth",
+    "data.replicates", "agreement.residuals", "seeds", "verdict.truth",
 )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def _fold_changes(adata: AnnData, lists: Mapping[str, pd.DataFrame], length: int
     from scipy import sparse
 
     from scballast.verdict.answer_genes import expression_levels
-    from scballast.verdict.confirmation import Cells
+    from scballast.verdict.unseen import Cells
 
     records = _undefined(lists, length)
     if adata.X is None or groupby not in adata.obs:

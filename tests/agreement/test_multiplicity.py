@@ -20,6 +20,19 @@ from scballast.agreement.multiplicity import (
     true_share,
 )
 
+
+def test_a_gene_that_no_replicate_looked_at_is_never_found() -> None:
+    """2,000 genes of which 100 are looked at: 1 times 100 / 2,000 is 5%, and once all of them were found by that."""
+    p = np.ones(2000)
+    p[:30] = np.linspace(1e-6, 1e-4, 30)
+    p[30:90] = np.random.default_rng(0).uniform(0.1, 1.0, 60)
+    q = bh_q_values(p, n_tests=100)
+    assert list(np.flatnonzero(q <= 0.05)) == list(range(30))
+    assert (q[p == 1.0] == 1.0).all()
+    looked_at = p[p < 1.0]
+    np.testing.assert_allclose(q[p < 1.0], np.minimum(bh_q_values(looked_at) * 100 / looked_at.size, 1.0))
+
+
 P_VALUES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=7)
 
 

@@ -31,8 +31,9 @@ from scballast.methods.cell_view import CellView
 from scballast.methods.method import NamedMethod
 from scballast.methods.registry import METHODS
 from scballast.verdict.answer import answer_table
-from scballast.verdict.confirmation import Cells, confirm
+from scballast.verdict.confirmation import confirm
 from scballast.verdict.tables import concordance_table, rank_scores, stability_table
+from scballast.verdict.unseen import Cells
 
 FAMILIES = ("additive", "switch", "path", "shared", "latent", "none")
 N_DATA_SETS = int(os.environ.get("CONFIRMATION_DATA_SETS", "3"))

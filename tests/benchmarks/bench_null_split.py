@@ -28,9 +28,10 @@ from scballast.data.simulate import simulate
 from scballast.methods.cell_view import CellView
 from scballast.methods.registry import METHODS as REGISTRY
 from scballast.verdict.answer import answer_table
-from scballast.verdict.confirmation import Cells, Confirmation, confirm
+from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.tables import concordance_table, rank_scores, stability_table
+from scballast.verdict.unseen import Cells
 
 N_DATA_SETS, N_REPLICATES, TOP_K = 30, 10, 50
 METHODS = ("wilcoxon", "t_test", "logreg", "random", "within_pca", "residual_pca", "within_dispersion")

@@ -23,7 +23,7 @@ from scipy import sparse
 
 from scballast.data.replicates import Replicate, draw_replicates
 from scballast.verdict.answer import answer_table
-from scballast.verdict.confirmation import Cells, confirm
+from scballast.verdict.confirmation import confirm
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.tables import (
     concordance_table,
@@ -34,6 +34,7 @@ from scballast.verdict.tables import (
     score_set_from_rankings,
     stability_table,
 )
+from scballast.verdict.unseen import Cells
 
 MARKERS = ("axis", "contrast", "ldvae_de", "scvi_de", "wilcoxon", "t_test", "logreg")
 PROGRAMS = ("spread", "local", "conditioned", "per_population", "residual_pca")

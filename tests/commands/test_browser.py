@@ -128,6 +128,8 @@ def test_the_sweep_is_a_tree_of_runs(seen: Seen, address: str) -> None:
     page = seen.page
     page.goto(address)
     page.wait_for_selector(".ag-row >> text=small")
+    # The results of the runs are shown from the start.
+    page.locator(".ag-header-cell", has_text="confirmed/contrast").wait_for()
     assert page.get_by_text("1 matching run").count() == 1 or page.get_by_text("5 matching runs").count() == 1
     names = page.locator(".ag-row a", has_text=re.compile(r"\btrial\d"))
     assert names.count() == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import logging.config
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 import h5py
 import pandas as pd
 import pytest
+import yaml
 from rich.console import Console
 
 import scballast
@@ -20,7 +23,7 @@ from scballast.commands.report_command import find_folder
 from scballast.commands.report_command import main as report
 from scballast.commands.summary import print_answers
 from scballast.config.descriptions import DESCRIPTIONS, SIMULATION
-from scballast.config.schema import Config, DataConfig, to_leaves
+from scballast.config.schema import Config, DataConfig, conf_dir, to_leaves
 from scballast.data.early import check_file, suggestions
 from scballast.errors import ConfigError, DataError
 from scballast.results import MARKER
@@ -85,7 +88,78 @@ def test_a_misspelt_column_is_named_with_its_neighbour(tmp_path: Path) -> None:
         check_file(DataConfig(kind="file", path=str(path), population_key="cell_typ"))
     with pytest.raises(DataError, match="no such file"):
         check_file(DataConfig(kind="file", path=str(tmp_path / "x.h5ad"), population_key="a"))
-    check_file(DataConfig(kind="file", path=str(path), population_key="of the labels", labels="labels.csv"))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("cell,kind\na,B\n", encoding="utf-8")
+    config = DataConfig(kind="file", path=str(path), population_key="kind", labels=str(labels))
+    check_file(config, ["donor"])
+    with pytest.raises(
+        ConfigError, match=r"association\.keys: .*, with labels\.csv, has no obs column 'donr'\. Did you"
+    ):
+        check_file(config, ["donr"])
+    with pytest.raises(DataError, match=r"absent\.csv: there is no such file of labels"):
+        check_file(replace(config, labels=str(tmp_path / "absent.csv")))
+    with pytest.raises(DataError, match=r"there is no such file\. Did you mean 'cells\.h5ad'\?"):
+        check_file(DataConfig(kind="file", path=str(tmp_path / "cell.h5ad"), population_key="a"))
+
+
+@pytest.mark.parametrize("file", [".zattrs", "zarr.json"])
+def test_columns_of_a_zarr_are_looked_at_too(tmp_path: Path, file: str) -> None:
+    attributes: dict[str, Any] = {"column-order": ["cell_type"], "_index": "i"}
+    obs = tmp_path / "cells.zarr" / "obs"
+    obs.mkdir(parents=True)
+    inside = attributes if file == ".zattrs" else {"zarr_format": 3, "attributes": attributes}
+    (obs / file).write_text(json.dumps(inside), encoding="utf-8")
+    check_file(DataConfig(kind="file", path=str(tmp_path / "cells.zarr"), population_key="cell_type"))
+    with pytest.raises(ConfigError, match="Did you mean 'cell_type'"):
+        check_file(DataConfig(kind="file", path=str(tmp_path / "cells.zarr"), population_key="celltype"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data=counts.h5ad"], "data: 'counts.h5ad' is a file. Give it as data=h5ad data.path=counts.h5ad"),
+        (["data=../mtx/"], "data: '../mtx/' is a file. Give it as data=h5ad data.path=../mtx/"),
+        (["data=pbmc68"], "data: 'pbmc68' is not known. Did you mean 'pbmc68k'?"),
+        (["experiment=demp"], "experiment: 'demp' is not known. Did you mean 'demo'?"),
+        (["-m", "experiment=demp", "model.n_latent=2,4"], "experiment: 'demp' is not known. Did you mean 'demo'?"),
+        (
+            ["-m", "data=h5ad", "data.path=no.h5ad", "data.population_key=a", "model.n_latent=2,4"],
+            "no.h5ad: there is no such file.",
+        ),
+    ],
+)
+def test_what_is_meant_is_said_before_anything_heavy_is_loaded(words: list[str], said: str, tmp_path: Path) -> None:
+    found = started(*words, f"runs_dir={tmp_path / 'r'}")
+    assert found.returncode == 2
+    assert found.stderr.startswith(said), found.stderr
+    assert found.stderr.splitlines()[-1] == "loaded "
+
+
+def test_a_sweep_says_a_warning_once(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = yaml.safe_load((conf_dir() / "hydra" / "job_logging" / "scballast.yaml").read_text(encoding="utf-8"))
+    settings["handlers"].pop("file")
+    settings["root"]["handlers"] = ["console"]
+    own = logging.getLogger("scballast.test")
+    before = (logging.root.handlers[:], logging.root.level)
+    try:
+        for _ in range(2):  # as a trial's process does before every trial
+            logging.config.dictConfig(settings)
+            own.warning("Warning: %s", "few cells")
+            own.info("Trial 3.")
+        own.warning("Warning: %s", "few genes")
+    finally:
+        logging.root.handlers[:], logging.root.level = before
+    assert capsys.readouterr().err.splitlines() == ["Warning: few cells", "Trial 3.", "Trial 3.", "Warning: few genes"]
+
+
+def test_a_table_of_labels_is_read_without_anything_heavy(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("cell,kind\na,B\n", encoding="utf-8")
+    with h5py.File(tmp_path / "cells.h5ad", "w") as file:
+        file.create_group("obs").attrs["column-order"] = ["donor"]
+    words = [f"data.path={tmp_path}/cells.h5ad", f"data.labels={tmp_path}/labels.csv", "data.population_key=knd"]
+    found = started("data=h5ad", *words, f"runs_dir={tmp_path / 'r'}")
+    assert "Did you mean 'kind'?" in found.stderr
+    assert found.stderr.splitlines()[-1] == "loaded "
 
 
 def test_columns_that_look_like_donors_or_conditions_are_named_with_the_option(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow.tracking import MlflowClient
 from tests.helpers.tracking_helpers import PARAMS, free_port, make_result, settings_for
 
 from scballast.commands import ui
@@ -64,7 +65,10 @@ def test_shows_the_runs_and_stops_cleanly(tracking: Tracking) -> None:
         lines = iter(shown.stdout.readline, "")
         page = next(line.split()[2] for line in lines if line.startswith("MLflow UI: "))
         url, place = page.split("/#/")
-        assert place == "experiments/1/runs?workflowType=machine_learning"
+        assert place == "experiments/1/runs?workflowType=machine_learning&viewStateShareKey=scballast"
+        tags = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}").get_experiment("1").tags
+        shown_columns = json.loads(tags["mlflow.sharedViewState.scballast"])["selectedColumns"]
+        assert "metrics.`stability/contrast`" in shown_columns
         assert url.startswith("http://127.0.0.1:")
         assert int(url.rsplit(":", 1)[1]) > port
         family = [shown.pid, *(child.pid for child in psutil.Process(shown.pid).children(recursive=True))]

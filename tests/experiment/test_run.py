@@ -184,8 +184,12 @@ def test_the_run_in_mlflow_carries_the_contract(result: RunResult) -> None:
     assert stored.data.params["model.n_latent"] == "4"
     assert not any(name.startswith(("data.simulation.", "tracking.")) for name in stored.data.params)
     assert stored.data.tags["scballast.dataset"] == "my_counts"
-    tags = {"scballast.config_hash", "scballast.device", "version.torch", "mlflow.note.content"}
+    tags = {"scballast.config_hash", "scballast.device", "scballast.versions", "mlflow.note.content"}
     assert tags <= set(stored.data.tags)
+    assert "torch 2." in stored.data.tags["scballast.versions"]
+    # What speaks of a process at work goes with it.
+    assert not {"scballast.process", "scballast.host", "scballast.pid", "scballast.heartbeat"} & set(stored.data.tags)
+    assert stored.data.tags["mlflow.note.content"].startswith("**")
     if (ROOT / ".git").exists():
         assert len(stored.data.tags["mlflow.source.git.commit"].removesuffix("-dirty")) == 40
     assert stored.data.metrics["stability/contrast"] == pytest.approx(result.metrics["stability/contrast"])

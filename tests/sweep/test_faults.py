@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.helpers.sweep_helpers import (
     BASELINES,
     RANDOM,
+    STABLEST,
     assert_whole,
     children,
     parent,
@@ -21,6 +23,8 @@ from tests.helpers.sweep_helpers import (
     trial_states,
     wait_for,
 )
+
+from scballast.commands.report_command import main as report
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +70,10 @@ def test_failing_trials_leave_the_others_alone_and_too_many_stop_the_sweep(tmp_p
     said = run(runs, "-m", *words, status=1)
     assert "Stopped after 2 failures in a row (sweep.max_failures=2): 2 done, 3 failed, 6 in all." in said
     assert trial_states(runs) == {"COMPLETE": 2, "FAIL": 3, "WAITING": 1}
+    # Both trials that were run found the same odd thing; it is said once.
+    warned = [line for line in said.splitlines() if line.startswith("Warning: ")]
+    assert warned
+    assert len(set(warned)) == len(warned)
     notes = trial_notes(runs)
     by_trial = {tags["scballast.trial"]: tags for tags in children(runs).values()}
     for number, top_k in ((1, 60), (3, 61), (4, 62)):
@@ -87,7 +95,13 @@ def test_failing_trials_leave_the_others_alone_and_too_many_stop_the_sweep(tmp_p
     assert found["2", "seconds/baselines"] < found["0", "seconds/baselines"]
 
     # What is searched next in the same folder: the configurations that have finished are not computed again.
-    said = run(runs, "-m", *BASELINES, "rank.top_k=5,7", "sweep.name=t", "tracking.population_metrics=true")
+    said = run(runs, "-m", *BASELINES, STABLEST, "rank.top_k=5,7", "sweep.name=t", "tracking.population_metrics=true")
+    # The end of a sweep: its choice, why, and what opens its report.
+    assert re.search(r"^Chosen: trial \d \(rank\.top_k=\d\): .*stability/", said, re.MULTILINE)
+    assert re.search(r"^Why: the best of the finished trials\.$", said, re.MULTILINE)
+    assert f"Report: {runs / 'sweeps' / 't' / 'report.html'}" in said
+    assert "report.html?workflowType=machine_learning" in said
+    assert report(["t", "--runs-dir", str(runs), "--no-browser"]) == 0
     copies = [n.get("scballast.duplicate_of") for n in trial_notes(runs).values() if "scballast.duplicate_of" in n]
     original = next(
         i for i, tags in children(runs).items() if tags["scballast.trial"] == "0" and tags["scballast.sweep"] == "s"

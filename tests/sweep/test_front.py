@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from scballast.config.schema import Objective
-from scballast.sweep.front import Scores, best_so_far, choose, pareto_front, score_trials
+from scballast.sweep.front import Scores, best_so_far, choose, pareto_front, score_trials, short_reason
 
 FIT = Objective("fit/heldout_nll", "minimize")
 STABLE = Objective("stability/contrast", "maximize")
@@ -48,6 +48,15 @@ def test_the_knee_is_chosen_and_the_reason_holds_the_rule_and_the_distance() -> 
     assert chosen.number == 2
     assert "0.354" in chosen.reason
     assert "3 trials on the front" in chosen.reason
+
+
+def test_the_short_reason_names_the_best_of_each_objective() -> None:
+    scores = Scores((FIT, STABLE), {0: (1.0, 0.1), 1: (10.0, 1.0), 2: (2.0, 0.9)})
+    assert short_reason(scores) == (
+        "nearest to the best of every objective (fit/heldout_nll 1 in trial 0, stability/contrast 1 in trial 1), "
+        "of 3 on the Pareto front"
+    )
+    assert short_reason(Scores((STABLE,), {4: (0.5,)})) == "the best of the finished trials"
 
 
 def test_a_single_objective_is_chosen_by_its_best_value_and_the_first_of_equals() -> None:

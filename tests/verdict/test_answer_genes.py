@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from scballast.verdict.answer_genes import COLUMNS, answer_genes_table, expression_levels
-from scballast.verdict.confirmation import Cells
+from scballast.verdict.unseen import Cells
 
 COUNTS = np.array([[4, 0, 6], [0, 1, 9], [1, 1, 2], [0, 0, 5]], dtype=np.float32)
 CELLS = Cells(sparse.csr_matrix(COUNTS), np.array([20.0, 10.0, 40.0, 5.0]), np.array([0, 0, 1, -1]))

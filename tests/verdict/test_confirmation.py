@@ -14,8 +14,9 @@ from scballast.agreement.multiplicity import adaptive_q_values
 from scballast.agreement.residuals import pearson_residuals
 from scballast.data.replicates import Replicate, draw_replicates
 from scballast.methods.method import NamedMethod
-from scballast.verdict.confirmation import Cells, Confirmation, confirm
+from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.score_set import ScoreSet, rank_scores
+from scballast.verdict.unseen import Cells
 
 Array = np.ndarray[Any, Any]
 N_GENES, TOP_K = 300, 25

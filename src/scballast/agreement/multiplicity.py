@@ -24,7 +24,8 @@ def bh_q_values(p_values: npt.ArrayLike, n_tests: float | None = None) -> FloatA
     n_tests
         m; default: the genes that were tested. Fewer where only m genes are looked at in each replicate and the others
         have a p-value of 1: weights of G/m and 0, which have a mean of 1 over the G genes (Genovese, Roeder & Wasserman
-        2006, False discovery control with p-value weighting, Biometrika 93).
+        2006, False discovery control with p-value weighting, Biometrika 93). A p-value of 1 is then never found: with
+        its weight of 0 it has no place in the order, where m/G would make it small.
 
     Returns
     -------
@@ -41,8 +42,12 @@ def bh_q_values(p_values: npt.ArrayLike, n_tests: float | None = None) -> FloatA
     Benjamini & Hochberg (1995), Controlling the false discovery rate, JRSS B 57.
     """
     p = _p_vector(p_values)
-    m = int((~np.isnan(p)).sum()) if n_tests is None else n_tests
-    return np.minimum(_step_up(p, m), 1.0)
+    if n_tests is None:
+        return np.minimum(_step_up(p, int((~np.isnan(p)).sum())), 1.0)
+    without_weight = p >= 1.0
+    q = np.minimum(_step_up(np.where(without_weight, np.nan, p), n_tests), 1.0)
+    q[without_weight] = 1.0
+    return q
 
 
 def adaptive_q_values(p_values: npt.ArrayLike, threshold: float = 0.5) -> FloatArray:

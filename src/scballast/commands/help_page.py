@@ -19,6 +19,8 @@ scballast -m model.n_latent=5,10,20           a sweep over a grid
 scballast -m sweep=optuna sweep.n_trials=40   a sweep tuned by Optuna
 scballast … plan=true                         say what would run
 scballast report RUN                          open the report of a run (name, id, or nothing: the last)
+scballast check GENES.csv data=h5ad data.path=X.h5ad data.population_key=cell_type
+                                              hold somebody's gene lists against your cells (check --help)
 scballast-ui                                  the MLflow UI over runs/
 scballast --cfg job                           the whole configuration
 scballast --hydra-help                        Hydra's own flags

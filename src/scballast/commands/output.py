@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import sys
 import unicodedata
+from typing import ClassVar
 
 _NEAREST = {
     "Φ": "Phi",
@@ -18,6 +20,21 @@ _NEAREST = {
     "≤": "<=",
     "→": "->",
 }
+
+
+class SaidOnce(logging.Filter):
+    """Lets a warning about the data or the results through once in a process: every trial of a sweep finds it again."""
+
+    _said: ClassVar[set[str]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is to be shown."""
+        text = record.getMessage()
+        if record.levelno != logging.WARNING or not text.startswith("Warning: "):
+            return True
+        new = text not in self._said
+        self._said.add(text)
+        return new
 
 
 def forgive_characters() -> None:

@@ -14,8 +14,10 @@ from scballast.results import MARKER
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; exit status 0 done, 2 there is no such run."""
-    parser = argparse.ArgumentParser(prog="scballast report", description="Open the report of a run.")
-    parser.add_argument("run", nargs="?", help="name, MLflow id or result folder of a run; default: the last")
+    parser = argparse.ArgumentParser(
+        prog="scballast report", description="Open the report of a run, a check or a sweep."
+    )
+    parser.add_argument("run", nargs="?", help="name, MLflow id or result folder; default: the last")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="folder of the runs (default: runs)")
     parser.add_argument("--no-browser", action="store_true", help="only say where it is")
     options = parser.parse_args(arguments)
@@ -40,7 +42,8 @@ def find_folder(run: str | None, runs_dir: Path) -> Path:
     Parameters
     ----------
     run
-        Name (or its beginning or end, where only one run has it), MLflow id, or folder; None: the last run.
+        Name (or its beginning or end, where only one run has it), MLflow id, or folder; None: the last run,
+        check or sweep.
     runs_dir
         Folder of the runs.
 
@@ -51,8 +54,10 @@ def find_folder(run: str | None, runs_dir: Path) -> Path:
     """
     if run is not None and (Path(run) / "tables").is_dir():
         return Path(run)
-    results = runs_dir.expanduser() / "results"
-    folders = sorted(results.glob(f"*/{MARKER}"), key=lambda marker: marker.stat().st_mtime)
+    root, results = runs_dir.expanduser(), runs_dir.expanduser() / "results"
+    kinds = ("results", "checks", "sweeps")
+    markers = [marker for kind in kinds for marker in (root / kind).glob(f"*/{MARKER}")]
+    folders = sorted(markers, key=lambda marker: marker.stat().st_mtime)
     names = {marker.parent.name: marker.parent for marker in folders}
     if not names:
         message = f"{results}: holds no finished run. Name another folder: scballast report --runs-dir FOLDER"

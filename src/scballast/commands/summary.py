@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-import shlex
-import shutil
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.schema import Config
+from scballast.sweep.door import door
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +16,6 @@ if TYPE_CHECKING:
     from scballast.sweep.trial import TrialOutcome
 
 _N_GENES = 8
-_FIRST_PORT = 5000  # where scballast-ui listens unless it is taken
 _TITLES = {
     "marker": "Genes that set a population apart (marker)",
     "program": "Genes that vary within a population (program)",
@@ -71,46 +66,6 @@ def print_first_answer(tables: Mapping[str, pd.DataFrame], top_k: int) -> None:
     console = Console(highlight=False, stderr=True)
     print_answers(console, tables, top_k)
     console.print("\nThat is the answer from cells alone. Models are trained now, and the answer is decided anew.\n")
-
-
-def door(run_id: str, folder: Path, config: Config) -> list[str]:
-    """Return the lines that lead on: the report, its file and its page in the UI with the command that opens it.
-
-    Parameters
-    ----------
-    run_id
-        The MLflow run.
-    folder
-        Its result folder.
-    config
-        Where runs are kept and tracked.
-    """
-    from scballast.sweep.trial import open_tracking
-    from scballast.tracking.faults import UnreachableError
-
-    flag = "" if config.runs_dir == "runs" else f" --runs-dir {shlex.quote(config.runs_dir)}"
-    lines = ["", f"Report: {folder / 'report.html'}", f"Open it:  {command_of('scballast')} report {folder.name}{flag}"]
-    tracking = open_tracking(config)
-    settings = tracking.settings
-    try:
-        experiment = tracking.experiments().get(settings.experiment)
-    except UnreachableError:  # said when the results could not be sent
-        return lines
-    page = f"/#/experiments/{experiment}/runs/{run_id}/artifacts/report.html?workflowType=machine_learning"
-    if settings.is_server:
-        return lines + ([f"In the MLflow UI:  {settings.shown_uri}{page}"] if experiment else [])
-    lines.append(f"In the MLflow UI:  {command_of('scballast-ui', of_make=not flag)}{flag}")
-    return lines + ([f"  then  http://127.0.0.1:{_FIRST_PORT}{page}"] if experiment else [])
-
-
-def command_of(name: str, *, of_make: bool = False) -> str:
-    """Return how a command of this environment is called from here: by name, its path, or through make if that does."""
-    on_path, own = shutil.which(name), Path(sys.executable).parent / name
-    if on_path is not None and Path(on_path).resolve() == own.resolve():
-        return name
-    if of_make and own.parent == Path.cwd() / ".venv" / "bin" and Path("Makefile").is_file():
-        return "make ui" if "scballast-ui" in Path("Makefile").read_text(encoding="utf-8") else os.path.relpath(own)
-    return shlex.quote(os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own))
 
 
 def _verdict(row: Any, top_k: int) -> str:

@@ -9,7 +9,8 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -38,6 +39,11 @@ def main() -> None:
         from scballast.commands.report_command import main as report
 
         sys.exit(report(words[1:]))
+    if words[:1] == ["check"]:
+        from scballast.commands.check_command import main as check
+
+        with _errors_said():
+            sys.exit(check(words[1:]))
     if _answered(words):
         return
     import hydra
@@ -47,10 +53,10 @@ def main() -> None:
     try:
         if not _asks_hydra(words):
             config = compose_config(_overrides(words))
-            check_file(config.data)
+            check_file(config.data, config.association.keys)
             made = _made_folders(config)
         elif _sweeps(words):
-            check_sweep_words(_overrides(words))
+            check_file(check_sweep_words(_overrides(words)))
     except ScballastError as error:
         _fail(error)
 
@@ -67,21 +73,29 @@ def _run(composed: DictConfig, made: Sequence[Path]) -> None:
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        with signals_interrupt():
-            _run_single(composed)
-    except (ConfigError, DataError) as error:
-        _remove(folder, made)
-        _fail(error)
+        with _errors_said(), signals_interrupt():
+            try:
+                _run_single(composed)
+            except (ConfigError, DataError):
+                _remove(folder, made)
+                raise
+    except KeyboardInterrupt:
+        command = shlex.join(["scballast", *sys.argv[1:]])
+        sys.stderr.write(f"Stopped. Scores of finished baselines are kept; run it again with: {command}\n")
+        sys.exit(_FAILED)
+
+
+@contextmanager
+def _errors_said() -> Iterator[None]:
+    """End with a message, and no traceback, on what a user or a machine can cause."""
+    try:
+        yield
     except (ScballastError, TrainingError, MemoryError) as error:
         _fail(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _fail(error)
-    except KeyboardInterrupt:
-        command = shlex.join(["scballast", *sys.argv[1:]])
-        sys.stderr.write(f"Stopped. Scores of finished baselines are kept; run it again with: {command}\n")
-        sys.exit(_FAILED)
 
 
 def _run_single(composed: DictConfig) -> None:

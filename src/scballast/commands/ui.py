@@ -150,13 +150,18 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _page(tracking: Tracking) -> str:
-    """Return the page to open: the runs of the experiment, or the list where there are several.
+    """Return the page to open: the runs of the experiment with their results, or the list where there are several.
 
     MLflow begins with its pages for language models, which are empty here, unless the address says otherwise.
     """
-    ids = list(tracking.experiments().values())
-    place = f"experiments/{ids[0]}/runs" if len(ids) == 1 else "experiments"
-    return f"/#/{place}?workflowType=machine_learning"
+    from scballast.tracking.shared_view import SHARE_KEY
+
+    found = tracking.experiments()
+    ids = [found[name] for name in found if name == tracking.settings.experiment] or list(found.values())
+    if len(ids) != 1:
+        return "/#/experiments?workflowType=machine_learning"
+    shared = f"&viewStateShareKey={SHARE_KEY}" if tracking.share_view(ids[0]) else ""
+    return f"/#/experiments/{ids[0]}/runs?workflowType=machine_learning{shared}"
 
 
 def _start_server(store_uri: str, artifact_root: str, host: str, port: int) -> subprocess.Popen[bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.hydra_compat import forget_composition, parse_override
-from scballast.config.schema import Config, build_config, conf_dir, to_leaves, unknown_key
+from scballast.config.schema import Config, DataConfig, build_config, conf_dir, data_config, to_leaves, unknown_key
 from scballast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,8 +47,13 @@ def _as_written(message: str, words: Sequence[str]) -> str:
     return message
 
 
-def check_sweep_words(overrides: Sequence[str]) -> None:
+def check_sweep_words(overrides: Sequence[str]) -> DataConfig:
     """Check the words of a sweep as far as they go without a value for what is swept.
+
+    Returns
+    -------
+    DataConfig
+        The data of all trials; what is swept is left at its default.
 
     Raises
     ------
@@ -56,7 +61,8 @@ def check_sweep_words(overrides: Sequence[str]) -> None:
         A word is no override, a key or an option is unknown, or a group does not hold a key.
     """
     check_keys(overrides)
-    _compose([word for word in overrides if not parse_override(word).is_sweep_override()])
+    composed = _compose([word for word in overrides if not parse_override(word).is_sweep_override()])
+    return data_config(_plain(composed)["data"])
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
@@ -83,6 +89,13 @@ def from_omegaconf(composed: DictConfig) -> Config:
     ConfigError
         A key is unknown, a value is not allowed, or an interpolation does not resolve.
     """
+    values = _plain(composed)
+    for not_ours in ("hydra", "experiment"):
+        values.pop(not_ours, None)
+    return build_config(values)
+
+
+def _plain(composed: DictConfig) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
@@ -92,9 +105,7 @@ def from_omegaconf(composed: DictConfig) -> Config:
         raise ConfigError(_interpolation(error)) from error
     except OmegaConfBaseException as error:
         raise ConfigError(_first_lines(error)) from error
-    for not_ours in ("hydra", "experiment"):
-        values.pop(not_ours, None)
-    return build_config(values)
+    return dict(values)
 
 
 def config_groups() -> dict[str, tuple[str, ...]]:
@@ -123,17 +134,27 @@ def check_keys(overrides: Sequence[str]) -> None:
             )
             raise ConfigError(message) from error
         key = override.key_or_group
-        if key.split(".")[0].split("/")[0] == "hydra" or key == "experiment":
+        if key.split(".")[0].split("/")[0] == "hydra" or (key == "experiment" and override.value() is None):
             continue
         free = ("sweep.search_space.", "sweep.sampler_kwargs.")
         if key in groups:
             option = override.value()
             # A mapping sets keys of the group, as in train={lr: 0.1}.
             if option not in groups[key] and not isinstance(option, dict) and not override.is_sweep_override():
-                raise unknown_key(key, str(option), groups[key])
+                raise _no_option(key, str(option), groups[key])
         elif key not in leaves and not key.startswith(free) and not any(leaf.startswith(f"{key}.") for leaf in leaves):
             where = "command line"
             raise unknown_key(where, key, leaves + tuple(groups))
+
+
+def _no_option(group: str, option: str, options: Sequence[str]) -> ConfigError:
+    """Name the nearest option; of a file given as ``data``, say where it belongs."""
+    if group == "data" and re.search(r"\.(h5ad|zarr|h5|hdf5|mtx|csv|loom|rds)(\.gz)?$|/", option, re.IGNORECASE):
+        return ConfigError(
+            f"data: {option!r} is a file. Give it as data=h5ad data.path={option} data.population_key=COLUMN, "
+            "with the obs column that holds the populations."
+        )
+    return unknown_key(group, option, options)
 
 
 def _interpolation(error: Exception) -> str:

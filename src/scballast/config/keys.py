@@ -15,10 +15,15 @@ N_GENES = "scballast.n_genes"
 N_POPULATIONS = "scballast.n_populations"
 DEVICE = "scballast.device"
 RESAMPLE_KIND = "scballast.resample_kind"
+VERSIONS = "scballast.versions"
 WARNINGS = "scballast.warnings"
 
 # What MLflow's own UI shows as a run's description.
 DESCRIPTION = "mlflow.note.content"
+
+# A check of somebody's lists: their file, and whose rankings they were held against.
+LISTS = "scballast.lists"
+RANKINGS = "scballast.rankings"
 
 # A run's life: who works on it, how it ended, where its result lies.
 KEY = "scballast.key"

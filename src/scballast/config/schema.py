@@ -236,6 +236,12 @@ def build_config(values: Mapping[str, Any]) -> Config:
     return config
 
 
+def data_config(values: Mapping[str, Any]) -> DataConfig:
+    """Check the plain values of the data group alone, and return them typed."""
+    config: DataConfig = _build(DataConfig, values, "data.")
+    return config
+
+
 def to_leaves(config: Config) -> dict[str, Any]:
     """Return every leaf by its dotted key, in the order of the dataclasses."""
     leaves: dict[str, Any] = {}

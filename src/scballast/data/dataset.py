@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scballast.arrays import FloatArray, IntArray
+from scipy import sparse
+
+from scballast.arrays import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,6 +34,30 @@ class Population:
     name: str
     safe_name: str
     n_cells: int
+
+
+GeneChoice = Callable[[Mapping[str, Sequence[str]]], BoolArray]
+"""From the names of all genes of a file, by kind (``name``, ``symbol``, columns of ids), to those that are wanted."""
+
+
+@dataclass(frozen=True)
+class GenesBeside:
+    """Genes that were asked for by name and are not among the analysed ones.
+
+    Attributes
+    ----------
+    counts
+        (n_cells, n_genes) raw counts in the cells of the data set, CSR float32.
+    names, symbols
+        (n_genes,) names, and what people call them; no symbols: the names are all there is.
+    without_counts
+        Names of genes that were asked for and have no count in any cell.
+    """
+
+    counts: sparse.csr_matrix
+    names: tuple[str, ...]
+    symbols: tuple[str, ...] | None
+    without_counts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,6 +98,8 @@ class Dataset:
         What was done to usable but odd data, one sentence or two each.
     truth
         What was planted; simulated data only.
+    beside
+        Genes that were asked for besides; None: none were.
     """
 
     name: str
@@ -88,3 +117,4 @@ class Dataset:
     feature_types: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
     truth: Truth | None = None
+    beside: GenesBeside | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +38,22 @@ _LOOKS_LIKE = (
 )
 
 
-def check_file(config: DataConfig) -> None:
-    """Look whether the file is there and, in an ``.h5ad``, whether it has the columns that are named.
+def check_file(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:
+    """Look whether the files are there and whether they have the obs columns that are named.
+
+    Columns of an ``.h5ad`` or ``.zarr`` and of a table of labels; other files are left to the loader.
+
+    Parameters
+    ----------
+    config
+        The data.
+    obs_keys
+        ``association.keys``.
 
     Raises
     ------
     DataError
-        There is no such file.
+        There is no such file, or the table of labels cannot be read.
     ConfigError
         A column is not there; the message names the nearest.
     """
@@ -53,17 +64,23 @@ def check_file(config: DataConfig) -> None:
         from scballast.data.files import missing_file
 
         raise DataError(missing_file(path))
-    columns = _columns(path) if config.labels is None else None
+    columns = _columns(path)
+    if config.labels is not None:
+        from scballast.data.label_table import read_label_table
+
+        added = read_label_table(config.labels).columns
+        columns = None if columns is None else [*columns, *(name for name in added if name not in columns)]
     if columns is None:
         return
-    for key in _KEYS:
-        name = getattr(config, key)
+    where = path if config.labels is None else f"{path}, with {Path(config.labels).name},"
+    named = [(f"data.{key}", getattr(config, key)) for key in _KEYS] + [("association.keys", key) for key in obs_keys]
+    for key, name in named:
         if name is not None and name not in columns:
             near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
             nearest = next((column for column in columns if near and column.lower() == near[0]), None)
             hint = f" Did you mean {quote(nearest)}?" if nearest else ""
             message = (
-                f"data.{key}: {path} has no obs column {quote(name)}.{hint} "
+                f"{key}: {where} has no obs column {quote(name)}.{hint} "
                 f"Columns: {', '.join(quote(column) for column in columns) or 'none'}."
             )
             raise ConfigError(message)
@@ -87,7 +104,9 @@ def suggestions(config: DataConfig) -> list[str]:
 
 
 def _columns(path: Path) -> list[str] | None:
-    """Return the obs columns of an ``.h5ad``, or None for what only the loader can read."""
+    """Return the obs columns of an ``.h5ad`` or ``.zarr``, or None for what only the loader can read."""
+    if path.suffix == ".zarr":
+        return _zarr_columns(path / "obs")
     if path.suffix != ".h5ad" or not path.is_file():
         return None
     import h5py
@@ -102,3 +121,16 @@ def _columns(path: Path) -> list[str] | None:
             return listed or [name for name in obs if name not in (index, "__categories")]
     except (OSError, KeyError, ValueError, RuntimeError):
         return None  # the loader says what is wrong with it
+
+
+def _zarr_columns(obs: Path) -> list[str] | None:
+    """Return the columns that the attributes of a table list, in either version of the format."""
+    for name, inside in ((".zattrs", ()), ("zarr.json", ("attributes",))):
+        try:
+            attributes = json.loads((obs / name).read_text(encoding="utf-8"))
+            for key in inside:
+                attributes = attributes[key]
+            return [str(column) for column in attributes["column-order"]]
+        except (OSError, KeyError, TypeError, ValueError):
+            continue
+    return None

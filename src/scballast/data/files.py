@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import signal
@@ -86,9 +87,11 @@ def missing_file(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"{path}: there is no such file, nor the folder {quote(folder)}. Check data.path."
-    near = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in {".h5ad", ".h5", ".zarr"})
-    here = f" In that folder: {quoted(near)}." if near else ""
-    return f"{path}: there is no such file.{here} Check data.path; it is relative to {quote(os.getcwd())}."
+    there = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in {".h5ad", ".h5", ".zarr"})
+    here = f" In that folder: {quoted(there)}." if there else ""
+    near = difflib.get_close_matches(path.name, there, n=1)
+    guess = f" Did you mean {quote(near[0])}?" if near else ""
+    return f"{path}: there is no such file.{guess}{here} Check data.path; it is relative to {quote(os.getcwd())}."
 
 
 def _check_hdf5(path: Path, label: str) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import re
-import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +11,14 @@ from typing import TYPE_CHECKING
 from scballast.data.columns import MISSING_WORDS, blank_name_warnings
 from scballast.data.names import escaped, folded, quote, quoted, valid_text, without_blanks
 from scballast.data.source import Source
+from scballast.data.text_table import Wording, read_rows
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 ALLOWED = "Allowed: .csv or .tsv, also .gz: a header, then one row per cell, its name first"
+_WORDING = Wording("labels", "data.labels", ALLOWED)
 # A lane's number that Cell Ranger appends to a barcode, and that many tables leave out.
 _LANE = re.compile(r"-\d+$")
 
@@ -93,7 +90,7 @@ def read_label_table(path: str) -> LabelTable:
     """
     location = Path(path).expanduser()
     label = location.name or str(location)
-    lines = _lines(location, label)
+    lines = read_rows(location, _WORDING)
     if not lines:
         msg = f"{label}: the table of labels is empty. {ALLOWED}."
         raise DataError(msg)
@@ -127,53 +124,6 @@ def read_label_table(path: str) -> LabelTable:
             raise DataError(msg)
         rows[name] = row[1:]
     return LabelTable(label, columns, rows, tuple(blank_name_warnings(with_blanks, label)))
-
-
-def _lines(path: Path, label: str) -> list[tuple[int, list[str]]]:
-    """Return the rows of the file that are not blank, with their line numbers."""
-    text = _text(path, label)
-    # Limits of the reader that foreign files may pass: a NUL ends a value, a value ends at 131,072 characters.
-    if "\x00" in text:
-        msg = f"{label}: this is not a table of text: it holds NUL bytes. {ALLOWED}."
-        raise DataError(msg)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(path, text), strict=True)
-    try:
-        return [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
-    except csv.Error as error:
-        msg = f"{label}: line {reader.line_num} cannot be read as a table: {error}. Check its quotes. {ALLOWED}."
-        raise DataError(msg) from error
-
-
-def _text(path: Path, label: str) -> str:
-    name = path.name.lower().removesuffix(".gz")
-    suffix = Path(name).suffix
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError as error:
-        msg = f"{path}: there is no such file of labels. Check data.labels; it is relative to {quote(Path.cwd())}."
-        raise DataError(msg) from error
-    except OSError as error:
-        msg = f"{path}: the labels cannot be read: {error.strerror or error}. Check data.labels and its permissions."
-        raise DataError(msg) from error
-    if suffix not in SEPARATORS:
-        msg = f"{label}: labels in files of type {quote(suffix or 'without an extension')} are not read. {ALLOWED}."
-        raise DataError(msg)
-    try:
-        content = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
-        return content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error) as error:
-        msg = f"{label}: this is not a whole gzip file ({error}). Copy or write it again."
-        raise DataError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"{label}: byte {error.start:,} is not UTF-8. Save the table as UTF-8 text. {ALLOWED}."
-        raise DataError(msg) from error
-
-
-def _separator(path: Path, text: str) -> str:
-    """Return the separator that the name promises if the header has it, else one that the header has."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    promised = SEPARATORS[Path(path.name.lower().removesuffix(".gz")).suffix]
-    return next((separator for separator in (promised, "\t", ",", ";") if separator in header), promised)
 
 
 def _check_names(table: LabelTable, names: list[str], source: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from scballast.data.columns import (
     read_column,
     read_grouping,
 )
-from scballast.data.dataset import Dataset
+from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
 from scballast.data.digest import content_digest
 from scballast.data.features import gene_features
 from scballast.data.files import open_source
@@ -37,17 +38,20 @@ from scballast.data.populations import (
 )
 from scballast.data.raw_counts import cells_expressing, read_counts, row_sums, take
 from scballast.data.source import LAYERS, RAW_NAME, RAW_PATH, X_PATH, Source, StoredMatrix, source_of
-from scballast.data.symbols import gene_symbols, names_of_genes
+from scballast.data.symbols import gene_symbols, names_of_genes, other_names
 from scballast.errors import ConfigError, DataError, noticed_before
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+    from scipy import sparse
 
     from scballast.config.schema import DataConfig
 
 
-def load_dataset(config: DataConfig, *, seed: int = 0, obs_keys: Sequence[str] = ()) -> Dataset:
+def load_dataset(
+    config: DataConfig, *, seed: int = 0, obs_keys: Sequence[str] = (), also: GeneChoice | None = None
+) -> Dataset:
     """Load the data that the configuration names, and check every value of them.
 
     Parameters
@@ -58,6 +62,8 @@ def load_dataset(config: DataConfig, *, seed: int = 0, obs_keys: Sequence[str] =
         Rules simulated data only; real data are loaded deterministically.
     obs_keys
         Further columns of obs that are needed (``association.keys``): of a file no others are read.
+    also
+        Chooses genes whose counts are kept beside the analysed ones (``Dataset.beside``).
 
     Raises
     ------
@@ -72,16 +78,16 @@ def load_dataset(config: DataConfig, *, seed: int = 0, obs_keys: Sequence[str] =
             raise ConfigError(msg)
         adata = embedded.embedded_adata()
         key = config.population_key or embedded.POPULATION_KEY
-        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, obs_keys)
+        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, obs_keys, also)
     if config.kind == "file":
         if not config.path:
             msg = "data.path is not set. Allowed: a .h5ad, .zarr or 10x .h5 file, or a 10x matrix folder."
             raise DataError(msg)
         with open_source(config.path) as source:
             name = Path(config.path).expanduser().stem
-            return _build(source, config, config.population_key, name, obs_keys)
+            return _build(source, config, config.population_key, name, obs_keys, also)
     if config.kind == "simulated":
-        return _simulated(config, seed, obs_keys)
+        return _simulated(config, seed, obs_keys, also)
     msg = f"data.kind={quote(config.kind)} is not known. Allowed: embedded, file, simulated."
     raise ConfigError(msg)
 
@@ -99,14 +105,12 @@ def dataset_from_anndata(adata: AnnData, config: DataConfig, *, name: str = "ada
     return _build(source_of(adata, name), config, config.population_key, name)
 
 
-def _simulated(config: DataConfig, seed: int, obs_keys: Sequence[str]) -> Dataset:
-    import dataclasses
-
+def _simulated(config: DataConfig, seed: int, obs_keys: Sequence[str], also: GeneChoice | None) -> Dataset:
     from scballast.data.simulate import POPULATION_KEY, simulate, truth_from_adata
 
     simulated = simulate(config.simulation, seed)
     key = config.population_key or POPULATION_KEY
-    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", obs_keys)
+    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", obs_keys, also)
     kept = simulated[dataset.adata.obs_names, dataset.adata.var_names]
     dataset.adata.uns.update(simulated.uns)
     dataset.adata.obsm.update({name: np.asarray(kept.obsm[name]) for name in kept.obsm})
@@ -114,7 +118,7 @@ def _simulated(config: DataConfig, seed: int, obs_keys: Sequence[str]) -> Datase
     truth = None
     if key == POPULATION_KEY:
         truth = truth_from_adata(dataset.adata, [population.name for population in dataset.populations])
-    return dataclasses.replace(dataset, truth=truth)
+    return replace(dataset, truth=truth)
 
 
 def _build(
@@ -123,10 +127,11 @@ def _build(
     population_key: str | None,
     default_name: str,
     obs_keys: Sequence[str] = (),
+    also: GeneChoice | None = None,
 ) -> Dataset:
     notes: list[str] = []
     with noticed_before(notes):
-        return _checked(source, config, population_key, default_name, obs_keys, notes)
+        return _checked(source, config, population_key, default_name, obs_keys, also, notes)
 
 
 def _checked(
@@ -135,6 +140,7 @@ def _checked(
     population_key: str | None,
     default_name: str,
     obs_keys: Sequence[str],
+    also: GeneChoice | None,
     notes: list[str],
 ) -> Dataset:
     """Check a source from the cheap to the costly, and return it as a data set; ``notes`` grow on the way."""
@@ -200,6 +206,12 @@ def _checked(
     notes += poverty_warnings(labels, np.diff(counts.indptr), label)
     selected, selection_notes = select_genes(counts, config.n_top_genes, batches, source=label)
     notes += selection_notes
+    beside = None
+    if also is not None:
+        kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var, told_apart)}
+        wanted = also({kind: [names[i] for i in genes_read] for kind, names in kinds.items()})
+        named = (read_names, None if symbols is None else [symbols[i] for i in genes_read])
+        beside = _beside(counts, wanted, genes, selected, *named)
     counts = take(counts, genes=selected)
     # A cell without counts in any selected gene has no library to fit: its logarithm is -inf.
     filled = np.diff(counts.indptr) > 0
@@ -207,6 +219,7 @@ def _checked(
         left_out = int(np.count_nonzero(~filled))
         notes.append(f"{label}: {left_out:,} cells without counts in any selected gene are left out.")
         counts, totals = take(counts, cells=filled), totals[filled]
+        beside = None if beside is None else replace(beside, counts=take(beside.counts, filled))
         labels, batches, samples = _taken(labels, batches, samples, filled, notes, label)
         cells[np.flatnonzero(cells)[~filled]] = False
     genes[np.flatnonzero(genes)[~selected]] = False
@@ -240,6 +253,26 @@ def _checked(
         gene_symbols=tuple(symbols[i] for i in analysed) if symbols is not None else None,
         feature_types=tuple(features.types[i] for i in analysed) if features.types else None,
         warnings=tuple(notes),
+        beside=beside,
+    )
+
+
+def _beside(
+    counts: sparse.csr_matrix,
+    wanted: BoolArray,
+    counted: BoolArray,
+    selected: BoolArray,
+    names: Sequence[str],
+    symbols: Sequence[str] | None,
+) -> GenesBeside:
+    """Keep the genes that are wanted, and counted in some cell, but not selected."""
+    kept = wanted[counted] & ~selected
+    at = [int(i) for i in np.flatnonzero(counted)[kept]]
+    return GenesBeside(
+        counts=take(counts, genes=kept),
+        names=tuple(names[i] for i in at),
+        symbols=None if symbols is None else tuple(symbols[i] for i in at),
+        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~counted)),
     )
 
 

@@ -130,6 +130,17 @@ def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
     return names, notes
 
 
+def looks_like_id(name: str) -> bool:
+    """Tell whether a name is an identifier, as of Ensembl, and no symbol."""
+    return _IDENTIFIER.fullmatch(name) is not None
+
+
+def other_names(var: Annotation, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the ids that stand beside the genes' names, by column of ``var``; ``""`` where a gene has none."""
+    texts = _texts(var, names)
+    return {key: values for key, values in texts.items() if _spelt(key) in ID_COLUMNS}
+
+
 def _found(columns: Mapping[str, list[str]], names: Sequence[str], source: str) -> tuple[str | None, list[str]]:
     """Return the column that holds symbols: one with a known name, else the only one that can be."""
     spelt = {_spelt(key): key for key in reversed(list(columns))}

@@ -8,7 +8,7 @@ import numpy as np
 
 from scballast.arrays import IntArray
 from scballast.verdict.caveats import FEWEST_STEPS
-from scballast.verdict.confirmation import Cells
+from scballast.verdict.unseen import Cells
 
 if TYPE_CHECKING:
     import pandas as pd

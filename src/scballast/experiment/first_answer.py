@@ -12,8 +12,9 @@ from scballast.experiment.scoring import Scores, score_set_of
 from scballast.experiment.setup import Setup
 from scballast.methods.registry import CONTROLS
 from scballast.verdict.answer import answer_table
-from scballast.verdict.confirmation import Cells, confirm
+from scballast.verdict.confirmation import confirm
 from scballast.verdict.tables import concordance_table, consensus_table, stability_table
+from scballast.verdict.unseen import Cells
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ from scipy import sparse
 from scballast.arrays import FloatArray
 from scballast.experiment.setup import Setup
 from scballast.verdict.answer_genes import TARGET_COUNTS, answer_genes_table
-from scballast.verdict.confirmation import Cells
 from scballast.verdict.gene_classes import with_flags, without_classes
+from scballast.verdict.unseen import Cells
 
 if TYPE_CHECKING:
     import pandas as pd

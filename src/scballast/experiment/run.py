@@ -17,7 +17,7 @@ from scballast.config import keys
 from scballast.config.addresses import params_of, without_passwords
 from scballast.config.schema import Config, config_hash, to_nested
 from scballast.data import load_dataset
-from scballast.data.dataset import Dataset
+from scballast.data.dataset import Dataset, GeneChoice
 from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.circularity import circular_warnings, circularity_table, thin_dataset
@@ -77,8 +77,15 @@ class Experiment:
         return found[0].export(found[1]) if found else None
 
 
-def prepare_dataset(config: Config) -> Dataset:
+def prepare_dataset(config: Config, also: GeneChoice | None = None) -> Dataset:
     """Load and check the data, and check the configuration against them.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    also
+        Chooses genes that are kept beside the analysed ones (``data.load_dataset``).
 
     Raises
     ------
@@ -86,7 +93,7 @@ def prepare_dataset(config: Config) -> Dataset:
         What is wrong, where, and what to do.
     """
     check_without_data(config)
-    dataset = load_dataset(config.data, seed=config.seed, obs_keys=config.association.keys)
+    dataset = load_dataset(config.data, seed=config.seed, obs_keys=config.association.keys, also=also)
     with noticed_before(dataset.warnings):
         check_against_data(config, dataset)
     return dataset
@@ -298,7 +305,7 @@ def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
         keys.DATASET_DIGEST: dataset.digest,
         keys.DEVICE: _device_name(config.device),
         keys.RESAMPLE_KIND: config.resample.kind,
-        **{f"version.{package}": version(package) for package in packages},
+        keys.VERSIONS: ", ".join(f"{package} {version(package)}" for package in packages),
         **_source_commit(),
     }
 

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["render_sweep_report", "render_trial_report"]
+__all__ = ["render_check_report", "render_sweep_report", "render_trial_report"]
+
+
+def render_check_report(folder: Path) -> None:
+    """Write ``report.html`` and ``description.md`` of a check of somebody's lists.
+
+    Parameters
+    ----------
+    folder
+        A check's folder. Read: ``tables/check*.csv``, ``tags.json``, ``warnings.json`` and ``config/resolved.yaml``.
+    """
+    from scballast.report.check_report import render
+
+    render(folder)
 
 
 def render_trial_report(folder: Path) -> None:

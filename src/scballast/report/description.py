@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from scballast.report.figure_names import one_line
@@ -42,16 +43,18 @@ def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
         Markdown of at most ``LIMIT`` bytes.
     """
     name = markdown(results.dataset or "data")
-    trusted = sum(answer.trusted for answer in found)
+    end = (
+        f"**Which genes can be trusted?** Confirmed: share of the top {results.top_k} genes that holds in cells the "
+        "list never saw (in brackets: at least, 95%). Φ: stability, 0 chance, 1 identical. Details: `report.html`."
+    )
     lines = [
-        f"**Which genes can be trusted?** {name}: a method is named for {trusted} of {len(found)} questions. "
-        f"Confirmed: share of the top {results.top_k} genes that holds in cells the list never saw (in brackets: at "
-        "least, 95%). Φ: stability, 0 chance, 1 identical. Details: `report.html`.",
+        *(line for text in _in_a_line(found) for line in (f"**{text}**", "")),
+        f"Of {name}, population by population:",
         "",
         "| population | genes | method to trust | confirmed | Φ [95%] | floor | concordance | first genes |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    size = sum(len(line.encode()) + 1 for line in lines)
+    size = sum(len(line.encode()) + 1 for line in (*lines, end))
     for i, answer in enumerate(found):
         line = _row(answer)
         size += len(line.encode()) + 1
@@ -59,7 +62,19 @@ def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
             lines += ["", f"{len(found) - i} more rows: see `report.html`."]
             break
         lines.append(line)
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", end]) + "\n"
+
+
+def _in_a_line(found: Sequence[Answer]) -> list[str]:
+    """Say for each estimand which methods can be trusted, and in how many populations."""
+    lines = []
+    for estimand in dict.fromkeys(answer.estimand for answer in found):
+        own = [answer for answer in found if answer.estimand == estimand]
+        counts = Counter(answer.method for answer in own if answer.trusted)
+        named = [f"{markdown(method)} in {n} of {len(own)} populations" for method, n in counts.most_common(3)]
+        what = {"marker": "Marker genes", "program": "Program genes"}.get(estimand, markdown(estimand))
+        lines.append(f"{what}: {', '.join(named) or f'no method in any of {len(own)} populations'}.")
+    return lines or ["There is no answer."]
 
 
 def first_answer_description(tables: Mapping[str, pd.DataFrame]) -> str:

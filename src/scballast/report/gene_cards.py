@@ -123,23 +123,44 @@ def _gene_list(results: ResultFolder, answer: Answer, rows: pd.DataFrame | None,
     )
     symbols = rows["symbol"] if "symbol" in rows else rows["gene"]
     names = "\n".join(str(symbol) or str(gene) for symbol, gene in zip(symbols, rows["gene"], strict=True))
-    safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in answer.population)[:40]
-    return GeneList(answer, headings, shown, len(rows), names, _csv(rows), f"{place}_{safe}_{answer.estimand}.csv")
+    file = file_name(place, answer.population, answer.estimand)
+    return GeneList(answer, headings, shown, len(rows), names, csv_link(rows), file)
+
+
+def file_name(place: str, population: str, what: str) -> str:
+    """Name the file that a link saves: in the order of the page, safe on every system."""
+    safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in population)[:40]
+    return f"{place}_{safe}_{what}.csv"
 
 
 def _cell(results: ResultFolder, name: str, value: Any, digits: int | None) -> str:
     if name == "gene":
         return results.gene_label(str(value))
+    return cell_text(value, digits, small=name.endswith("q_value"))
+
+
+def cell_text(value: Any, digits: int | None, *, small: bool = False) -> str:
+    """Write a cell for readers; nothing for what is not known.
+
+    Parameters
+    ----------
+    value
+        As it is stored.
+    digits
+        Decimals; None: text.
+    small
+        Whether numbers below 0.001 are written by their order of magnitude.
+    """
     if digits is None:
         return "" if value is None else str(value)
     if value is None or value == "" or value != value:
         return ""
-    if name == "q_value" and 0 < float(value) < 1e-3:
+    if small and 0 < float(value) < 1e-3:
         return f"{float(value):.0e}"
     return f"{float(value):z.{digits}f}".replace("-", "−")
 
 
-def _csv(rows: pd.DataFrame) -> str:
+def csv_link(rows: pd.DataFrame) -> str:
     """Return a data link to the rows; text that a spreadsheet would take for a formula is made harmless."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -24,7 +24,8 @@ from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.confirm import confirm_choice, confirmation_sentence
-from scballast.sweep.front import choose, score_trials
+from scballast.sweep.door import door
+from scballast.sweep.front import choose, score_trials, short_reason
 from scballast.sweep.identity import Identity
 from scballast.sweep.messages import Described, DescribeRequest, served
 from scballast.sweep.outcome import wrap_up
@@ -154,7 +155,7 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
         process.close()
     tracking.reap_stale()
     wrap_up(study, tracking, parent, dataset)
-    return _say_result(study, config, since, name)
+    return _say_result(study, config, since, name, parent)
 
 
 def _describe(process: TrialProcess, config: Config, *, trains: bool) -> Described:
@@ -302,7 +303,7 @@ def _say_goodbye(study: SweepStudy, tracking: Tracking, parent: str, name: str) 
     sys.stderr.write(f"Stopped: {progress}. Finished trials are kept. Go on with:\n  {_command(name)}\n")
 
 
-def _say_result(study: SweepStudy, config: Config, since: float, name: str) -> Progress:
+def _say_result(study: SweepStudy, config: Config, since: float, name: str, parent: str) -> Progress:
     progress = study.progress()
     if not progress.is_over:
         reasons = [t.user_attrs.get(keys.REASON, "") for t in study.trials() if t.state.name == "FAIL"]
@@ -318,6 +319,9 @@ def _say_result(study: SweepStudy, config: Config, since: float, name: str) -> P
         if progress.stop and progress.waiting:
             sys.stderr.write(f"Ended early: {progress.stop}. With a larger limit it goes on:\n  {_command(name)}\n")
         _say_choice(study)
+    folder = Path(config.runs_dir).expanduser().resolve() / "sweeps" / name
+    if (folder / "report.html").is_file():
+        sys.stderr.write("\n".join(door(parent, folder, config)) + "\n")
     return progress
 
 
@@ -330,7 +334,18 @@ def _say_choice(study: SweepStudy) -> None:
     if choice is not None:
         pairs = zip(scores.objectives, scores.values[choice.number], strict=True)
         values = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in pairs)
-        sys.stderr.write(f"Chosen: trial {choice.number} ({values}). {confirmation_sentence(study)}".rstrip() + "\n")
+        searched = ", ".join(f"{key}={value}" for key, value in _searched(study, choice.number).items())
+        sys.stderr.write(f"Chosen: trial {choice.number}{f' ({searched})' if searched else ''}: {values}.\n")
+        sys.stderr.write(f"Why: {short_reason(scores)}.\n")
+        if confirmed := confirmation_sentence(study):
+            sys.stderr.write(f"{confirmed}\n")
+
+
+def _searched(study: SweepStudy, number: int) -> dict[str, Any]:
+    """Return what was searched, with a trial's values; keys that have one value say nothing."""
+    varied = {dimension.key for dimension in study.space if len(dimension.ends()) > 1}
+    params = next(trial.params for trial in study.trials() if trial.number == number)
+    return {key: value for key, value in params.items() if key in varied}
 
 
 def _command(name: str) -> str:

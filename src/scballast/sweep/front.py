@@ -127,6 +127,18 @@ def choose(scores: Scores) -> Choice | None:
     return Choice(number, f"{RULE_MANY}. Distance {distance(number):.3f}; {len(front)} trials on the front")
 
 
+def short_reason(scores: Scores) -> str:
+    """Say in a line why the chosen trial is chosen, beside the best of each objective; reports say the rule in full."""
+    if len(scores.objectives) == 1:
+        return "the best of the finished trials"
+    best = []
+    for index, objective in enumerate(scores.objectives):
+        _, number = min((scores.costs(number)[index], number) for number in scores.values)
+        best.append(f"{objective.metric} {scores.values[number][index]:.4g} in trial {number}")
+    n_front = len(pareto_front(scores))
+    return f"nearest to the best of every objective ({', '.join(best)}), of {n_front} on the Pareto front"
+
+
 def best_so_far(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> str:
     """Return the best value of each objective so far, for a tag."""
     done = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.values]

@@ -20,6 +20,7 @@ from scballast.tracking.leftovers import SyncResult
 from scballast.tracking.liveness import current_process
 from scballast.tracking.location import TrackingSettings
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key
+from scballast.tracking.shared_view import share_view
 from scballast.tracking.store import (
     PARENT_TAG,
     LoadedRun,
@@ -189,7 +190,7 @@ class Tracking:
             )
             self._write(entry)
             publish.log_tags(self._store.client, run_id, {keys.KEY: entry.key, **life_tags(entry.process)})
-            self._store.clear_failure(run_id)
+            self._store.clear_tags(run_id, (keys.FAILURE,))
             self._store.client.update_run(run_id, status="RUNNING")
         self._heartbeat.add(entry.key, run_id)
 
@@ -241,6 +242,11 @@ class Tracking:
         condition = "" if status is None else f"attributes.status = '{status}'"
         with self._store.access():
             return self._store.search(self.settings.experiment, wanted, condition=condition)
+
+    def share_view(self, experiment_id: str) -> bool:
+        """Let the UI show an experiment's results at first; returns whether there are any."""
+        with self._store.access():
+            return share_view(self._store.client, experiment_id)
 
     def experiments(self) -> dict[str, str]:
         """Return the ids of the experiments that have runs, by name."""

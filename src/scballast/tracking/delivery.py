@@ -10,7 +10,7 @@ from scballast.config import keys
 from scballast.results import is_complete
 from scballast.tracking import publish
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry
-from scballast.tracking.store import Store
+from scballast.tracking.store import SIGNS_OF_LIFE, Store
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ class Delivery:
         else:
             finished = publish.finished_time(folder)
             publish.publish_folder(self.store.client, entry.run_id, folder, finished=finished)
-            self.store.clear_failure(entry.run_id)
             self.store.client.set_terminated(entry.run_id, "FINISHED", finished)
+            # Only now: a run that is RUNNING and has no process would be nobody's to end.
+            self.store.clear_tags(entry.run_id, (keys.FAILURE, *SIGNS_OF_LIFE))
             marker = {"run_id": entry.run_id, "store": self.store.settings.shown_uri}
             publish.write_atomically(folder / publish.PUBLISHED_MARKER, json.dumps(marker, indent=2) + "\n")
             delivered = Delivered(entry.run_id, "FINISHED")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from scballast.tracking.liveness import ProcessIdentity
 from scballast.tracking.location import TrackingSettings
 
 PARENT_TAG = "mlflow.parentRunId"
+SIGNS_OF_LIFE = (keys.PROCESS, keys.HOST, keys.PID, keys.HEARTBEAT)
+"""Tags that are of use while a run is RUNNING, or to see what became of one that failed."""
 
 # After a request without an answer the server is left alone for so long: a run makes several requests,
 # and each would wait out its own retries.
@@ -169,10 +171,12 @@ class Store:
         )
         return str(run.info.run_id)
 
-    def clear_failure(self, run_id: str) -> None:
-        """Take the reason of a failure away from a run that did not fail after all."""
-        if keys.FAILURE in self.client.get_run(run_id).data.tags:
-            self.client.delete_tag(run_id, keys.FAILURE)
+    def clear_tags(self, run_id: str, names: Iterable[str]) -> None:
+        """Take tags away from a run: a failure that was none after all, signs of life of what is over."""
+        present = self.client.get_run(run_id).data.tags
+        for name in names:
+            if name in present:
+                self.client.delete_tag(run_id, name)
 
     def find_one(self, experiment: str, tag: str, value: str) -> str | None:
         """Return the first run of an experiment with this tag."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.arrays import FloatArray
-from scballast.verdict.confirmation import Cells
+from scballast.verdict.unseen import Cells
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,65 +9,25 @@ replicates of a method, which share cells and depend on each other: shares are a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
-from scballast.agreement.confirmation import PopulationCells, population_cells, program_p_values
-from scballast.agreement.marker_confirmation import composition_depth, depth_strata, marker_p_values
-from scballast.agreement.multiplicity import (
-    adaptive_q_values,
-    bh_q_values,
-    combined_lower_bound,
-    combined_p_values,
-    true_lower_bound,
-    true_share,
-)
+from scballast.agreement.confirmation import program_p_values
+from scballast.agreement.multiplicity import adaptive_q_values, bh_q_values, combined_p_values
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
 from scballast.methods.method import ESTIMANDS, NamedMethod
-from scballast.seeds import Stream, generator_for
 from scballast.verdict.score_set import ScoreSet
+from scballast.verdict.unseen import Cells, UnseenCells, confirmed_shares
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FALSE_DISCOVERY_RATE = 0.05
-LEVEL = 0.95
-MOST_CELLS = 4000
-"""Cells of one population that a program test looks at, seen and unseen each."""
-
 _COLUMNS = ("population", "estimand", "method", "confirmed", "lower", "pi", "n_genes", "n_cells_unseen", "reason")
 _GENE_COLUMNS = ("population", "estimand", "method", "replicate", "gene", "p_value", "q_value")
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """All cells of an experiment.
-
-    Attributes
-    ----------
-    counts
-        (n_cells, n_genes) raw counts of the analysed genes, CSR.
-    total_counts
-        (n_cells,) counts per cell over all genes.
-    codes
-        (n_cells,) population of each cell; negative: none.
-    batches
-        (n_cells,) code of the experimental batch, or None.
-    samples
-        (n_cells,) code of the biological sample, or None.
-    """
-
-    counts: sparse.csr_matrix
-    total_counts: FloatArray
-    codes: IntArray
-    batches: IntArray | None = None
-    samples: IntArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,18 +93,18 @@ def confirm(
     markers, programs = (
         [method for method in score_set.methods_of(estimand) if method.name not in known] for estimand in ESTIMANDS
     )
-    unseen = np.zeros((len(replicates), len(score_set.populations)), dtype=np.int64)
+    n_unseen = np.zeros((len(replicates), len(score_set.populations)), dtype=np.int64)
     for row, replicate in enumerate(replicates):
-        inside = cells.codes[replicate.heldout]
-        unseen[row] = np.bincount(inside[inside >= 0], minlength=len(score_set.populations))
-        _test_markers(p_values, score_set, markers, cells, row, replicate.heldout, top_k)
-        _test_programs(p_values, score_set, programs, cells, row, replicate, top_k, seed)
+        unseen = UnseenCells(cells, replicate, score_set.populations, seed)
+        n_unseen[row] = unseen.n_cells
+        _test_markers(p_values, score_set, markers, unseen, row, top_k)
+        _test_programs(p_values, score_set, programs, unseen, row, top_k)
     summaries, genes, q_values = [], [], {}
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
         for position in range(len(score_set.populations)):
             own = _OneMethod(score_set, method, position, p_values[method.name][:, position], top_k)
-            summaries.append(own.summary(unseen[:, position]))
+            summaries.append(own.summary(n_unseen[:, position]))
             genes.append(own.genes())
             q_values[method.name][position] = own.q_values()
     import pandas as pd
@@ -182,23 +142,15 @@ class _OneMethod:
     def summary(self, n_unseen: IntArray) -> dict[str, object]:
         rows = self._tested()
         lists = [self.p_values[row, self._listed(row)] for row in rows]
-        numbers = {"confirmed": math.nan, "lower": math.nan, "pi": math.nan}
         reason = ""
-        if lists:
-            bounds = [true_lower_bound(p, level=(1.0 + LEVEL) / 2.0) / self.top_k for p in lists]
-            numbers = {
-                "confirmed": float(np.mean([(adaptive_q_values(p) <= FALSE_DISCOVERY_RATE).mean() for p in lists])),
-                "lower": combined_lower_bound(bounds),
-                "pi": float(np.mean([true_share(p) for p in lists])),
-            }
-        elif not self.score_set.scored(self.method.name)[:, self.position].any():
+        if not lists and not self.score_set.scored(self.method.name)[:, self.position].any():
             reason = "no replicate has a score"
-        else:
+        elif not lists:
             reason = f"too few unseen cells for a test ({int(n_unseen.max(initial=0))} at most in one replicate)"
         seen = n_unseen[rows] if lists else n_unseen
         return {
             **self._names(),
-            **numbers,
+            **confirmed_shares(lists, self.top_k),
             "n_genes": self.top_k,
             "n_cells_unseen": round(float(seen.mean())) if seen.size else 0,
             "reason": reason,
@@ -234,25 +186,19 @@ def _test_markers(
     p_values: dict[str, FloatArray],
     score_set: ScoreSet,
     methods: Sequence[NamedMethod],
-    cells: Cells,
+    unseen: UnseenCells,
     row: int,
-    heldout: IntArray,
     top_k: int,
 ) -> None:
-    n_populations = len(score_set.populations)
     chosen = {
         (method.name, position): _candidates(score_set, method, row, position, top_k)
         for method in methods
-        for position in range(n_populations)
+        for position in range(len(score_set.populations))
     }
-    if heldout.size == 0 or not any(genes.size for genes in chosen.values()):
+    if unseen.replicate.heldout.size == 0 or not any(genes.size for genes in chosen.values()):
         return
     union = np.unique(np.concatenate(list(chosen.values())))
-    codes = cells.codes[heldout]
-    counts = cells.counts[heldout]
-    depth = composition_depth(counts, cells.total_counts[heldout], codes)
-    strata = depth_strata(depth, _joined(cells.batches, cells.samples, heldout))
-    found = marker_p_values(counts[:, union], codes, n_populations, depth, strata)
+    found = unseen.marker_p_values(union)
     place = np.searchsorted(union, np.arange(len(score_set.genes)))
     for (name, position), genes in chosen.items():
         p_values[name][row, position, genes] = found[position, place[genes]]
@@ -262,62 +208,16 @@ def _test_programs(
     p_values: dict[str, FloatArray],
     score_set: ScoreSet,
     methods: Sequence[NamedMethod],
-    cells: Cells,
+    unseen: UnseenCells,
     row: int,
-    replicate: Replicate,
     top_k: int,
-    seed: int,
 ) -> None:
-    if not methods:
-        return
-    profiles = [_profiles(cells, side, len(score_set.populations)) for side in (replicate.cells, replicate.heldout)]
-    for position, population in enumerate(score_set.populations):
+    for position in range(len(score_set.populations)):
         chosen = {method.name: _candidates(score_set, method, row, position, top_k) for method in methods}
         if not any(genes.size for genes in chosen.values()):
             continue
-        sides = []
-        for name, positions, shares in zip(
-            ("seen", "unseen"), (replicate.cells, replicate.heldout), profiles, strict=True
-        ):
-            own = positions[cells.codes[positions] == position]
-            if own.size > MOST_CELLS:
-                identity = ("confirmation", name, replicate.number, population)
-                own = np.sort(generator_for(seed, Stream.HELDOUT, *identity).choice(own, MOST_CELLS, replace=False))
-            sides.append(_population_cells(cells, own, shares, position))
+        sides = unseen.sides(position)
         for name, genes in chosen.items():
             listed = np.zeros(len(score_set.genes), dtype=bool)
             listed[genes[:top_k]] = True
-            p_values[name][row, position, genes] = program_p_values(sides[0], sides[1], listed, genes)
-
-
-def _population_cells(cells: Cells, own: IntArray, profiles: FloatArray, position: int) -> PopulationCells:
-    return population_cells(
-        cells.counts[own],
-        cells.total_counts[own],
-        batches=None if cells.batches is None else cells.batches[own],
-        # A population without counts on this side has no profile that a cell could resemble.
-        profiles=profiles[profiles.any(axis=1)] if profiles[position].any() else None,
-        own=int(np.count_nonzero(profiles[:position].any(axis=1))),
-    )
-
-
-def _profiles(cells: Cells, side: IntArray, n_populations: int) -> FloatArray:
-    """(n_populations, n_genes) share of each gene in the counts of each population, on one side."""
-    codes = cells.codes[side]
-    inside = codes >= 0
-    members = sparse.csr_matrix(
-        (np.ones(int(inside.sum())), (codes[inside], np.flatnonzero(inside))), shape=(n_populations, side.size)
-    )
-    sums = (members @ cells.counts[side]).toarray().astype(np.float64)
-    totals = sums.sum(axis=1, keepdims=True)
-    shares: FloatArray = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
-    return shares
-
-
-def _joined(batches: IntArray | None, samples: IntArray | None, chosen: IntArray) -> IntArray | None:
-    """Return codes of batch and sample together, of the chosen cells."""
-    known = [codes[chosen] for codes in (batches, samples) if codes is not None]
-    if not known:
-        return None
-    joined: IntArray = np.unique(np.column_stack(known), axis=0, return_inverse=True)[1].ravel()
-    return joined
+            p_values[name][row, position, genes] = program_p_values(*sides, listed, genes)

@@ -28,9 +28,9 @@ from scballast.agreement.stability import jackknife_interval, mean_interval, pai
 from scballast.agreement.statistic import Interval
 from scballast.arrays import FloatArray, IntArray
 from scballast.methods.method import NamedMethod
-from scballast.verdict.confirmation import FALSE_DISCOVERY_RATE
 from scballast.verdict.floors import BetweenReplicates, Index, between_replicates
 from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+from scballast.verdict.unseen import FALSE_DISCOVERY_RATE
 
 if TYPE_CHECKING:
     import pandas as pd

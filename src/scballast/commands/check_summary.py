@@ -1,0 +1,121 @@
+"""What the terminal shows of a check: a table of 80 columns, what fails, what would have been found instead."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from scballast.report.check_report import agreeing
+from scballast.sweep.door import command_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from rich.console import Console
+
+    from scballast.config.schema import Config
+    from scballast.data.published_lists import PublishedLists
+    from scballast.experiment.check import Check
+
+_CIRCULAR = "A list that was read from these very cells has seen what tests it: its numbers then say too much."
+_N_GENES = 6
+_N_NOTES = 4
+
+
+def print_check(check: Check, lists: PublishedLists, folder: Path, config: Config) -> None:
+    """Print the result of a check, and where its report is."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    print_lists(console, check.results.tables)
+    for note in [note for note in check.results.warnings if note.startswith(f"{lists.label}:")][:_N_NOTES]:
+        sys.stderr.write(f"Note: {note}\n")
+    flag = "" if config.runs_dir == "runs" else f" --runs-dir {shlex.quote(config.runs_dir)}"
+    for line in (
+        "", check.origin, _CIRCULAR, f"Report: {folder / 'report.html'}",
+        f"Open it:  {command_of('scballast')} report {folder.name}{flag}",
+    ):  # fmt: skip
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def print_lists(console: Console, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Print a table with two rows for each list, and below it what each agrees with, fails and misses.
+
+    Parameters
+    ----------
+    console
+        Where to.
+    tables
+        ``check``, ``check_methods``, ``check_genes``, ``check_missed``.
+    """
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    check, genes, missed = tables["check"], tables["check_genes"], tables["check_missed"]
+    grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("list", "read as", "verdict", "confirmed", "floor", "best of ours"):
+        grid.add_column(heading, overflow="fold", justify="right" if heading == "floor" else "left")
+    for row in check.itertuples():
+        grid.add_row(*(Text(cell) for cell in _cells(row)))
+    console.print(Text("\nGenes of each list that hold in unseen cells (in brackets: at least, 95%)", "bold"))
+    console.print(grid)
+    indent = 2 if console.width < 60 else 4
+    for population in check["population"].unique():
+        own = genes[genes["population"] == population]
+        lines = _agreement(check[check["population"] == population], tables["check_methods"])
+        lines += _gene_lines(own, missed[missed["population"] == population])
+        tested = f"  {(own['gene'] != '').sum()} of {len(own)} genes tested"
+        console.print(Text.assemble((f"\n{population}", "bold"), tested))
+        for line in lines:
+            console.print(Padding(Text(line), (0, 0, 0, indent)))
+
+
+def _cells(row: Any) -> tuple[str, ...]:
+    """Return the row of a list in one reading."""
+    if row.verdict == "not tested":
+        return str(row.population), str(row.estimand), f"not tested: {row.reason}", "", "", ""
+    n = int(row.n_genes)
+    # A share times n may fall a rounding error short of the whole number that it came from.
+    confirmed = f"{_count(row.confirmed * n)} of {n} ({math.floor(row.lower * n + 1e-9)})"
+    ours = f"{row.method} {_count(row.method_confirmed * n)}" if row.method else ""
+    return str(row.population), str(row.estimand), str(row.verdict), confirmed, _count(row.floor * n), ours
+
+
+def _count(value: float) -> str:
+    """Write a mean number of genes."""
+    return "" if value != value else f"{value:.1f}".removesuffix(".0")
+
+
+def _agreement(rows: pd.DataFrame, methods: pd.DataFrame) -> list[str]:
+    found = []
+    for row in rows.itertuples():
+        names = agreeing(methods, str(row.population), str(row.estimand))
+        if names:
+            found.append(f"{names} ({row.estimand})")
+    return [f"agrees with: {'; '.join(found) or 'no method'}"]
+
+
+def _gene_lines(genes: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
+    tested = genes["gene"] != ""
+    fails = genes[tested & ~genes["confirmed_marker"] & ~genes["confirmed_program"]]
+    lines = []
+    if len(fails):
+        lines.append(f"fails: {_named(list(fails['symbol']))}")
+    absent = genes[~tested]
+    if len(absent):
+        told = [f"{row.listed} ({row.why})" if "?" in row.why else str(row.listed) for row in absent.itertuples()]
+        lines.append(f"not tested: {_named(told)}")
+    if len(missed):
+        first = missed.sort_values(["estimand", "rank"])
+        lines.append(f"found instead: {_named(list(dict.fromkeys(first['symbol'])))}")
+    return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f", … {len(names)} in all" if len(names) > _N_GENES else ""
+    return ", ".join(map(str, names[:_N_GENES])) + more

@@ -1,0 +1,230 @@
+"""Somebody's lists of genes per population, from a table: population, gene and, where there is one, rank."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scballast.data.columns import MISSING_WORDS
+from scballast.data.names import folded, quote, quoted, safe_name, valid_text, without_blanks
+from scballast.data.text_table import Wording, read_rows
+from scballast.errors import DataError
+
+ALLOWED = (
+    "Allowed: .csv or .tsv, also .gz: a header with population, gene and, where there is an order, rank; then one row "
+    "per gene"
+)
+_WORDING = Wording("gene lists", "the path after `scballast check`", ALLOWED)
+_SPELLINGS = {
+    "population": ("population", "cell type", "celltype", "cell types", "cluster", "group", "label", "annotation"),
+    "gene": ("gene", "genes", "symbol", "gene symbol", "gene name", "gene id", "names", "feature", "marker"),
+    "rank": ("rank", "order", "position"),
+}
+"""What people call the columns, in lower case, with single blanks for ``_``, ``-`` and ``.``; the first is taken."""
+
+
+@dataclass(frozen=True)
+class PublishedLists:
+    """Gene lists as they stand in their file.
+
+    Attributes
+    ----------
+    label
+        The file's name, for messages.
+    lists
+        By population, as the file calls it: gene names, the best first.
+    ranked
+        Whether the file has a column of ranks; otherwise its order counts.
+    warnings
+        What was left out, and why.
+    """
+
+    label: str
+    lists: Mapping[str, tuple[str, ...]]
+    ranked: bool
+    warnings: tuple[str, ...] = ()
+
+
+def read_published_lists(path: str) -> PublishedLists:
+    """Read gene lists.
+
+    Parameters
+    ----------
+    path
+        .csv or .tsv, or either with .gz.
+
+    Returns
+    -------
+    PublishedLists
+        A gene that a population has twice is taken once, at its best rank.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read as such a table, lacks a column, holds no gene, or a rank is no number.
+    """
+    location = Path(path).expanduser()
+    label = location.name or str(location)
+    lines = read_rows(location, _WORDING)
+    if not lines:
+        msg = f"{label}: the table of gene lists is empty. {ALLOWED}."
+        raise DataError(msg)
+    header, body = lines[0][1], lines[1:]
+    if body and all(len(row) == len(header) + 1 for _, row in body):
+        header = ["", *header]  # R's write.table gives the row names no column name
+    place = {wanted: _column(wanted, header, label) for wanted in _SPELLINGS}
+    found: dict[str, list[tuple[float, int, str]]] = {}
+    incomplete: list[int] = []
+    for number, row in body:
+        if len(row) != len(header):
+            msg = (
+                f"{label}: line {number} has {len(row)} values where the header has {len(header)}. "
+                "Quote values that hold the separator, and write the table again."
+            )
+            raise DataError(msg)
+        population, gene = (_text(row, place[wanted]) for wanted in ("population", "gene"))
+        if population.lower() in MISSING_WORDS or gene.lower() in MISSING_WORDS:
+            incomplete.append(number)
+            continue
+        found.setdefault(population, []).append((_rank(row, place["rank"], number, label), number, gene))
+    if not found:
+        msg = f"{label}: there is no row with a population and a gene below the header. {ALLOWED}."
+        raise DataError(msg)
+    lists, warnings = {}, []
+    if incomplete:
+        warnings.append(
+            f"{label}: {len(incomplete):,} rows without a population or a gene are left out, first line "
+            f"{incomplete[0]}."
+        )
+    for population, rows in found.items():
+        names = [gene for _, _, gene in sorted(rows)]
+        lists[population] = tuple(dict.fromkeys(names))
+        n_twice = len(names) - len(lists[population])
+        if n_twice:
+            first = next(name for name in names if names.count(name) > 1)
+            warnings.append(
+                f"{label}: {quote(population)} has {quote(first)} more than once ({n_twice} rows too many); each gene "
+                "is taken once, at its best rank."
+            )
+    return PublishedLists(label, lists, place["rank"] is not None, tuple(warnings))
+
+
+def match_populations(
+    lists: PublishedLists, ranked: Sequence[str], labels: Mapping[str, int], min_cells: int
+) -> tuple[dict[str, str], list[str]]:
+    """Find the populations of the data that the lists are of.
+
+    Names are the same when they differ in nothing but case, blanks, hyphens, Unicode form or, as in names of files,
+    in what is no letter or digit.
+
+    Parameters
+    ----------
+    lists
+        What is checked.
+    ranked
+        Populations of the data that are ranked.
+    labels
+        Cells of every label of the data.
+    min_cells
+        ``data.min_cells``, for messages.
+
+    Returns
+    -------
+    dict, list of str
+        Population of the data by the name in the file; and what was noticed.
+
+    Raises
+    ------
+    DataError
+        None of the file's populations is in the data.
+    """
+    matched: dict[str, str] = {}
+    notes: list[str] = []
+    for name in lists.lists:
+        population, note = _population(name, ranked, labels, min_cells)
+        if population in matched.values():
+            note = f"means {quote(population)}, as another name of the file does; its genes are left out."
+            population = None
+        if population is not None:
+            matched[name] = population
+        if note:
+            notes.append(f"{lists.label}: {quote(name)} {note}")
+    if not matched:
+        msg = (
+            f"{lists.label}: none of its {len(lists.lists)} populations is one of the data: "
+            f"{' '.join(note.removeprefix(f'{lists.label}: ') for note in notes[:3])} "
+            f"The data have {quoted(ranked)}. Write the names alike, or set data.population_key to another column."
+        )
+        raise DataError(msg)
+    absent = [name for name in ranked if name not in matched.values()]
+    if absent:
+        notes.append(f"{lists.label}: has no list for {quoted(absent)}.")
+    return matched, notes
+
+
+def _population(name: str, ranked: Sequence[str], labels: Mapping[str, int], min_cells: int) -> tuple[str | None, str]:
+    if name in ranked:
+        return name, ""
+    for level in (folded, _letters):
+        alike = [other for other in ranked if level(other) == level(name)]
+        if len(alike) == 1:
+            return alike[0], f"is taken for {quote(alike[0])}."
+        if alike:
+            return None, f"could be any of {quoted(alike)} and is left out; write it as one of them."
+    if name in labels:
+        return None, f"has {labels[name]} cells in the data, fewer than data.min_cells={min_cells}, and is left out."
+    lower = {_core(other): other for other in ranked}
+    near = difflib.get_close_matches(_core(name), lower, n=1, cutoff=0.6)
+    guess = f" Did you mean {quote(lower[near[0]])}?" if near else ""
+    return None, f"is no population of the data and is left out.{guess}"
+
+
+def _core(name: str) -> str:
+    """Return a name without the word that makes all names of cell types alike."""
+    return re.sub(r"\bcel+s?\b", "", name.lower()).strip()
+
+
+def _letters(name: str) -> str:
+    return safe_name(name).replace("_", "").replace("-", "").casefold()
+
+
+def _column(wanted: str, header: Sequence[str], label: str) -> int | None:
+    """Return where a column stands; None for ranks that are not there."""
+    spelt = [" ".join(name.replace("_", " ").replace("-", " ").replace(".", " ").split()).lower() for name in header]
+    for spelling in _SPELLINGS[wanted]:
+        places = [position for position, name in enumerate(spelt) if name == spelling]
+        if len(places) > 1:
+            msg = f"{label}: {len(places)} columns are called {quote(header[places[0]])}. Rename all but one."
+            raise DataError(msg)
+        if places:
+            return places[0]
+    if wanted == "rank":
+        return None
+    near = difflib.get_close_matches(wanted, spelt, n=1)
+    guess = f" Did you mean {quote(wanted)} by {quote(header[spelt.index(near[0])])}?" if near else ""
+    msg = f"{label}: there is no column {quote(wanted)}.{guess} Columns: {quoted(header)}. {ALLOWED}."
+    raise DataError(msg)
+
+
+def _text(row: Sequence[str], place: int | None) -> str:
+    return "" if place is None else valid_text(without_blanks(row[place]))
+
+
+def _rank(row: Sequence[str], place: int | None, number: int, label: str) -> float:
+    text = _text(row, place)
+    if place is None:
+        return 0.0
+    if text.lower() in MISSING_WORDS:
+        return math.inf
+    try:
+        rank = float(text)
+    except ValueError:
+        rank = math.nan
+    if math.isnan(rank):
+        msg = f"{label}: line {number}: the rank {quote(text)} is no number. Write 1 for the best gene, or nothing."
+        raise DataError(msg)
+    return rank

@@ -1,0 +1,96 @@
+"""Tables of text that people write by hand or export: .csv and .tsv, also compressed, read to the last oddity."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from scballast.data.names import quote
+from scballast.errors import DataError
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What messages about a table call it.
+
+    Attributes
+    ----------
+    content
+        What the table holds, in the plural.
+    option
+        What named the file: a key of the configuration, or a place on the command line.
+    allowed
+        A sentence, without its full stop, that says what such a file looks like.
+    """
+
+    content: str
+    option: str
+    allowed: str
+
+
+def read_rows(path: Path, wording: Wording) -> list[tuple[int, list[str]]]:
+    """Return the rows of a table that are not blank, the header first, with their line numbers.
+
+    Raises
+    ------
+    DataError
+        The file is missing, unreadable, or no table of text.
+    """
+    label = path.name or str(path)
+    text = _text(path, label, wording)
+    # Limits of the reader that foreign files may pass: a NUL ends a value, a value ends at 131,072 characters.
+    if "\x00" in text:
+        msg = f"{label}: this is not a table of text: it holds NUL bytes. {wording.allowed}."
+        raise DataError(msg)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(path, text), strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
+    except csv.Error as error:
+        where = f"{label}: line {reader.line_num}"
+        msg = f"{where} cannot be read as a table: {error}. Check its quotes. {wording.allowed}."
+        raise DataError(msg) from error
+
+
+def _text(path: Path, label: str, wording: Wording) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    suffix = Path(name).suffix
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        msg = (
+            f"{path}: there is no such file of {wording.content}. Check {wording.option}; it is relative to "
+            f"{quote(Path.cwd())}."
+        )
+        raise DataError(msg) from error
+    except OSError as error:
+        msg = (
+            f"{path}: the {wording.content} cannot be read: {error.strerror or error}. Check {wording.option} and its "
+            "permissions."
+        )
+        raise DataError(msg) from error
+    if suffix not in SEPARATORS:
+        kind = quote(suffix or "without an extension")
+        msg = f"{label}: {wording.content} in files of type {kind} are not read. {wording.allowed}."
+        raise DataError(msg)
+    try:
+        content = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+        return content.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
+        msg = f"{label}: this is not a whole gzip file ({error}). Copy or write it again."
+        raise DataError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{label}: byte {error.start:,} is not UTF-8. Save the table as UTF-8 text. {wording.allowed}."
+        raise DataError(msg) from error
+
+
+def _separator(path: Path, text: str) -> str:
+    """Return the separator that the name promises if the header has it, else one that the header has."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    promised = SEPARATORS[Path(path.name.lower().removesuffix(".gz")).suffix]
+    return next((separator for separator in (promised, "\t", ",", ";") if separator in header), promised)

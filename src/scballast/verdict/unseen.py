@@ -1,0 +1,177 @@
+"""The tests of gene lists in the cells that a replicate did not see, for any list: a method's or somebody's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from scballast.agreement.confirmation import PopulationCells, population_cells
+from scballast.agreement.marker_confirmation import composition_depth, depth_strata, marker_p_values
+from scballast.agreement.multiplicity import adaptive_q_values, combined_lower_bound, true_lower_bound, true_share
+from scballast.arrays import FloatArray, IntArray
+from scballast.data.replicates import Replicate
+from scballast.seeds import Stream, generator_for
+
+FALSE_DISCOVERY_RATE = 0.05
+LEVEL = 0.95
+MOST_CELLS = 4000
+"""Cells of one population that a program test looks at, seen and unseen each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """All cells of an experiment.
+
+    Attributes
+    ----------
+    counts
+        (n_cells, n_genes) raw counts of the analysed genes, CSR.
+    total_counts
+        (n_cells,) counts per cell over all genes.
+    codes
+        (n_cells,) population of each cell; negative: none.
+    batches
+        (n_cells,) code of the experimental batch, or None.
+    samples
+        (n_cells,) code of the biological sample, or None.
+    """
+
+    counts: sparse.csr_matrix
+    total_counts: FloatArray
+    codes: IntArray
+    batches: IntArray | None = None
+    samples: IntArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class UnseenCells:
+    """One replicate, ready to test lists in the cells that it did not see.
+
+    Attributes
+    ----------
+    cells
+        All cells.
+    replicate
+        What it saw (``cells``) and did not see (``heldout``).
+    populations
+        Names by population code.
+    seed
+        The experiment's seed: which cells of a very large population are looked at.
+    """
+
+    cells: Cells
+    replicate: Replicate
+    populations: Sequence[str]
+    seed: int
+
+    @cached_property
+    def n_cells(self) -> IntArray:
+        """(n_populations,) Unseen cells of each population."""
+        inside = self.cells.codes[self.replicate.heldout]
+        return np.bincount(inside[inside >= 0], minlength=len(self.populations))
+
+    def marker_p_values(self, genes: IntArray) -> FloatArray:
+        """Test whether genes are higher in each population than in the rest.
+
+        Parameters
+        ----------
+        genes
+            (n_tested,) columns of the counts.
+
+        Returns
+        -------
+        (n_populations, n_tested) float
+            See ``agreement.marker_confirmation``; all NaN without unseen cells.
+        """
+        heldout = self.replicate.heldout
+        if heldout.size == 0:
+            return np.full((len(self.populations), genes.size), np.nan)
+        counts, codes = self.cells.counts[heldout], self.cells.codes[heldout]
+        depth = composition_depth(counts, self.cells.total_counts[heldout], codes)
+        strata = depth_strata(depth, _joined(self.cells.batches, self.cells.samples, heldout))
+        return marker_p_values(counts[:, genes], codes, len(self.populations), depth, strata)
+
+    def sides(self, position: int) -> tuple[PopulationCells, PopulationCells]:
+        """Return the seen and the unseen cells of a population, ready for ``agreement.program_p_values``."""
+        found = []
+        sides = (self.replicate.cells, self.replicate.heldout)
+        for name, side, shares in zip(("seen", "unseen"), sides, self._profiles, strict=True):
+            own = side[self.cells.codes[side] == position]
+            if own.size > MOST_CELLS:
+                identity = ("confirmation", name, self.replicate.number, self.populations[position])
+                own = np.sort(
+                    generator_for(self.seed, Stream.HELDOUT, *identity).choice(own, MOST_CELLS, replace=False)
+                )
+            found.append(_population_cells(self.cells, own, shares, position))
+        return found[0], found[1]
+
+    @cached_property
+    def _profiles(self) -> tuple[FloatArray, FloatArray]:
+        n_populations = len(self.populations)
+        seen, unseen = (
+            _profiles(self.cells, side, n_populations) for side in (self.replicate.cells, self.replicate.heldout)
+        )
+        return seen, unseen
+
+
+def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, float]:
+    """Sum up the p-values of one list, or of one method's lists, over replicates.
+
+    Parameters
+    ----------
+    lists
+        For each replicate in which it could be tested, (n_tested,) p-values.
+    n_genes
+        Genes of a list: what the bound is a share of.
+
+    Returns
+    -------
+    dict
+        confirmed (share with an adaptive q-value of at most 5%, mean over replicates), lower (share that holds with 95%
+        confidence; see ``multiplicity.combined_lower_bound``), pi (Storey's share, mean); NaN without lists.
+    """
+    if not lists:
+        return dict.fromkeys(("confirmed", "lower", "pi"), float("nan"))
+    bounds = [true_lower_bound(p, level=(1.0 + LEVEL) / 2.0) / n_genes for p in lists]
+    return {
+        "confirmed": float(np.mean([(adaptive_q_values(p) <= FALSE_DISCOVERY_RATE).mean() for p in lists])),
+        "lower": combined_lower_bound(bounds),
+        "pi": float(np.mean([true_share(p) for p in lists])),
+    }
+
+
+def _population_cells(cells: Cells, own: IntArray, profiles: FloatArray, position: int) -> PopulationCells:
+    return population_cells(
+        cells.counts[own],
+        cells.total_counts[own],
+        batches=None if cells.batches is None else cells.batches[own],
+        # A population without counts on this side has no profile that a cell could resemble.
+        profiles=profiles[profiles.any(axis=1)] if profiles[position].any() else None,
+        own=int(np.count_nonzero(profiles[:position].any(axis=1))),
+    )
+
+
+def _profiles(cells: Cells, side: IntArray, n_populations: int) -> FloatArray:
+    """(n_populations, n_genes) share of each gene in the counts of each population, on one side."""
+    codes = cells.codes[side]
+    inside = codes >= 0
+    members = sparse.csr_matrix(
+        (np.ones(int(inside.sum())), (codes[inside], np.flatnonzero(inside))), shape=(n_populations, side.size)
+    )
+    sums = (members @ cells.counts[side]).toarray().astype(np.float64)
+    totals = sums.sum(axis=1, keepdims=True)
+    shares: FloatArray = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
+    return shares
+
+
+def _joined(batches: IntArray | None, samples: IntArray | None, chosen: IntArray) -> IntArray | None:
+    """Return codes of batch and sample together, of the chosen cells."""
+    known = [codes[chosen] for codes in (batches, samples) if codes is not None]
+    if not known:
+        return None
+    joined: IntArray = np.unique(np.column_stack(known), axis=0, return_inverse=True)[1].ravel()
+    return joined
