@@ -113,7 +113,7 @@ def test_results_survive_a_file(tables: dict[str, pd.DataFrame], adata: AnnData,
 
 def test_fold_changes_are_of_the_counts(tables: dict[str, pd.DataFrame], adata: AnnData) -> None:
     annotate(adata, tables, groupby="label", method="contrast")
-    counts, inside = adata.X.toarray(), (adata.obs["label"] == "NK").to_numpy()
+    counts, inside = adata.X.toarray().astype(float), (adata.obs["label"] == "NK").to_numpy()
     shares = 1e4 * counts / counts.sum(axis=1, keepdims=True)
     wanted = np.log2((shares[inside].mean(axis=0) + 1) / (shares[~inside].mean(axis=0) + 1))
     names = adata.uns[KEY]["names"]["NK"]
