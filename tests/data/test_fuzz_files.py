@@ -183,7 +183,13 @@ def test_any_table_of_labels_ends_in_data_or_a_message(content: bytes, suffix: s
         assert_ends_well(config_of(path, labels=str(labels), unlabelled=unlabelled), "")
 
 
-@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
+# The suite tries the same files each time, one of which crashes the HDF5 library; the benchmark tries others too.
+@settings(
+    max_examples=examples(30),
+    deadline=None,
+    derandomize=examples(1) == 1,
+    suppress_health_check=list(HealthCheck),
+)
 @given(seed=st.integers(0, 10**6), n_bytes=st.integers(1, 40), cut=st.booleans())
 def test_any_damaged_file_ends_in_data_or_a_message(seed: int, n_bytes: int, cut: bool) -> None:
     rng = np.random.default_rng(seed)
