@@ -155,9 +155,8 @@ def test_metrics_are_grouped_by_prefix(seen: Seen, trials: dict[str, str]) -> No
     seen.run(trials["0"], "/model-metrics")
     for prefix in ("stability", "confirmed", "fit", "seconds"):
         seen.page.locator("main, #root").get_by_text(prefix, exact=True).first.wait_for()
-    shown = seen.page.get_by_text("stability/contrast", exact=True)
-    shown.first.wait_for()
-    assert shown.count() >= 1
+    # An open group shows its metrics by what follows the prefix.
+    seen.page.locator("main, #root").get_by_text("t_test", exact=True).first.wait_for()
 
 
 def test_the_report_shows_its_answer_in_the_preview(seen: Seen, runs: Path, trials: dict[str, str]) -> None:
