@@ -18,9 +18,6 @@ RESAMPLE_KIND = "scballast.resample_kind"
 VERSIONS = "scballast.versions"
 WARNINGS = "scballast.warnings"
 
-# What MLflow's own UI shows as a run's description.
-DESCRIPTION = "mlflow.note.content"
-
 # A check of somebody's lists: their file, and whose rankings they were held against.
 LISTS = "scballast.lists"
 RANKINGS = "scballast.rankings"

@@ -27,6 +27,7 @@ from scballast.sweep.messages import SweepPlace
 from scballast.sweep.signals import how_stopped, signals_interrupt
 from scballast.tracking import Tracking, TrackingSettings
 from scballast.tracking.faults import READ_ONLY
+from scballast.tracking.publish import DESCRIPTION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +120,7 @@ def run_trial(
     run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
 
     def told(tables: Mapping[str, pd.DataFrame]) -> None:
-        tracking.set_tags(run_id, {keys.DESCRIPTION: first_answer_description(tables)})
+        tracking.set_tags(run_id, {DESCRIPTION: first_answer_description(tables)})
         if on_first_answer is not None:
             on_first_answer(tables)
 

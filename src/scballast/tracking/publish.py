@@ -29,6 +29,7 @@ _NOT_ARTIFACTS = ("metrics.json", "history.json", "params.json", "tags.json", MA
 _MAX_METRICS = 1000
 _MAX_PARAMS = 100
 _MAX_PARAM_LENGTH = 6000
+DESCRIPTION = "mlflow.note.content"  # the tag that MLflow's UI shows as a run's description
 _MAX_TAG_LENGTH = 8000
 _MAX_KEY_LENGTH = 250
 _MAX_DIGEST_LENGTH = 36
@@ -56,7 +57,7 @@ def publish_folder(client: Any, run_id: str, folder: Path, *, finished: int) -> 
         tags[keys.WARNINGS] = _cut("\n".join(str(w) for w in warnings), _MAX_TAG_LENGTH, "report.html")
     note = folder / "description.md"
     if note.exists():
-        tags[keys.DESCRIPTION] = _cut(note.read_text(encoding="utf-8"), _MAX_TAG_LENGTH, "description.md")
+        tags[DESCRIPTION] = _cut(note.read_text(encoding="utf-8"), _MAX_TAG_LENGTH, "description.md")
     compared = _compared_tables(folder)
     if compared:
         logged = [{"path": path, "type": "table"} for path in sorted(compared)]
