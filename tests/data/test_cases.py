@@ -307,7 +307,7 @@ ERRORS = [
     Case(
         "missing file",
         lambda folder: written(folder).with_name("count.h5ad"),
-        ("there is no such file. In that folder: 'counts.h5ad'. Check data.path",),
+        ("there is no such file. Did you mean 'counts.h5ad'? In that folder: 'counts.h5ad'. Check data.path",),
     ),
     Case("missing folder", lambda folder: folder / "nowhere" / "x.h5ad", ("there is no such file, nor the folder",)),
     Case("remote address", lambda folder: Path("https:/example.org/x.h5ad"), ("remote addresses are not read",)),
