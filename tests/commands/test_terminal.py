@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging.config
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,6 @@ from typing import Any
 import h5py
 import pandas as pd
 import pytest
-import yaml
 from rich.console import Console
 
 import scballast
@@ -135,21 +133,27 @@ def test_what_is_meant_is_said_before_anything_heavy_is_loaded(words: list[str],
     assert found.stderr.splitlines()[-1] == "loaded "
 
 
-def test_a_sweep_says_a_warning_once(capsys: pytest.CaptureFixture[str]) -> None:
-    settings = yaml.safe_load((conf_dir() / "hydra" / "job_logging" / "scballast.yaml").read_text(encoding="utf-8"))
-    settings["handlers"].pop("file")
-    settings["root"]["handlers"] = ["console"]
-    own = logging.getLogger("scballast.test")
-    before = (logging.root.handlers[:], logging.root.level)
-    try:
-        for _ in range(2):  # as a trial's process does before every trial
-            logging.config.dictConfig(settings)
-            own.warning("Warning: %s", "few cells")
-            own.info("Trial 3.")
-        own.warning("Warning: %s", "few genes")
-    finally:
-        logging.root.handlers[:], logging.root.level = before
-    assert capsys.readouterr().err.splitlines() == ["Warning: few cells", "Trial 3.", "Trial 3.", "Warning: few genes"]
+_TWO_TRIALS = """
+import logging.config, sys, yaml
+settings = yaml.safe_load(open(sys.argv[1], encoding="utf-8"))
+settings["handlers"].pop("file")
+settings["root"]["handlers"] = ["console"]
+log = logging.getLogger("scballast.test")
+for _ in range(2):  # as a trial's process does before every trial
+    logging.config.dictConfig(settings)
+    log.warning("Warning: %s", "few cells")
+    log.info("Trial 3.")
+log.warning("Warning: %s", "few genes")
+"""
+
+
+def test_a_sweep_says_a_warning_once() -> None:
+    # In a process of its own: configuring the logging closes the handlers of all that runs in this one.
+    settings = conf_dir() / "hydra" / "job_logging" / "scballast.yaml"
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_TRIALS, str(settings)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines() == ["Warning: few cells", "Trial 3.", "Trial 3.", "Warning: few genes"]
 
 
 def test_a_table_of_labels_is_read_without_anything_heavy(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_cells_without_a_row_have_no_label_and_rows_without_a_cell_are_not_used(
         "counts.h5ad: 4 of 60 cells have no row in labels.csv and so no label, first 'cell0'.",
         "counts.h5ad: 2 of 58 rows of labels.csv belong to no cell and are not used, first 'other-cell0'.",
         "counts.h5ad: 4 of 60 cells have no value in obs['type']: they train the global model and belong to no "
-        "population.",
+        "population (data.unlabelled=drop leaves them out).",
     )
     with pytest.raises(DataError, match=r"obs\['lane'\] is missing for 4 of 60 cells.*Every cell needs a value"):
         load(written(tmp_path), tmp_path / "labels.csv", batch_key="lane")
