@@ -31,7 +31,7 @@ def trained(request):
     parameters = SimulationParameters(np.linspace(-7.0, -3.5, 120), np.full(120, -2.0), 0.2)
     adata = simulate(config, 0, parameters=parameters)
     settings = dataclasses.asdict(ModelConfig(n_latent=2, n_hidden=32))
-    settings.pop("name")
+    del settings["name"], settings["n_runs"]
     # The linear decoder's batch norm needs some 500 steps to forget where it began.
     epochs = 120 if request.param == "linear" else 50
     train = dataclasses.asdict(TrainConfig(max_epochs=epochs, lr=1e-2, batch_size=64, kl_warmup_epochs=20))
