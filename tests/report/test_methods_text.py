@@ -10,6 +10,7 @@ from tests.helpers import report_fixture as made
 
 from scballast.config.compose import compose_config
 from scballast.config.schema import to_nested
+from scballast.report.experiment_report import _facts
 from scballast.report.methods_text import methods_text
 from scballast.report.stored_tables import ResultFolder
 from scballast.verdict.answer import rule_steps
@@ -36,6 +37,17 @@ def test_decompositions_claim_no_likelihood_and_no_training(model: str, said: st
     assert said in text
     for claim in ("scvi-tools", "likelihood", "KL", "epochs", "learning rate", "latent distribution"):
         assert claim not in text
+
+
+@pytest.mark.parametrize(("model", "has_likelihood"), [("ldvae", True), ("pca", False), ("factor_analysis", False)])
+def test_the_head_of_the_report_names_a_likelihood_where_there_is_one(
+    model: str, has_likelihood: bool, tmp_path: Path
+) -> None:
+    text_of(tmp_path, f"model={model}")
+    named = {fact.label for fact in _facts(ResultFolder(tmp_path))}
+    assert "latent dimensions" in named
+    assert ({"likelihood", "latent distribution"} <= named) == has_likelihood
+    assert ("likelihood" in named) == has_likelihood
 
 
 @pytest.mark.parametrize(("model", "said"), [("ldvae", "autoencoder LinearSCVI"), ("scvi", "variational autoencoder")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scballast.models import FAMILIES
 from scballast.report.answer_section import Answer, Glyph, answers, glyph
 from scballast.report.evidence import evidence
 from scballast.report.gene_cards import cards
@@ -73,13 +74,11 @@ def _facts(results: ResultFolder) -> list[Fact]:
     count = results.n_replicates
     if count is not None:
         facts.append(Fact("replicates", count, 0))
-    for label, key in (
-        ("resampling", "resample.kind"),
-        ("model", "model.name"),
-        ("latent dimensions", "model.n_latent"),
-        ("likelihood", "model.gene_likelihood"),
-        ("latent distribution", "model.latent_distribution"),
-    ):
+    keys = {"resampling": "resample.kind", "model": "model.name", "latent dimensions": "model.n_latent"}
+    family = FAMILIES.get(str(setting(results.config, "model.name")))
+    if family is not None and family.likelihood:
+        keys |= {"likelihood": "model.gene_likelihood", "latent distribution": "model.latent_distribution"}
+    for label, key in keys.items():
         value = setting(results.config, key)
         if value is not None:
             facts.append(Fact(label, value, 0 if isinstance(value, int) else None))
