@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from scballast.config.compose import compose_config
+from scballast.config.compose import as_written, compose_config
 from scballast.errors import ConfigError
 
 FILE = ("data=h5ad", "data.path=x.h5ad")
@@ -23,6 +23,16 @@ def test_a_column_whose_name_looks_like_a_number_is_quoted_as_the_message_says(k
     (word,) = shlex.split(remedy.removesuffix("."))
     config = compose_config([*FILE, *others, word])
     assert getattr(config.data, key.split(".")[1]) == written
+
+
+def test_what_a_sweep_varies_is_quoted_as_it_was_written_too() -> None:
+    words = ["data.population_key=0.50,1e3,x", "model=pca,nmf"]
+    for value, written in ((0.5, "0.50"), (1000.0, "1e3")):
+        said = (
+            f"data.population_key: {value} is a float. As it is: as it is written: data.population_key='\"{value}\"'."
+        )
+        assert as_written(said, words).endswith(f"as it is written: data.population_key='\"{written}\"'.")
+    assert as_written("something else", words) == "something else"
 
 
 @pytest.mark.parametrize("key", ["data.path", "data.labels", "runs_dir"])

@@ -42,7 +42,7 @@ def test_labels_that_look_alike_are_kept_apart_and_asked_about(odd: str) -> None
     adata.obs["cell_type"] = [plain, "T", odd] * (N_CELLS // 3)
     dataset = dataset_from_anndata(adata, CONFIG)
     assert set(dataset.labels) == {plain, "T", odd}
-    (warning,) = [w for w in dataset.warnings if "differ only in case, hyphens, blanks or Unicode form" in w]
+    (warning,) = [w for w in dataset.warnings if "differ only in case, hyphens, blanks, other separators" in w]
     assert ascii(plain) in warning
     assert ascii(odd) in warning
 
@@ -54,9 +54,23 @@ def test_unicode_forms_are_asked_about(one: str, other: str) -> None:
     assert lookalikes([one, other, "x"]) == [sorted([one, other])]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["B cell", "B-cell", "B.cell", "B_cell"],
+        ["CD16+ NK cell", "CD16+_NK_cell", "CD16+_NK cell"],
+        ["Mono 1", "Mono_1", "mono-1"],
+        ["细胞 A", "细胞_A"],
+    ],
+)
+def test_labels_that_differ_in_what_separates_words_are_asked_about(names: list[str]) -> None:
+    assert lookalikes([*names, "x"]) == [sorted(names)]
+
+
 def test_labels_that_differ_in_more_are_not_asked_about() -> None:
-    names = ["CD4+", "CD4-", "CD8+", "γδ T", "αβ T", "B cell", "B cells", "B_cell", "T1", "T 1", "细胞", "1", "01"]
+    names = ["CD4+", "CD4-", "CD8+", "γδ T", "αβ T", "B cell", "B cells", "T1", "T 1", "细胞", "1", "01"]
     assert lookalikes(names) == []
+    assert lookalikes(["CD4- T", "CD4 T", "CD4+ T", "1.2", "1-2", "1_2", "12", "B", "B-", "-B"]) == []
 
 
 def test_a_label_of_blanks_alone_is_missing() -> None:

@@ -35,15 +35,25 @@ def compose_config(overrides: Sequence[str]) -> Config:
     try:
         return from_omegaconf(_compose(overrides))
     except ConfigError as error:
-        raise ConfigError(_as_written(str(error), overrides)) from error
+        raise ConfigError(as_written(str(error), overrides)) from error
 
 
-def _as_written(message: str, words: Sequence[str]) -> str:
-    """Put values into a remedy as they were written: 0.50 and 1e3 are not 0.5 and 1000.0, where they are names."""
+def as_written(message: str, words: Sequence[str]) -> str:
+    """Put values into a remedy as they were written: 0.50 and 1e3 are not 0.5 and 1000.0, where they are names.
+
+    Parameters
+    ----------
+    message
+        Of a ``ConfigError``, with or without such a remedy.
+    words
+        The command line's overrides, those of a sweep included.
+    """
     for key, _, written in (word.partition("=") for word in words):
         before, found, after = message.partition(f"as it is written: {key}='\"")
         if found:
-            message = f"{before}{found}{written}\"'{after.partition(chr(34) + chr(39))[2]}"
+            shown, end, rest = after.partition("\"'")
+            choices = [text for text in written.split(",") if repr(parse_override(f"{key}={text}").value()) == shown]
+            message = f"{before}{found}{choices[0] if choices else shown}{end}{rest}"
     return message
 
 
@@ -62,7 +72,10 @@ def check_sweep_words(overrides: Sequence[str]) -> DataConfig:
     """
     check_keys(overrides)
     composed = _compose([word for word in overrides if not parse_override(word).is_sweep_override()])
-    return data_config(_plain(composed)["data"])
+    try:
+        return data_config(_plain(composed)["data"])
+    except ConfigError as error:
+        raise ConfigError(as_written(str(error), overrides)) from error
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:

@@ -164,8 +164,8 @@ def lookalike_warnings(names: Sequence[str], what: str, source: str) -> list[str
     shown = "; ".join(" and ".join(escaped(name) for name in group[:4]) for group in groups[:5])
     more = f" and {len(groups) - 5} more" if len(groups) > 5 else ""
     return [
-        f"{source}: {what} that differ only in case, hyphens, blanks or Unicode form are kept apart: {shown}{more}. "
-        "If they mean the same, write them alike."
+        f"{source}: {what} that differ only in case, hyphens, blanks, other separators or Unicode form are kept apart: "
+        f"{shown}{more}. If they mean the same, write them alike."
     ]
 
 

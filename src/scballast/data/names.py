@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 MAX_SAFE_LENGTH = 60
+# One between two words, of which not both are numbers there.
+_SEPARATORS = re.compile(r"(?<=[^ _.\d-])[ _.-](?=[^\W_])|(?<=[^ _.-])[ _.-](?=[^\W\d_])")
 _NO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
 
 
@@ -42,10 +44,14 @@ def folded(text: str) -> str:
 
 
 def lookalikes(names: Sequence[str]) -> list[list[str]]:
-    """Return the groups of different names that only look different, in order of name."""
+    """Return the groups of different names that only look different, in order of name.
+
+    Beyond ``folded``, what separates two words of a name is levelled: ``T cell``, ``T_cell``, ``T.cell``, ``T-cell``.
+    A sign at the end of a word (``CD4-``) and separators of numbers (``1.2``, ``1-2``) are not.
+    """
     groups: dict[str, list[str]] = {}
     for name in sorted(set(names)):
-        groups.setdefault(folded(name), []).append(name)
+        groups.setdefault(_SEPARATORS.sub(" ", folded(name)), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 

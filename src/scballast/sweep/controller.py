@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.config.addresses import without_password
+from scballast.config.compose import as_written
 from scballast.config.hydra_compat import launch_jobs
 from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
 from scballast.errors import ConfigError, DataError, ScballastError
@@ -86,7 +87,7 @@ def run_sweep(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> N
         sys.stderr.write("Stopped before the first trial.\n")
         sys.exit(1)
     except ScballastError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{as_written(str(error), words)}\n")
         sys.exit(_BAD_INPUT if isinstance(error, ConfigError | DataError) else 1)
     if progress.done == 0 or not progress.is_over:
         sys.exit(1)
