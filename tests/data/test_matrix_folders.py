@@ -276,6 +276,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         ("cells_x_genes.barcodes.txt[.gz] is missing beside cells_x_genes.mtx",),
     ),
     "other numbers": (lambda f: tenx(f, FEATURES[:-2]), ("50 genes and 60 cells, but there are 48 features",)),
+    "lists that are swapped": (
+        lambda f: tenx(f, [f"{'ACGT' * 4}-{i}" for i in range(N_CELLS)], IDS),
+        ("features.tsv lists barcodes ('ACGTACGTACGTACGT-59')", "the two are swapped. Exchange their names."),
+    ),
     "a last line that is no header": (lambda f: tenx(f, [*FEATURES, "E\tX"]), ("but there are 51 features",)),
 }
 

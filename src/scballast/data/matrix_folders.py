@@ -224,6 +224,12 @@ def _fitted(
     stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]], files: MatrixFiles, label: str
 ) -> _Fit:
     """Find how lists and matrix fit; ``stored``: its cells and genes if it lies as the layout has it."""
+    if cells and _are(_BARCODE, [row[0] for row in genes]) and not _are(_BARCODE, [row[0] for row in cells]):
+        msg = (
+            f"{label}: {files.genes.name} lists barcodes ({quoted([genes[-1][0]])}) and {files.cells.name} what should "
+            f"be genes ({quoted([cells[-1][0]])}): the two are swapped. Exchange their names."
+        )
+        raise DataError(msg)
     headers = list(product(*([False, True] if _is_header(rows) else [False] for rows in (genes, cells))))
     for transposed, (gene_header, cell_header) in product((False, True), sorted(headers, key=sum)):
         shape = stored[::-1] if transposed else stored
@@ -273,7 +279,7 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
         kind = next((kind for kind, pattern in _HEADER_KINDS.items() if pattern.search(name.lower())), None)
         if kind is not None:
             place[kind] = position
-    if "symbol" in place and not _are_ensembl(columns[place["id"]]) and _are_ensembl(columns[place["symbol"]]):
+    if "symbol" in place and not _are(_ENSEMBL, columns[place["id"]]) and _are(_ENSEMBL, columns[place["symbol"]]):
         place["id"], place["symbol"] = place["symbol"], place["id"]
     ids = list(columns[place["id"]])
     symbols = list(columns[place["symbol"]]) if place.get("symbol", len(columns)) < len(columns) else None
@@ -294,8 +300,9 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
     return var
 
 
-def _are_ensembl(values: Sequence[str]) -> bool:
-    return sum(_ENSEMBL.fullmatch(value) is not None for value in values) > len(values) / 2
+def _are(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
+    """Tell whether most of the values have a form."""
+    return sum(pattern.fullmatch(value) is not None for value in values) > len(values) / 2
 
 
 def _obs(fit: _Fit) -> pd.DataFrame:
