@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.resources
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,13 +49,16 @@ def embedded_adata() -> AnnData:
     import pandas as pd
     import scipy.sparse as sp
 
-    # scanpy.datasets.pbmc68k_reduced() reads the same file, but lets anndata's warnings about its age through.
-    file = importlib.resources.files("scanpy.datasets") / "10x_pbmc68k_reduced.h5ad"
-    with importlib.resources.as_file(file) as path:
-        with open_source(str(path)) as source:
-            stored = next(matrix for matrix in source.matrices if matrix.path == RAW_PATH)
-            obs = source.obs.frame(source.obs.columns)
-            logarithms, var = sp.csr_matrix(stored.read()), pd.DataFrame(index=stored.var().index)
+    # scanpy.datasets.pbmc68k_reduced() reads the same file, but lets anndata's warnings about its age through, and
+    # scanpy takes seconds to load.
+    installed = find_spec("scanpy")
+    if installed is None or installed.origin is None:
+        msg = f"{NAME}: these cells come with scanpy, which is not installed. Install requirements.lock."
+        raise DataError(msg)
+    with open_source(str(Path(installed.origin).parent / "datasets" / "10x_pbmc68k_reduced.h5ad")) as source:
+        stored = next(matrix for matrix in source.matrices if matrix.path == RAW_PATH)
+        obs = source.obs.frame(source.obs.columns)
+        logarithms, var = sp.csr_matrix(stored.read()), pd.DataFrame(index=stored.var().index)
     totals = obs["n_counts"].to_numpy(dtype=np.float64)
     scaled = np.expm1(logarithms.data.astype(np.float64)) * np.repeat(totals, np.diff(logarithms.indptr)) / SCALE
     values = np.rint(scaled)

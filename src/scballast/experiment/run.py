@@ -173,7 +173,7 @@ def run_experiment(
         history=mean_history(models),
         config=to_nested(without_passwords(config)),
         params=params_of(config),
-        tags=_tags(config, dataset),
+        tags=_tags(setup),
         warnings=warnings,
     )
     return Experiment(dataset, results, models)
@@ -223,10 +223,11 @@ def check_without_data(config: Config) -> None:
     ConfigError
         The device is not there, or a method is unknown or cannot run with the model.
     """
-    from scballast.engine.ensemble import choose_device
-
     plan_methods(config, has_samples=True)
-    choose_device(config.device)
+    if config.device in ("cuda", "mps"):  # the others are there always, and torch takes seconds to load
+        from scballast.engine.ensemble import choose_device
+
+        choose_device(config.device)
     if config.programs.gene_sets is not None:
         read_gmt(config.programs.gene_sets)
 
@@ -297,13 +298,14 @@ def populations_table(dataset: Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _tags(config: Config, dataset: Dataset) -> dict[str, str]:
+def _tags(setup: Setup) -> dict[str, str]:
+    config, dataset = setup.config, setup.dataset
     packages = ("scballast", "scvi-tools", "torch", "anndata", "scanpy", "numpy", "mlflow", "optuna")
     return {
         keys.CONFIG_HASH: config_hash(config),
         keys.DATASET: dataset.name,
         keys.DATASET_DIGEST: dataset.digest,
-        keys.DEVICE: _device_name(config.device),
+        keys.DEVICE: _device_name(setup),
         keys.RESAMPLE_KIND: config.resample.kind,
         keys.VERSIONS: ", ".join(f"{package} {version(package)}" for package in packages),
         **_source_commit(),
@@ -326,7 +328,11 @@ def _source_commit() -> dict[str, str]:
     return {"mlflow.source.git.commit": found.stdout.strip()}
 
 
-def _device_name(device: str) -> str:
+def _device_name(setup: Setup) -> str:
+    """Return where models are trained; those without a likelihood are fitted on the CPU, and torch is not needed."""
+    device = setup.config.device
+    if device == "cpu" or not (setup.family.likelihood or any("scvi" in method.roles for method in setup.methods)):
+        return "cpu"
     import torch
 
     if device in ("auto", "cuda") and torch.cuda.is_available():
