@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from scballast.config.compose import compose_config
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset, Population
 from scballast.data.replicates import Replicate
+from scballast.engine import ensemble
+from scballast.engine.member_cache import MemberCache
 from scballast.errors import TrainingError
 from scballast.experiment import training
 from scballast.experiment.setup import Setup
-from scballast.experiment.training import MemberKey, condition_column, train_models
+from scballast.experiment.training import MemberKey, condition_column, train_ahead, train_models
 from scballast.methods.plan import plan_methods
 
 
@@ -110,3 +113,46 @@ def test_without_a_global_model_there_is_no_experiment(monkeypatch: pytest.Monke
     config = compose_config(["model=pca", "methods=[contrast]"])
     with pytest.raises(TrainingError, match="all failed"):
         train_models(make_setup(config))
+
+
+def test_trials_trained_together_have_the_models_that_each_trains_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["methods=[contrast,per_population,conditioned,scvi_de]", "train.max_epochs=2", "train.batch_size=16"]
+    varied = (
+        ["model.n_latent=2"],
+        ["model.n_latent=3", "train.lr=1e-2", "train.max_epochs=3"],
+        ["model.gene_likelihood=zinb", "model.latent_distribution=ln", "model.n_hidden=16", "train.kl_warmup_epochs=1"],
+        ["model.n_latent=2", "rank.top_k=3"],
+    )
+    setups = [make_setup(compose_config([*words, *own])) for own in varied]
+    alone = [train_models(setup) for setup in setups]
+    cache = MemberCache(tmp_path, 2**30)
+    trained: list[int] = []
+
+    def counted(counts: Any, kernel_counts: Any, plans: Sequence[Any], *rest: Any) -> Any:
+        trained.append(len(plans))
+        return train(counts, kernel_counts, plans, *rest)
+
+    train = ensemble.train_on_cpu
+    monkeypatch.setattr(ensemble, "train_on_cpu", counted)
+    train_ahead(setups, cache)
+    # Two replicates of three different trials in each role, and a model for each of two populations.
+    assert trained == [6, 12, 6, 6]
+    for setup, expected in zip(setups, alone, strict=True):
+        found = train_models(setup, cache)
+        assert found.table.equals(expected.table)
+        assert found.positions == expected.positions
+        for key, position in expected.positions.items():
+            if key.role != "scvi":
+                loadings = expected.ensembles[key.role].loadings(position)
+                assert found.ensembles[key.role].loadings(position).tobytes() == loadings.tobytes()
+            means = expected.ensembles[key.role].posterior_means(position)
+            assert found.ensembles[key.role].posterior_means(position).tobytes() == means.tobytes()
+    assert trained == [6, 12, 6, 6]
+
+
+def test_what_an_ensemble_does_not_hold_is_left_to_its_trial(tmp_path: Path) -> None:
+    setups = [make_setup(compose_config([word])) for word in ("model=pca", "train.engine=scvi", "model=nmf")]
+    train_ahead(setups, MemberCache(tmp_path, 2**30))
+    assert not list(tmp_path.iterdir())

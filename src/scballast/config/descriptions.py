@@ -62,6 +62,7 @@ DESCRIPTIONS: dict[str, str] = {
     "sweep.storage": "null: SQLite under runs_dir; postgresql://…; journal:FILE",
     "sweep.max_failures": "failures in a row that stop a sweep",
     "sweep.n_workers": "processes that share the trials",
+    "sweep.fused": "trials of a worker whose models are trained together",
     "sweep.search_space": "what is searched, in Hydra's sweep syntax",
     "sweep.timeout": "no trial begins after so long, as 2h or 30min",
     "sweep.trial_timeout": "a trial that takes longer ends as failed",

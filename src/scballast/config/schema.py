@@ -163,6 +163,7 @@ class SweepConfig:
     stop: str = _key("never", allowed=("never", "no_improvement"))
     patience: int = _key(10, minimum=1)
     racing: bool | None = None
+    fused: int = _key(1, minimum=1)
     confirm: bool = False
     search_space: Mapping[str, Any] | None = field(default_factory=dict)
 

@@ -91,9 +91,15 @@ def fit_ensemble(
     plans = plan_members(counts, members, model, train)
     names = member_names(counts, plans, f"{chosen.type} {compiled}") if cache else []
     known = {i: found for i, name in enumerate(names) if cache and (found := cache.find(plans[i], name)) is not None}
-    if known and on_progress is not None:
-        on_progress(len(known))
-    todo = [plan for i, plan in enumerate(plans) if i not in known]
+    # Members of one name are one: trials that differ in their scoring alone share them.
+    entries = names or [str(i) for i in range(len(plans))]
+    new: dict[str, MemberPlan] = {}
+    for i, plan in enumerate(plans):
+        if i not in known:
+            new.setdefault(entries[i], plan)
+    todo = list(new.values())
+    if len(todo) < len(plans) and on_progress is not None:
+        on_progress(len(plans) - len(todo))
     make_evaluator: Callable[[MemberPlan], Evaluator]
     if compiled:
         kernel_counts = KernelCounts(counts)
@@ -106,12 +112,11 @@ def fit_ensemble(
         resident = DeviceCounts(counts, chosen, torch.float32)
         trained = train_with_torch(counts, resident, todo, on_progress) if todo else []
         make_evaluator = partial(TorchEvaluator, resident=resident)
-    fresh = iter(trained)
-    trained = [known[i] if i in known else next(fresh) for i in range(len(plans))]
-    if cache and todo:
-        for i, name in enumerate(names):
-            if i not in known:
-                cache.keep(trained[i], name)
+    fresh = dict(zip(new, trained, strict=True))
+    trained = [known[i] if i in known else fresh[entries[i]] for i in range(len(plans))]
+    if cache and fresh:
+        for name, member in fresh.items():
+            cache.keep(member, name)
         cache.shrink()
     failures = {i: member.failure for i, member in enumerate(trained) if member.failure is not None}
     for position, reason in failures.items():

@@ -51,13 +51,7 @@ def pair_metrics(
     dict
         Those that this configuration measures, finite values only.
     """
-    setup = Setup.of(config, dataset)
-    needed = {name for metric in metrics for name in _methods_in(metric)}
-    setup = replace(
-        setup,
-        replicates=setup.replicates[2 * pair : 2 * pair + 2],
-        methods=tuple(method for method in setup.methods if method.name in needed),
-    )
+    setup = pair_setup(config, dataset, pair, metrics)
     scores = baseline_scores(setup, ScoreCache(cache_dir))
     tables: dict[str, pd.DataFrame] = {"populations": populations_table(dataset)}
     fit_wanted = any(metric.startswith("fit/") for metric in metrics) and setup.family.likelihood
@@ -73,6 +67,17 @@ def pair_metrics(
         tables["truth"] = truth_table(score_set, dataset.truth, config.rank.top_k)
     found = collect_metrics(tables, config, {})
     return {metric: found[metric] for metric in metrics if math.isfinite(found.get(metric, math.nan))}
+
+
+def pair_setup(config: Config, dataset: Dataset, pair: int, metrics: Sequence[str]) -> Setup:
+    """Return an experiment that has one pair of its replicates, and the methods that some metrics need."""
+    setup = Setup.of(config, dataset)
+    needed = {name for metric in metrics for name in _methods_in(metric)}
+    return replace(
+        setup,
+        replicates=setup.replicates[2 * pair : 2 * pair + 2],
+        methods=tuple(method for method in setup.methods if method.name in needed),
+    )
 
 
 def _methods_in(metric: str) -> list[str]:

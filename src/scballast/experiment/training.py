@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from scballast.errors import TrainingError
 from scballast.experiment.setup import Setup
 from scballast.methods.method import Role
 from scballast.models import FAMILIES
+from scballast.models.family import ModelFamily
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, integer_for
 
@@ -101,6 +103,37 @@ def train_models(setup: Setup, cache: MemberCache | None = None) -> TrainedModel
     return TrainedModels(ensembles, positions, cells, table)
 
 
+def train_ahead(setups: Sequence[Setup], cache: MemberCache) -> None:
+    """Train the models of several experiments on the same data as one, into the cache where each finds its own.
+
+    A member's result depends on its own cells, seed and settings alone, so each experiment's results are those that
+    it would have had by itself. What an ensemble does not hold (models without a likelihood, ``train.engine=scvi``)
+    is left to the experiment.
+
+    Parameters
+    ----------
+    setups
+        The experiments; their data and device are the same, their settings and replicates may differ.
+    cache
+        Where trained members are looked up and kept.
+    """
+    fused: dict[tuple[Role, str], tuple[Setup, list[Member]]] = {}
+    for setup in setups:
+        if setup.config.train.engine != "ensemble":
+            continue
+        for role, members in plan_members(setup).items():
+            family = _family(role, setup)
+            if family.settings is None:
+                continue
+            settings = family.settings(setup.config)
+            _, together = fused.setdefault((role, family.name), (setup, []))
+            together += [replace(member, overrides={**settings, **member.overrides}) for member in members.values()]
+    for (role, _), (setup, together) in fused.items():
+        # Where no member has a result, each experiment meets that again, and says it of its own.
+        with suppress(TrainingError):
+            _fit(role, together, setup, cache, note=f" of {len(setups)} trials")
+
+
 def plan_members(setup: Setup) -> dict[Role, dict[MemberKey, Member]]:
     """Return the members that the methods need, by the ensemble that each is trained in; the global ones always."""
     needed = {role for method in setup.methods for role in method.roles} - {"global", setup.family.name}
@@ -135,24 +168,26 @@ def condition_column(dataset: Dataset) -> npt.NDArray[np.object_]:
     return np.array([first if both in small else both for first, both in zip(condition, crossed, strict=True)], object)
 
 
-def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | None) -> TrainedEnsemble:
+def _family(role: Role, setup: Setup) -> ModelFamily:
+    return FAMILIES["scvi"] if role == "scvi" else setup.family
+
+
+def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | None, note: str = "") -> TrainedEnsemble:
     config, dataset = setup.config, setup.dataset
-    adata, batch_key, family = dataset.adata, dataset.batch_key, setup.family
+    adata, batch_key, family = dataset.adata, dataset.batch_key, _family(role, setup)
     if role == "conditioned":
         import pandas as pd
 
         adata = adata.copy()
         batch_key = "scballast_condition"
         adata.obs[batch_key] = pd.Categorical(condition_column(dataset))
-    if role == "scvi":
-        family = FAMILIES["scvi"]
     titles = {
         "global": f"training {family.name} (global)",
         "per_population": f"training {family.name} per population",
         "conditioned": f"training {family.name} conditioned on the population",
         "scvi": "training scvi (non-linear)",
     }
-    with progress_bar(titles[role], len(members), unit="models") as advance:
+    with progress_bar(titles[role] + note, len(members), unit="models") as advance:
         return family.fit(adata, members, config, batch_key=batch_key, on_progress=advance, cache=cache)
 
 

@@ -72,6 +72,9 @@ class ModelFamily:
         Whether the cells alone decide the result.
     latent_distributions
         Values of ``model.latent_distribution`` that have a meaning for it.
+    settings
+        From the configuration, what a member of an ensemble may have for itself; None: models of different settings
+        are not trained together.
     """
 
     name: str
@@ -83,3 +86,4 @@ class ModelFamily:
     conditional: bool
     deterministic: bool
     latent_distributions: tuple[str, ...] = ("normal",)
+    settings: Callable[[Config], Mapping[str, Any]] | None = None

@@ -58,6 +58,11 @@ def _fit(decoder: str) -> Fit:
     return fit
 
 
+def _member_settings(config: Config) -> dict[str, Any]:
+    model, train = _settings(config)
+    return {**model, **train}
+
+
 def _settings(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of model and training by scvi-tools' names."""
     model, train = asdict(config.model), asdict(config.train)
@@ -96,6 +101,7 @@ LDVAE = ModelFamily(
     conditional=True,
     deterministic=False,
     latent_distributions=("normal", "ln"),
+    settings=_member_settings,
 )
 SCVI = ModelFamily(
     "scvi",
@@ -107,4 +113,5 @@ SCVI = ModelFamily(
     conditional=True,
     deterministic=False,
     latent_distributions=("normal", "ln"),
+    settings=_member_settings,
 )

@@ -30,6 +30,8 @@ from scballast.sweep.messages import (
     PairRequest,
     Request,
     SweepPlace,
+    Trained,
+    TrainRequest,
     TrialDone,
     TrialRequest,
 )
@@ -112,6 +114,8 @@ def _answer(request: Request, loaded: _Loaded) -> Answer:
             from scballast.sweep.estimate import estimate
 
             return estimate(request.configs, loaded.get)
+        case TrainRequest():
+            return _train(request, loaded)
         case PairRequest():
             _log_as(request.logging)
             return _pair(request, loaded)
@@ -123,6 +127,30 @@ def _answer(request: Request, loaded: _Loaded) -> Answer:
 def _log_as(settings: Mapping[str, Any]) -> None:
     if settings:
         logging.config.dictConfig(dict(settings))
+
+
+def _train(request: TrainRequest, loaded: _Loaded) -> Trained:
+    from scballast.experiment.pairs import pair_setup
+    from scballast.experiment.run import model_cache
+    from scballast.experiment.setup import Setup
+    from scballast.experiment.training import train_ahead
+    from scballast.sweep.trial import cache_dir, open_tracking
+
+    first = request.configs[0]
+    cache = model_cache(first, cache_dir(first))
+    assert cache is not None
+    setups = []
+    for config in request.configs:
+        if (config.data, config.seed, config.device) != (first.data, first.seed, first.device):
+            continue  # other cells: trained with their own trial
+        dataset = loaded.get(config)
+        if _finished_before(config, dataset, open_tracking(config)) is not None:
+            continue
+        wanted = [objective.metric for objective in config.objectives]
+        setups.append(pair_setup(config, dataset, 0, wanted) if request.raced else Setup.of(config, dataset))
+    with memory_errors():
+        train_ahead(setups, cache)
+    return Trained()
 
 
 def _pair(request: PairRequest, loaded: _Loaded) -> PairDone | TrialDone:

@@ -105,6 +105,12 @@ def _checked(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> Sw
     if config.sweep.racing and obstacle(config):
         message = f"sweep.racing: true is not possible: {obstacle(config)}. Change that, or leave racing out."
         raise ConfigError(message)
+    if config.sweep.fused > 1 and not config.cache:
+        message = (
+            f"sweep.fused={config.sweep.fused}: trials that are trained together find their models in the cache. Leave "
+            "cache=false out, or sweep.fused."
+        )
+        raise ConfigError(message)
     return Sweep(shared, space, points, config)
 
 

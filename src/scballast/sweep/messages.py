@@ -102,6 +102,27 @@ class TrialRequest:
 
 
 @dataclass(frozen=True)
+class TrainRequest:
+    """Train the models of several trials as one, into the cache where each trial finds its own.
+
+    Attributes
+    ----------
+    configs
+        Of the trials, each with its own settings.
+    raced
+        Whether the trials get their replicates in pairs: then the models of the first pair alone are trained.
+    """
+
+    configs: tuple[Config, ...]
+    raced: bool
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The models are in the cache."""
+
+
+@dataclass(frozen=True)
 class PairRequest:
     """Evaluate one complementary pair of a trial's replicates; publishes nothing.
 
@@ -172,8 +193,8 @@ class Interrupted:
     """Ctrl-C reached the process."""
 
 
-Request = DescribeRequest | EstimateRequest | PairRequest | TrialRequest
-Answer = Described | Estimated | PairDone | TrialDone | Failed | Interrupted
+Request = DescribeRequest | EstimateRequest | TrainRequest | PairRequest | TrialRequest
+Answer = Described | Estimated | Trained | PairDone | TrialDone | Failed | Interrupted
 
 Wanted = TypeVar("Wanted", Described, Estimated)
 

@@ -46,6 +46,9 @@ def build_sampler(config: Config, trial: int) -> BaseSampler:
     identity = () if name in _ONE_SEED else (trial,)
     settings = {"seed": integer_for(config.seed, Stream.SWEEP, *identity), **kwargs}
     accepted = [entry for entry in inspect.signature(cls).parameters if entry != "self"]
+    if config.sweep.fused > 1 and "constant_liar" in accepted:
+        # Several trials are asked for before the first has a value: they are to differ.
+        settings = {"constant_liar": True, **settings}
     unknown = sorted(set(kwargs) - set(accepted))
     if unknown:
         message = (

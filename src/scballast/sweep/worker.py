@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,8 @@ from scballast.sweep.messages import (
     PairDone,
     PairRequest,
     SweepPlace,
+    Trained,
+    TrainRequest,
     TrialDone,
     TrialRequest,
 )
@@ -81,14 +85,67 @@ class Worker:
         tracking = open_tracking(self.config)
         try:
             while study.failures_in_a_row(self.since) < self.config.sweep.max_failures:
-                claim = study.claim(partial(finished_run, tracking, self.name))
-                if claim is None:
+                claims = self._claim(study, tracking)
+                if not claims:
                     return
-                with study.heartbeat(claim):
-                    self._run(study, tracking, claim)
-                keep_parent(study, tracking, self.parent_run_id)
+                with ExitStack() as alive:
+                    for claim in claims:
+                        alive.enter_context(study.heartbeat(claim))
+                    self._run_together(study, tracking, claims)
         finally:
             self.process.close()
+
+    def _claim(self, study: SweepStudy, tracking: Tracking) -> list[Claim]:
+        """Take as many trials as are trained together, or those that are left."""
+        claims: list[Claim] = []
+        while len(claims) < self.config.sweep.fused:
+            claim = study.claim(partial(finished_run, tracking, self.name))
+            if claim is None:
+                break
+            claims.append(claim)
+        return claims
+
+    def _run_together(self, study: SweepStudy, tracking: Tracking, claims: Sequence[Claim]) -> None:
+        """Train the models of all claims as one ensemble, then run one after another; give back what is not begun."""
+        waiting = list(claims)
+        try:
+            if len(claims) > 1:
+                self._train_ahead(claims)
+            while waiting:
+                over = study.failures_in_a_row(self.since) >= self.config.sweep.max_failures
+                if len(waiting) < len(claims) and (over or study.progress().stop):
+                    return
+                self._run(study, tracking, waiting.pop(0))
+                keep_parent(study, tracking, self.parent_run_id)
+        finally:
+            for claim in waiting:
+                study.fail(claim.number, INTERRUPTED, again=True)
+
+    def _train_ahead(self, claims: Sequence[Claim]) -> None:
+        """Fill the cache with the models of several trials; what goes wrong here is met again by the trial it is of."""
+        configs = []
+        for claim in claims:
+            with suppress(ScballastError):
+                configs.append(without_storage(config_of(self._compose(claim))))
+        if len(configs) < 2:
+            return
+        limit = seconds_of("sweep.trial_timeout", self.config.sweep.trial_timeout)
+        deadline = math.inf if limit is None else time.monotonic() + limit * len(configs)
+        start = time.perf_counter()
+        try:
+            answer = self.process.call(TrainRequest(tuple(configs), self.raced), deadline)
+        except ProcessDiedError as error:
+            answer = Failed(str(error) or "it took longer than sweep.trial_timeout allows all of them", died=True)
+        except BaseException:
+            self.process.interrupt()
+            raise
+        if isinstance(answer, Trained):
+            logger.info("Trained %d trials together, %.0f s.", len(configs), time.perf_counter() - start)
+            return
+        reason = answer.reason if isinstance(answer, Failed) else "interrupted"
+        logger.warning("%d trials could not be trained together (%s); they train one by one.", len(configs), reason)
+        # What is left in its memory may be too much for the first of them too.
+        self.process.close()
 
     def _run(self, study: SweepStudy, tracking: Tracking, claim: Claim) -> None:
         start = time.perf_counter()
