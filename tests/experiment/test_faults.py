@@ -50,7 +50,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),
     pytest.mark.skipif(sys.platform == "win32", reason="processes are forked and killed"),
 ]
-N_KILLS = 8
+N_KILLS = 6
 
 
 @pytest.fixture(scope="module")

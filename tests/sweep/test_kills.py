@@ -80,16 +80,16 @@ def test_of_three_workers_on_one_study_one_is_killed(tmp_path: Path) -> None:
     assert (runs / "sweeps" / "killed" / "report.html").stat().st_size > 10_000
 
 
-def test_twelve_workers_start_at_once_on_fresh_runs(tmp_path: Path) -> None:
+def test_six_workers_start_at_once_on_fresh_runs(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    # Two configurations among twelve trials: all but the first of each are reused.
-    words = (*BASELINES, *RANDOM, "sweep.n_trials=12", "model.n_latent=choice(2,3)")
-    workers = [start(runs, "-m", *words, log=f"log{i}") for i in range(12)]
+    # Two configurations among six trials: all but the first of each are reused.
+    words = (*BASELINES, *RANDOM, "sweep.n_trials=6", "model.n_latent=choice(2,3)")
+    workers = [start(runs, "-m", *words, log=f"log{i}") for i in range(6)]
     ended = [worker.wait(300) for worker in workers]
-    said = [(tmp_path / f"log{i}.txt").read_text()[-3000:] for i in range(12)]
-    assert ended == [0] * 12, [text for status, text in zip(ended, said, strict=True) if status]
-    assert_whole(runs, 12)
+    said = [(tmp_path / f"log{i}.txt").read_text()[-3000:] for i in range(6)]
+    assert ended == [0] * 6, [text for status, text in zip(ended, said, strict=True) if status]
+    assert_whole(runs, 6)
     assert not trial_states(runs)["FAIL"]
     # One study and one parent, although each command made up the name by itself.
     assert len(rows(runs / "optuna.db", "SELECT 1 FROM studies")) == 1
-    assert parent(runs)["scballast.progress"] == "12/0/12"
+    assert parent(runs)["scballast.progress"] == "6/0/6"
