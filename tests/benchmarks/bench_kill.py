@@ -29,7 +29,7 @@ from tests.helpers.fault_helpers import PCA, PRELOAD, assert_whole, command_line
 N_FRESH = 4
 N_FORKED = 56
 N_SWEEP = 40
-N_TRIALS = 24
+N_TRIALS = 40
 SHARE_OF_TRIALS = 0.3
 """Of the kills of the sweep those that hit the process of a trial first, and its controller a moment later."""
 
