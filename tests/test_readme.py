@@ -193,4 +193,4 @@ def test_the_pages_hold_commands() -> None:
     found = {page.name: commands(page) for page in PAGES}
     assert sum("-m" in command for command in found["README.md"]) == 2
     assert len(found["README.md"]) == 8
-    assert len(found["own_data.md"]) == 4
+    assert len(found["own_data.md"]) == 5
