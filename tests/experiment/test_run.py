@@ -134,6 +134,20 @@ def test_excluded_classes_are_in_no_list_and_in_the_model(tmp_path: Path) -> Non
         assert not stress & set(tables[name]["gene"]), name
 
 
+def test_rankings_from_the_cache_are_the_same_and_not_announced_as_work(
+    counts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data=h5ad", f'data.path="{counts_file}"', *WORDS, "methods=[wilcoxon,random]", "programs.find=false"]
+    dataset = prepare_dataset(compose_config(words))
+    tables = []
+    for added, said in (((), "scoring baselines: 8 rankings"), ((), ""), (("rank.n_components=3",), "8 rankings")):
+        config = compose_config([*words, *added])
+        tables.append(run_experiment(config, dataset, cache_dir=tmp_path).results.tables["rankings"])
+        lines = [line for line in capsys.readouterr().err.splitlines() if "rankings" in line]
+        assert (said in lines[0]) if said else lines == []
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+
+
 def test_controls_are_not_stable(result: RunResult) -> None:
     assert abs(result.metrics["stability/random"]) < 0.25
     assert result.metrics["stability/wilcoxon"] > 0.5
