@@ -161,7 +161,7 @@ def run_check(
 
 
 def _metrics(summary: pd.DataFrame) -> dict[str, float]:
-    """Return what one check is compared with another by."""
+    """Return what a check is compared by in MLflow."""
     metrics = {"check/hold": float((summary["verdict"] == "holds").sum())}
     for estimand, rows in summary.groupby("estimand"):
         metrics[f"check/confirmed_{estimand}"] = float(rows["confirmed"].mean())
