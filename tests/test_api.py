@@ -56,6 +56,7 @@ def test_a_notebook_shows_the_answer_and_no_markup_of_the_data(result: scballast
 def test_dir_lists_what_there_is_and_nothing_else(result: scballast.RunResult) -> None:
     public = {name for name in dir(result) if not name.startswith("_")}
     own = {"run_id", "tables", "metrics", "folder", "genes", "model", "annotate"}
+    assert repr(result) == f"RunResult 'r1': 1 of 2 answers. Report: {Path('runs/results/x/report.html')}"
     assert public == own | {"answer", "answer_genes"}
     assert dir(scballast) == sorted(scballast.__all__)
     assert all(getattr(scballast, name) is not None for name in dir(scballast))
@@ -72,6 +73,7 @@ def entries(documented: object, section: str) -> list[str]:
 
 PUBLIC = [getattr(scballast, name) for name in scballast.__all__ if not name.startswith("_")]
 PUBLIC += [getattr(scballast.RunResult, name) for name in ("genes", "model", "annotate")]
+PUBLIC += [getattr(scballast.CheckResult, name) for name in ("genes", "missed")]
 
 
 @pytest.mark.parametrize("member", PUBLIC, ids=lambda member: member.__qualname__)

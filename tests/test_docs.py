@@ -167,6 +167,7 @@ def test_the_site_holds_every_method_key_and_public_name(site: Path, pages: dict
     assert [key for key, _, _ in described_keys() if f">{key}</span>" not in words("keys")] == []
     public = {f"scballast.{name}" for name in scballast.__all__ if not name.startswith("_")}
     public |= {f"scballast.RunResult.{name}" for name in ("genes", "model", "annotate")}
+    public |= {f"scballast.CheckResult.{name}" for name in ("genes", "missed")}
     places = pages[(site / "api.html").resolve()].places
     assert {name for name in public if not any(place == name or place.endswith(name) for place in places)} == set()
     assert "Two commands" in words("index")

@@ -30,8 +30,8 @@ def annotate(
     ``sc.pl.rank_genes_groups(adata, key="scballast")`` and its relatives plot them. The scores are the
     negative mean ranks over replicates (-1: first in every replicate), since most of the best genes share a
     selection frequency of 1; the frequencies, the share of replicates that have the gene in their top k,
-    stand beside them as ``uns[key_added]["selection_frequency"]``. Log2 fold changes are of the mean counts per 10,000
-    (1 added to both) where ``X`` holds raw counts, else NaN.
+    stand beside them as ``uns[key_added]["selection_frequency"]``. Log2 fold changes are those of the tables: of the
+    mean counts per 10,000 of the analysed cells, 1 added to both, whatever ``X`` holds.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def annotate(
         "names": _records(lists, "gene", length, "U64"),
         "scores": _negative(_records(lists, "mean_rank", length, "f4")),
         "selection_frequency": _records(lists, "selection_frequency", length, "f4"),
-        "logfoldchanges": _fold_changes(adata, lists, length, groupby),
+        "logfoldchanges": _records(lists, "log2_fold_change", length, "f8"),
         # scanpy's accessors ask for these; a rank has neither.
         **{name: _undefined(lists, length) for name in ("pvals", "pvals_adj")},
         **{name: tables[name].copy() for name in _TABLES if name in tables},
@@ -131,31 +131,6 @@ def _records(lists: Mapping[str, pd.DataFrame], column: str, length: int, dtype:
 def _negative(records: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     for name in records.dtype.names or ():
         records[name] *= -1
-    return records
-
-
-def _fold_changes(adata: AnnData, lists: Mapping[str, pd.DataFrame], length: int, groupby: str) -> np.ndarray[Any, Any]:
-    """Return log2 fold changes of each list's genes, population against rest; NaN where ``X`` holds no counts."""
-    from scipy import sparse
-
-    from scballast.verdict.answer_genes import expression_levels
-    from scballast.verdict.unseen import Cells
-
-    records = _undefined(lists, length)
-    if adata.X is None or groupby not in adata.obs:
-        return records
-    counts = sparse.csr_matrix(adata.X)
-    if not counts.nnz or counts.data.min() < 0 or (counts.data % 1 != 0).any():
-        return records
-    labels = adata.obs[groupby].astype(str).to_numpy()
-    place = {name: position for position, name in enumerate(lists)}
-    codes = np.array([place.get(label, -1) for label in labels])
-    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    cells = Cells(counts=counts, total_counts=totals, codes=codes)
-    for position, (name, rows) in enumerate(lists.items()):
-        places = adata.var_names.get_indexer(rows["gene"].astype(str).to_numpy()[:length])
-        changes = expression_levels(cells, position)["log2_fold_change"][places]
-        records[name] = np.where(places >= 0, changes, np.nan)
     return records
 
 

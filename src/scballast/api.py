@@ -1,21 +1,39 @@
-"""The same from Python: ``scballast.run`` and ``scballast.load``."""
+"""The same from Python: ``scballast.run``, ``scballast.load`` and ``scballast.check``."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.compose import compose_config
+from scballast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
 
-@dataclass(frozen=True)
-class RunResult:
+class _Tables:
+    """Gives every table as an attribute, and lists them."""
+
+    tables: Mapping[str, pd.DataFrame]
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        tables = object.__getattribute__(self, "tables")
+        if name in tables:
+            return tables[name]
+        message = f"no attribute or table {name!r}; tables: {', '.join(sorted(tables))}"
+        raise AttributeError(message)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.tables})
+
+
+@dataclass(frozen=True, repr=False)
+class RunResult(_Tables):
     """The results of one experiment, from :func:`scballast.run` or :func:`scballast.load`.
 
     Parameters
@@ -36,22 +54,15 @@ class RunResult:
     metrics: Mapping[str, float]
     folder: Path
 
-    def __getattr__(self, name: str) -> pd.DataFrame:
-        tables = object.__getattribute__(self, "tables")
-        if name in tables:
-            return tables[name]
-        message = f"no attribute or table {name!r}; tables: {', '.join(sorted(tables))}"
-        raise AttributeError(message)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self.tables})
+    def __repr__(self) -> str:
+        """Say in one line what it is: the tables would fill the screen."""
+        answer = self.tables["answer"]
+        n_given = int((answer["method"] != "none").sum())
+        return f"RunResult {self.run_id!r}: {n_given} of {len(answer)} answers. Report: {self.folder / 'report.html'}"
 
     def _repr_html_(self) -> str:
         """Show the answer in a notebook, with the first genes of each list."""
-        from html import escape
-
         columns = ("population", "genes", "method to trust", "confirmed", "Φ [95%]", "floor", "first genes")
-        head = "".join(f"<th>{name}</th>" for name in columns)
         rows = []
         for row in self.tables["answer"].itertuples():
             first = self.genes(str(row.population), row.estimand)["symbol"].head(8) if row.method != "none" else ()
@@ -60,11 +71,8 @@ class RunResult:
             if row.method != "none":
                 interval = f"{row.phi:z.2f} [{row.lower:z.2f}, {row.upper:z.2f}]"
                 numbers = (f"{row.confirmed:.2f}", interval, f"{row.floor:z.2f}")
-            cells = (row.population, row.estimand, row.method, *numbers, told)
-            rows.append("".join(f"<td style='text-align:left'>{escape(str(cell))}</td>" for cell in cells))
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        report = escape(str(self.folder / "report.html"))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>Report: <code>{report}</code></p>"
+            rows.append((row.population, row.estimand, row.method, *numbers, told))
+        return _html_table(columns, rows, self.folder)
 
     def genes(self, population: str, estimand: str = "marker") -> pd.DataFrame:
         """Return the genes of one answer, the best first, with fold changes, shares of cells and flags.
@@ -141,6 +149,110 @@ class RunResult:
             annotate_programs(adata, self.tables)
 
 
+@dataclass(frozen=True, repr=False)
+class CheckResult(_Tables):
+    """What one's own cells say of somebody's gene lists, from :func:`scballast.check`.
+
+    Parameters
+    ----------
+    tables
+        Every table by name; each is an attribute too: ``check`` (a row per list and reading: verdict, confirmed share,
+        floor), ``check_genes`` (a row per listed gene), ``check_methods`` (agreement with each method),
+        ``check_missed`` (confirmed genes that the lists do not have), ``answer``, ``populations``.
+    warnings
+        What was left out or taken for something else, a sentence or two each.
+    folder
+        The folder with the report and the tables.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    warnings: tuple[str, ...]
+    folder: Path
+
+    def __repr__(self) -> str:
+        """Say in one line what it is: the tables would fill the screen."""
+        verdicts = self.tables["check"]["verdict"]
+        n_hold = int((verdicts == "holds").sum())
+        return f"CheckResult: {n_hold} of {len(verdicts)} readings hold. Report: {self.folder / 'report.html'}"
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what holds, with the genes that fail."""
+        from scballast.commands.check_summary import LISTS_HEADINGS, agreement, failing, list_cells
+
+        rows = []
+        for row in self.tables["check"].itertuples():
+            own = self.tables["check_genes"].query("population == @row.population")
+            fails = ", ".join(failing(own).head(8)) if row.estimand == "marker" else ""
+            rows.append((*list_cells(row), agreement(row, self.tables["check_methods"]), fails))
+        return _html_table((*LISTS_HEADINGS, "agrees with", "fails"), rows, self.folder)
+
+    def genes(self, population: str) -> pd.DataFrame:
+        """Return the list of one population, gene by gene: whether each is confirmed, why not, and its levels.
+
+        Parameters
+        ----------
+        population
+            Its name in the data.
+
+        Returns
+        -------
+        DataFrame
+            See ``verdict.list_genes``: rank, listed (as it was written), gene, symbol, confirmed_marker, q_marker,
+            confirmed_program, q_program, log2_fold_change, pct_in, pct_out (per cent of cells), flags, why.
+
+        Raises
+        ------
+        ConfigError
+            There is no list of such a population.
+        """
+        return self._of("check_genes", population)
+
+    def missed(self, population: str) -> pd.DataFrame:
+        """Return the confirmed genes of the methods' answers for a population that its list does not have.
+
+        Parameters
+        ----------
+        population
+            Its name in the data.
+
+        Returns
+        -------
+        DataFrame
+            With the columns of ``RunResult.genes``.
+
+        Raises
+        ------
+        ConfigError
+            There is no list of such a population.
+        """
+        return self._of("check_missed", population)
+
+    def _of(self, table: str, population: str) -> pd.DataFrame:
+        from scballast.config.schema import unknown_key
+
+        known = list(dict.fromkeys(self.tables["check"]["population"].astype(str)))
+        where = "population"
+        if population not in known:
+            raise unknown_key(where, population, known)
+        rows = self.tables[table]
+        return rows[rows["population"].astype(str) == population].reset_index(drop=True)
+
+
+def _html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], folder: Path) -> str:
+    """Write a table for a notebook, every value escaped, and below it where the report is."""
+    from html import escape
+
+    def line(cells: Sequence[object], tag: str) -> str:
+        inner = "".join(f"<{tag} style='text-align:left'>{escape(str(cell))}</{tag}>" for cell in cells)
+        return f"<tr>{inner}</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    report = escape(str(folder / "report.html"))
+    return (
+        f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table><p>Report: <code>{report}</code></p>"
+    )
+
+
 def run(overrides: Sequence[str] = ()) -> RunResult:
     """Run one experiment, as the command line does.
 
@@ -187,3 +299,64 @@ def load(run_id: str, *, runs_dir: str = "runs") -> RunResult:
     settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=Path(runs_dir).resolve())
     stored = Tracking(settings).load_run(run_id)
     return RunResult(run_id, read_tables(stored.folder), stored.metrics, stored.folder)
+
+
+def check(
+    genes: str | os.PathLike[str] | pd.DataFrame, overrides: Sequence[str] = (), *, run: RunResult | None = None
+) -> CheckResult:
+    """Hold somebody's lists of genes per population against cells, as ``scballast check`` does.
+
+    Each list is tested in the cells that every replicate left out, as markers and as a program: how much of it is
+    confirmed, does it beat random genes and the lists of other populations, with which methods does it agree, which
+    genes fail, and which would have been found instead. No model is trained, unless ``methods=[…]`` asks for some.
+
+    Parameters
+    ----------
+    genes
+        A ``.csv`` or ``.tsv``, or a table, with the columns population, gene and, where there is an order, rank;
+        ``scanpy.get.rank_genes_groups_df(adata, None)`` is such a table.
+    overrides
+        Words as for :func:`scballast.run`: the data, the replicates.
+    run
+        A finished run, whose data, replicates and methods are used; ``overrides`` may then name ``runs_dir`` alone.
+
+    Returns
+    -------
+    CheckResult
+        The verdicts, gene by gene and list by list; its folder holds a report.
+
+    Raises
+    ------
+    ConfigError, DataError
+        What is wrong with the configuration, the data or the lists, and what to do.
+
+    Examples
+    --------
+    >>> import pandas as pd, scballast
+    >>> lists = pd.DataFrame({"population": "CD19+ B", "gene": ["CD79A", "MS4A1", "CD79B", "CD3D"]})
+    >>> found = scballast.check(lists, ["methods=[wilcoxon]", "resample.n_replicates=4"])
+    >>> found.check.loc[found.check["estimand"] == "marker", ["population", "verdict"]].to_dict("records")
+    [{'population': 'CD19+ B', 'verdict': 'holds'}]
+    >>> found.genes("CD19+ B").set_index("gene")["confirmed_marker"].to_dict()
+    {'CD79A': True, 'MS4A1': True, 'CD79B': True, 'CD3D': False}
+    """
+    import pandas as pd
+
+    from scballast.data.early import check_file
+    from scballast.data.published_lists import published_lists_of, read_published_lists
+    from scballast.sweep.list_checks import check_and_write, check_configuration, configuration_of_run, runs_dir_of
+
+    if not isinstance(genes, (str, os.PathLike, pd.DataFrame)):
+        message = (
+            f"genes: a {type(genes).__name__} is not read. Give a path, or a DataFrame with the columns population, "
+            "gene and, where there is an order, rank."
+        )
+        raise DataError(message)
+    lists = published_lists_of(genes) if isinstance(genes, pd.DataFrame) else read_published_lists(os.fspath(genes))
+    if run is None:
+        config = check_configuration(overrides)
+    else:
+        config = configuration_of_run(run.folder, runs_dir_of(overrides))
+    check_file(config.data, config.association.keys)
+    found, folder = check_and_write(config, lists, None if run is None else run.folder)
+    return CheckResult(found.results.tables, found.results.warnings, folder)

@@ -14,8 +14,8 @@ Advance = Callable[[int], None]
 def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Advance]:
     """Show a bar on standard error while the block runs, and hand out what advances it.
 
-    Where standard error is no terminal, a line at the start and one at the end take the bar's place,
-    so that log files stay readable.
+    Where standard error is no terminal, a line at the start takes the bar's place, so that log files stay readable.
+    Nothing is shown where there is nothing to do.
 
     Parameters
     ----------
@@ -26,6 +26,9 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
     unit
         Name of a unit, plural, for example ``"epochs"``.
     """
+    if total == 0:
+        yield _ignore
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

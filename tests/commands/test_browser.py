@@ -138,7 +138,6 @@ def test_the_sweep_is_a_tree_of_runs(seen: Seen, address: str) -> None:
     names.first.wait_for()
     shown = {re.search(r"\btrial(\d)-", name).group(1) for name in names.all_inner_texts()}  # type: ignore[union-attr]
     assert shown == {"0", "1", "2", "3"}
-    assert page.locator(".ag-row", has_text="simulated (").count() >= 5
     # The chosen trial's model is in the registry.
     assert page.locator(".ag-row", has_text="scballast-simulated").count() == 1
 

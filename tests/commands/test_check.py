@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,39 @@ def test_the_terminal_table_fits(folder: Path, width: int) -> None:
     assert "not tested: no_such_gene" in " ".join(" ".join(lines).split())
 
 
+def test_python_gives_what_the_command_gives(folder: Path, tmp_path: Path) -> None:
+    import scballast
+
+    path = folder.parents[2] / "atlas.csv"
+    words = [*DATA, f"runs_dir={tmp_path / 'runs'}"]
+    found = scballast.check(pd.read_csv(path), words)
+    for name in ("check", "check_genes", "check_methods", "check_missed"):
+        written = read_table(found.folder / "tables" / f"{name}.csv")
+        pd.testing.assert_frame_equal(written, stored(folder, name))
+        assert list(found.tables[name].columns) == list(written.columns)
+    first = str(found.check["population"].iloc[0])
+    assert list(found.genes(first)["rank"]) == list(range(1, 16))
+    assert found.genes(first)["confirmed_marker"].mean() > 0.9
+    assert set(found.missed(first)["population"]) == {first}
+    assert not set(found.missed(first)["gene"]) & set(found.genes(first)["gene"])
+    with pytest.raises(ConfigError, match="population: 'nobody' is not known"):
+        found.genes("nobody")
+    assert any("'nobody' is no population of the data" in warning for warning in found.warnings)
+    assert repr(found).startswith(f"CheckResult: {(found.check['verdict'] == 'holds').sum()} of 6 readings hold.")
+    # A notebook shows each list in both readings, the first holding, the second's genes failing.
+    rows = re.findall(r"<tr>(.*?)</tr>", found._repr_html_())
+    assert len(rows) == 1 + 6
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
+    assert cells[1][:3] == [first, "marker", "holds"]
+    assert cells[1][cells[0].index("agrees with")].startswith("wilcoxon ")
+    fails = cells[3][cells[0].index("fails")].split(", ")
+    assert len(fails) == 8
+    assert set(fails) <= set(found.genes(cells[3][0])["symbol"])
+    assert scballast.check(path, words).check.equals(found.check)
+    with pytest.raises(DataError, match=r"genes: a dict is not read\. Give a path, or a DataFrame"):
+        scballast.check({"B": ["CD79A"]}, words)  # type: ignore[arg-type]
+
+
 def test_a_finished_run_is_used_with_its_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import scballast
 
@@ -127,6 +161,10 @@ def test_a_finished_run_is_used_with_its_methods(tmp_path: Path, capsys: pytest.
     assert check([str(lists), "--run", run.folder.name, f"runs_dir={tmp_path / 'runs'}"]) == 0
     methods = stored(find_folder(None, tmp_path / "runs"), "check_methods")
     assert set(methods["method"]) == {"wilcoxon", "t_test"}
+    again = scballast.check(lists, [f"runs_dir={tmp_path / 'runs'}"], run=run)
+    assert set(again.check_methods["method"]) == {"wilcoxon", "t_test"}
+    with pytest.raises(ConfigError, match=r"so 'seed=1' cannot be set"):
+        scballast.check(lists, ["seed=1"], run=run)
     with pytest.raises(ConfigError, match=r"--run: data and replicates are the run's, so 'seed=1' cannot be set"):
         check([str(lists), "--run", run.folder.name, "seed=1", f"runs_dir={tmp_path / 'runs'}"])
     # Other replicates are others' rankings.

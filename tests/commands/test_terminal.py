@@ -181,7 +181,22 @@ def test_columns_that_look_like_donors_or_conditions_are_named_with_the_option(t
     assert "data.sample_key=COLUMN" in found[0]
     used = replace(config, sample_key="donor_id", batch_key="sequencing_batch")
     assert [line.split(" look")[0] for line in suggestions(used)] == ["'stim'"]
+    assert suggestions(used, ["stim"]) == []
     assert suggestions(DataConfig()) == []
+
+
+@pytest.mark.parametrize("more", [["plan=true"], [], ["-m", "model.n_latent=2,4"]])
+def test_they_are_named_once_before_any_work(tmp_path: Path, more: list[str]) -> None:
+    path = tmp_path / "cells.h5ad"
+    with h5py.File(path, "w") as file:
+        file.create_group("obs").attrs["column-order"] = ["cell_type", "donor", "condition"]
+    words = ["data=h5ad", f"data.path={path}", "data.population_key=cell_type", f"runs_dir={tmp_path / 'r'}"]
+    said = started(*words, *more).stderr.splitlines()  # which ends with what is wrong with the file
+    assert [line.partition(":")[0] for line in said[:2]] == ["Note", "Note"]
+    assert said[0].startswith("Note: 'donor' looks like samples or donors: data.sample_key=COLUMN")
+    assert "association.keys" in said[1]
+    assert sum(line.startswith("Note: ") for line in said) == 2
+    assert "cells.h5ad" in said[2]
 
 
 def tables() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from scballast.config.addresses import params_of
 from scballast.config.compose import compose_config, config_groups
 from scballast.config.schema import Config, build_config, conf_dir, config_hash, to_leaves, to_nested
 from scballast.errors import ConfigError
@@ -101,3 +102,17 @@ def test_the_hash_of_a_path_does_not_depend_on_the_working_directory(
     absolute = config_hash(compose_config([*words, f"data.path={tmp_path / 'x.h5ad'}"]))
     monkeypatch.chdir(tmp_path)
     assert config_hash(compose_config([*words, "data.path=x.h5ad"])) == absolute
+
+
+def test_only_what_applies_to_a_run_is_logged_of_its_configuration() -> None:
+    single = params_of(compose_config([]))
+    unwanted = ("sweep.", "objectives", "data.simulation.", "tracking.", "plan", "runs_dir", "cache", "model.n_runs")
+    assert [key for key in single if key.startswith((*unwanted, "train.early_stopping_patience"))] == []
+    assert single["model.n_latent"] == "20"
+    assert single["data.batch_key"] == "null"
+    assert len(single) < 50
+    assert "train.early_stopping_patience" in params_of(compose_config(["train.early_stopping=true"]))
+    assert "model.n_runs" in params_of(compose_config(["model=cnmf"]))
+    assert "data.simulation.n_genes" in params_of(compose_config(["data=simulated"]))
+    of_sweep = params_of(compose_config([]), of_sweep=True)
+    assert {key.partition(".")[0] for key in of_sweep.keys() - single.keys()} == {"sweep", "objectives"}

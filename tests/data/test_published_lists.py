@@ -6,13 +6,19 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from tests.helpers.data_examples import file_config, small_adata
 
 from scballast.data import load_dataset
 from scballast.data.gene_match import match_genes, why_none_matches
-from scballast.data.published_lists import PublishedLists, match_populations, read_published_lists
+from scballast.data.published_lists import (
+    PublishedLists,
+    match_populations,
+    published_lists_of,
+    read_published_lists,
+)
 from scballast.errors import DataError
 
 LONG = "population,gene,rank\nB,MS4A1,2\nB,CD79A,1\nT,CD3D,1\n"
@@ -51,6 +57,27 @@ def test_without_ranks_the_order_counts_and_what_is_left_out_is_said(tmp_path: P
     )
     ranked = read(tmp_path, "population,gene,rank\nB,X,\nB,Y,3\nB,Z,1.5\nB,X,9\n")
     assert ranked.lists == {"B": ("Z", "Y", "X")}
+
+
+def test_a_table_in_memory_is_read_like_a_file() -> None:
+    table = pd.DataFrame(
+        {
+            "group": pd.Categorical(["B", "B", "T", None, "T"]),
+            "names": ["MS4A1", "CD79A", "CD3D", "X", float("nan")],
+            "rank": [2, 1.0, None, 1, 1],
+        },
+        index=["one", "one", "two", "two", "two"],
+    )
+    found = published_lists_of(table, "mine")
+    assert found.lists == {"B": ("CD79A", "MS4A1"), "T": ("CD3D",)}
+    assert found.warnings == ("mine: 2 rows without a population or a gene are left out, first row 4.",)
+    assert published_lists_of(table.drop(columns="rank")).lists["B"] == ("MS4A1", "CD79A")
+    with pytest.raises(DataError, match=r"mine: there is no column 'gene'.*Columns: 'group', 'rank'\. Allowed: col"):
+        published_lists_of(table[["group", "rank"]], "mine")
+    with pytest.raises(DataError, match="mine: row 1: the rank 'best' is no number"):
+        published_lists_of(table.assign(rank="best"), "mine")
+    with pytest.raises(DataError, match="mine: there is no row"):
+        published_lists_of(table[:0], "mine")
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,48 @@ def test_marker_effects_are_those_of_all_cells_against_each_other_population(
     assert own["mean_auc"] == pytest.approx(np.mean(pairs))
 
 
+def test_consensus_lists_say_what_a_reader_asks_of_a_gene(result: RunResult, counts_file: Path) -> None:
+    import anndata
+
+    adata = anndata.read_h5ad(counts_file)
+    inside = (adata.obs["cell type"] == NAMES[1]).to_numpy()
+    own = result.consensus.query("population == @NAMES[1] and method == 't_test'").set_index("gene")
+    counts = pd.DataFrame(adata.X.toarray(), columns=adata.var_names)[list(own.index)]
+    scaled = counts.div(adata.X.toarray().sum(axis=1), axis=0) * 1e4
+    np.testing.assert_allclose(own["pct_in"], 100 * (counts[inside] > 0).mean())
+    np.testing.assert_allclose(own["pct_out"], 100 * (counts[~inside] > 0).mean())
+    ratio = (scaled[inside].mean() + 1) / (scaled[~inside].mean() + 1)
+    np.testing.assert_allclose(own["log2_fold_change"], np.log2(ratio), atol=1e-6)
+    listed = result.answer_genes.merge(result.consensus, on=["population", "method", "gene"])
+    assert len(listed) == len(result.answer_genes) > 10
+    for column in ("log2_fold_change", "mean_out", "flags", "rank"):
+        assert listed[f"{column}_x"].equals(listed[f"{column}_y"]), column
+
+
+def test_excluded_classes_are_in_no_list_and_in_the_model(tmp_path: Path) -> None:
+    words = [f"runs_dir={tmp_path}", "methods=[wilcoxon]", "programs.find=false", "resample.n_replicates=4"]
+    tables = scballast.run([*words, "association.n_permutations=0", "genes.exclude=[stress]"]).tables
+    stress = {"CEBPB", "DUSP1", "FOS", "HSP90AA1", "IER2", "JUNB", "NFKBIA", "UBC", "ZFP36"}
+    assert len(stress & set(tables["rankings"]["gene"])) == 3
+    for name in ("consensus", "answer_genes", "answer_expression"):
+        assert len(tables[name])
+        assert not stress & set(tables[name]["gene"]), name
+
+
+def test_rankings_from_the_cache_are_the_same_and_not_announced_as_work(
+    counts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data=h5ad", f'data.path="{counts_file}"', *WORDS, "methods=[wilcoxon,random]", "programs.find=false"]
+    dataset = prepare_dataset(compose_config(words))
+    tables = []
+    for added, said in (((), "scoring baselines: 8 rankings"), ((), ""), (("rank.n_components=3",), "8 rankings")):
+        config = compose_config([*words, *added])
+        tables.append(run_experiment(config, dataset, cache_dir=tmp_path).results.tables["rankings"])
+        lines = [line for line in capsys.readouterr().err.splitlines() if "rankings" in line]
+        assert (said in lines[0]) if said else lines == []
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+
+
 def test_controls_are_not_stable(result: RunResult) -> None:
     assert abs(result.metrics["stability/random"]) < 0.25
     assert result.metrics["stability/wilcoxon"] > 0.5
@@ -134,7 +176,7 @@ def test_statistics_follow_from_the_stored_rankings(result: RunResult) -> None:
     }
     again = statistics_tables(score_set, confirmation, 10, undertrained=undertrained)
     for name in ("stability", "concordance", "consensus", "differences", "answer"):
-        pd.testing.assert_frame_equal(again[name], result.tables[name])
+        pd.testing.assert_frame_equal(again[name], result.tables[name][again[name].columns])
     headline = again["stability"].query("k == 10 and method == 'contrast'")
     metrics = json.loads((result.folder / "metrics.json").read_text())
     assert metrics["stability/contrast"] == pytest.approx(headline["phi"].mean(), abs=1e-12)

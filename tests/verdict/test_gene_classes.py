@@ -60,6 +60,13 @@ def test_flags_stand_beside_their_own_gene_whatever_the_order() -> None:
     flagged = with_flags(table, means, ["g1", "g2"])
     assert list(flagged["flags"]) == ["marker of Mono", "", "stress"]
     assert list(without_classes(flagged, ["stress"])["gene"]) == ["g1", "g1"]
+    # The same genes in the lists of several methods; whose markers count is said by another table.
+    twice = pd.concat([table, table[::-1]], ignore_index=True)
+    assert list(with_flags(twice, means, ["g1", "g2"], markers=table)["flags"]) == [
+        *flagged["flags"],
+        *flagged["flags"][::-1],
+    ]
+    assert list(with_flags(table, means, ["g1", "g2"], markers=table.iloc[:1])["flags"]) == ["", "", "stress"]
     assert list(with_flags(table.iloc[:0], means, ["g1", "g2"]).columns) == [*table.columns, "flags"]
 
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scballast.commands.output import forgive_characters
-from scballast.config.compose import check_keys, compose_config
-from scballast.config.schema import Config, build_config
+from scballast.commands.output import forgive_characters, say_suggestions
 from scballast.data.early import check_file
-from scballast.data.published_lists import PublishedLists, read_published_lists
-from scballast.errors import ConfigError
+from scballast.data.published_lists import read_published_lists
+from scballast.sweep.list_checks import check_and_write, check_configuration, configuration_of_run, runs_dir_of
 
 if TYPE_CHECKING:
-    from scballast.experiment.check import Check
+    from scballast.config.schema import Config
 
 _ABOUT = """\
 Hold somebody's lists of genes per population against your own cells.
@@ -61,12 +56,12 @@ def main(words: Sequence[str]) -> int:
     lists = read_published_lists(options.genes)
     config, run = _configuration(options.overrides, options.run)
     check_file(config.data, config.association.keys)
+    say_suggestions(config.data)
     try:
-        check = _check(config, lists, run)
+        check, folder = check_and_write(config, lists, run)
     except KeyboardInterrupt:
         sys.stderr.write("Stopped. Scores of finished baselines are kept.\n")
         return 1
-    folder = _write(check, config, lists)
     from scballast.commands.check_summary import print_check
 
     print_check(check, lists, folder, config)
@@ -91,45 +86,9 @@ def _parser() -> argparse.ArgumentParser:
 def _configuration(words: Sequence[str], run: str | None) -> tuple[Config, Path | None]:
     """Return the configuration, and the run whose rankings must be used."""
     if run is None:
-        # Those of `baselines=full` that `fast` lacks take minutes with many donors.
-        quick = () if any(word.startswith("baselines=") for word in words) else ("baselines=fast",)
-        return compose_config([*quick, *words]), None
-    import yaml
-
+        return check_configuration(words), None
     from scballast.commands.report_command import find_folder
 
-    check_keys(words)
-    unwanted = [word for word in words if not word.startswith("runs_dir=")]
-    if unwanted:
-        message = f"--run: data and replicates are the run's, so {unwanted[0]!r} cannot be set. Leave one of them out."
-        raise ConfigError(message)
-    runs_dir = next((word.partition("=")[2] for word in words), "runs")
+    runs_dir = runs_dir_of(words)
     folder = find_folder(run, Path(runs_dir))
-    stored = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
-    return replace(build_config(stored), runs_dir=runs_dir), folder
-
-
-def _check(config: Config, lists: PublishedLists, run: Path | None) -> Check:
-    from scballast.errors import memory_errors
-    from scballast.experiment.check import run_check
-    from scballast.experiment.stored import finished_runs
-    from scballast.sweep.trial import cache_dir, runs_dir
-
-    runs = [run] if run is not None else finished_runs(runs_dir(config)) if config.methods is None else []
-    with memory_errors():
-        return run_check(config, lists, runs=runs, cache_dir=cache_dir(config), must_reuse=run is not None)
-
-
-def _write(check: Check, config: Config, lists: PublishedLists) -> Path:
-    """Write tables and report; they appear when they are whole."""
-    from scballast.report import render_check_report
-    from scballast.results import result_folder, write_results
-    from scballast.sweep.trial import runs_dir
-
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", lists.label.split(".")[0]).strip("_") or "lists"
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")
-    folder = runs_dir(config) / "checks" / f"{stem}-{check.dataset}-{stamp}"
-    with result_folder(folder) as part:
-        write_results(check.results, part)
-        render_check_report(part)
-    return folder
+    return configuration_of_run(folder, runs_dir), folder

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from scballast.data.published_lists import PublishedLists
     from scballast.experiment.check import Check
 
+LISTS_HEADINGS = ("list", "read as", "verdict", "confirmed", "floor", "best of ours")
 _CIRCULAR = "A list that was read from these very cells has seen what tests it: its numbers then say too much."
 _N_GENES = 6
 _N_NOTES = 4
@@ -58,10 +59,10 @@ def print_lists(console: Console, tables: Mapping[str, pd.DataFrame]) -> None:
 
     check, genes, missed = tables["check"], tables["check_genes"], tables["check_missed"]
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("list", "read as", "verdict", "confirmed", "floor", "best of ours"):
+    for heading in LISTS_HEADINGS:
         grid.add_column(heading, overflow="fold", justify="right" if heading == "floor" else "left")
     for row in check.itertuples():
-        grid.add_row(*(Text(cell) for cell in _cells(row)))
+        grid.add_row(*(Text(cell) for cell in list_cells(row)))
     console.print(Text("\nGenes of each list that hold in unseen cells (in brackets: at least, 95%)", "bold"))
     console.print(grid)
     indent = 2 if console.width < 60 else 4
@@ -75,8 +76,8 @@ def print_lists(console: Console, tables: Mapping[str, pd.DataFrame]) -> None:
             console.print(Padding(Text(line), (0, 0, 0, indent)))
 
 
-def _cells(row: Any) -> tuple[str, ...]:
-    """Return the row of a list in one reading."""
+def list_cells(row: Any) -> tuple[str, ...]:
+    """Return the row of a list in one reading, in the order of the headings."""
     if row.verdict == "not tested":
         return str(row.population), str(row.estimand), f"not tested: {row.reason}", "", "", ""
     n = int(row.n_genes)
@@ -91,22 +92,29 @@ def _count(value: float) -> str:
     return "" if value != value else f"{value:.1f}".removesuffix(".0")
 
 
+def agreement(row: Any, methods: pd.DataFrame) -> str:
+    """Name the methods that a list in one reading agrees with, each with the share in common."""
+    return agreeing(methods, str(row.population), str(row.estimand))
+
+
+def failing(genes: pd.DataFrame) -> pd.Series[str]:
+    """Return the symbols of the tested genes of a list that are confirmed in neither reading."""
+    tested = genes["gene"] != ""
+    return genes.loc[tested & ~genes["confirmed_marker"] & ~genes["confirmed_program"], "symbol"]
+
+
 def _agreement(rows: pd.DataFrame, methods: pd.DataFrame) -> list[str]:
-    found = []
-    for row in rows.itertuples():
-        names = agreeing(methods, str(row.population), str(row.estimand))
-        if names:
-            found.append(f"{names} ({row.estimand})")
+    named = [(agreement(row, methods), row.estimand) for row in rows.itertuples()]
+    found = [f"{names} ({estimand})" for names, estimand in named if names]
     return [f"agrees with: {'; '.join(found) or 'no method'}"]
 
 
 def _gene_lines(genes: pd.DataFrame, missed: pd.DataFrame) -> list[str]:
-    tested = genes["gene"] != ""
-    fails = genes[tested & ~genes["confirmed_marker"] & ~genes["confirmed_program"]]
+    fails = failing(genes)
     lines = []
     if len(fails):
-        lines.append(f"fails: {_named(list(fails['symbol']))}")
-    absent = genes[~tested]
+        lines.append(f"fails: {_named(list(fails))}")
+    absent = genes[genes["gene"] == ""]
     if len(absent):
         told = [f"{row.listed} ({row.why})" if "?" in row.why else str(row.listed) for row in absent.itertuples()]
         lines.append(f"not tested: {_named(told)}")

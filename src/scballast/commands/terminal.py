@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scballast import __version__
-from scballast.commands.output import forgive_characters
+from scballast.commands.output import forgive_characters, say_suggestions
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
 from scballast.config.schema import conf_dir
-from scballast.data.early import check_file, suggestions
+from scballast.data.early import check_file
 from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _FAILED = 1
 _BAD_INPUT = 2
+_SWEEP_FLAGS = ("-m", "--multirun")
 
 
 def main() -> None:
@@ -55,8 +56,13 @@ def main() -> None:
             config = compose_config(_overrides(words))
             check_file(config.data, config.association.keys)
             made = _made_folders(config)
+            say_suggestions(config.data, config.association.keys)
         elif _sweeps(words):
-            check_file(check_sweep_words(_overrides(words)))
+            data = check_sweep_words(_overrides(words))
+            check_file(data)
+            say_suggestions(data)
+            # Hydra takes no words on both sides of its flag.
+            sys.argv[1:] = ["-m", *(word for word in words if word not in _SWEEP_FLAGS)]
     except ScballastError as error:
         _fail(error)
 
@@ -110,8 +116,6 @@ def _run_single(composed: DictConfig) -> None:
         return
     outcome = run_trial(config, on_first_answer=lambda tables: print_first_answer(tables, config.rank.top_k))
     print_summary(outcome, config)
-    for suggestion in suggestions(config.data):
-        sys.stderr.write(f"Note: {suggestion}\n")
 
 
 def _answered(words: Sequence[str]) -> bool:
@@ -137,7 +141,7 @@ def _asks_hydra(words: Sequence[str]) -> bool:
 
 def _sweeps(words: Sequence[str]) -> bool:
     """Return whether the words ask for a sweep; its own configurations are checked where it starts."""
-    return any(word in ("-m", "--multirun") for word in words)
+    return any(word in _SWEEP_FLAGS for word in words)
 
 
 def _overrides(words: Sequence[str]) -> list[str]:

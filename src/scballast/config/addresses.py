@@ -31,11 +31,26 @@ def without_passwords(config: Config) -> Config:
     )
 
 
-def params_of(config: Config) -> dict[str, str]:
+def params_of(config: Config, *, of_sweep: bool = False) -> dict[str, str]:
     """Return the leaves that apply to a run as text, as they may be logged: null as YAML has it, no passwords.
 
-    The settings of a simulation that is not run, and where results are kept, are left to the stored configuration.
+    What decides nothing of the run is left to the stored configuration: where results are kept, the settings of a
+    simulation, a sweep, an early stop or a consensus that is not run.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    of_sweep
+        Whether the run stands for a sweep, whose settings then apply.
     """
-    hidden = ("tracking.", "plan", *(() if config.data.kind == "simulated" else ("data.simulation.",)))
+    applies = {
+        "data.simulation.": config.data.kind == "simulated",
+        "model.n_runs": config.model.name == "cnmf",
+        "train.early_stopping_patience": config.train.early_stopping,
+        "sweep.": of_sweep,
+        "objectives": of_sweep,
+    }
+    hidden = ("tracking.", "plan", "runs_dir", "cache", *(key for key, does in applies.items() if not does))
     leaves = to_leaves(without_passwords(config))
     return {key: "null" if v is None else str(v) for key, v in leaves.items() if not key.startswith(hidden)}

@@ -86,14 +86,15 @@ def check_file(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:
             raise ConfigError(message)
 
 
-def suggestions(config: DataConfig) -> list[str]:
+def suggestions(config: DataConfig, obs_keys: Sequence[str] = ()) -> list[str]:
     """Name the obs columns that look like samples, batches or conditions, with the option that would use them.
 
-    Only for options that are not set, and in an ``.h5ad``; one line for each option.
+    Only for options that are not set, and in an ``.h5ad`` or ``.zarr``; one line for each option. What ``obs_keys``
+    names is used already.
     """
     path = Path(config.path or "").expanduser()
     columns = _columns(path) if config.kind == "file" and config.path is not None else None
-    used = {getattr(config, key) for key in _KEYS}
+    used = {*(getattr(config, key) for key in _KEYS), *obs_keys}
     found = []
     for key, pattern, use in _LOOKS_LIKE:
         names = [name for name in columns or () if name not in used and re.search(pattern, name.lower())]

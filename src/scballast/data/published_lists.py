@@ -8,16 +8,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scballast.data.columns import MISSING_WORDS
 from scballast.data.names import folded, quote, quoted, safe_name, valid_text, without_blanks
 from scballast.data.text_table import Wording, read_rows
 from scballast.errors import DataError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ALLOWED = (
     "Allowed: .csv or .tsv, also .gz: a header with population, gene and, where there is an order, rank; then one row "
     "per gene"
 )
+_ALLOWED_FRAME = "Allowed: columns population, gene and, where there is an order, rank; one row per gene"
 _WORDING = Wording("gene lists", "the path after `scballast check`", ALLOWED)
 _SPELLINGS = {
     "population": ("population", "cell type", "celltype", "cell types", "cluster", "group", "label", "annotation"),
@@ -76,9 +81,6 @@ def read_published_lists(path: str) -> PublishedLists:
     header, body = lines[0][1], lines[1:]
     if body and all(len(row) == len(header) + 1 for _, row in body):
         header = ["", *header]  # R's write.table gives the row names no column name
-    place = {wanted: _column(wanted, header, label) for wanted in _SPELLINGS}
-    found: dict[str, list[tuple[float, int, str]]] = {}
-    incomplete: list[int] = []
     for number, row in body:
         if len(row) != len(header):
             msg = (
@@ -86,18 +88,55 @@ def read_published_lists(path: str) -> PublishedLists:
                 "Quote values that hold the separator, and write the table again."
             )
             raise DataError(msg)
+    return _collected(label, header, body, "line", ALLOWED)
+
+
+def published_lists_of(table: pd.DataFrame, label: str = "gene lists") -> PublishedLists:
+    """Take gene lists from a table in memory.
+
+    Parameters
+    ----------
+    table
+        With columns as in a file; ``scanpy.get.rank_genes_groups_df(adata, None)`` is one. Its index is not looked at.
+    label
+        What messages and the report call it.
+
+    Returns
+    -------
+    PublishedLists
+        As :func:`read_published_lists` returns them.
+
+    Raises
+    ------
+    DataError
+        The table lacks a column, holds no gene, or a rank is no number.
+    """
+    texts = table.astype(object).where(table.notna(), "").to_numpy()
+    body = [(number, [str(value) for value in row]) for number, row in enumerate(texts, 1)]
+    return _collected(label, [str(name) for name in table.columns], body, "row", _ALLOWED_FRAME)
+
+
+def _collected(
+    label: str, header: Sequence[str], body: Sequence[tuple[int, Sequence[str]]], unit: str, allowed: str
+) -> PublishedLists:
+    """Sort rows, each with its number, into lists; ``unit`` is what numbers count, for messages."""
+    place = {wanted: _column(wanted, header, label, allowed) for wanted in _SPELLINGS}
+    found: dict[str, list[tuple[float, int, str]]] = {}
+    incomplete: list[int] = []
+    for number, row in body:
         population, gene = (_text(row, place[wanted]) for wanted in ("population", "gene"))
         if population.lower() in MISSING_WORDS or gene.lower() in MISSING_WORDS:
             incomplete.append(number)
             continue
-        found.setdefault(population, []).append((_rank(row, place["rank"], number, label), number, gene))
+        rank = _rank(row, place["rank"], f"{label}: {unit} {number}")
+        found.setdefault(population, []).append((rank, number, gene))
     if not found:
-        msg = f"{label}: there is no row with a population and a gene below the header. {ALLOWED}."
+        msg = f"{label}: there is no row with a population and a gene below the header. {allowed}."
         raise DataError(msg)
     lists, warnings = {}, []
     if incomplete:
         warnings.append(
-            f"{label}: {len(incomplete):,} rows without a population or a gene are left out, first line "
+            f"{label}: {len(incomplete):,} rows without a population or a gene are left out, first {unit} "
             f"{incomplete[0]}."
         )
     for population, rows in found.items():
@@ -192,7 +231,7 @@ def _letters(name: str) -> str:
     return safe_name(name).replace("_", "").replace("-", "").casefold()
 
 
-def _column(wanted: str, header: Sequence[str], label: str) -> int | None:
+def _column(wanted: str, header: Sequence[str], label: str, allowed: str) -> int | None:
     """Return where a column stands; None for ranks that are not there."""
     spelt = [" ".join(name.replace("_", " ").replace("-", " ").replace(".", " ").split()).lower() for name in header]
     for spelling in _SPELLINGS[wanted]:
@@ -206,7 +245,7 @@ def _column(wanted: str, header: Sequence[str], label: str) -> int | None:
         return None
     near = difflib.get_close_matches(wanted, spelt, n=1)
     guess = f" Did you mean {quote(wanted)} by {quote(header[spelt.index(near[0])])}?" if near else ""
-    msg = f"{label}: there is no column {quote(wanted)}.{guess} Columns: {quoted(header)}. {ALLOWED}."
+    msg = f"{label}: there is no column {quote(wanted)}.{guess} Columns: {quoted(header)}. {allowed}."
     raise DataError(msg)
 
 
@@ -214,7 +253,7 @@ def _text(row: Sequence[str], place: int | None) -> str:
     return "" if place is None else valid_text(without_blanks(row[place]))
 
 
-def _rank(row: Sequence[str], place: int | None, number: int, label: str) -> float:
+def _rank(row: Sequence[str], place: int | None, where: str) -> float:
     text = _text(row, place)
     if place is None:
         return 0.0
@@ -225,6 +264,6 @@ def _rank(row: Sequence[str], place: int | None, number: int, label: str) -> flo
     except ValueError:
         rank = math.nan
     if math.isnan(rank):
-        msg = f"{label}: line {number}: the rank {quote(text)} is no number. Write 1 for the best gene, or nothing."
+        msg = f"{where}: the rank {quote(text)} is no number. Write 1 for the best gene, or nothing."
         raise DataError(msg)
     return rank

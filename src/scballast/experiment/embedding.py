@@ -9,6 +9,7 @@ import numpy as np
 from scballast.arrays import FloatArray
 from scballast.experiment.setup import Setup
 from scballast.seeds import Stream, generator_for, integer_for
+from scballast.threads import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,12 +57,14 @@ def embedding_table(setup: Setup, replicate: int, scores: FloatArray) -> pd.Data
         return pd.DataFrame(columns=["cell", "population", "x", "y"])
     from sklearn.manifold import TSNE
 
-    layout = TSNE(
+    model = TSNE(
         perplexity=min(PERPLEXITY, (shown.size - 1) / 3),
         init="pca" if scores.shape[1] > 1 else "random",
         random_state=integer_for(seed, Stream.ASSOCIATION, replicate, "embedding") % 2**32,
         n_jobs=1,
-    ).fit_transform(np.asarray(scores[shown], dtype=np.float32))
+    )
+    with one_thread():  # n_jobs is for its neighbours alone; its threads wait for each other 1,000 times
+        layout = model.fit_transform(np.asarray(scores[shown], dtype=np.float32))
     codes = setup.dataset.population_codes[cells[shown]]
     names = np.array([*setup.populations, ""], dtype=object)
     return pd.DataFrame(

@@ -1,4 +1,4 @@
-"""The genes of the answers for readers: with flags, without unwanted classes, and their levels in every population."""
+"""The genes of all lists and of the answers for readers: with flags and levels, without unwanted classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import sparse
 
 from scballast.arrays import FloatArray
 from scballast.experiment.setup import Setup
-from scballast.verdict.answer_genes import TARGET_COUNTS, answer_genes_table
+from scballast.verdict.answer_genes import TARGET_COUNTS, answer_genes_table, with_levels
 from scballast.verdict.gene_classes import with_flags, without_classes
 from scballast.verdict.unseen import Cells
 
@@ -22,7 +22,7 @@ MOST_SHOWN = 60
 
 
 def gene_list_tables(setup: Setup, cells: Cells, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Return the genes of the answers, and the levels of the first of them in every population.
+    """Return the genes of all lists and of the answers, and the levels of the first of these in every population.
 
     Parameters
     ----------
@@ -36,17 +36,25 @@ def gene_list_tables(setup: Setup, cells: Cells, tables: Mapping[str, pd.DataFra
     Returns
     -------
     dict
-        ``answer_genes`` (see ``verdict.answer_genes``, with ``flags``) and ``answer_expression``: gene, of
-        (the population of whose marker list it is among the first), population, mean (counts per 10,000), pct.
+        ``consensus`` with ``symbol``, the levels of each gene (``verdict.answer_genes.with_levels``) and ``flags``;
+        ``answer_genes`` (see ``verdict.answer_genes``, with ``flags``); and ``answer_expression``: gene, of (the
+        population of whose marker list it is among the first), population, mean (counts per 10,000), pct. The classes
+        of ``genes.exclude`` are in none of them.
     """
-    dataset = setup.dataset
+    dataset, unwanted = setup.dataset, setup.config.genes.exclude
     names = [str(gene) for gene in dataset.adata.var_names]
-    symbols = {gene: symbol or gene for gene, symbol in zip(names, dataset.gene_symbols or names, strict=True)}
-    table = answer_genes_table(tables["answer"], tables["consensus"], cells, setup.populations, names, symbols)
+    symbols = dict(zip(names, dataset.gene_symbols or names, strict=True))
+    consensus = with_levels(tables["consensus"], cells, setup.populations, names, symbols)
+    table = answer_genes_table(tables["answer"], consensus)
     means, percents = population_levels(cells, len(setup.populations))
     by_population = dict(zip(setup.populations, means, strict=True))
-    table = without_classes(with_flags(table, by_population, names), setup.config.genes.exclude)
-    return {"answer_genes": table, "answer_expression": _levels(table, names, setup.populations, means, percents)}
+    consensus = with_flags(consensus, by_population, names, markers=table)
+    table = without_classes(with_flags(table, by_population, names), unwanted)
+    return {
+        "consensus": without_classes(consensus, unwanted),
+        "answer_genes": table,
+        "answer_expression": _levels(table, names, setup.populations, means, percents),
+    }
 
 
 def population_levels(cells: Cells, n_populations: int) -> tuple[FloatArray, FloatArray]:

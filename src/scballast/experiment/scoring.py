@@ -37,8 +37,7 @@ class ReplicateEvidence:
     @cached_property
     def cells(self) -> CellView:
         """The replicate's cells."""
-        seed = integer_for(self._setup.config.seed, Stream.CONTROLS, self._replicate.number)
-        return cell_view(self._setup, self._replicate.cells, seed)
+        return cell_view(self._setup, self._replicate.cells, _controls_seed(self._setup, self._replicate))
 
     @property
     def de_mode(self) -> Literal["change", "vanilla"]:
@@ -73,30 +72,41 @@ class ReplicateEvidence:
 
 def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
     """Score the methods that look at cells alone, from the cache where the same cells were scored before."""
-    dataset, scores = setup.dataset, Scores()
-    genes = array_digest(np.asarray(dataset.adata.var_names, dtype=str))
-    total = len(setup.from_cells) * len(setup.replicates)
-    with progress_bar("scoring baselines", total, unit="rankings") as advance, one_thread():
-        for method in setup.from_cells:
-            rows = []
-            for replicate in setup.replicates:
-                evidence = ReplicateEvidence(setup, replicate)
-                origin: dict[str, Any] = {
-                    "method": method.name,
-                    "data": dataset.digest,
-                    "genes": genes,
-                    "populations": list(setup.populations),
-                    "cells": array_digest(replicate.cells.astype(np.int64)),
-                    "sample_key": dataset.sample_key,
-                    "batch_key": dataset.batch_key,
-                    "n_components": setup.config.rank.n_components,
-                }
-                if not method.deterministic:
-                    origin["seed"] = evidence.cells.seed
-                rows.append(cache.scores(origin, _scoring(method, evidence)))
-                advance(1)
-            scores[method.name] = np.stack(rows)
-    return scores
+    tasks = [
+        (method, replicate, _origin(setup, method, replicate))
+        for method in setup.from_cells
+        for replicate in setup.replicates
+    ]
+    n_new = sum(not cache.holds(origin) for _, _, origin in tasks)
+    rows: dict[str, list[FloatArray]] = {method.name: [] for method in setup.from_cells}
+    with progress_bar("scoring baselines", n_new, unit="rankings") as advance, one_thread():
+        for method, replicate, origin in tasks:
+            n_before = cache.misses
+            rows[method.name].append(cache.scores(origin, _scoring(method, ReplicateEvidence(setup, replicate))))
+            advance(cache.misses - n_before)
+    return {name: np.stack(own) for name, own in rows.items()}
+
+
+def _origin(setup: Setup, method: Method, replicate: Replicate) -> dict[str, Any]:
+    """Return everything that decides a baseline's scores in a replicate."""
+    dataset = setup.dataset
+    origin: dict[str, Any] = {
+        "method": method.name,
+        "data": dataset.digest,
+        "genes": array_digest(np.asarray(dataset.adata.var_names, dtype=str)),
+        "populations": list(setup.populations),
+        "cells": array_digest(replicate.cells.astype(np.int64)),
+        "sample_key": dataset.sample_key,
+        "batch_key": dataset.batch_key,
+        "n_components": setup.config.rank.n_components,
+    }
+    if not method.deterministic:
+        origin["seed"] = _controls_seed(setup, replicate)
+    return origin
+
+
+def _controls_seed(setup: Setup, replicate: Replicate) -> int:
+    return integer_for(setup.config.seed, Stream.CONTROLS, replicate.number)
 
 
 def model_scores(setup: Setup, models: TrainedModels) -> Scores:

@@ -11,15 +11,15 @@ from scballast.methods.method import ESTIMANDS
 if TYPE_CHECKING:
     from scballast.report.stored_tables import ResultFolder
 
-N_GENES = 10  # consensus genes shown for each population
+N_GENES = 10  # genes shown for each answer
 
 
 @dataclass(frozen=True)
 class Gene:
-    """A gene of a consensus list, under its label, with the share of replicates that have it in their top k."""
+    """A gene of an answer, under its label, with the log2 fold change of the population over all other cells."""
 
     name: str
-    frequency: float
+    log2_fold_change: float
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Answer:
         Share of the top k that is confirmed in unseen cells, and the share that holds with 95% confidence; NaN where
         unknown.
     concordance, reference
-        Agreement with the reference method.
+        Agreement with the other trusted methods, and their names.
     reason
         Why this method, or why none.
     genes
-        The first confirmed consensus genes.
+        The first confirmed genes.
     """
 
     population: str
@@ -63,6 +63,11 @@ class Answer:
     genes: tuple[Gene, ...]
 
     @property
+    def n_references(self) -> int:
+        """With how many methods the agreement is."""
+        return len(self.reference.split(", ")) if self.reference else 0
+
+    @property
     def trusted(self) -> bool:
         """Whether a method can be trusted here."""
         return bool(self.method)
@@ -74,7 +79,7 @@ def answers(results: ResultFolder) -> list[Answer]:
     Parameters
     ----------
     results
-        Result folder; read: ``answer``, ``populations``, ``consensus``, ``genes``.
+        Result folder; read: ``answer``, ``answer_genes``, ``populations``, ``genes``.
 
     Returns
     -------
@@ -84,7 +89,7 @@ def answers(results: ResultFolder) -> list[Answer]:
     table = results.table("answer")
     if table is None:
         return []
-    genes = _consensus_genes(results)
+    genes = _first_genes(results)
     place = {name: i for i, name in enumerate(results.populations)}
     order: dict[str, int] = {name: i for i, name in enumerate(ESTIMANDS)}
     found = []
@@ -105,23 +110,22 @@ def answers(results: ResultFolder) -> list[Answer]:
                 concordance=float(row.concordance),
                 reference=str(row.reference),
                 reason=str(row.reason),
-                genes=genes.get((row.population, method), ()),
+                genes=genes.get((row.population, row.estimand, method), ()),
             )
         )
     last = len(place)
     return sorted(found, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
 
 
-def _consensus_genes(results: ResultFolder) -> dict[tuple[str, str], tuple[Gene, ...]]:
-    table = results.table("consensus")
+def _first_genes(results: ResultFolder) -> dict[tuple[str, str, str], tuple[Gene, ...]]:
+    table = results.table("answer_genes")
     if table is None:
         return {}
-    # Read from CSV, a column of truth values is text.
-    confirmed = table[table["confirmed"].astype(str) == "True"].sort_values("rank", kind="stable")
-    lists: dict[tuple[str, str], list[Gene]] = {}
-    for row in confirmed.groupby(["population", "method"], sort=False, observed=True).head(N_GENES).itertuples():
-        gene = Gene(results.gene_label(str(row.gene)), float(row.selection_frequency))
-        lists.setdefault((row.population, row.method), []).append(gene)
+    lists: dict[tuple[str, str, str], list[Gene]] = {}
+    first = table.sort_values("rank", kind="stable").groupby(["population", "estimand"], sort=False).head(N_GENES)
+    for row in first.itertuples():
+        gene = Gene(results.gene_label(str(row.gene)), float(row.log2_fold_change))
+        lists.setdefault((row.population, row.estimand, row.method), []).append(gene)
     return {key: tuple(value) for key, value in lists.items()}
 
 

@@ -51,8 +51,8 @@ def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
         *(line for text in _in_a_line(found) for line in (f"**{text}**", "")),
         f"Of {name}, population by population:",
         "",
-        "| population | genes | method to trust | confirmed | Φ [95%] | floor | concordance | first genes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| population | genes | method to trust | confirmed | Φ [95%] | floor | first genes (log2 fold change) |",
+        "|---|---|---|---|---|---|---|",
     ]
     size = sum(len(line.encode()) + 1 for line in (*lines, end))
     for i, answer in enumerate(found):
@@ -111,10 +111,9 @@ def first_answer_description(tables: Mapping[str, pd.DataFrame]) -> str:
 
 def _row(answer: Answer) -> str:
     if not answer.trusted:
-        return f"| {markdown(answer.population)} | {answer.estimand} | none | | | | | |"
+        return f"| {markdown(answer.population)} | {answer.estimand} | none | | | | |"
     phi = f"{two(answer.phi)} [{two(answer.lower)}, {two(answer.upper)}]"
-    genes = ", ".join(f"*{markdown(gene.name)}*" for gene in answer.genes[:5])
-    agreement = f"{two(answer.concordance)} ({markdown(answer.reference)})" if answer.reference else ""
+    genes = ", ".join(f"*{markdown(gene.name)}* {gene.log2_fold_change:+.1f}" for gene in answer.genes[:5])
     cells = (
         markdown(answer.population),
         answer.estimand,
@@ -122,7 +121,6 @@ def _row(answer: Answer) -> str:
         f"{two(answer.confirmed)} [{two(answer.confirmed_lower)}]",
         phi,
         two(answer.floor),
-        agreement,
         genes,
     )
     return f"| {' | '.join(cells)} |"

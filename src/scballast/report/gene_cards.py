@@ -23,10 +23,10 @@ MOST_ROWS = 12_000
 COLUMNS = (
     ("rank", "Rank", 0),
     ("gene", "Gene", None),
-    ("flags", "Notes", None),
     ("log2_fold_change", "log2 FC", 2),
     ("pct_in", "% in", 1),
     ("pct_out", "% out", 1),
+    ("flags", "Notes", None),
     ("mean_in", "Mean in", 2),
     ("mean_out", "Mean out", 2),
     ("selection_frequency", "Selected", 2),

@@ -80,7 +80,7 @@ def progress_tags(study: SweepStudy) -> dict[str, str]:
 
 def parent_params(config: Config, space: Space = ()) -> dict[str, Any]:
     """Return the sweep's configuration as parameters: what is searched by its values, no passwords."""
-    return params_of(config) | describe(space)
+    return params_of(config, of_sweep=True) | describe(space)
 
 
 def fail_trial_run(
@@ -95,7 +95,7 @@ def fail_trial_run(
         return
     if not runs:
         run_id = tracking.start_run(
-            f"{sweep}-trial{number}", parent_params(config) if config else {}, tags, parent_run_id=parent
+            f"{sweep}-trial{number}", params_of(config) if config else {}, tags, parent_run_id=parent
         )
         tracking.fail_run(run_id, reason, trace)
     for run in runs:

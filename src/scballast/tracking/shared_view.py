@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from scballast.config import keys
+
 SHARE_KEY = "scballast"
 _TAG = f"mlflow.sharedViewState.{SHARE_KEY}"
 _RUNS_LOOKED_AT = 50
@@ -31,7 +33,9 @@ def share_view(client: Any, experiment_id: str) -> bool:
     metrics = result_metrics(name for run in runs for name in run.data.metrics)
     if not metrics:
         return False
-    columns = ["attributes.`Dataset`", "attributes.`Models`", *(f"metrics.`{name}`" for name in metrics)]
+    # The run's name has the data set; a sweep registers the model of its chosen trial, another run none.
+    registers = any(run.data.tags.get(keys.ROLE) == "sweep" for run in runs)
+    columns = [*(["attributes.`Models`"] if registers else []), *(f"metrics.`{name}`" for name in metrics)]
     wanted = json.dumps({"selectedColumns": columns}, ensure_ascii=False)
     if client.get_experiment(experiment_id).tags.get(_TAG) != wanted:
         client.set_experiment_tag(experiment_id, _TAG, wanted)

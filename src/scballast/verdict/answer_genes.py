@@ -18,20 +18,14 @@ TARGET_COUNTS = 1e4
 _PSEUDO_COUNT = 1.0
 """Added to counts per 10,000 before the ratio, so that a gene seen once is no tenfold change."""
 
+LEVELS = ("log2_fold_change", "pct_in", "pct_out", "mean_in", "mean_out")
 COLUMNS = (
-    *("population", "estimand", "method", "rank", "gene", "symbol", "log2_fold_change", "pct_in", "pct_out"),
-    *("mean_in", "mean_out", "selection_frequency", "q_value", "confirmed"),
+    *("population", "estimand", "method", "rank", "gene", "symbol", *LEVELS),
+    *("selection_frequency", "q_value", "confirmed"),
 )
 
 
-def answer_genes_table(
-    answer: pd.DataFrame,
-    consensus: pd.DataFrame,
-    cells: Cells,
-    populations: Sequence[str],
-    genes: Sequence[str],
-    symbols: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
+def answer_genes_table(answer: pd.DataFrame, consensus: pd.DataFrame) -> pd.DataFrame:
     """List the confirmed genes of each answer.
 
     Parameters
@@ -39,13 +33,7 @@ def answer_genes_table(
     answer
         From ``answer.answer_table``.
     consensus
-        From ``tables.consensus_table``.
-    cells
-        All cells.
-    populations, genes
-        Names by population code, and in the order of the counts.
-    symbols
-        Gene symbol by gene; default: the names themselves.
+        From ``tables.consensus_table``, with ``symbol`` and the columns of :func:`with_levels`.
 
     Returns
     -------
@@ -57,38 +45,51 @@ def answer_genes_table(
     """
     import pandas as pd
 
-    levels: dict[str, dict[str, FloatArray]] = {}
-    code = {name: position for position, name in enumerate(populations)}
-    place = {gene: position for position, gene in enumerate(genes)}
+    confirmed = consensus[consensus["confirmed"]]
     parts = []
     for row in answer.itertuples():
-        own = consensus[
-            (consensus["population"] == row.population) & (consensus["method"] == row.method) & consensus["confirmed"]
-        ].sort_values("rank")
-        if own.empty:
-            continue
-        name = str(row.population)
-        if name not in levels:
-            levels[name] = expression_levels(cells, code[name])
-        at = [place[str(gene)] for gene in own["gene"]]
-        named = [str(gene) for gene in own["gene"]]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "population": name,
-                    "estimand": str(row.estimand),
-                    "method": str(row.method),
-                    "rank": own["rank"].to_numpy(),
-                    "gene": named,
-                    "symbol": named if symbols is None else [symbols.get(gene, gene) for gene in named],
-                    **{column: values[at] for column, values in levels[name].items()},
-                    "selection_frequency": own["selection_frequency"].to_numpy(),
-                    "q_value": own["q_value"].to_numpy(),
-                    "confirmed": True,
-                }
-            )
-        )
+        own = confirmed[(confirmed["population"] == row.population) & (confirmed["method"] == row.method)]
+        if len(own):
+            named = own.assign(population=str(row.population), estimand=str(row.estimand), method=str(row.method))
+            parts.append(named.sort_values("rank")[list(COLUMNS)])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+
+
+def with_levels(
+    table: pd.DataFrame, cells: Cells, populations: Sequence[str], genes: Sequence[str], symbols: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return a table of genes with the symbol of each and its levels in and outside of the row's population.
+
+    Parameters
+    ----------
+    table
+        With columns ``population``, ``gene`` and ``rank``.
+    cells
+        All cells.
+    populations, genes
+        Names by population code, and in the order of the counts.
+    symbols
+        Gene symbol by gene; a gene without one goes by its name.
+
+    Returns
+    -------
+    DataFrame
+        The same rows; ``symbol`` after ``gene``, and after ``rank`` the columns of :func:`expression_levels`.
+    """
+    code = {name: position for position, name in enumerate(populations)}
+    place = {gene: position for position, gene in enumerate(genes)}
+    names = [str(gene) for gene in table["gene"]]
+    at = np.array([place[name] for name in names], dtype=np.intp)
+    found = {name: np.zeros(at.size) for name in LEVELS}
+    for population, rows in table.groupby("population", observed=True).indices.items():
+        levels = expression_levels(cells, code[str(population)])
+        for name in LEVELS:
+            found[name][rows] = levels[name][at[rows]]
+    with_all = table.assign(symbol=[symbols.get(name) or name for name in names], **found)
+    columns = [name for name in table.columns if name != "symbol"]
+    columns.insert(columns.index("gene") + 1, "symbol")
+    after = columns.index("rank") + 1
+    return with_all[[*columns[:after], *LEVELS, *columns[after:]]]
 
 
 def expression_levels(cells: Cells, population: int) -> dict[str, FloatArray]:

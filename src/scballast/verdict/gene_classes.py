@@ -108,8 +108,10 @@ def gene_flags(
     return flags
 
 
-def with_flags(table: pd.DataFrame, means: Mapping[str, FloatArray], genes: Sequence[str]) -> pd.DataFrame:
-    """Return the genes of the answers with a column ``flags``.
+def with_flags(
+    table: pd.DataFrame, means: Mapping[str, FloatArray], genes: Sequence[str], markers: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Return a table of genes with a column ``flags``.
 
     Parameters
     ----------
@@ -119,17 +121,20 @@ def with_flags(table: pd.DataFrame, means: Mapping[str, FloatArray], genes: Sequ
         By population, (n_genes,) mean counts per 10,000 of all analysed genes.
     genes
         Names of all analysed genes.
+    markers
+        A table like the first, whose marker genes are the populations' own; default: the first.
     """
     place = {gene: position for position, gene in enumerate(genes)}
-    of_markers = table[table["estimand"] == "marker"]
-    markers = {str(name): frozenset(rows["gene"]) for name, rows in of_markers.groupby("population", sort=False)}
+    known = table if markers is None else markers
+    of_markers = known[known["estimand"] == "marker"]
+    lists = {str(name): frozenset(rows["gene"]) for name, rows in of_markers.groupby("population", sort=False)}
     flagged = table.assign(flags="")
     for population, rows in table.groupby("population", sort=False):
-        at = [place[gene] for gene in rows["gene"]]
+        each = rows.drop_duplicates("gene")  # the lists of several methods have it
+        at = [place[gene] for gene in each["gene"]]
         here = {name: values[at] for name, values in means.items()}
-        flagged.loc[rows.index, "flags"] = gene_flags(
-            str(population), list(rows["gene"]), list(rows["symbol"]), markers, here
-        )
+        flags = gene_flags(str(population), list(each["gene"]), list(each["symbol"]), lists, here)
+        flagged.loc[rows.index, "flags"] = rows["gene"].map(dict(zip(each["gene"], flags, strict=True)))
     return flagged
 
 

@@ -1,0 +1,104 @@
+"""One check of somebody's gene lists: run, written to a folder, reported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scballast.config.compose import check_keys, compose_config
+from scballast.config.schema import Config, build_config
+from scballast.errors import ConfigError, memory_errors
+from scballast.results import result_folder, write_results
+from scballast.sweep.trial import cache_dir, runs_dir
+
+if TYPE_CHECKING:
+    from scballast.data.published_lists import PublishedLists
+    from scballast.experiment.check import Check
+
+
+def check_configuration(words: Sequence[str]) -> Config:
+    """Return the configuration of a check against data.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`scballast.config.compose.compose_config`.
+    """
+    # Those of `baselines=full` that `fast` lacks take minutes with many donors.
+    quick = () if any(word.startswith("baselines=") for word in words) else ("baselines=fast",)
+    return compose_config([*quick, *words])
+
+
+def runs_dir_of(words: Sequence[str]) -> str:
+    """Return the folder of the runs from words that may name nothing else: a finished run has its data and replicates.
+
+    Raises
+    ------
+    ConfigError
+        A word names something else, or is no override.
+    """
+    check_keys(words)
+    unwanted = [word for word in words if not word.startswith("runs_dir=")]
+    if unwanted:
+        message = f"--run: data and replicates are the run's, so {unwanted[0]!r} cannot be set. Leave one of them out."
+        raise ConfigError(message)
+    return next((word.partition("=")[2] for word in words), "runs")
+
+
+def configuration_of_run(folder: Path, runs_dir: str) -> Config:
+    """Return the configuration of a check with a finished run's data and replicates.
+
+    Parameters
+    ----------
+    folder
+        The run's results.
+    runs_dir
+        Where the check is written.
+    """
+    import yaml
+
+    stored = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
+    return replace(build_config(stored), runs_dir=runs_dir)
+
+
+def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> tuple[Check, Path]:
+    """Hold lists against the data, and write tables and report to a folder that appears when it is whole.
+
+    Parameters
+    ----------
+    config
+        Of the experiment.
+    lists
+        Somebody's lists.
+    run
+        Results of the run whose rankings must be used; None: a finished run's, where one has these data and
+        replicates and ``methods`` asks for none.
+
+    Returns
+    -------
+    Check, Path
+        What was found, and the folder.
+
+    Raises
+    ------
+    ConfigError, DataError
+        What is wrong with the configuration, the data or the lists.
+    """
+    from scballast.experiment.check import run_check
+    from scballast.experiment.stored import finished_runs
+    from scballast.report import render_check_report
+
+    runs = [run] if run is not None else finished_runs(runs_dir(config)) if config.methods is None else []
+    with memory_errors():
+        check = run_check(config, lists, runs=runs, cache_dir=cache_dir(config), must_reuse=run is not None)
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", lists.label.split(".")[0]).strip("_") or "lists"
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")
+    folder = runs_dir(config) / "checks" / f"{stem}-{check.dataset}-{stamp}"
+    with result_folder(folder) as part:
+        write_results(check.results, part)
+        render_check_report(part)
+    return check, folder
