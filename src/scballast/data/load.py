@@ -11,7 +11,9 @@ import numpy as np
 
 from scballast.arrays import BoolArray
 from scballast.data import embedded
+from scballast.data.analysed import AnalysedCells, AnalysedCounts, analysed_counts
 from scballast.data.annotation import Annotation
+from scballast.data.blocks import take, without_empty_rows
 from scballast.data.columns import (
     Column,
     blank_name_warnings,
@@ -20,12 +22,11 @@ from scballast.data.columns import (
     lookalike_warnings,
     read_column,
     read_grouping,
+    taken,
 )
 from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
-from scballast.data.digest import content_digest
 from scballast.data.features import gene_features
 from scballast.data.files import open_source
-from scballast.data.genes import select_genes
 from scballast.data.label_table import with_labels
 from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text, without_blanks
 from scballast.data.populations import (
@@ -36,7 +37,6 @@ from scballast.data.populations import (
     rank_populations,
     unfiltered_warnings,
 )
-from scballast.data.raw_counts import cells_expressing, read_counts, row_sums, take
 from scballast.data.source import LAYERS, RAW_NAME, RAW_PATH, X_PATH, Source, StoredMatrix, source_of
 from scballast.data.symbols import gene_symbols, names_of_genes, other_names
 from scballast.errors import ConfigError, DataError, noticed_before
@@ -44,7 +44,6 @@ from scballast.errors import ConfigError, DataError, noticed_before
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-    from scipy import sparse
 
     from scballast.config.schema import DataConfig
 
@@ -173,64 +172,54 @@ def _checked(
     if min(shape) == 0:
         msg = f"{label}: {chosen.title} is empty: {shape[0]:,} cells, {shape[1]:,} genes. Check how the file was made."
         raise DataError(msg)
-    checked = read_counts(
-        chosen.read(),
-        where=f"{label}: {chosen.title}",
-        shape=shape,
-        cell_names=cell_names,
-        gene_names=gene_names,
-        remedy=lambda: source.remedy(chosen),
-        owned=source.owned,
-        genes=features.genes,
-        rounded=config.round,
-    )
-    notes += checked.warnings
-
-    counts = take(checked.matrix, cells=kept)
-    cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
     genes_read = np.flatnonzero(features.genes)
     read_names = [gene_names[i] for i in genes_read]
-    counts, cells, genes, zero_notes = _without_zeros(counts, cell_names, read_names, label, chosen.title)
-    notes += zero_notes
-    at_first = labels
-    labels, batches, samples = _taken(labels, batches, samples, cells, notes, label)
-    digest = content_digest(
-        counts,
-        (cell_names[i] for i in np.flatnonzero(cells)),
-        (read_names[i] for i in np.flatnonzero(genes)),
-        (labels, batches, samples),
-    )
-    totals = row_sums(counts)
-    # First of all: what is found in a matrix of empty droplets is not what was asked for.
-    notes[:0] = unfiltered_warnings(labels, totals, label)
-    notes += poverty_warnings(labels, np.diff(counts.indptr), label)
-    selected, selection_notes = select_genes(counts, config.n_top_genes, batches, source=label)
-    notes += selection_notes
-    beside = None
+    wanted = None
     if also is not None:
         kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var, told_apart)}
         wanted = also({kind: [names[i] for i in genes_read] for kind, names in kinds.items()})
+    found = analysed_counts(
+        chosen,
+        AnalysedCells(kept, features.genes, cell_names, gene_names, labels, batches, samples),
+        source=label,
+        remedy=lambda: source.remedy(chosen),
+        owned=source.owned,
+        rounded=config.round,
+        n_top_genes=config.n_top_genes,
+        beside=wanted,
+    )
+    notes += found.read_warnings
+    cells, totals = found.n_values > 0, found.totals[found.n_values > 0]
+    cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
+    notes += [*_zero_notes(label, "cells", cells, cell_names), *_zero_notes(label, "genes", found.counted, read_names)]
+    at_first = labels
+    labels, batches, samples, taken_notes = taken(labels, batches, samples, cells, label)
+    notes += taken_notes
+    # First of all: what is found in a matrix of empty droplets is not what was asked for.
+    notes[:0] = unfiltered_warnings(labels, totals, label)
+    notes += poverty_warnings(labels, found.n_values[cells], label)
+    notes += found.selection_warnings
+    counts, beside = found.counts, None
+    if wanted is not None:
         named = (read_names, None if symbols is None else [symbols[i] for i in genes_read])
-        beside = _beside(counts, wanted, genes, selected, *named)
-    counts = take(counts, genes=selected)
+        beside = _beside(found, wanted, *named)
     # A cell without counts in any selected gene has no library to fit: its logarithm is -inf.
     filled = np.diff(counts.indptr) > 0
     if not filled.all():
         left_out = int(np.count_nonzero(~filled))
         notes.append(f"{label}: {left_out:,} cells without counts in any selected gene are left out.")
-        counts, totals = take(counts, cells=filled), totals[filled]
+        counts, totals = without_empty_rows(counts), totals[filled]
         beside = None if beside is None else replace(beside, counts=take(beside.counts, filled))
-        labels, batches, samples = _taken(labels, batches, samples, filled, notes, label)
+        labels, batches, samples, taken_notes = taken(labels, batches, samples, filled, label)
+        notes += taken_notes
         cells[np.flatnonzero(cells)[~filled]] = False
-    genes[np.flatnonzero(genes)[~selected]] = False
-
     notes += disappearance_warnings(at_first, labels, config.min_cells, label)
     check_labels(labels, label)
     ranked = rank_populations(labels, config.min_cells, label)
     notes += ranked.warnings
     notes += confounding_warnings(ranked, batches, samples, label)
     columns = (labels, batches, samples)
-    analysed = genes_read[np.flatnonzero(genes)]
+    analysed = genes_read[np.flatnonzero(found.selected)]
     var_columns, unreadable = var.readable()
     notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
     adata = ad.AnnData(
@@ -240,7 +229,7 @@ def _checked(
     )
     return Dataset(
         name=safe_name(config.name or default_name, empty="data"),
-        digest=digest,
+        digest=found.digest,
         adata=adata,
         total_counts=totals,
         populations=ranked.populations,
@@ -258,21 +247,16 @@ def _checked(
 
 
 def _beside(
-    counts: sparse.csr_matrix,
-    wanted: BoolArray,
-    counted: BoolArray,
-    selected: BoolArray,
-    names: Sequence[str],
-    symbols: Sequence[str] | None,
+    found: AnalysedCounts, wanted: BoolArray, names: Sequence[str], symbols: Sequence[str] | None
 ) -> GenesBeside:
-    """Keep the genes that are wanted, and counted in some cell, but not selected."""
-    kept = wanted[counted] & ~selected
-    at = [int(i) for i in np.flatnonzero(counted)[kept]]
+    """Return the genes that are wanted, and counted in some cell, but not analysed."""
+    assert found.beside is not None
+    at = [int(i) for i in np.flatnonzero(wanted & found.counted & ~found.selected)]
     return GenesBeside(
-        counts=take(counts, genes=kept),
+        counts=found.beside,
         names=tuple(names[i] for i in at),
         symbols=None if symbols is None else tuple(symbols[i] for i in at),
-        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~counted)),
+        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~found.counted)),
     )
 
 
@@ -354,45 +338,11 @@ def _unique(texts: list[str], kind: str, source: str) -> tuple[list[str], list[s
     return unique, [note]
 
 
-def _without_zeros(
-    counts: Any, cell_names: list[str], gene_names: list[str], source: str, title: str
-) -> tuple[Any, BoolArray, BoolArray, list[str]]:
-    """Return counts, the masks of cells and genes that have any, and what was left out."""
-    cells = np.diff(counts.indptr) > 0
-    genes = cells_expressing(counts) > 0
-    if not cells.any():
-        msg = (
-            f"{source}: {title} is empty: all {counts.shape[0]:,} × {counts.shape[1]:,} counts are 0. "
-            "Check how the file was made, or point data.layer at the counts."
-        )
-        raise DataError(msg)
-    notes = []
-    for kind, kept, names in (("cells", cells, cell_names), ("genes", genes, gene_names)):
-        if not kept.all():
-            n_zero, first = int(np.count_nonzero(~kept)), names[int(np.argmin(kept))]
-            notes.append(
-                f"{source}: {n_zero:,} of {kept.size:,} {kind} have no counts and are left out, first {quote(first)}."
-            )
-    return take(counts, cells, genes), cells, genes, notes
-
-
-def _taken(
-    labels: Column,
-    batches: Column | None,
-    samples: Column | None,
-    cells: BoolArray,
-    notes: list[str],
-    source: str,
-) -> tuple[Column, Column | None, Column | None]:
-    """Return the columns for the cells where the mask is true; batches only if there are several."""
-    batches = batches.take(cells) if batches is not None else None
-    if batches is not None and len(batches.names) == 1:
-        notes.append(
-            f"{source}: obs[{quote(batches.key)}] has one value, {quote(batches.names[0])}: there is no batch to "
-            "correct, and data.batch_key is ignored."
-        )
-        batches = None
-    return labels.take(cells), batches, samples.take(cells) if samples is not None else None
+def _zero_notes(source: str, kind: str, kept: BoolArray, names: Sequence[str]) -> list[str]:
+    if kept.all():
+        return []
+    n_zero, first = int(np.count_nonzero(~kept)), names[int(np.argmin(kept))]
+    return [f"{source}: {n_zero:,} of {kept.size:,} {kind} have no counts and are left out, first {quote(first)}."]
 
 
 def _table(
