@@ -25,11 +25,15 @@ from scballast.errors import DataError
 
 
 @dataclass(frozen=True)
-class AnalysedCells:
-    """The cells and genes of a file, and which of them are looked at.
+class CountsRequest:
+    """Which counts are wanted.
 
     Attributes
     ----------
+    source
+        The file, for messages.
+    matrix
+        Cells by features.
     kept
         (n_cells,) cells whose counts are analysed; those of the others are checked alone.
     genes
@@ -38,8 +42,16 @@ class AnalysedCells:
         (n_cells,), (n_features,) unique names.
     labels, batches, samples
         Of the kept cells.
+    rounded, remedy, owned
+        As for `read_counts`.
+    n_top_genes
+        As for `select_genes`.
+    beside
+        (n_genes,) genes whose counts are wanted besides; None: none are.
     """
 
+    source: str
+    matrix: StoredMatrix
     kept: BoolArray
     genes: BoolArray
     cell_names: list[str]
@@ -47,6 +59,11 @@ class AnalysedCells:
     labels: Column
     batches: Column | None
     samples: Column | None
+    remedy: Callable[[], str]
+    owned: bool = False
+    rounded: bool = False
+    n_top_genes: int | None = None
+    beside: BoolArray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,41 +97,17 @@ class AnalysedCounts:
     selection_warnings: tuple[str, ...]
 
 
-def analysed_counts(
-    matrix: StoredMatrix,
-    of: AnalysedCells,
-    *,
-    source: str,
-    remedy: Callable[[], str],
-    owned: bool,
-    rounded: bool,
-    n_top_genes: int | None,
-    beside: BoolArray | None,
-) -> AnalysedCounts:
+def analysed_counts(of: CountsRequest) -> AnalysedCounts:
     """Check a matrix, choose its genes and cut it to them.
-
-    Parameters
-    ----------
-    matrix
-        Cells by features.
-    of
-        Which cells and genes.
-    source
-        The file, for messages.
-    remedy, owned, rounded
-        As for `read_counts`.
-    n_top_genes
-        As for `select_genes`.
-    beside
-        (n_genes,) genes whose counts are wanted besides.
 
     Raises
     ------
     DataError
         Some value is not a count, there is none, or genes cannot be selected.
     """
+    source, matrix = of.source, of.matrix
     n_kept, n_genes = int(np.count_nonzero(of.kept)), int(np.count_nonzero(of.genes))
-    groups = selection_groups(of.batches, n_kept) if has_a_choice(n_genes, n_top_genes) else None
+    groups = selection_groups(of.batches, n_kept) if has_a_choice(n_genes, of.n_top_genes) else None
     survey = Survey(of.kept, n_genes, groups)
     checked = read_counts(
         matrix.read(),
@@ -122,10 +115,10 @@ def analysed_counts(
         shape=(len(of.cell_names), len(of.gene_names)),
         cell_names=of.cell_names,
         gene_names=of.gene_names,
-        remedy=remedy,
-        owned=owned,
+        remedy=of.remedy,
+        owned=of.owned,
         genes=of.genes,
-        rounded=rounded,
+        rounded=of.rounded,
         watch=survey.add,
     )
     cells, counted = survey.n_values > 0, survey.expressing.sum(axis=0) > 0
@@ -136,7 +129,7 @@ def analysed_counts(
         )
         raise DataError(msg)
     labels, batches, samples, _ = taken(of.labels, of.batches, of.samples, cells, source)
-    selection = select_genes(survey, cells, counted, n_top_genes, batches, source=source)
+    selection = select_genes(survey, cells, counted, of.n_top_genes, batches, source=source)
     rows = of.kept.copy()
     rows[of.kept] = cells
     digest = ContentDigest(int(np.count_nonzero(counted)), survey.n_values[cells])
@@ -145,7 +138,7 @@ def analysed_counts(
         digest.add_genes(number[part.indices])
         selection.watch(part)
     selected = selection.selected()
-    choices = [selected] if beside is None else [selected, beside & counted & ~selected]
+    choices = [selected] if of.beside is None else [selected, of.beside & counted & ~selected]
     cut = gather(
         checked.blocks,
         rows,
@@ -161,7 +154,7 @@ def analysed_counts(
         counted=counted,
         selected=selected,
         counts=cut[0],
-        beside=None if beside is None else cut[1],
+        beside=None if of.beside is None else cut[1],
         digest=digest.end(
             (of.cell_names[i] for i in np.flatnonzero(rows)),
             (of.gene_names[i] for i in genes_read[counted]),

@@ -20,7 +20,7 @@ from scballast.data.matrix_folders import read_matrix_folder
 from scballast.data.names import quote, quoted, valid_text
 from scballast.data.reading import reading
 from scballast.data.source import LAYERS, RAW_PATH, X_PATH, Source, StoredMatrix, quiet_anndata, source_of
-from scballast.data.stored_rows import DenseRows, SparseRows
+from scballast.data.stored_rows import DenseRows, SparseRows, WholeMatrix
 from scballast.data.tenx import read_10x_hdf5
 from scballast.errors import DataError
 
@@ -28,7 +28,7 @@ HDF5_CHECK = Path(__file__).with_name("hdf5_check.py")
 HDF5_CHECK_SECONDS = 300
 COLUMNWISE = "0.2.0"
 """The encoding of tables, since anndata 0.8, whose columns each say how they are stored."""
-CSR = "0.1.0"
+SPARSE = "0.1.0"
 """The encoding of sparse matrices, since anndata 0.8."""
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ALLOWED = "Allowed: .h5ad, .zarr, 10x .h5, or a folder with matrix.mtx, features.tsv and barcodes.tsv."
@@ -219,15 +219,21 @@ def _anndata_source(store: Any, label: str) -> Source:
 
 
 def _reader(store: Any, key: str, label: str) -> Callable[[], Any]:
+    def whole() -> Any:
+        with reading(f"{label}: {key}"), quiet_anndata():
+            return _read_element(store[key])
+
     def read() -> Any:
         with reading(f"{label}: {key}"):
             element = store[key]
             if hasattr(element, "shape") and hasattr(element, "dtype"):
                 return DenseRows(element, f"{label}: {key}")
-            if element.attrs.get("encoding-type") == "csr_matrix" and element.attrs.get("encoding-version") == CSR:
-                return SparseRows(element, _shape_of(element), f"{label}: {key}")
-            with quiet_anndata():
-                return _read_element(element)
+            if element.attrs.get("encoding-version") == SPARSE:
+                if element.attrs.get("encoding-type") == "csr_matrix":
+                    return SparseRows(element, _shape_of(element), f"{label}: {key}")
+                if element.attrs.get("encoding-type") == "csc_matrix":
+                    return WholeMatrix(element, _shape_of(element), f"{label}: {key}", whole)
+        return whole()
 
     return read
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from scballast.arrays import BoolArray
 from scballast.data import embedded
-from scballast.data.analysed import AnalysedCells, AnalysedCounts, analysed_counts
+from scballast.data.analysed import AnalysedCounts, CountsRequest, analysed_counts
 from scballast.data.annotation import Annotation
 from scballast.data.blocks import take, without_empty_rows
 from scballast.data.columns import (
@@ -29,6 +29,7 @@ from scballast.data.features import gene_features
 from scballast.data.files import open_source
 from scballast.data.label_table import with_labels
 from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text, without_blanks
+from scballast.data.outline import LARGE_BYTES, Outline, outline_of, placeholder, stored_bytes
 from scballast.data.populations import (
     check_labels,
     confounding_warnings,
@@ -48,8 +49,24 @@ if TYPE_CHECKING:
     from scballast.config.schema import DataConfig
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What is asked for besides the data; as for `load_dataset`."""
+
+    obs_keys: Sequence[str] = ()
+    also: GeneChoice | None = None
+    outlined: bool = False
+    on_outline: Callable[[Outline], None] | None = None
+
+
 def load_dataset(
-    config: DataConfig, *, seed: int = 0, obs_keys: Sequence[str] = (), also: GeneChoice | None = None
+    config: DataConfig,
+    *,
+    seed: int = 0,
+    obs_keys: Sequence[str] = (),
+    also: GeneChoice | None = None,
+    outlined: bool = False,
+    on_outline: Callable[[Outline], None] | None = None,
 ) -> Dataset:
     """Load the data that the configuration names, and check every value of them.
 
@@ -63,6 +80,10 @@ def load_dataset(
         Further columns of obs that are needed (``association.keys``): of a file no others are read.
     also
         Chooses genes whose counts are kept beside the analysed ones (``Dataset.beside``).
+    outlined
+        Of a large file read a sample of the cells and tell what the whole will be (``Dataset.outline``), to plan with.
+    on_outline
+        Called with what is expected of a large file before it is read; it may raise.
 
     Raises
     ------
@@ -77,16 +98,18 @@ def load_dataset(
             raise ConfigError(msg)
         adata = embedded.embedded_adata()
         key = config.population_key or embedded.POPULATION_KEY
-        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, obs_keys, also)
+        wishes = _Wishes(obs_keys, also)
+        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, wishes)
     if config.kind == "file":
         if not config.path:
             msg = "data.path is not set. Allowed: a .h5ad, .zarr or 10x .h5 file, or a 10x matrix folder."
             raise DataError(msg)
         with open_source(config.path) as source:
-            name = Path(config.path).expanduser().stem
-            return _build(source, config, config.population_key, name, obs_keys, also)
+            path = Path(config.path).expanduser()
+            wishes = _Wishes(obs_keys, also, outlined, on_outline)
+            return _build(replace(source, path=path), config, config.population_key, path.stem, wishes)
     if config.kind == "simulated":
-        return _simulated(config, seed, obs_keys, also)
+        return _simulated(config, seed, _Wishes(obs_keys, also))
     msg = f"data.kind={quote(config.kind)} is not known. Allowed: embedded, file, simulated."
     raise ConfigError(msg)
 
@@ -101,15 +124,15 @@ def dataset_from_anndata(adata: AnnData, config: DataConfig, *, name: str = "ada
     DataError
         The data cannot be used; the message says what is wrong, where, and what to do.
     """
-    return _build(source_of(adata, name), config, config.population_key, name)
+    return _build(source_of(adata, name), config, config.population_key, name, _Wishes())
 
 
-def _simulated(config: DataConfig, seed: int, obs_keys: Sequence[str], also: GeneChoice | None) -> Dataset:
+def _simulated(config: DataConfig, seed: int, wishes: _Wishes) -> Dataset:
     from scballast.data.simulate import POPULATION_KEY, simulate, truth_from_adata
 
     simulated = simulate(config.simulation, seed)
     key = config.population_key or POPULATION_KEY
-    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", obs_keys, also)
+    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", wishes)
     kept = simulated[dataset.adata.obs_names, dataset.adata.var_names]
     dataset.adata.uns.update(simulated.uns)
     dataset.adata.obsm.update({name: np.asarray(kept.obsm[name]) for name in kept.obsm})
@@ -125,12 +148,11 @@ def _build(
     config: DataConfig,
     population_key: str | None,
     default_name: str,
-    obs_keys: Sequence[str] = (),
-    also: GeneChoice | None = None,
+    wishes: _Wishes,
 ) -> Dataset:
     notes: list[str] = []
     with noticed_before(notes):
-        return _checked(source, config, population_key, default_name, obs_keys, also, notes)
+        return _checked(source, config, population_key, default_name, wishes, notes)
 
 
 def _checked(
@@ -138,8 +160,7 @@ def _checked(
     config: DataConfig,
     population_key: str | None,
     default_name: str,
-    obs_keys: Sequence[str],
-    also: GeneChoice | None,
+    wishes: _Wishes,
     notes: list[str],
 ) -> Dataset:
     """Check a source from the cheap to the costly, and return it as a data set; ``notes`` grow on the way."""
@@ -153,7 +174,7 @@ def _checked(
     # Columns first: a misspelt key should not cost the minutes that reading the matrix may take.
     labels, kept, batches, samples = _columns(source, config, population_key, notes)
     obs = source.obs.take(kept)
-    for key in obs_keys:
+    for key in wishes.obs_keys:
         find_column(obs, key, option="association.keys", source=label)
 
     chosen = source.choose(config.layer)
@@ -175,19 +196,26 @@ def _checked(
     genes_read = np.flatnonzero(features.genes)
     read_names = [gene_names[i] for i in genes_read]
     wanted = None
-    if also is not None:
+    if wishes.also is not None:
         kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var, told_apart)}
-        wanted = also({kind: [names[i] for i in genes_read] for kind, names in kinds.items()})
-    found = analysed_counts(
-        chosen,
-        AnalysedCells(kept, features.genes, cell_names, gene_names, labels, batches, samples),
+        wanted = wishes.also({kind: [names[i] for i in genes_read] for kind, names in kinds.items()})
+    request = CountsRequest(
         source=label,
+        matrix=chosen,
+        kept=kept,
+        genes=features.genes,
+        cell_names=cell_names,
+        gene_names=gene_names,
+        labels=labels,
+        batches=batches,
+        samples=samples,
         remedy=lambda: source.remedy(chosen),
         owned=source.owned,
         rounded=config.round,
         n_top_genes=config.n_top_genes,
         beside=wanted,
     )
+    outline, found = _found(request, source.path, wishes)
     notes += found.read_warnings
     cells, totals = found.n_values > 0, found.totals[found.n_values > 0]
     cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
@@ -224,7 +252,7 @@ def _checked(
     notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
     adata = ad.AnnData(
         X=counts,
-        obs=_table(obs.take(cells), obs_keys, [cell_names[i] for i in np.flatnonzero(cells)], columns),
+        obs=_table(obs.take(cells), wishes.obs_keys, [cell_names[i] for i in np.flatnonzero(cells)], columns),
         var=_table(var, var_columns, gene_names, ()).iloc[analysed],
     )
     return Dataset(
@@ -243,7 +271,20 @@ def _checked(
         feature_types=tuple(features.types[i] for i in analysed) if features.types else None,
         warnings=tuple(notes),
         beside=beside,
+        outline=outline,
     )
+
+
+def _found(request: CountsRequest, path: Path | None, wishes: _Wishes) -> tuple[Outline | None, AnalysedCounts]:
+    """Return the counts, or of a large file what is expected of it and counts that stand for those."""
+    outline = None
+    if path is not None and (wishes.outlined or wishes.on_outline) and stored_bytes(path) >= LARGE_BYTES:
+        outline = outline_of(request)
+    if outline is not None and wishes.on_outline is not None:
+        wishes.on_outline(outline)
+    if outline is not None and wishes.outlined and request.beside is None:
+        return outline, placeholder(request, outline)
+    return None, analysed_counts(request)
 
 
 def _beside(

@@ -1,15 +1,16 @@
-"""Matrices in a file, read by rows, so that they are never in memory as a whole."""
+"""Matrices in a file, read by rows where they are stored so: then they are never in memory as a whole."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from scballast.arrays import IntArray
+from scballast.arrays import BoolArray, IntArray
 from scballast.data import blocks
 from scballast.data.reading import reading
 from scballast.errors import DataError
@@ -24,12 +25,45 @@ class DenseRows:
     def __init__(self, element: Any, label: str) -> None:
         self.shape = tuple(element.shape)
         self.dtype = element.dtype
+        self.n_values = math.prod(self.shape)
         self._element = element
         self._label = label
 
     def __getitem__(self, rows: slice) -> Any:
         with reading(self._label):
             return self._element[rows]
+
+
+class WholeMatrix:
+    """A sparse matrix in a file that has no rows to read it by (CSC): read as a whole, when asked for.
+
+    Parameters
+    ----------
+    group, shape, label
+        As for `SparseRows`.
+    read
+        Returns the matrix.
+    """
+
+    def __init__(self, group: Any, shape: tuple[int, int], label: str, read: Callable[[], Any]) -> None:
+        self.shape = shape
+        with reading(label):
+            self.dtype = group["data"].dtype
+            self._starts = np.asarray(group["indptr"][:])
+        self._read = read
+
+    @property
+    def n_values(self) -> int:
+        """Stored values."""
+        return int(self._starts[-1])
+
+    def values_by_gene(self, genes: BoolArray) -> IntArray:
+        """Return how many values are stored for each of these genes."""
+        return np.asarray(np.diff(self._starts)[genes])
+
+    def to_memory(self) -> Any:
+        """Read the matrix."""
+        return self._read()
 
 
 class SparseRows:

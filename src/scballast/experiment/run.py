@@ -29,6 +29,7 @@ from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
+from scballast.experiment.memory import check_fits, expected_need, memory_need
 from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
 from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
@@ -77,7 +78,7 @@ class Experiment:
         return found[0].export(found[1]) if found else None
 
 
-def prepare_dataset(config: Config, also: GeneChoice | None = None) -> Dataset:
+def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined: bool = False) -> Dataset:
     """Load and check the data, and check the configuration against them.
 
     Parameters
@@ -86,6 +87,8 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None) -> Dataset:
         The whole configuration.
     also
         Chooses genes that are kept beside the analysed ones (``data.load_dataset``).
+    outlined
+        Of a large file read a sample alone, to plan with (``Dataset.outline``).
 
     Raises
     ------
@@ -93,9 +96,18 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None) -> Dataset:
         What is wrong, where, and what to do.
     """
     check_without_data(config)
-    dataset = load_dataset(config.data, seed=config.seed, obs_keys=config.association.keys, also=also)
+    dataset = load_dataset(
+        config.data,
+        seed=config.seed,
+        obs_keys=config.association.keys,
+        also=also,
+        outlined=outlined,
+        on_outline=None if outlined else lambda outline: check_fits(expected_need(config, outline)),
+    )
     with noticed_before(dataset.warnings):
         check_against_data(config, dataset)
+        if not outlined:
+            check_fits(memory_need(config, dataset))
     return dataset
 
 
