@@ -52,7 +52,7 @@ def config_of(path: Path, *words: str) -> Config:
 
 @pytest.fixture
 def every_file_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scballast.data.load.LARGE_BYTES", 0)
+    monkeypatch.setattr("scballast.data.prepared.LARGE_BYTES", 0)
     monkeypatch.setattr("scballast.data.outline.SAMPLED_VALUES", 2_000)
 
 
@@ -107,10 +107,10 @@ def test_values_that_are_no_counts_are_met_in_the_sample(folder: Path, every_fil
 def test_what_does_not_fit_is_refused_before_it_is_read(
     storage: str, folder: Path, every_file_is_large: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_of(folder / f"{storage}.h5ad")
+    config = config_of(folder / f"{storage}.h5ad", "cache=false")
     prepare_dataset(config)
     monkeypatch.setattr(memory, "machine_memory", lambda: 0.9 * GIGABYTE)
-    monkeypatch.setattr("scballast.data.load.analysed_counts", lambda request: pytest.fail("it was read"))
+    monkeypatch.setattr("scballast.data.prepared.analysed_counts", lambda request: pytest.fail("it was read"))
     with pytest.raises(ConfigError, match=r"the experiment takes about \d\.\d GB of memory, and there are 0\.9 here"):
         prepare_dataset(config)
 
@@ -141,7 +141,9 @@ def test_a_matrix_by_genes_is_to_be_written_by_cells() -> None:
 def test_a_plan_reads_a_sample_and_counts_the_same_work(
     folder: Path, every_file_is_large: None, tmp_path: Path
 ) -> None:
-    config = config_of(folder / "csr.h5ad", f"runs_dir={tmp_path}", "plan=true", "methods=[t_test,contrast,local]")
+    config = config_of(
+        folder / "csr.h5ad", f"runs_dir={tmp_path}", "cache=false", "plan=true", "methods=[t_test,contrast,local]"
+    )
 
     def planned(*, outlined: bool) -> Any:
         return estimate([config], lambda own: prepare_dataset(own, outlined=outlined))

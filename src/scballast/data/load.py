@@ -11,7 +11,7 @@ import numpy as np
 
 from scballast.arrays import BoolArray
 from scballast.data import embedded
-from scballast.data.analysed import AnalysedCounts, CountsRequest, analysed_counts
+from scballast.data.analysed import AnalysedCounts, CountsRequest
 from scballast.data.annotation import Annotation
 from scballast.data.blocks import take, without_empty_rows
 from scballast.data.columns import (
@@ -24,12 +24,13 @@ from scballast.data.columns import (
     read_grouping,
     taken,
 )
+from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
 from scballast.data.features import gene_features
 from scballast.data.files import open_source
 from scballast.data.label_table import with_labels
 from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text, without_blanks
-from scballast.data.outline import LARGE_BYTES, Outline, outline_of, placeholder, stored_bytes
+from scballast.data.outline import Outline
 from scballast.data.populations import (
     check_labels,
     confounding_warnings,
@@ -38,6 +39,7 @@ from scballast.data.populations import (
     rank_populations,
     unfiltered_warnings,
 )
+from scballast.data.prepared import prepared_counts
 from scballast.data.source import LAYERS, RAW_NAME, RAW_PATH, X_PATH, Source, StoredMatrix, source_of
 from scballast.data.symbols import gene_symbols, names_of_genes, other_names
 from scballast.errors import ConfigError, DataError, noticed_before
@@ -57,6 +59,7 @@ class _Wishes:
     also: GeneChoice | None = None
     outlined: bool = False
     on_outline: Callable[[Outline], None] | None = None
+    cache: CountsCache | None = None
 
 
 def load_dataset(
@@ -67,6 +70,7 @@ def load_dataset(
     also: GeneChoice | None = None,
     outlined: bool = False,
     on_outline: Callable[[Outline], None] | None = None,
+    cache: CountsCache | None = None,
 ) -> Dataset:
     """Load the data that the configuration names, and check every value of them.
 
@@ -84,6 +88,8 @@ def load_dataset(
         Of a large file read a sample of the cells and tell what the whole will be (``Dataset.outline``), to plan with.
     on_outline
         Called with what is expected of a large file before it is read; it may raise.
+    cache
+        Where the analysed counts of large files are looked up and kept; None: nowhere.
 
     Raises
     ------
@@ -106,7 +112,7 @@ def load_dataset(
             raise DataError(msg)
         with open_source(config.path) as source:
             path = Path(config.path).expanduser()
-            wishes = _Wishes(obs_keys, also, outlined, on_outline)
+            wishes = _Wishes(obs_keys, also, outlined, on_outline, cache)
             return _build(replace(source, path=path), config, config.population_key, path.stem, wishes)
     if config.kind == "simulated":
         return _simulated(config, seed, _Wishes(obs_keys, also))
@@ -215,7 +221,9 @@ def _checked(
         n_top_genes=config.n_top_genes,
         beside=wanted,
     )
-    outline, found = _found(request, source.path, wishes)
+    outline, found = prepared_counts(
+        request, source.path, outlined=wishes.outlined, on_outline=wishes.on_outline, cache=wishes.cache
+    )
     notes += found.read_warnings
     cells, totals = found.n_values > 0, found.totals[found.n_values > 0]
     cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
@@ -273,18 +281,6 @@ def _checked(
         beside=beside,
         outline=outline,
     )
-
-
-def _found(request: CountsRequest, path: Path | None, wishes: _Wishes) -> tuple[Outline | None, AnalysedCounts]:
-    """Return the counts, or of a large file what is expected of it and counts that stand for those."""
-    outline = None
-    if path is not None and (wishes.outlined or wishes.on_outline) and stored_bytes(path) >= LARGE_BYTES:
-        outline = outline_of(request)
-    if outline is not None and wishes.on_outline is not None:
-        wishes.on_outline(outline)
-    if outline is not None and wishes.outlined and request.beside is None:
-        return outline, placeholder(request, outline)
-    return None, analysed_counts(request)
 
 
 def _beside(

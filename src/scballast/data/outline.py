@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,6 @@ from scballast.data.analysed import AnalysedCounts, CountsRequest, analysed_coun
 from scballast.data.stored_rows import DenseRows, SparseRows, WholeMatrix
 from scballast.errors import DataError
 
-LARGE_BYTES = 2**26
-"""Files from this size on are looked at before they are read, and what is read of them is worth keeping."""
 READING_BYTES = 3 * 2**29
 """Beside the analysed counts: blocks, names and the sums that the selection of genes needs."""
 SAMPLED_BLOCKS = 12
@@ -50,13 +46,6 @@ class Outline:
     reading_bytes: int
     seconds: float
     by_genes: bool = False
-
-
-def stored_bytes(path: Path) -> int:
-    """Return the size on disk of a file, or of all files of a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(os.stat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)
 
 
 def outline_of(of: CountsRequest) -> Outline | None:

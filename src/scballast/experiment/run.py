@@ -17,6 +17,7 @@ from scballast.config import keys
 from scballast.config.addresses import params_of, without_passwords
 from scballast.config.schema import Config, config_hash, to_nested
 from scballast.data import load_dataset
+from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice
 from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
@@ -103,6 +104,7 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined:
         also=also,
         outlined=outlined,
         on_outline=None if outlined else lambda outline: check_fits(expected_need(config, outline)),
+        cache=counts_cache(config),
     )
     with noticed_before(dataset.warnings):
         check_against_data(config, dataset)
@@ -189,6 +191,12 @@ def run_experiment(
         warnings=warnings,
     )
     return Experiment(dataset, results, models)
+
+
+def counts_cache(config: Config) -> CountsCache | None:
+    """Return the cache of analysed counts under the folder of the runs; None with ``cache=false``."""
+    folder = Path(config.runs_dir).expanduser().resolve() / "cache" / "counts"
+    return CountsCache(folder, int(config.cache_gib * 2**30)) if config.cache else None
 
 
 def model_cache(config: Config, cache_dir: Path | None) -> MemberCache | None:
