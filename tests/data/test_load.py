@@ -189,7 +189,7 @@ def test_a_backed_object_and_one_with_dask_arrays(tmp_path: Path) -> None:
 
 
 def test_large_dense_matrices_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("scballast.data.raw_counts.BLOCK_VALUES", 7 * N_GENES)
+    monkeypatch.setattr("scballast.data.blocks.BLOCK_VALUES", 7 * N_GENES)
     config = file_config(h5ad_dense(tmp_path), batch_key="batch")
     assert same_counts(load_dataset(config))
     with h5py.File(config.path, "r+") as file:

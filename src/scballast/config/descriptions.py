@@ -75,8 +75,8 @@ DESCRIPTIONS: dict[str, str] = {
     "seed": "of all random numbers",
     "device": "where models train",
     "runs_dir": "folder of everything that is written",
-    "cache": "use trained models and scores of runs_dir/cache again",
-    "cache_gib": "the least recently used models go when the cache takes more",
+    "cache": "use trained models, scores and counts of runs_dir/cache again",
+    "cache_gib": "of models, and of counts, the least recently used go when they take more",
     "plan": "say what would run, and run nothing; probe: try a little of it for the time",
 }
 

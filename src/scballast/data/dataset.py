@@ -13,6 +13,7 @@ from scballast.arrays import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from scballast.data.outline import Outline
     from scballast.data.simulate import Truth
 
 
@@ -100,6 +101,10 @@ class Dataset:
         What was planted; simulated data only.
     beside
         Genes that were asked for besides; None: none were.
+    outline
+        What is expected of a large file of which only a sample was read; ``adata`` then has the cells and their
+        annotation, but counts and genes that stand for those that will be read, and ``digest`` is empty. None: the
+        counts are here.
     """
 
     name: str
@@ -118,3 +123,4 @@ class Dataset:
     warnings: tuple[str, ...] = ()
     truth: Truth | None = None
     beside: GenesBeside | None = None
+    outline: Outline | None = None

@@ -18,14 +18,18 @@ from scballast.data.annotation import Annotation
 from scballast.data.foreign_layouts import file_hint
 from scballast.data.matrix_folders import read_matrix_folder
 from scballast.data.names import quote, quoted, valid_text
+from scballast.data.reading import reading
 from scballast.data.source import LAYERS, RAW_PATH, X_PATH, Source, StoredMatrix, quiet_anndata, source_of
+from scballast.data.stored_rows import DenseRows, SparseRows, WholeMatrix
 from scballast.data.tenx import read_10x_hdf5
-from scballast.errors import DataError, ScballastError
+from scballast.errors import DataError
 
 HDF5_CHECK = Path(__file__).with_name("hdf5_check.py")
 HDF5_CHECK_SECONDS = 300
 COLUMNWISE = "0.2.0"
 """The encoding of tables, since anndata 0.8, whose columns each say how they are stored."""
+SPARSE = "0.1.0"
+"""The encoding of sparse matrices, since anndata 0.8."""
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ALLOWED = "Allowed: .h5ad, .zarr, 10x .h5, or a folder with matrix.mtx, features.tsv and barcodes.tsv."
 
@@ -130,44 +134,6 @@ def _survive(path: Path, label: str) -> None:
         raise DataError(msg)
 
 
-@contextmanager
-def reading(label: str) -> Iterator[None]:
-    """Turn whatever a reader raises on a foreign file into one message: any byte of it may be damaged."""
-    try:
-        yield
-    except ScballastError:
-        raise
-    except MemoryError as error:
-        msg = f"{label}: there is not enough memory to read it. Use fewer cells, or a machine with more memory."
-        raise DataError(msg) from error
-    except Exception as error:
-        raise DataError(_unreadable(label, error)) from error
-
-
-def _unreadable(label: str, error: Exception) -> str:
-    reason = (str(error).strip().splitlines() or [""])[0][:200]
-    lower = str(error).lower()
-    if type(error).__name__ == "IORegistryError":
-        from importlib.metadata import version
-
-        return (
-            f"{label}: it is stored in a way that anndata {version('anndata')} does not know ({reason}): a newer one "
-            "wrote it. Update anndata, or write it again with this version."
-        )
-    if "truncated" in lower:
-        return (
-            f"{label}: the file is truncated ({reason}). It is still being written or copied, or must be copied again."
-        )
-    if "unable to lock" in lower or "already open" in lower or "open for write" in lower:
-        return (
-            f"{label}: another process is writing it, or was killed while it did ({reason}). "
-            "Wait until it is finished, or copy the file and use the copy."
-        )
-    if "filter" in lower or "plugin" in lower:
-        return f"{label}: it is compressed with a filter that is not installed ({reason}). Write it again with gzip."
-    return f"{label}: the file cannot be read: {type(error).__name__}: {reason}. Write it again, or check its format."
-
-
 def _open_hdf5(path: Path, label: str) -> Iterator[Source]:
     import h5py
 
@@ -253,29 +219,28 @@ def _anndata_source(store: Any, label: str) -> Source:
 
 
 def _reader(store: Any, key: str, label: str) -> Callable[[], Any]:
+    def whole() -> Any:
+        with reading(f"{label}: {key}"), quiet_anndata():
+            return _read_element(store[key])
+
     def read() -> Any:
         with reading(f"{label}: {key}"):
             element = store[key]
             if hasattr(element, "shape") and hasattr(element, "dtype"):
-                return _DenseRows(element, f"{label}: {key}")
-            with quiet_anndata():
-                return _read_element(element)
+                return DenseRows(element, f"{label}: {key}")
+            if element.attrs.get("encoding-version") == SPARSE:
+                if element.attrs.get("encoding-type") == "csr_matrix":
+                    return SparseRows(element, _shape_of(element), f"{label}: {key}")
+                if element.attrs.get("encoding-type") == "csc_matrix":
+                    return WholeMatrix(element, _shape_of(element), f"{label}: {key}", whole)
+        return whole()
 
     return read
 
 
-class _DenseRows:
-    """A dense matrix in a file, read in blocks of rows so that it is never in memory as a whole."""
-
-    def __init__(self, element: Any, label: str) -> None:
-        self.shape = tuple(element.shape)
-        self.dtype = element.dtype
-        self._element = element
-        self._label = label
-
-    def __getitem__(self, rows: slice) -> Any:
-        with reading(self._label):
-            return self._element[rows]
+def _shape_of(element: Any) -> tuple[int, int]:
+    n_rows, n_columns = element.attrs["shape"]
+    return int(n_rows), int(n_columns)
 
 
 def _annotation(store: Any, key: str, label: str) -> Annotation:

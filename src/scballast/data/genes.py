@@ -1,20 +1,17 @@
-"""Selection of the most variable genes from raw counts, batch by batch."""
+"""Selection of the most variable genes from sums over cells, batch by batch, as scanpy selects them."""
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
-from scballast.arrays import BoolArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.data.columns import Column
+from scballast.data.moments import ClippedSums, Survey
 from scballast.data.names import quoted
-from scballast.data.raw_counts import cells_expressing, take
 from scballast.errors import DataError
-
-if TYPE_CHECKING:
-    import scipy.sparse as sp
 
 MIN_CELLS_EXPRESSING = 3
 MIN_BATCH_CELLS = 50
@@ -23,33 +20,133 @@ MIN_VARIABLE_GENES = 40
 """The loess library crashes the process where its local neighbourhood (0.3 of the genes) is all but empty."""
 SPANS = (0.3, 0.6, 1.0)
 """Share of the genes in each local fit: scanpy's, then wider where so few distinct means make it singular."""
+GENES_TOGETHER = 2**12
+"""Genes whose ranks in all batches are combined at a time."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """The trend of variance with mean over the genes, in the cells of one batch.
+
+    Attributes
+    ----------
+    n_cells
+        Cells of the batch.
+    means
+        (n_genes,) mean count.
+    deviations
+        (n_genes,) standard deviation that the trend gives a gene of this mean.
+    """
+
+    n_cells: int
+    means: FloatArray
+    deviations: FloatArray
+
+    @property
+    def limits(self) -> FloatArray:
+        """(n_genes,) largest count of a gene that its variance is taken from, as in Seurat."""
+        return np.asarray(self.deviations * np.sqrt(self.n_cells) + self.means)
+
+    def standardised(self, sums: FloatArray, squares: FloatArray) -> FloatArray:
+        """Return (n_genes,) the variance of clipped counts over that of the trend."""
+        n, mean = self.n_cells, self.means
+        scale = 1 / ((n - 1) * np.square(self.deviations))
+        return np.asarray(scale * ((n * np.square(mean)) + squares - 2 * sums * mean))
+
+
+@dataclass(frozen=True)
+class GeneSelection:
+    """A selection that has seen the sums of the counts, and needs those of the clipped counts.
+
+    Attributes
+    ----------
+    eligible
+        (n_genes,) genes that may be selected.
+    n_top_genes
+        How many of them are.
+    trends
+        Of the batches that have a say; empty: all eligible genes are selected.
+    clipped
+        Sums of clipped counts, to which every part of the counts must be added before the end; None: not needed.
+    warnings
+        What was done differently from scanpy.
+    """
+
+    eligible: BoolArray
+    n_top_genes: int
+    trends: tuple[Trend, ...]
+    clipped: ClippedSums | None
+    warnings: tuple[str, ...]
+
+    def watch(self, part: sp.csr_matrix) -> None:
+        """Take up the counts of the next cells, (n_cells, n_genes)."""
+        if self.clipped is not None:
+            self.clipped.add(part)
+
+    def selected(self) -> BoolArray:
+        """Return the genes, (n_genes,), once all counts have been taken up."""
+        if self.clipped is None:
+            return self.eligible
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # A gene that is constant in a batch has a zero variance there and is not selected.
+            variances = [
+                trend.standardised(sums[self.eligible], squares[self.eligible])
+                for trend, sums, squares in zip(self.trends, self.clipped.sums, self.clipped.squares, strict=True)
+            ]
+        selected = np.zeros(self.eligible.size, dtype=np.bool_)
+        selected[np.flatnonzero(self.eligible)[_most_variable(variances, self.n_top_genes)]] = True
+        return selected
+
+
+def has_a_choice(n_genes: int, n_top_genes: int | None) -> bool:
+    """Tell whether there are more genes than are wanted."""
+    return n_top_genes is not None and n_genes > n_top_genes
+
+
+def selection_groups(batches: Column | None, n_cells: int) -> IntArray:
+    """Return the group of each cell, (n_cells,), in which the sums for the selection are taken; -1: in none."""
+    if batches is None:
+        return np.full(n_cells, -1, dtype=np.int64)
+    fits = batches.sizes() >= MIN_BATCH_CELLS
+    return np.asarray(np.where(fits, np.cumsum(fits) - 1, -1)[batches.codes])
 
 
 def select_genes(
-    counts: sp.csr_matrix, n_top_genes: int | None, batches: Column | None, *, source: str
-) -> tuple[BoolArray, list[str]]:
-    """Choose the genes to analyse.
+    survey: Survey,
+    cells: BoolArray,
+    genes: BoolArray,
+    n_top_genes: int | None,
+    batches: Column | None,
+    *,
+    source: str,
+) -> GeneSelection:
+    """Choose the genes to analyse, as far as the sums of the counts tell.
 
     All genes are kept when there are no more than ``n_top_genes``. Otherwise genes expressed in fewer than 3
     cells are left out, and of the others the ``n_top_genes`` with the highest variance standardised by its
     trend with the mean are kept (scanpy's ``highly_variable_genes(flavor="seurat_v3")`` on counts, ranked
-    within each batch and combined by the median rank).
+    within each batch and combined by the median rank): the same genes, from two passes over the counts.
 
     Parameters
     ----------
-    counts : (n_cells, n_genes)
-        Raw counts without stored zeros.
+    survey
+        Sums over the cells by the groups of `selection_groups`.
+    cells
+        (n_surveyed_cells,) those with counts.
+    genes
+        (n_surveyed_genes,) those with counts.
     n_top_genes
         How many genes to keep; None: all.
     batches
-        Batch of each cell, or None.
+        Batch of each cell with counts, or None.
     source
         The file, for messages.
 
     Returns
     -------
-    (n_genes,) bool, list of str
-        The genes kept, and what was done differently from the above.
+    GeneSelection
+        It needs a second pass over the counts of these cells and all surveyed genes; its ``selected`` are among all
+        surveyed genes.
 
     Raises
     ------
@@ -60,10 +157,10 @@ def select_genes(
     ----------
     Stuart et al. (2019), Comprehensive integration of single-cell data.
     """
-    n_genes = counts.shape[1]
-    if n_top_genes is None or n_genes <= n_top_genes:
-        return np.ones(n_genes, dtype=np.bool_), []
-    eligible = cells_expressing(counts) >= MIN_CELLS_EXPRESSING
+    n_genes = int(np.count_nonzero(genes))
+    if n_top_genes is None or not has_a_choice(n_genes, n_top_genes):
+        return GeneSelection(genes, n_genes, (), None, ())
+    eligible = survey.expressing.sum(axis=0) >= MIN_CELLS_EXPRESSING
     n_eligible = int(np.count_nonzero(eligible))
     if n_eligible == 0:
         msg = (
@@ -72,18 +169,20 @@ def select_genes(
         )
         raise DataError(msg)
     if n_eligible <= n_top_genes:
-        return eligible, []
-    candidates = take(counts, genes=eligible)
-    chosen, notes = _most_variable(candidates, n_top_genes, batches, source)
-    selected = np.zeros(n_genes, dtype=np.bool_)
-    selected[np.flatnonzero(eligible)[chosen]] = True
-    return selected, notes
+        return GeneSelection(eligible, n_eligible, (), None, ())
+    trends, groups, notes = _trends(survey, cells, eligible, n_top_genes, batches, source)
+    limits = np.full((len(trends), eligible.size), np.inf)
+    for own, trend in zip(limits, trends, strict=True):
+        own[eligible] = trend.limits
+    return GeneSelection(eligible, n_top_genes, tuple(trends), ClippedSums(groups, limits), tuple(notes))
 
 
-def _most_variable(
-    counts: sp.csr_matrix, n_top_genes: int, batches: Column | None, source: str
-) -> tuple[BoolArray, list[str]]:
+def _trends(
+    survey: Survey, cells: BoolArray, eligible: BoolArray, n_top_genes: int, batches: Column | None, source: str
+) -> tuple[list[Trend], IntArray, list[str]]:
+    """Return the trends of the batches that have a say, which of them each cell belongs to, and what was noticed."""
     notes: list[str] = []
+    n_cells = int(np.count_nonzero(cells))
     if batches is not None:
         sizes = batches.sizes()
         fits = sizes >= MIN_BATCH_CELLS
@@ -93,82 +192,91 @@ def _most_variable(
                 f"{source}: batches with fewer than {MIN_BATCH_CELLS} cells have no say in the selection of genes: "
                 f"{quoted(small)}."
             )
-        if fits.any():
-            chosen = _seurat_v3(counts, n_top_genes, SPANS[0], batches.codes, fits)
-            if chosen is None:
-                works = fits.copy()
-                for code in np.flatnonzero(fits):
-                    alone = np.arange(fits.size) == code
-                    works[code] = _seurat_v3(counts, n_top_genes, SPANS[0], batches.codes, alone) is not None
-                failing = [batches.names[i] for i in np.flatnonzero(fits & ~works)]
-                if works.any() and failing:
-                    chosen = _seurat_v3(counts, n_top_genes, SPANS[0], batches.codes, works)
-                    notes.append(
-                        f"{source}: the trend of variance with mean cannot be fitted in batches {quoted(failing)}, "
-                        "which have no say in the selection of genes."
-                    )
-            if chosen is not None:
-                return chosen, notes
+        group_of = np.full(fits.size, -1)
+        group_of[batches.codes] = survey.groups[cells]
+        found = {
+            int(code): _trend(survey, group_of[code], int(sizes[code]), eligible, SPANS[0])
+            for code in np.flatnonzero(fits)
+        }
+        working = {code: trend for code, trend in found.items() if trend is not None}
+        if working:
+            failing = [batches.names[code] for code in found if code not in working]
+            if failing:
+                notes.append(
+                    f"{source}: the trend of variance with mean cannot be fitted in batches {quoted(failing)}, "
+                    "which have no say in the selection of genes."
+                )
+            place = np.full(fits.size, -1, dtype=np.int64)
+            place[list(working)] = np.arange(len(working))
+            return list(working.values()), place[batches.codes], notes
         notes.append(f"{source}: genes were selected over all cells together, without regard to batches.")
-    everything = np.zeros(counts.shape[0], dtype=np.int64)
     for span in SPANS:
-        chosen = _seurat_v3(counts, n_top_genes, span, everything, np.ones(1, dtype=np.bool_))
-        if chosen is not None:
+        trend = _trend(survey, None, n_cells, eligible, span)
+        if trend is not None:
             if span != SPANS[0]:
                 notes.append(
                     f"{source}: genes were selected with a wider trend of variance with mean (span {span} instead "
                     f"of {SPANS[0]}): too few genes have distinct means."
                 )
-            return chosen, notes
+            return [trend], np.zeros(n_cells, dtype=np.int64), notes
     msg = (
-        f"{source}: {n_top_genes:,} of {counts.shape[1]:,} genes cannot be selected: the trend of variance with mean "
-        f"cannot be fitted to {counts.shape[0]:,} cells with so few distinct values. Set data.n_top_genes=null to keep "
-        "all genes, or use more cells or deeper data."
+        f"{source}: {n_top_genes:,} of {np.count_nonzero(eligible):,} genes cannot be selected: the trend of variance "
+        f"with mean cannot be fitted to {n_cells:,} cells with so few distinct values. Set data.n_top_genes=null to "
+        "keep all genes, or use more cells or deeper data."
     )
     raise DataError(msg)
 
 
-def _seurat_v3(
-    counts: sp.csr_matrix, n_top_genes: int, span: float, codes: IntArray, use: BoolArray
-) -> BoolArray | None:
-    """Return scanpy's selection from the batches in ``use``; None where its loess fit is singular."""
-    import anndata as ad
-    import pandas as pd
-    import scanpy as sc
+def _trend(survey: Survey, group: int | None, n_cells: int, eligible: BoolArray, span: float) -> Trend | None:
+    """Return the trend in one group of the survey, or in all cells; None where its loess fit is singular."""
+    from skmisc.loess import loess
 
-    cells = use[codes]
-    part = take(counts, cells=cells)
-    batch = pd.Categorical.from_codes(codes[cells], categories=[f"{i:09d}" for i in range(use.size)])
-    obs = pd.DataFrame({"batch": np.asarray(batch.astype(str), dtype=object)}, index=_numbered(part.shape[0]))
-    adata = ad.AnnData(X=part, obs=obs, var=pd.DataFrame(index=_numbered(part.shape[1])))
-    for code in np.flatnonzero(use):
-        if not _enough_varying(take(part, cells=codes[cells] == code)):
-            return None
-    arguments: dict[str, Any] = {"batch_key": "batch"} if np.count_nonzero(use) > 1 else {}
+    expressing, sums, squares = (
+        (array.sum(axis=0) if group is None else array[group])[eligible]
+        for array in (survey.expressing, survey.sums, survey.squares)
+    )
+    if not _enough_varying(n_cells, expressing, sums, squares):
+        return None
+    mean = sums / n_cells
+    variance = squares / n_cells - np.square(mean)
+    variance *= n_cells / (n_cells - 1)
+    varies = variance > 0
+    fitted = np.zeros(mean.size)
     try:
-        with warnings.catch_warnings():
-            # A gene that is constant in a batch has a zero variance there and is not selected.
-            warnings.filterwarnings("ignore", "(divide by zero|invalid value)", RuntimeWarning)
-            table = sc.pp.highly_variable_genes(
-                adata, flavor="seurat_v3", n_top_genes=n_top_genes, span=span, inplace=False, check_values=False,
-                **arguments,
-            )  # fmt: skip
+        model = loess(np.log10(mean[varies]), np.log10(variance[varies]), span=span, degree=2)
+        model.fit()
     except ValueError:  # how the loess library reports a singular fit; all other input was checked
         return None
-    return np.asarray(table["highly_variable"], dtype=np.bool_)
+    fitted[varies] = model.outputs.fitted_values
+    return Trend(n_cells, mean, np.sqrt(10**fitted))
 
 
-def _numbered(n: int) -> Any:
-    import pandas as pd
-
-    return pd.Index([str(i) for i in range(n)], dtype=object)
-
-
-def _enough_varying(counts: sp.csr_matrix) -> bool:
+def _enough_varying(n_cells: int, expressing: IntArray, sums: FloatArray, squares: FloatArray) -> bool:
     """Tell whether enough genes vary over the cells for a trend of variance with mean."""
-    expressing = cells_expressing(counts)
-    n_varying = int(np.count_nonzero((expressing > 0) & (expressing < counts.shape[0])))
+    n_varying = int(np.count_nonzero((expressing > 0) & (expressing < n_cells)))
     if n_varying < MIN_VARIABLE_GENES:
-        everywhere = take(counts, genes=expressing == counts.shape[0])
-        n_varying += int(np.count_nonzero((everywhere.max(axis=0) != everywhere.min(axis=0)).toarray()))
+        everywhere = expressing == n_cells
+        # Of a gene with the same count in every cell: its sums, exactly.
+        count = (sums[everywhere] / n_cells).astype(np.float32)
+        constant = (n_cells * count.astype(np.float64) == sums[everywhere]) & (
+            n_cells * np.square(count).astype(np.float64) == squares[everywhere]
+        )
+        n_varying += int(np.count_nonzero(~constant))
     return n_varying >= MIN_VARIABLE_GENES
+
+
+def _most_variable(variances: list[FloatArray], n_top_genes: int) -> IntArray:
+    """Return the positions of the genes with the best median rank, then those of the most batches, then in order."""
+    ranks = np.empty((len(variances), variances[0].size), dtype=np.float32)
+    for row, variance in zip(ranks, variances, strict=True):
+        row[:] = np.argsort(np.argsort(-variance))
+    n_batches = np.count_nonzero(ranks < n_top_genes, axis=0)
+    ranks[ranks >= n_top_genes] = np.nan
+    median = np.concatenate(
+        [
+            np.ma.median(np.ma.masked_invalid(ranks[:, start : start + GENES_TOGETHER]), axis=0).filled(np.nan)
+            for start in range(0, ranks.shape[1], GENES_TOGETHER)
+        ]
+    )
+    order = np.lexsort((-n_batches, np.where(np.isnan(median), np.inf, median)))
+    return order[:n_top_genes]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from scballast.arrays import BoolArray
 from scballast.data import embedded
+from scballast.data.analysed import AnalysedCounts, CountsRequest
 from scballast.data.annotation import Annotation
+from scballast.data.blocks import take, without_empty_rows
 from scballast.data.columns import (
     Column,
     blank_name_warnings,
@@ -20,14 +22,15 @@ from scballast.data.columns import (
     lookalike_warnings,
     read_column,
     read_grouping,
+    taken,
 )
+from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
-from scballast.data.digest import content_digest
 from scballast.data.features import gene_features
 from scballast.data.files import open_source
-from scballast.data.genes import select_genes
 from scballast.data.label_table import with_labels
 from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text, without_blanks
+from scballast.data.outline import Outline
 from scballast.data.populations import (
     check_labels,
     confounding_warnings,
@@ -36,7 +39,7 @@ from scballast.data.populations import (
     rank_populations,
     unfiltered_warnings,
 )
-from scballast.data.raw_counts import cells_expressing, read_counts, row_sums, take
+from scballast.data.prepared import prepared_counts
 from scballast.data.source import LAYERS, RAW_NAME, RAW_PATH, X_PATH, Source, StoredMatrix, source_of
 from scballast.data.symbols import gene_symbols, names_of_genes, other_names
 from scballast.errors import ConfigError, DataError, noticed_before
@@ -44,13 +47,30 @@ from scballast.errors import ConfigError, DataError, noticed_before
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
-    from scipy import sparse
 
     from scballast.config.schema import DataConfig
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What is asked for besides the data; as for `load_dataset`."""
+
+    obs_keys: Sequence[str] = ()
+    also: GeneChoice | None = None
+    outlined: bool = False
+    on_outline: Callable[[Outline], None] | None = None
+    cache: CountsCache | None = None
+
+
 def load_dataset(
-    config: DataConfig, *, seed: int = 0, obs_keys: Sequence[str] = (), also: GeneChoice | None = None
+    config: DataConfig,
+    *,
+    seed: int = 0,
+    obs_keys: Sequence[str] = (),
+    also: GeneChoice | None = None,
+    outlined: bool = False,
+    on_outline: Callable[[Outline], None] | None = None,
+    cache: CountsCache | None = None,
 ) -> Dataset:
     """Load the data that the configuration names, and check every value of them.
 
@@ -64,6 +84,12 @@ def load_dataset(
         Further columns of obs that are needed (``association.keys``): of a file no others are read.
     also
         Chooses genes whose counts are kept beside the analysed ones (``Dataset.beside``).
+    outlined
+        Of a large file read a sample of the cells and tell what the whole will be (``Dataset.outline``), to plan with.
+    on_outline
+        Called with what is expected of a large file before it is read; it may raise.
+    cache
+        Where the analysed counts of large files are looked up and kept; None: nowhere.
 
     Raises
     ------
@@ -78,16 +104,18 @@ def load_dataset(
             raise ConfigError(msg)
         adata = embedded.embedded_adata()
         key = config.population_key or embedded.POPULATION_KEY
-        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, obs_keys, also)
+        wishes = _Wishes(obs_keys, also)
+        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, wishes)
     if config.kind == "file":
         if not config.path:
             msg = "data.path is not set. Allowed: a .h5ad, .zarr or 10x .h5 file, or a 10x matrix folder."
             raise DataError(msg)
         with open_source(config.path) as source:
-            name = Path(config.path).expanduser().stem
-            return _build(source, config, config.population_key, name, obs_keys, also)
+            path = Path(config.path).expanduser()
+            wishes = _Wishes(obs_keys, also, outlined, on_outline, cache)
+            return _build(replace(source, path=path), config, config.population_key, path.stem, wishes)
     if config.kind == "simulated":
-        return _simulated(config, seed, obs_keys, also)
+        return _simulated(config, seed, _Wishes(obs_keys, also))
     msg = f"data.kind={quote(config.kind)} is not known. Allowed: embedded, file, simulated."
     raise ConfigError(msg)
 
@@ -102,15 +130,15 @@ def dataset_from_anndata(adata: AnnData, config: DataConfig, *, name: str = "ada
     DataError
         The data cannot be used; the message says what is wrong, where, and what to do.
     """
-    return _build(source_of(adata, name), config, config.population_key, name)
+    return _build(source_of(adata, name), config, config.population_key, name, _Wishes())
 
 
-def _simulated(config: DataConfig, seed: int, obs_keys: Sequence[str], also: GeneChoice | None) -> Dataset:
+def _simulated(config: DataConfig, seed: int, wishes: _Wishes) -> Dataset:
     from scballast.data.simulate import POPULATION_KEY, simulate, truth_from_adata
 
     simulated = simulate(config.simulation, seed)
     key = config.population_key or POPULATION_KEY
-    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", obs_keys, also)
+    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", wishes)
     kept = simulated[dataset.adata.obs_names, dataset.adata.var_names]
     dataset.adata.uns.update(simulated.uns)
     dataset.adata.obsm.update({name: np.asarray(kept.obsm[name]) for name in kept.obsm})
@@ -126,12 +154,11 @@ def _build(
     config: DataConfig,
     population_key: str | None,
     default_name: str,
-    obs_keys: Sequence[str] = (),
-    also: GeneChoice | None = None,
+    wishes: _Wishes,
 ) -> Dataset:
     notes: list[str] = []
     with noticed_before(notes):
-        return _checked(source, config, population_key, default_name, obs_keys, also, notes)
+        return _checked(source, config, population_key, default_name, wishes, notes)
 
 
 def _checked(
@@ -139,8 +166,7 @@ def _checked(
     config: DataConfig,
     population_key: str | None,
     default_name: str,
-    obs_keys: Sequence[str],
-    also: GeneChoice | None,
+    wishes: _Wishes,
     notes: list[str],
 ) -> Dataset:
     """Check a source from the cheap to the costly, and return it as a data set; ``notes`` grow on the way."""
@@ -154,7 +180,7 @@ def _checked(
     # Columns first: a misspelt key should not cost the minutes that reading the matrix may take.
     labels, kept, batches, samples = _columns(source, config, population_key, notes)
     obs = source.obs.take(kept)
-    for key in obs_keys:
+    for key in wishes.obs_keys:
         find_column(obs, key, option="association.keys", source=label)
 
     chosen = source.choose(config.layer)
@@ -173,74 +199,73 @@ def _checked(
     if min(shape) == 0:
         msg = f"{label}: {chosen.title} is empty: {shape[0]:,} cells, {shape[1]:,} genes. Check how the file was made."
         raise DataError(msg)
-    checked = read_counts(
-        chosen.read(),
-        where=f"{label}: {chosen.title}",
-        shape=shape,
-        cell_names=cell_names,
-        gene_names=gene_names,
-        remedy=lambda: source.remedy(chosen),
-        owned=source.owned,
-        genes=features.genes,
-        rounded=config.round,
-    )
-    notes += checked.warnings
-
-    counts = take(checked.matrix, cells=kept)
-    cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
     genes_read = np.flatnonzero(features.genes)
     read_names = [gene_names[i] for i in genes_read]
-    counts, cells, genes, zero_notes = _without_zeros(counts, cell_names, read_names, label, chosen.title)
-    notes += zero_notes
-    at_first = labels
-    labels, batches, samples = _taken(labels, batches, samples, cells, notes, label)
-    digest = content_digest(
-        counts,
-        (cell_names[i] for i in np.flatnonzero(cells)),
-        (read_names[i] for i in np.flatnonzero(genes)),
-        (labels, batches, samples),
+    wanted = None
+    if wishes.also is not None:
+        kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var, told_apart)}
+        wanted = wishes.also({kind: [names[i] for i in genes_read] for kind, names in kinds.items()})
+    request = CountsRequest(
+        source=label,
+        matrix=chosen,
+        kept=kept,
+        genes=features.genes,
+        cell_names=cell_names,
+        gene_names=gene_names,
+        labels=labels,
+        batches=batches,
+        samples=samples,
+        remedy=lambda: source.remedy(chosen),
+        owned=source.owned,
+        rounded=config.round,
+        n_top_genes=config.n_top_genes,
+        beside=wanted,
     )
-    totals = row_sums(counts)
+    outline, found = prepared_counts(
+        request, source.path, outlined=wishes.outlined, on_outline=wishes.on_outline, cache=wishes.cache
+    )
+    notes += found.read_warnings
+    cells, totals = found.n_values > 0, found.totals[found.n_values > 0]
+    cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
+    notes += [*_zero_notes(label, "cells", cells, cell_names), *_zero_notes(label, "genes", found.counted, read_names)]
+    at_first = labels
+    labels, batches, samples, taken_notes = taken(labels, batches, samples, cells, label)
+    notes += taken_notes
     # First of all: what is found in a matrix of empty droplets is not what was asked for.
     notes[:0] = unfiltered_warnings(labels, totals, label)
-    notes += poverty_warnings(labels, np.diff(counts.indptr), label)
-    selected, selection_notes = select_genes(counts, config.n_top_genes, batches, source=label)
-    notes += selection_notes
-    beside = None
-    if also is not None:
-        kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var, told_apart)}
-        wanted = also({kind: [names[i] for i in genes_read] for kind, names in kinds.items()})
+    notes += poverty_warnings(labels, found.n_values[cells], label)
+    notes += found.selection_warnings
+    counts, beside = found.counts, None
+    if wanted is not None:
         named = (read_names, None if symbols is None else [symbols[i] for i in genes_read])
-        beside = _beside(counts, wanted, genes, selected, *named)
-    counts = take(counts, genes=selected)
+        beside = _beside(found, wanted, *named)
     # A cell without counts in any selected gene has no library to fit: its logarithm is -inf.
     filled = np.diff(counts.indptr) > 0
     if not filled.all():
         left_out = int(np.count_nonzero(~filled))
         notes.append(f"{label}: {left_out:,} cells without counts in any selected gene are left out.")
-        counts, totals = take(counts, cells=filled), totals[filled]
+        counts, totals = without_empty_rows(counts), totals[filled]
         beside = None if beside is None else replace(beside, counts=take(beside.counts, filled))
-        labels, batches, samples = _taken(labels, batches, samples, filled, notes, label)
+        labels, batches, samples, taken_notes = taken(labels, batches, samples, filled, label)
+        notes += taken_notes
         cells[np.flatnonzero(cells)[~filled]] = False
-    genes[np.flatnonzero(genes)[~selected]] = False
-
     notes += disappearance_warnings(at_first, labels, config.min_cells, label)
     check_labels(labels, label)
     ranked = rank_populations(labels, config.min_cells, label)
     notes += ranked.warnings
     notes += confounding_warnings(ranked, batches, samples, label)
     columns = (labels, batches, samples)
-    analysed = genes_read[np.flatnonzero(genes)]
+    analysed = genes_read[np.flatnonzero(found.selected)]
     var_columns, unreadable = var.readable()
     notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
     adata = ad.AnnData(
         X=counts,
-        obs=_table(obs.take(cells), obs_keys, [cell_names[i] for i in np.flatnonzero(cells)], columns),
+        obs=_table(obs.take(cells), wishes.obs_keys, [cell_names[i] for i in np.flatnonzero(cells)], columns),
         var=_table(var, var_columns, gene_names, ()).iloc[analysed],
     )
     return Dataset(
         name=safe_name(config.name or default_name, empty="data"),
-        digest=digest,
+        digest=found.digest,
         adata=adata,
         total_counts=totals,
         populations=ranked.populations,
@@ -254,25 +279,21 @@ def _checked(
         feature_types=tuple(features.types[i] for i in analysed) if features.types else None,
         warnings=tuple(notes),
         beside=beside,
+        outline=outline,
     )
 
 
 def _beside(
-    counts: sparse.csr_matrix,
-    wanted: BoolArray,
-    counted: BoolArray,
-    selected: BoolArray,
-    names: Sequence[str],
-    symbols: Sequence[str] | None,
+    found: AnalysedCounts, wanted: BoolArray, names: Sequence[str], symbols: Sequence[str] | None
 ) -> GenesBeside:
-    """Keep the genes that are wanted, and counted in some cell, but not selected."""
-    kept = wanted[counted] & ~selected
-    at = [int(i) for i in np.flatnonzero(counted)[kept]]
+    """Return the genes that are wanted, and counted in some cell, but not analysed."""
+    assert found.beside is not None
+    at = [int(i) for i in np.flatnonzero(wanted & found.counted & ~found.selected)]
     return GenesBeside(
-        counts=take(counts, genes=kept),
+        counts=found.beside,
         names=tuple(names[i] for i in at),
         symbols=None if symbols is None else tuple(symbols[i] for i in at),
-        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~counted)),
+        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~found.counted)),
     )
 
 
@@ -354,45 +375,11 @@ def _unique(texts: list[str], kind: str, source: str) -> tuple[list[str], list[s
     return unique, [note]
 
 
-def _without_zeros(
-    counts: Any, cell_names: list[str], gene_names: list[str], source: str, title: str
-) -> tuple[Any, BoolArray, BoolArray, list[str]]:
-    """Return counts, the masks of cells and genes that have any, and what was left out."""
-    cells = np.diff(counts.indptr) > 0
-    genes = cells_expressing(counts) > 0
-    if not cells.any():
-        msg = (
-            f"{source}: {title} is empty: all {counts.shape[0]:,} × {counts.shape[1]:,} counts are 0. "
-            "Check how the file was made, or point data.layer at the counts."
-        )
-        raise DataError(msg)
-    notes = []
-    for kind, kept, names in (("cells", cells, cell_names), ("genes", genes, gene_names)):
-        if not kept.all():
-            n_zero, first = int(np.count_nonzero(~kept)), names[int(np.argmin(kept))]
-            notes.append(
-                f"{source}: {n_zero:,} of {kept.size:,} {kind} have no counts and are left out, first {quote(first)}."
-            )
-    return take(counts, cells, genes), cells, genes, notes
-
-
-def _taken(
-    labels: Column,
-    batches: Column | None,
-    samples: Column | None,
-    cells: BoolArray,
-    notes: list[str],
-    source: str,
-) -> tuple[Column, Column | None, Column | None]:
-    """Return the columns for the cells where the mask is true; batches only if there are several."""
-    batches = batches.take(cells) if batches is not None else None
-    if batches is not None and len(batches.names) == 1:
-        notes.append(
-            f"{source}: obs[{quote(batches.key)}] has one value, {quote(batches.names[0])}: there is no batch to "
-            "correct, and data.batch_key is ignored."
-        )
-        batches = None
-    return labels.take(cells), batches, samples.take(cells) if samples is not None else None
+def _zero_notes(source: str, kind: str, kept: BoolArray, names: Sequence[str]) -> list[str]:
+    if kept.all():
+        return []
+    n_zero, first = int(np.count_nonzero(~kept)), names[int(np.argmin(kept))]
+    return [f"{source}: {n_zero:,} of {kept.size:,} {kind} have no counts and are left out, first {quote(first)}."]
 
 
 def _table(

@@ -3,109 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from scballast.arrays import BoolArray, FloatArray, IntArray
-from scballast.data.fractions import FractionSample
+from scballast.arrays import BoolArray
+from scballast.data import blocks as limits
+from scballast.data.blocks import CountBlocks
 from scballast.data.names import quote
+from scballast.data.value_census import LARGEST_EXACT_FLOAT16, MAX_COUNT, PROBLEMS, ValueCensus
 from scballast.errors import DataError
-
-ROUNDING_TOLERANCE = 1e-6
-"""And eight spacings of float32, as far as counts drift that were scaled or logged and brought back."""
-LARGEST_TOLERANCE = 1e-3
-MAX_COUNT = 2**24
-"""Above this float32 no longer holds every integer."""
-LARGEST_EXACT_FLOAT16 = 2**11
-BLOCK_VALUES = 2**22
-"""Values looked at together: temporary arrays stay at some tens of MB whatever the data's size."""
+from scballast.progress import progress_bar
 
 ROUNDABLE = ("corrected", "unknown")
 """Fractional values that ``data.round=true`` makes counts of."""
-PROBLEMS = {
-    "missing": "NaN",
-    "infinite": "infinite",
-    "negative": "negative",
-    "fractional": "not integers",
-    "huge": f"above {MAX_COUNT:,}",
-}
-"""In the order in which they are reported."""
-
-
-@dataclass
-class ValueCensus:
-    """What every stored value of a matrix was found to be; filled block by block.
-
-    Attributes
-    ----------
-    n_values
-        Stored values looked at (non-zero ones, unless the file stores zeros).
-    n_rounded
-        Values that differ from an integer by no more than ``ROUNDING_TOLERANCE``, or float32 can tell.
-    n_vanishing
-        Fractional values that become 0 when rounded.
-    largest
-        Largest finite value.
-    counts
-        Values of each kind in ``PROBLEMS``.
-    first
-        (row, column, value) of the first value of each kind.
-    """
-
-    n_values: int = 0
-    n_rounded: int = 0
-    n_vanishing: int = 0
-    largest: float = 0.0
-    counts: dict[str, int] = field(default_factory=dict)
-    first: dict[str, tuple[int, int, float]] = field(default_factory=dict)
-    fractions: FractionSample = field(default_factory=FractionSample)
-
-    @property
-    def problem(self) -> str | None:
-        """The kind of problem that is reported; None: all values are counts."""
-        return next((kind for kind in PROBLEMS if kind in self.counts), None)
-
-    def add(self, values: FloatArray, locate: Callable[[int], tuple[int, int]]) -> None:
-        """Count the ``values`` (n,); ``locate`` gives the row and column of one of them."""
-        self.n_values += values.size
-        if not values.size:
-            return
-        finite = np.isfinite(values)
-        kinds = {"negative": values < 0, "huge": values > MAX_COUNT}
-        if not finite.all():
-            kinds["missing"] = np.isnan(values)
-            kinds["infinite"] = np.isinf(values)
-            kinds["negative"] &= finite
-            kinds["huge"] &= finite
-        if values.dtype.kind == "f":
-            clean = values if finite.all() else np.where(finite, values, 0)
-            distance = np.abs(clean - np.rint(clean))
-            odd = distance > ROUNDING_TOLERANCE
-            if odd.any():
-                drift = 8 * np.finfo(np.float32).eps * np.abs(clean[odd])
-                odd[odd] = distance[odd] > np.minimum(drift, LARGEST_TOLERANCE)
-            kinds["fractional"] = odd
-            self.n_rounded += int(np.count_nonzero(distance)) - int(np.count_nonzero(kinds["fractional"]))
-            self.n_vanishing += int(np.count_nonzero(kinds["fractional"] & (clean > 0) & (clean <= 0.5)))
-        self.largest = max(self.largest, float(values.max(where=finite, initial=0)))
-        for kind, mask in kinds.items():
-            n_found = int(np.count_nonzero(mask))
-            if n_found:
-                self.counts[kind] = self.counts.get(kind, 0) + n_found
-                if kind not in self.first:
-                    position = int(np.argmax(mask))
-                    self.first[kind] = (*locate(position), float(values[position]))
 
 
 @dataclass(frozen=True)
 class Counts:
-    """A checked matrix: (n_cells, n_genes) CSR float32 with sorted indices and no stored zero."""
+    """Checked counts of all cells, and what was done to them."""
 
-    matrix: sp.csr_matrix
+    blocks: CountBlocks
     warnings: tuple[str, ...]
 
 
@@ -113,7 +35,8 @@ def holds_counts(stored: Any, genes: BoolArray | None = None) -> bool:
     """Tell whether every value of these genes is a raw count; reads no further than the first block that is not."""
     try:
         census = ValueCensus()
-        for _ in _checked_blocks(stored, census, where="", genes=genes):
+        for first, block in _blocks(stored, where="", genes=genes):
+            _count(block, census, first)
             if census.problem:
                 return False
     except DataError:
@@ -132,8 +55,12 @@ def read_counts(
     owned: bool,
     genes: BoolArray | None = None,
     rounded: bool = False,
+    watch: Callable[[int, sp.csr_matrix], None] | None = None,
 ) -> Counts:
-    """Check every value of a matrix and return it as CSR float32.
+    """Check every value of a matrix and return it as blocks of CSR float32.
+
+    A matrix in a file is read in blocks; where it has more than ``blocks.MOST_KEPT`` values, these are not kept, and
+    what is returned reads them again.
 
     Parameters
     ----------
@@ -154,6 +81,8 @@ def read_counts(
     rounded
         Counts after a correction (ambient RNA, shared reads) are rounded; values that are normalised or logged are
         refused all the same.
+    watch
+        Called with the first row and the counts of each block, as long as all values are counts.
 
     Raises
     ------
@@ -169,16 +98,54 @@ def read_counts(
         raise DataError(msg)
     census = ValueCensus()
     warnings: list[str] = []
-    blocks = list(_checked_blocks(stored, census, where, warnings, genes))
+    again = _can_be_read_again(stored)
+    kept: list[sp.csr_matrix] | None = []
+    n_kept = 0
+    for first, block in _shown(_blocks(stored, where, warnings, genes), stored, f"{where}: checking counts"):
+        _count(block, census, first)
+        if census.problem and not (rounded and census.problem == "fractional"):
+            kept = None  # the rest is looked at for the message alone
+            continue
+        counts = _canonical(block, owned=owned)
+        if watch is not None:
+            watch(first, counts)
+        n_kept += counts.nnz
+        if kept is not None and (n_kept <= limits.MOST_KEPT or not again):
+            kept.append(counts)
+        else:
+            kept = None
     if genes is not None:
         gene_names = [name for name, kept in zip(gene_names, genes, strict=True) if kept]
     if census.problem == "fractional" and rounded and census.fractions.kind() in ROUNDABLE:
         warnings.append(_rounded(census, where))
     elif census.problem:
         raise DataError(_not_counts(census, where, cell_names, gene_names, remedy, rounded=rounded))
-    matrix = _canonical(blocks, (shape[0], len(gene_names)), owned=owned)
     warnings += _oddities(census, getattr(stored, "dtype", None), where)
-    return Counts(matrix, tuple(warnings))
+    if kept is not None:
+        return Counts(CountBlocks.of(*kept), tuple(warnings))
+
+    def read(purpose: str) -> Iterator[tuple[int, sp.csr_matrix]]:
+        found = _shown(_blocks(stored, where, genes=genes), stored, f"{where}: {purpose}")
+        return ((first, _canonical(block, owned=owned)) for first, block in found)
+
+    return Counts(CountBlocks((shape[0], len(gene_names)), read), tuple(warnings))
+
+
+def _can_be_read_again(stored: Any) -> bool:
+    """Tell whether blocks can be read as often as they are needed: dask would compute them each time."""
+    return not (_is_sparse(stored) or hasattr(stored, "compute"))
+
+
+def _shown(found: Iterator[tuple[int, sp.csr_matrix]], stored: Any, title: str) -> Iterator[tuple[int, sp.csr_matrix]]:
+    """Yield blocks, with a bar that says what is read where this takes its time."""
+    n_values = getattr(stored, "n_values", math.prod(stored.shape))
+    if not _can_be_read_again(stored) or n_values <= limits.MOST_KEPT:
+        yield from found
+        return
+    with progress_bar(title, stored.shape[0], unit="cells") as advance:
+        for first, block in found:
+            yield first, block
+            advance(block.shape[0])
 
 
 def _not_counts(
@@ -242,19 +209,15 @@ def _oddities(census: ValueCensus, dtype: Any, where: str) -> list[str]:
     return notes
 
 
-def _checked_blocks(
-    stored: Any,
-    census: ValueCensus,
-    where: str,
-    notes: list[str] | None = None,
-    genes: BoolArray | None = None,
-) -> Iterator[sp.csr_matrix]:
-    """Yield a matrix as CSR blocks of rows, top to bottom, with their values entered in the census."""
+def _blocks(
+    stored: Any, where: str, notes: list[str] | None = None, genes: BoolArray | None = None
+) -> Iterator[tuple[int, sp.csr_matrix]]:
+    """Yield a matrix as CSR blocks of rows of sound structure, top to bottom, each with its first row."""
     shape = _two_dimensions(stored, where)
     columns = None if genes is None or genes.all() or genes.size != shape[1] else np.flatnonzero(genes)
     if _is_sparse(stored):
         matrix = _sound_csr(stored, where)
-        yield _counted(matrix if columns is None else matrix[:, columns], census, where, first_row=0)
+        yield 0, _with_exact_type(matrix if columns is None else matrix[:, columns], where)
         return
     any_text = False
     for start, stop in _row_blocks(stored, shape):
@@ -267,18 +230,21 @@ def _checked_blocks(
             dense, is_text = _numbers(np.asarray(block), where)
             any_text |= is_text
             block = sp.csr_matrix(dense)
-        yield _counted(_sound_csr(block, where), census, where, first_row=start)
+        yield start, _with_exact_type(_sound_csr(block, where), where)
     if any_text and notes is not None:
         notes.append(f"{where}: the values are stored as text and were read as numbers.")
 
 
 def _row_blocks(stored: Any, shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
     chunks = getattr(stored, "chunks", None)
+    if hasattr(stored, "row_blocks"):
+        yield from stored.row_blocks()
+        return
     if hasattr(stored, "compute") and chunks:
         # Any other boundaries would make dask compute a chunk once for every block that touches it.
         bounds = np.concatenate([[0], np.cumsum(chunks[0])]).tolist()
     else:
-        bounds = [*range(0, shape[0], max(1, BLOCK_VALUES // max(1, shape[1]))), shape[0]]
+        bounds = [*range(0, shape[0], max(1, limits.BLOCK_VALUES // max(1, shape[1]))), shape[0]]
     yield from itertools.pairwise(bounds)
 
 
@@ -337,72 +303,39 @@ def _reads_as_number(value: Any) -> bool:
     return True
 
 
-def _counted(matrix: sp.csr_matrix, census: ValueCensus, where: str, first_row: int) -> sp.csr_matrix:
-    """Enter the values of a CSR matrix in the census; return it with a type that holds them exactly."""
+def _with_exact_type(matrix: sp.csr_matrix, where: str) -> sp.csr_matrix:
+    """Return a CSR matrix with a type that holds its values exactly."""
     values = matrix.data
-    if values.dtype.kind not in "iuf" or values.dtype.itemsize not in (1, 4, 8):
-        values = _numbers(values, where)[0].astype(np.float64)
-    matrix = sp.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
+    if values.dtype.kind in "iuf" and values.dtype.itemsize in (1, 4, 8):
+        return matrix
+    values = _numbers(values, where)[0].astype(np.float64)
+    return sp.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
 
-    for start in range(0, values.size, BLOCK_VALUES):
+
+def _count(matrix: sp.csr_matrix, census: ValueCensus, first_row: int) -> None:
+    """Enter the values of a CSR matrix in the census."""
+    values = matrix.data
+    for start in range(0, values.size, limits.BLOCK_VALUES):
 
         def locate(position: int, start: int = start) -> tuple[int, int]:
             row = int(np.searchsorted(matrix.indptr, start + position, side="right")) - 1
             return first_row + row, int(matrix.indices[start + position])
 
-        census.add(values[start : start + BLOCK_VALUES], locate)
+        census.add(values[start : start + limits.BLOCK_VALUES], locate)
     if census.problem == "fractional":
         census.fractions.add(matrix)
-    return matrix
 
 
-def _canonical(blocks: list[sp.csr_matrix], shape: tuple[int, int], *, owned: bool) -> sp.csr_matrix:
-    """Join blocks of rows into one matrix of whole numbers: sorted indices, no duplicate, no stored zero."""
-    parts = []
-    while blocks:
-        block = blocks.pop(0)
-        values = block.data.astype(np.float32, copy=not owned)
-        np.rint(values, out=values)
-        indices = block.indices if owned else block.indices.copy()
-        indptr = block.indptr if owned else block.indptr.copy()
-        parts.append(sp.csr_matrix((values, indices, indptr), shape=block.shape, copy=False))
-    matrix = sp.vstack(parts, format="csr") if len(parts) > 1 else parts[0]
+def _canonical(block: sp.csr_matrix, *, owned: bool) -> sp.csr_matrix:
+    """Return a block as whole numbers in float32: sorted indices, no duplicate, no stored zero."""
+    values = block.data.astype(np.float32, copy=not owned)
+    np.rint(values, out=values)
+    indices = block.indices if owned else block.indices.copy()
+    indptr = block.indptr if owned else block.indptr.copy()
+    matrix = sp.csr_matrix((values, indices, indptr), shape=block.shape, copy=False)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
-    if max(matrix.nnz, *shape) <= np.iinfo(np.int32).max:
+    if max(matrix.nnz, *matrix.shape) <= np.iinfo(np.int32).max:
         matrix.indices = matrix.indices.astype(np.int32, copy=False)
         matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
-    return matrix
-
-
-def row_sums(matrix: sp.csr_matrix) -> FloatArray:
-    """Return the (n_cells,) float64 sums of the rows, without a float64 copy of the values."""
-    sums = np.zeros(matrix.shape[0], dtype=np.float64)
-    filled = np.flatnonzero(np.diff(matrix.indptr))
-    starts = matrix.indptr[filled].astype(np.int64)
-    ends = matrix.indptr[filled + 1].astype(np.int64)
-    first = 0
-    while first < filled.size:
-        last = max(first + 1, int(np.searchsorted(ends, starts[first] + BLOCK_VALUES, side="right")))
-        values = matrix.data[starts[first] : ends[last - 1]].astype(np.float64)
-        sums[filled[first:last]] = np.add.reduceat(values, starts[first:last] - starts[first])
-        first = last
-    return sums
-
-
-def cells_expressing(matrix: sp.csr_matrix) -> IntArray:
-    """Return in how many cells each gene has a count, (n_genes,), for a matrix without stored zeros."""
-    total = np.zeros(matrix.shape[1], dtype=np.int64)
-    for start in range(0, matrix.nnz, BLOCK_VALUES):
-        total += np.bincount(matrix.indices[start : start + BLOCK_VALUES], minlength=matrix.shape[1])
-    return total
-
-
-def take(matrix: sp.csr_matrix, cells: BoolArray | None = None, genes: BoolArray | None = None) -> sp.csr_matrix:
-    """Return the rows and columns where the masks are true, with sorted indices; the matrix itself if all are."""
-    if cells is not None and not cells.all():
-        matrix = matrix[np.flatnonzero(cells)]
-    if genes is not None and not genes.all():
-        matrix = matrix[:, np.flatnonzero(genes)]
-    matrix.sort_indices()
     return matrix

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scballast.data.annotation import Annotation
@@ -73,6 +74,8 @@ class Source:
         What ``read`` returns belongs to the reader alone.
     warnings
         What was done while reading.
+    path
+        The file or folder that it is read from; None: it is in memory.
     """
 
     label: str
@@ -80,6 +83,7 @@ class Source:
     matrices: tuple[StoredMatrix, ...]
     owned: bool = True
     warnings: tuple[str, ...] = ()
+    path: Path | None = None
 
     def choose(self, layer: str | None) -> StoredMatrix:
         """Return the matrix that ``data.layer`` names; without it, ``X``.

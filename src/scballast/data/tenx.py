@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
+from scballast.data.annotation import Annotation
 from scballast.data.names import quoted
-from scballast.data.source import Source, quiet_anndata, source_of
+from scballast.data.source import X_PATH, Source, StoredMatrix, quiet_anndata
+from scballast.data.stored_rows import SparseRows
 from scballast.errors import DataError
+
+COUNTS = ("data", "indices", "indptr")
 
 
 def read_10x_hdf5(file: Any, path: Path, label: str) -> Source:
-    """Read a Cell Ranger ``.h5`` (version 3 and later, or the older layout) through scanpy.
+    """Read a Cell Ranger ``.h5`` (version 3 and later, or the older layout): names through scanpy, counts by cells.
 
     Raises
     ------
@@ -27,9 +34,33 @@ def read_10x_hdf5(file: Any, path: Path, label: str) -> Source:
             "Write the counts as .h5ad."
         )
         raise DataError(msg)
-    with quiet_anndata():
-        adata = sc.read_10x_h5(path, gex_only=False)
-    return source_of(adata, label, owned=True)
+    group = file["matrix" if "matrix" in file else next(iter(file))]
+    n_genes, n_cells = (int(n) for n in group["shape"][:])
+    with TemporaryDirectory(prefix="scballast-") as folder:
+        annotation = Path(folder) / path.name
+        _write_without_counts(file, annotation, n_cells)
+        with quiet_anndata():
+            adata = sc.read_10x_h5(annotation, gex_only=False)
+    var = Annotation.of(adata.var)
+    # Genes by cells, by columns: for cells by genes the same arrays are those of the rows.
+    matrix = StoredMatrix(X_PATH, lambda: SparseRows(group, (n_cells, n_genes), f"{label}: X"), lambda: var)
+    return Source(label, Annotation.of(adata.obs), (matrix,), owned=True)
+
+
+def _write_without_counts(file: Any, target: Path, n_cells: int) -> None:
+    """Write a file of the same layout that holds no counts: scanpy reads the annotation together with them."""
+    import h5py
+
+    with h5py.File(target, "w") as small:
+        for name, group in file.items():
+            if not hasattr(group, "keys"):
+                continue
+            own = small.create_group(name)
+            for key in group:
+                if key not in COUNTS:
+                    group.copy(key, own)
+            own["data"] = np.zeros(0, dtype=np.float32)
+            own["indices"], own["indptr"] = np.zeros(0, dtype=np.int64), np.zeros(n_cells + 1, dtype=np.int64)
 
 
 def _members(group: Any) -> set[str]:

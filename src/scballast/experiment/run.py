@@ -17,6 +17,7 @@ from scballast.config import keys
 from scballast.config.addresses import params_of, without_passwords
 from scballast.config.schema import Config, config_hash, to_nested
 from scballast.data import load_dataset
+from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice
 from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
@@ -29,6 +30,7 @@ from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
+from scballast.experiment.memory import check_fits, expected_need, memory_need
 from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
 from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
@@ -77,7 +79,7 @@ class Experiment:
         return found[0].export(found[1]) if found else None
 
 
-def prepare_dataset(config: Config, also: GeneChoice | None = None) -> Dataset:
+def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined: bool = False) -> Dataset:
     """Load and check the data, and check the configuration against them.
 
     Parameters
@@ -86,6 +88,8 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None) -> Dataset:
         The whole configuration.
     also
         Chooses genes that are kept beside the analysed ones (``data.load_dataset``).
+    outlined
+        Of a large file read a sample alone, to plan with (``Dataset.outline``).
 
     Raises
     ------
@@ -93,9 +97,19 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None) -> Dataset:
         What is wrong, where, and what to do.
     """
     check_without_data(config)
-    dataset = load_dataset(config.data, seed=config.seed, obs_keys=config.association.keys, also=also)
+    dataset = load_dataset(
+        config.data,
+        seed=config.seed,
+        obs_keys=config.association.keys,
+        also=also,
+        outlined=outlined,
+        on_outline=None if outlined else lambda outline: check_fits(expected_need(config, outline)),
+        cache=counts_cache(config),
+    )
     with noticed_before(dataset.warnings):
         check_against_data(config, dataset)
+        if not outlined:
+            check_fits(memory_need(config, dataset))
     return dataset
 
 
@@ -177,6 +191,12 @@ def run_experiment(
         warnings=warnings,
     )
     return Experiment(dataset, results, models)
+
+
+def counts_cache(config: Config) -> CountsCache | None:
+    """Return the cache of analysed counts under the folder of the runs; None with ``cache=false``."""
+    folder = Path(config.runs_dir).expanduser().resolve() / "cache" / "counts"
+    return CountsCache(folder, int(config.cache_gib * 2**30)) if config.cache else None
 
 
 def model_cache(config: Config, cache_dir: Path | None) -> MemberCache | None:

@@ -47,15 +47,16 @@ logger = logging.getLogger(__name__)
 class _Loaded:
     """The data set of the last request: the next trial most often wants the same."""
 
-    key: tuple[DataConfig, int] | None = None
+    key: tuple[DataConfig, int, bool] | None = None
     dataset: Dataset | None = None
 
     def get(self, config: Config) -> Dataset:
         from scballast.experiment.run import check_against_data, prepare_dataset
 
-        key = (config.data, config.seed)
+        # A plan does not read a large file; a probe does.
+        key = (config.data, config.seed, config.plan is True)
         if self.key != key or self.dataset is None:
-            self.dataset, self.key = prepare_dataset(config), key
+            self.dataset, self.key = prepare_dataset(config, outlined=config.plan is True), key
         else:
             check_against_data(config, self.dataset)
         return self.dataset

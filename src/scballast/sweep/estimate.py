@@ -17,6 +17,7 @@ from scballast.arrays import FloatArray
 from scballast.config import keys
 from scballast.config.schema import Config, config_hash
 from scballast.engine.schedule import default_max_epochs
+from scballast.experiment.memory import machine_memory, memory_need, memory_obstacle
 from scballast.experiment.scoring import baseline_scores
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import plan_members, train_models
@@ -56,18 +57,26 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
     if todo.plan == "probe":
         training, baselines = _probe_training(todo, dataset), _probe_baselines(todo, dataset)
         source = f"a probe of {time.perf_counter() - start:.0f} s"
-        return Estimated(tuple(work), training, baselines, math.nan, source)
+        return _with_memory(Estimated(tuple(work), training, baselines, math.nan, source), todo, dataset)
     rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
     setup = Setup.of(todo, dataset)
     own = work[configs.index(todo)]
     missing = (own.rankings - own.cached) / own.rankings if own.rankings else 0.0
-    return Estimated(
+    estimated = Estimated(
         tuple(work),
         rates.training * _cell_epochs(setup) if setup.from_models else 0.0,
         rates.baselines * len(setup.replicates) * dataset.adata.n_obs * missing if missing else 0.0,
         rates.rest,
         f"{rates.n_runs} finished runs in {todo.runs_dir}",
+        reading_seconds=0.0 if dataset.outline is None else dataset.outline.seconds,
     )
+    return _with_memory(estimated, todo, dataset)
+
+
+def _with_memory(estimated: Estimated, config: Config, dataset: Dataset) -> Estimated:
+    need, machine = memory_need(config, dataset), machine_memory()
+    obstacle = memory_obstacle(need, machine)
+    return replace(estimated, memory_bytes=need.total, machine_bytes=machine, obstacle=obstacle)
 
 
 def _cell_epochs(setup: Setup) -> int:
@@ -138,6 +147,8 @@ def _count(config: Config, dataset: Dataset) -> Work:
 def _has_finished(config: Config, dataset: Dataset) -> bool:
     from scballast.tracking import Tracking, TrackingSettings
 
+    if dataset.outline is not None:
+        return False  # its digest is not known before it is read
     root = Path(config.runs_dir).expanduser().resolve()
     settings = TrackingSettings(uri=config.tracking.uri, experiment=config.tracking.experiment, runs_dir=root)
     if settings.database is not None and not settings.database.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -74,9 +75,11 @@ class EstimateRequest:
 
 @dataclass(frozen=True)
 class Estimated:
-    """The work of every configuration; seconds of one, NaN where not known; where they come from.
+    """The work of every configuration; time and memory of one, NaN where not known; where they come from.
 
     ``rest_seconds`` is the time of everything but training and baselines, ``source`` says what was measured.
+    ``reading_seconds`` is the time to read a file of which only a sample was read, 0 where all of it was.
+    ``memory_bytes`` is needed at the peak, ``machine_bytes`` there is; ``obstacle`` says why the one is too much.
     """
 
     work: tuple[Work, ...]
@@ -84,6 +87,10 @@ class Estimated:
     baseline_seconds: float
     rest_seconds: float
     source: str
+    reading_seconds: float = 0.0
+    memory_bytes: float = math.nan
+    machine_bytes: float = math.nan
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def print_plan(config: Config) -> None:
     if work.finished:
         print("The same configuration has finished on the same data before.")
     print(_time(found, 1, 1))
+    _print_reading_and_memory(found, 1)
 
 
 def print_sweep_plan(
@@ -69,6 +70,7 @@ def print_sweep_plan(
     # Rankings by baselines do not depend on the model: all trials share them.
     print(_rankings(max(own.rankings for own in work), max(own.cached for own in work)))
     print(_time(found, todo, n_workers, n_pairs(config) if raced else 1))
+    _print_reading_and_memory(found, n_workers)
     for line in rules(config, raced=raced):
         print(line)
 
@@ -106,6 +108,21 @@ def _estimate(configs: Sequence[Config]) -> Estimated:
     finally:
         process.close()
     return served(answer, Estimated)
+
+
+def _print_reading_and_memory(found: Estimated, n_workers: int) -> None:
+    """Print what reading a large file takes, and whether the memory of this machine is enough."""
+    if found.reading_seconds:
+        known = not math.isnan(found.reading_seconds)
+        seconds = f"about {duration(found.reading_seconds)}" if known else "a time that is not known"
+        print(f"Reading: {seconds}, besides; the numbers above and below are told from a sample of the file.")
+    needed, there = found.memory_bytes / 1e9, found.machine_bytes / 1e9
+    if found.obstacle is not None:
+        print(f"Memory: it does not fit. {found.obstacle}")
+    elif not math.isnan(needed):
+        of_all = f", {n_workers} workers at once {needed * n_workers:.1f} GB" if n_workers > 1 else ""
+        too_many = " Set sweep.n_workers lower." if n_workers > 1 and needed * n_workers > there else ""
+        print(f"Memory: about {needed:.1f} GB{of_all}; there are {there:.1f} GB here.{too_many}")
 
 
 def _rankings(number: int, cached: int) -> str:

@@ -1,0 +1,165 @@
+"""From a stored matrix to the counts that are analysed: three passes over blocks of cells, none of which stays.
+
+The first checks every value and adds up the sums that the selection of genes begins with; the second clips counts at
+the limits that follow from these; the third keeps the counts of the selected genes. The digest of the content is added
+up on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.data.blocks import gather
+from scballast.data.columns import Column, taken
+from scballast.data.digest import ContentDigest
+from scballast.data.genes import has_a_choice, select_genes, selection_groups
+from scballast.data.moments import Survey
+from scballast.data.raw_counts import read_counts
+from scballast.data.source import StoredMatrix
+from scballast.errors import DataError
+
+
+@dataclass(frozen=True)
+class CountsRequest:
+    """Which counts are wanted.
+
+    Attributes
+    ----------
+    source
+        The file, for messages.
+    matrix
+        Cells by features.
+    kept
+        (n_cells,) cells whose counts are analysed; those of the others are checked alone.
+    genes
+        (n_features,) features that are genes; the others are not read.
+    cell_names, gene_names
+        (n_cells,), (n_features,) unique names.
+    labels, batches, samples
+        Of the kept cells.
+    rounded, remedy, owned
+        As for `read_counts`.
+    n_top_genes
+        As for `select_genes`.
+    beside
+        (n_genes,) genes whose counts are wanted besides; None: none are.
+    """
+
+    source: str
+    matrix: StoredMatrix
+    kept: BoolArray
+    genes: BoolArray
+    cell_names: list[str]
+    gene_names: list[str]
+    labels: Column
+    batches: Column | None
+    samples: Column | None
+    remedy: Callable[[], str]
+    owned: bool = False
+    rounded: bool = False
+    n_top_genes: int | None = None
+    beside: BoolArray | None = None
+
+
+@dataclass(frozen=True)
+class AnalysedCounts:
+    """What a stored matrix was found to hold.
+
+    Attributes
+    ----------
+    n_values, totals
+        (n_kept,) genes with a count in each kept cell, and its counts over all genes, float64.
+    counted, selected
+        (n_genes,) genes with counts in some kept cell, and those that are analysed.
+    counts
+        (n_cells, n_selected) of the cells with counts: CSR float32.
+    beside
+        (n_cells, n) counts of the genes that were wanted besides, and are counted but not selected; None: none were.
+    digest
+        Of the counts in all genes, the names and the columns.
+    read_warnings, selection_warnings
+        What was noticed.
+    """
+
+    n_values: IntArray
+    totals: FloatArray
+    counted: BoolArray
+    selected: BoolArray
+    counts: sp.csr_matrix
+    beside: sp.csr_matrix | None
+    digest: str
+    read_warnings: tuple[str, ...]
+    selection_warnings: tuple[str, ...]
+
+
+def analysed_counts(of: CountsRequest) -> AnalysedCounts:
+    """Check a matrix, choose its genes and cut it to them.
+
+    Raises
+    ------
+    DataError
+        Some value is not a count, there is none, or genes cannot be selected.
+    """
+    source, matrix = of.source, of.matrix
+    n_kept, n_genes = int(np.count_nonzero(of.kept)), int(np.count_nonzero(of.genes))
+    groups = selection_groups(of.batches, n_kept) if has_a_choice(n_genes, of.n_top_genes) else None
+    survey = Survey(of.kept, n_genes, groups)
+    checked = read_counts(
+        matrix.read(),
+        where=f"{source}: {matrix.title}",
+        shape=(len(of.cell_names), len(of.gene_names)),
+        cell_names=of.cell_names,
+        gene_names=of.gene_names,
+        remedy=of.remedy,
+        owned=of.owned,
+        genes=of.genes,
+        rounded=of.rounded,
+        watch=survey.add,
+    )
+    cells, counted = survey.n_values > 0, survey.expressing.sum(axis=0) > 0
+    if not cells.any():
+        msg = (
+            f"{source}: {matrix.title} is empty: all {cells.size:,} × {counted.size:,} counts are 0. "
+            "Check how the file was made, or point data.layer at the counts."
+        )
+        raise DataError(msg)
+    labels, batches, samples, _ = taken(of.labels, of.batches, of.samples, cells, source)
+    selection = select_genes(survey, cells, counted, of.n_top_genes, batches, source=source)
+    rows = of.kept.copy()
+    rows[of.kept] = cells
+    digest = ContentDigest(int(np.count_nonzero(counted)), survey.n_values[cells])
+    number = np.cumsum(counted) - 1
+    for _, part in checked.blocks.parts("selecting genes", rows):
+        digest.add_genes(number[part.indices])
+        selection.watch(part)
+    selected = selection.selected()
+    choices = [selected] if of.beside is None else [selected, of.beside & counted & ~selected]
+    cut = gather(
+        checked.blocks,
+        rows,
+        choices,
+        [int(survey.expressing[:, chosen].sum()) for chosen in choices],
+        watch=lambda part: digest.add_values(part.data),
+        source=source,
+    )
+    genes_read = np.flatnonzero(of.genes)
+    return AnalysedCounts(
+        n_values=survey.n_values,
+        totals=survey.totals,
+        counted=counted,
+        selected=selected,
+        counts=cut[0],
+        beside=None if of.beside is None else cut[1],
+        digest=digest.end(
+            (of.cell_names[i] for i in np.flatnonzero(rows)),
+            (of.gene_names[i] for i in genes_read[counted]),
+            (labels, batches, samples),
+        ),
+        read_warnings=checked.warnings,
+        selection_warnings=selection.warnings,
+    )

@@ -1,0 +1,201 @@
+"""Analysed counts of large files kept on disk by all that they depend on, and mapped into memory, not read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from scballast.data.analysed import AnalysedCounts, CountsRequest
+from scballast.results import whole
+
+logger = logging.getLogger(__name__)
+
+# Raised by hand when the same file leads to other counts, genes, digest or warnings.
+_VERSION = 1
+_TEXTS = "texts.json"
+_MATRICES = ("counts", "beside")
+_PARTS = ("data", "indices", "indptr")
+_ABANDONED_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True)
+class CountsCache:
+    """A folder of analysed counts; the least recently used go when it grows beyond its limit.
+
+    Attributes
+    ----------
+    folder
+        Made on first use.
+    most_bytes
+        Limit on the size of all entries; larger ones are not kept.
+    """
+
+    folder: Path
+    most_bytes: int
+
+    def find(self, name: str) -> AnalysedCounts | None:
+        """Return an entry, if it is there; a look makes it the most recently used.
+
+        The counts are mapped: processes of one machine share them, and what one of them writes is its own.
+        """
+        entry = self.folder / name
+        try:
+            found = _read(entry)
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            # None, one that a dying machine left torn, or one that another process has just removed: read again.
+            return None
+        with suppress(OSError):  # in a folder that others keep
+            os.utime(entry)
+        return found
+
+    def keep(self, found: AnalysedCounts, name: str) -> AnalysedCounts:
+        """Write an entry, and return it as it lies on disk; where that cannot be, as it is."""
+        size = sum(array.nbytes for array in _arrays(found).values())
+        if size > self.most_bytes:
+            logger.info(
+                "The prepared counts, %.1f GiB, are not kept: cache_gib is %.1f.", size / 2**30, self.most_bytes / 2**30
+            )
+            return found
+        entry = self.folder / name
+        try:
+            self._make_room(size)
+            if self.find(name) is None:  # no other process has written it meanwhile
+                with whole(entry) as part:
+                    part.mkdir()
+                    _write(found, part)
+        except OSError as error:  # a full or read-only disk
+            logger.warning("The prepared counts are not kept in %s (%s).", self.folder, error)
+        return self.find(name) or found
+
+    def _make_room(self, size: int) -> None:
+        """Remove the least recently used entries until there is room, and what killed processes left."""
+        entries = []
+        for path in self.folder.glob("*"):
+            try:
+                used = path.stat().st_mtime
+                entries.append((used, path, sum(file.stat().st_size for file in path.iterdir())))
+            except OSError:  # another process removes it too
+                continue
+        for used, path, _ in entries:
+            if path.name.startswith(".") and used < time.time() - _ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+        kept = sorted(entry for entry in entries if not entry[1].name.startswith("."))
+        excess = sum(held for _, _, held in kept) + size - self.most_bytes
+        for _, path, held in kept:
+            if excess <= 0:
+                return
+            gone = path.with_name(f".{path.name}.{os.getpid()}.gone")
+            with suppress(FileNotFoundError):  # another process removes it too
+                os.replace(path, gone)  # at once, so that nobody finds half of it; who has mapped it keeps it
+            shutil.rmtree(gone, ignore_errors=True)
+            excess -= held
+
+
+def request_name(request: CountsRequest, path: Path) -> str:
+    """Return a digest of all that analysed counts depend on.
+
+    That a file is the same is told by its place, size and times, and those of every file in a folder; everything else
+    by its content: which cells and features, their names, the columns, and the settings of reading and selection.
+    """
+    digest = hashlib.sha256()
+    plain = {
+        "version": (_VERSION, version("scballast"), version("scikit-misc")),
+        "file": [str(path.resolve()), *_identity(path)],
+        "matrix": request.matrix.path,
+        "source": request.source,
+        "rounded": request.rounded,
+        "n_top_genes": request.n_top_genes,
+        "columns": [
+            None if column is None else (column.key, column.names)
+            for column in (request.labels, request.batches, request.samples)
+        ],
+    }
+    digest.update(json.dumps(plain, sort_keys=True).encode())
+    for names in (request.cell_names, request.gene_names):
+        digest.update(json.dumps(names).encode())
+    columns = (column.codes for column in (request.labels, request.batches, request.samples) if column is not None)
+    masks = () if request.beside is None else (request.beside,)
+    for array in (request.kept, request.genes, *columns, *masks):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _identity(path: Path) -> Iterable[tuple[str, int, int, int, int]]:
+    """Return name, number, size and times of a file, or of every file of a folder."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        found = file.stat()
+        yield str(file.relative_to(path)), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _arrays(found: AnalysedCounts) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the arrays of an entry by the name of their file."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for field in fields(found):
+        value = getattr(found, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[field.name] = value
+        elif sp.issparse(value):
+            arrays |= {f"{field.name}.{part}": getattr(value, part) for part in _PARTS}
+    return arrays
+
+
+def _write(found: AnalysedCounts, folder: Path) -> None:
+    for name, array in _arrays(found).items():
+        with (folder / f"{name}.npy").open("wb") as file:
+            np.save(file, array)
+            file.flush()
+            os.fsync(file.fileno())
+    texts = {
+        "digest": found.digest,
+        "read_warnings": found.read_warnings,
+        "selection_warnings": found.selection_warnings,
+        "shapes": {name: getattr(found, name).shape for name in _MATRICES if getattr(found, name) is not None},
+    }
+    with (folder / _TEXTS).open("w", encoding="utf-8") as texts_file:
+        json.dump(texts, texts_file)
+        texts_file.flush()
+        os.fsync(texts_file.fileno())
+
+
+def _read(folder: Path) -> AnalysedCounts:
+    texts = json.loads((folder / _TEXTS).read_text(encoding="utf-8"))
+    matrices: dict[str, sp.csr_matrix | None] = dict.fromkeys(_MATRICES)
+    for name, shape in texts["shapes"].items():
+        data, indices = (_mapped(folder / f"{name}.{part}.npy") for part in ("data", "indices"))
+        starts = np.load(folder / f"{name}.indptr.npy", allow_pickle=False)
+        matrix = sp.csr_matrix((data, indices, starts), shape=tuple(shape), copy=False)
+        matrix.has_sorted_indices = matrix.has_canonical_format = True
+        matrices[name] = matrix
+    plain = {
+        name: np.load(folder / f"{name}.npy", allow_pickle=False)
+        for name in ("n_values", "totals", "counted", "selected")
+    }
+    return AnalysedCounts(
+        **plain,
+        counts=matrices["counts"],
+        beside=matrices["beside"],
+        digest=texts["digest"],
+        read_warnings=tuple(texts["read_warnings"]),
+        selection_warnings=tuple(texts["selection_warnings"]),
+    )
+
+
+def _mapped(path: Path) -> np.ndarray[Any, Any]:
+    """Return an array in a file as memory of which changed pages alone are this process's own."""
+    found = np.load(path, mmap_mode="c", allow_pickle=False) if path.stat().st_size > 2**12 else np.load(path)
+    return np.asarray(found)

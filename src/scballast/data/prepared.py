@@ -1,0 +1,62 @@
+"""Counts of a file ready to be analysed: from the cache, from the file, or for a plan from a sample of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from scballast.data.analysed import AnalysedCounts, CountsRequest, analysed_counts
+from scballast.data.counts_cache import CountsCache, request_name
+from scballast.data.outline import Outline, outline_of, placeholder
+
+LARGE_BYTES = 2**26
+"""Files from this size on are looked at before they are read, and what is read of them is kept."""
+
+
+def prepared_counts(
+    request: CountsRequest,
+    path: Path | None,
+    *,
+    outlined: bool,
+    on_outline: Callable[[Outline], None] | None,
+    cache: CountsCache | None,
+) -> tuple[Outline | None, AnalysedCounts]:
+    """Return the counts, or of a large file what is expected of it and counts that stand for those.
+
+    Parameters
+    ----------
+    request
+        Which counts are wanted.
+    path
+        The file or folder that they are in; None: they are in memory.
+    outlined, on_outline, cache
+        As for `load_dataset`.
+
+    Raises
+    ------
+    DataError
+        As for `analysed_counts`.
+    """
+    if path is None or _stored_bytes(path) < LARGE_BYTES:
+        return None, analysed_counts(request)
+    name = "" if cache is None else request_name(request, path)
+    found = None if cache is None else cache.find(name)
+    if found is not None:
+        return None, found
+    if outlined or on_outline is not None:
+        outline = outline_of(request)
+        if outline is not None and on_outline is not None:
+            on_outline(outline)
+        if outline is not None and outlined and request.beside is None:
+            return outline, placeholder(request, outline)
+    found = analysed_counts(request)
+    # A file that was written meanwhile is another one: what was read of it is of neither.
+    return None, found if cache is None or request_name(request, path) != name else cache.keep(found, name)
+
+
+def _stored_bytes(path: Path) -> int:
+    """Return the size on disk of a file, or of all files of a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(os.stat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)

@@ -1,0 +1,127 @@
+"""Whether an experiment fits the memory of this machine, told before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scballast.config.schema import Config
+from scballast.data.dataset import Dataset
+from scballast.data.outline import Outline
+from scballast.errors import ConfigError
+from scballast.methods.logreg import MOST_DENSE
+
+GIGABYTE = 1e9
+LIBRARIES = 0.9 * GIGABYTE
+"""Python with torch, scvi-tools and scanpy."""
+VALUE_BYTES = 8
+"""A count (float32) and the number of its gene."""
+WORKING_BYTES = 44
+"""Per value of a replicate: its own counts, their logarithms in float64, and a copy of these at work."""
+DENSE_BYTES = 24
+"""Per number of a dense matrix: itself and two copies at work."""
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux says how much memory a container may take."""
+STEP = 100
+"""Numbers of genes that are recommended are multiples of it."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Memory that an experiment takes at its largest, in bytes.
+
+    Attributes
+    ----------
+    n_cells, n_genes
+        Analysed.
+    counts
+        The analysed counts, which are there all the time.
+    reading, working
+        Besides, while the file is read, and while a replicate is scored.
+    by_genes
+        The file stores its matrix by genes and is read as a whole.
+    """
+
+    n_cells: int
+    n_genes: int
+    counts: float
+    reading: float
+    working: float
+    by_genes: bool = False
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return LIBRARIES + self.counts + max(self.reading, self.working)
+
+
+def memory_need(config: Config, dataset: Dataset) -> MemoryNeed:
+    """Return what an experiment on these data takes; they may be an outline."""
+    if dataset.outline is not None:
+        return expected_need(config, dataset.outline)
+    return _need(config, dataset.adata.n_obs, dataset.adata.n_vars, int(dataset.adata.X.nnz))
+
+
+def expected_need(config: Config, outline: Outline) -> MemoryNeed:
+    """Return what an experiment takes on data that have not been read."""
+    need = _need(config, outline.n_cells, outline.n_genes, outline.n_values)
+    return MemoryNeed(
+        need.n_cells, need.n_genes, need.counts, float(outline.reading_bytes), need.working, outline.by_genes
+    )
+
+
+def _need(config: Config, n_cells: int, n_genes: int, n_values: int) -> MemoryNeed:
+    share = config.resample.fraction if config.resample.kind in ("subsample", "thin") else 1.0
+    working = share * n_values * WORKING_BYTES
+    if "logreg" in (config.methods or config.baselines.methods):
+        dense = share * n_cells * n_genes
+        working = max(working, (dense if dense <= MOST_DENSE else 0.0) * DENSE_BYTES + share * n_values * VALUE_BYTES)
+    return MemoryNeed(n_cells, n_genes, float(n_values * VALUE_BYTES + n_cells * VALUE_BYTES), 0.0, working)
+
+
+def machine_memory() -> float:
+    """Return the bytes of memory that this machine has, or that this container may take."""
+    import psutil
+
+    found = float(psutil.virtual_memory().total)
+    for path in LIMITS:
+        try:
+            found = min(found, float(Path(path).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return found
+
+
+def check_fits(need: MemoryNeed) -> None:
+    """Raise where an experiment takes more memory than there is.
+
+    Raises
+    ------
+    ConfigError
+        It does; the message says what takes it, and what to set.
+    """
+    obstacle = memory_obstacle(need, machine_memory())
+    if obstacle is not None:
+        raise ConfigError(obstacle)
+
+
+def memory_obstacle(need: MemoryNeed, available: float) -> str | None:
+    """Say why an experiment does not fit, and what to set; None: it fits."""
+    if need.total <= available:
+        return None
+    message = (
+        f"data: the experiment takes about {need.total / GIGABYTE:.1f} GB of memory, and there are "
+        f"{available / GIGABYTE:.1f} here: the counts of {need.n_cells:,} cells × {need.n_genes:,} genes take "
+        f"{need.counts / GIGABYTE:.1f}, "
+    )
+    if need.by_genes and need.reading > need.working:
+        return (
+            f"{message}and reading them {need.reading / GIGABYTE:.1f}, for the matrix is stored by genes (CSC) and is "
+            "read as a whole. Write it by cells (adata.X = adata.X.tocsr()), which is read in blocks."
+        )
+    message += f"and the work on them {max(need.reading, need.working) / GIGABYTE:.1f}. "
+    grows = need.counts + need.working
+    fewer = int(need.n_genes * (available - LIBRARIES) / grows) // STEP * STEP if grows else 0
+    if fewer >= STEP and need.working >= need.reading:
+        return f"{message}Set data.n_top_genes={fewer}, or use a file with fewer cells or a machine with more memory."
+    return f"{message}Use a file with fewer cells, or a machine with more memory."
