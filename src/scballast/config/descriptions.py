@@ -10,7 +10,7 @@ DESCRIPTIONS: dict[str, str] = {
     "data.layer": "layer that holds the raw counts; null: X; raw: .raw",
     "data.population_key": "obs column with the populations (cell types)",
     "data.batch_key": "obs column with the experimental batch; the model is conditioned on it",
-    "data.sample_key": "obs column with the sample or donor: pseudobulk, resample.kind=donor",
+    "data.sample_key": "obs column with the sample or donor: pseudobulk, resample.kind=donor, permutations",
     "data.gene_symbols": "var column with the gene symbols; null: found by itself; none: no symbols",
     "data.unlabelled": "cells without a population stay in the global model, or are dropped",
     "data.round": "round counts that are nearly whole",

@@ -97,6 +97,9 @@ def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd
     config, dataset = setup.config, setup.dataset
     keys = dict.fromkeys((dataset.population_key, *config.association.keys))
     groupings = {key: grouping(dataset, key) for key in keys}
+    donors = None
+    if dataset.sample_key is not None:
+        donors = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()
     associations: dict[tuple[str, int], tuple[Sequence[str], Association]] = {}
     purities = {}
     with progress_bar("latent dimensions against groups", len(views), unit="replicates") as advance:
@@ -111,6 +114,7 @@ def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd
                     len(names),
                     n_permutations=config.association.n_permutations,
                     generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, key),
+                    donors=None if donors is None else donors[replicate.cells],
                 )
                 associations[key, replicate.number] = (names, found)
             codes, names = groupings[dataset.population_key]
