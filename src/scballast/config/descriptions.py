@@ -11,6 +11,8 @@ DESCRIPTIONS: dict[str, str] = {
     "data.population_key": "obs column with the populations (cell types)",
     "data.batch_key": "obs column with the experimental batch; the model is conditioned on it",
     "data.sample_key": "obs column with the sample or donor: pseudobulk, resample.kind=donor, permutations",
+    "data.condition_key": "obs column with two conditions: ranks the genes that respond within populations",
+    "data.condition_reference": "the condition that the other is compared with; null: the one named like a control",
     "data.gene_symbols": "var column with the gene symbols; null: found by itself; none: no symbols",
     "data.unlabelled": "cells without a population stay in the global model, or are dropped",
     "data.round": "round counts that are nearly whole",

@@ -14,7 +14,7 @@ from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
 from scballast.experiment.embedding import embedding_table
 from scballast.experiment.scoring import factor_view, local_loadings_of
-from scballast.experiment.setup import Setup
+from scballast.experiment.setup import Setup, sample_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.rankers import FactorView
 from scballast.progress import progress_bar
@@ -95,11 +95,10 @@ def grouping(dataset: Dataset, key: str) -> tuple[IntArray, tuple[str, ...]]:
 
 def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd.DataFrame]:
     config, dataset = setup.config, setup.dataset
-    keys = dict.fromkeys((dataset.population_key, *config.association.keys))
+    conditions = () if dataset.condition_key is None else (dataset.condition_key,)
+    keys = dict.fromkeys((dataset.population_key, *conditions, *config.association.keys))
     groupings = {key: grouping(dataset, key) for key in keys}
-    donors = None
-    if dataset.sample_key is not None:
-        donors = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()
+    donors = sample_codes(dataset)
     associations: dict[tuple[str, int], tuple[Sequence[str], Association]] = {}
     purities = {}
     with progress_bar("latent dimensions against groups", len(views), unit="replicates") as advance:

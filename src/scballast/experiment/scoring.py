@@ -91,6 +91,8 @@ def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
                     "batch_key": dataset.batch_key,
                     "n_components": setup.config.rank.n_components,
                 }
+                if method.estimand == "response" and dataset.condition_codes is not None:
+                    origin["conditions"] = array_digest(dataset.condition_codes.astype(np.int64))
                 if not method.deterministic:
                     origin["seed"] = evidence.cells.seed
                 rows.append(cache.scores(origin, _scoring(method, evidence)))
@@ -143,6 +145,8 @@ def cell_view(setup: Setup, cells: IntArray, seed: int) -> CellView:
         sample_names=names,
         n_components=setup.config.rank.n_components,
         blocks=_blocks(dataset, cells),
+        conditions=None if dataset.condition_codes is None else dataset.condition_codes[cells],
+        null_conditions=None if setup.null_conditions is None else setup.null_conditions[cells],
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.arrays import FloatArray
+from scballast.arrays import BoolArray, FloatArray
 from scballast.verdict.unseen import Cells
 
 if TYPE_CHECKING:
@@ -52,12 +52,13 @@ def answer_genes_table(
     DataFrame
         population, estimand, method, rank (in the consensus list), gene, symbol, log2_fold_change (of the mean counts
         per 10,000 in the population over those in all other cells, 1 added to both), pct_in, pct_out (percent of
-        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. Only
-        confirmed genes: they may be more or fewer than the top k; without a trusted method, none.
+        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. For
+        ``response`` "in" are the population's cells of the condition, "out" those of the reference. Only confirmed
+        genes: they may be more or fewer than the top k; without a trusted method, none.
     """
     import pandas as pd
 
-    levels: dict[str, dict[str, FloatArray]] = {}
+    levels: dict[tuple[str, bool], dict[str, FloatArray]] = {}
     code = {name: position for position, name in enumerate(populations)}
     place = {gene: position for position, gene in enumerate(genes)}
     parts = []
@@ -67,9 +68,10 @@ def answer_genes_table(
         ].sort_values("rank")
         if own.empty:
             continue
-        name = str(row.population)
-        if name not in levels:
-            levels[name] = expression_levels(cells, code[name])
+        name, of_response = str(row.population), str(row.estimand) == "response"
+        if (name, of_response) not in levels:
+            find = response_levels if of_response else expression_levels
+            levels[name, of_response] = find(cells, code[name])
         at = [place[str(gene)] for gene in own["gene"]]
         named = [str(gene) for gene in own["gene"]]
         parts.append(
@@ -81,7 +83,7 @@ def answer_genes_table(
                     "rank": own["rank"].to_numpy(),
                     "gene": named,
                     "symbol": named if symbols is None else [symbols.get(gene, gene) for gene in named],
-                    **{column: values[at] for column, values in levels[name].items()},
+                    **{column: values[at] for column, values in levels[name, of_response].items()},
                     "selection_frequency": own["selection_frequency"].to_numpy(),
                     "q_value": own["q_value"].to_numpy(),
                     "confirmed": True,
@@ -107,9 +109,33 @@ def expression_levels(cells: Cells, population: int) -> dict[str, FloatArray]:
         log2_fold_change, pct_in, pct_out (percent), mean_in, mean_out (counts per 10,000), each (n_genes,).
     """
     inside = cells.codes == population
+    return _levels(cells, inside, ~inside)
+
+
+def response_levels(cells: Cells, population: int) -> dict[str, FloatArray]:
+    """Return how strongly, and in how many cells, genes are seen under both conditions within a population.
+
+    Parameters
+    ----------
+    cells
+        All cells, with conditions.
+    population
+        Code of the population.
+
+    Returns
+    -------
+    dict
+        As :func:`expression_levels`: in the cells of the condition, against those of the reference.
+    """
+    inside = cells.codes == population
+    conditions = np.full(inside.size, -1) if cells.conditions is None else cells.conditions
+    return _levels(cells, inside & (conditions == 1), inside & (conditions == 0))
+
+
+def _levels(cells: Cells, inside: BoolArray, outside: BoolArray) -> dict[str, FloatArray]:
     scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(inside.size), where=cells.total_counts > 0)
     mean, percent = [], []
-    for chosen in (inside, ~inside):
+    for chosen in (inside, outside):
         counts = cells.counts[np.flatnonzero(chosen)]
         n_cells = max(int(chosen.sum()), 1)
         mean.append(np.asarray(counts.T @ scale[chosen]).ravel() / n_cells)
