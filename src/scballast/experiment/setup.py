@@ -94,6 +94,7 @@ def replicates_of(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
         seed=config.seed,
         fraction=config.resample.fraction,
         samples=sample_codes(dataset),
+        conditions=dataset.condition_codes,
     )
 
 
