@@ -16,9 +16,9 @@ from scballast.api import RunResult
 
 pytestmark = pytest.mark.filterwarnings("default")
 
-# Interferon-stimulated genes that Kang et al. (2018), Nature Biotechnology 36, name or draw (figure 2) as induced by
-# interferon β in every blood cell type.
-INTERFERON = ("ISG15", "IFI6", "IFIT1", "IFIT3", "ISG20", "MX1", "LY6E")
+# The interferon response of the cells of Kang et al. (2018), Nature Biotechnology 36, 89: what the tutorial of Seurat
+# labels as responding in both T cells and monocytes (Butler et al. 2018, Nature Biotechnology 36, 411), and IFIT3.
+INTERFERON = ("ISG15", "IFI6", "IFIT1", "IFIT2", "IFIT3", "ISG20", "MX1", "LY6E")
 OF_RESPONSE = ("response_contrast", "response_pseudobulk", "response_wilcoxon", "response_permuted")
 
 
@@ -147,4 +147,3 @@ def test_interferon_genes_lead_on_real_cells(real_data: Path, tmp_path: Path) ->
         assert (ranks <= 60).all(), (method, population, ranks)
     answer = result.answer.set_index("population")
     assert (answer["confirmed"] > 0.9).all()
-    assert (answer["lower"] > answer["floor"]).sum() >= 0
