@@ -82,7 +82,8 @@ class RunResult(_Tables):
         population
             Its name in the data.
         estimand
-            ``marker``: genes that set it apart; ``program``: genes that vary within it.
+            ``marker``: genes that set it apart; ``program``: genes that vary within it; ``response``: genes that
+            differ between the conditions within it.
 
         Returns
         -------

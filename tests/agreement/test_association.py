@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -95,7 +96,7 @@ class TestAssociation:
     def test_blocks_of_permutations_do_not_show(self, monkeypatch):
         scores, codes = example()
         whole = associate(scores, codes, n_permutations=99)
-        monkeypatch.setattr("scballast.agreement.association._INDICES_PER_BLOCK", 300)
+        monkeypatch.setattr("scballast.agreement.permutation._INDICES_PER_BLOCK", 300)
         np.testing.assert_array_equal(associate(scores, codes, n_permutations=99).p_value, whole.p_value)
 
     def test_p_values_are_uniform_when_labels_mean_nothing(self):
@@ -167,6 +168,134 @@ class TestAssociation:
             associate(scores, codes)
         with pytest.raises(ValueError, match=message):
             axis_purity(scores, codes, 4, generator=np.random.default_rng(0))
+
+
+def donor_effects(rng: np.random.Generator, n_dimensions: int, n_donors: int = 12):
+    """Cells of donors that differ, unequal in number: scores (cell, dimension) and the donor of each cell."""
+    donors = np.repeat(np.arange(n_donors), rng.integers(10, 60, n_donors))
+    effects = rng.normal(0, 1, (n_donors, n_dimensions))
+    return effects[donors] + rng.normal(0, 1, (donors.size, n_dimensions)), donors
+
+
+def error_rate(draw, *, by_donor: bool) -> float:
+    """Share of p-values at most 0.05 in 20 data sets of 100 dimensions without a difference."""
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 77])
+        scores, codes, donors = draw(rng)
+        tested = association(scores, codes, 2, n_permutations=199, generator=rng, donors=donors if by_donor else None)
+        found.append(tested.p_value[:, 1] <= 0.05)
+    return float(np.mean(found))
+
+
+# 2,000 p-values: a rate of 0.05 has a standard error of 0.005.
+HONEST_RATE = (0.03, 0.07)
+
+
+class TestDonors:
+    def test_a_label_of_whole_donors_has_the_error_rate_that_it_says(self):
+        def draw(rng):
+            scores, donors = donor_effects(rng, 100)
+            return scores, rng.permutation(np.arange(12) % 2)[donors], donors
+
+        assert HONEST_RATE[0] < error_rate(draw, by_donor=True) < HONEST_RATE[1]
+        # Permuted cells take the differences between donors for an effect of the label.
+        assert error_rate(draw, by_donor=False) > 0.5
+
+    def test_so_it_has_with_more_donors_than_can_be_enumerated(self):
+        def draw(rng):
+            scores, donors = donor_effects(rng, 100, n_donors=24)
+            return scores, rng.permutation(np.arange(24) % 3 == 0).astype(int)[donors], donors
+
+        assert HONEST_RATE[0] < error_rate(draw, by_donor=True) < HONEST_RATE[1]
+
+    def test_a_label_that_varies_within_donors_has_it_though_donors_have_it_unequally_often(self):
+        def draw(rng):
+            scores, donors = donor_effects(rng, 100, n_donors=4)
+            return scores, (rng.random(donors.size) < np.array([0.1, 0.4, 0.6, 0.9])[donors]).astype(int), donors
+
+        assert HONEST_RATE[0] < error_rate(draw, by_donor=True) < HONEST_RATE[1]
+        assert error_rate(draw, by_donor=False) > 0.3
+
+    @pytest.mark.parametrize("sizes", [(4, 4), (3, 6), (2, 3, 4), (8, 1)])
+    def test_donors_are_enumerated(self, sizes):
+        rng = np.random.default_rng(sum(sizes))
+        scores, donors = donor_effects(rng, 3, n_donors=sum(sizes))
+        label = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+        found = association(scores, label[donors], len(sizes), n_permutations=9, generator=rng, donors=donors)
+        means = [scores[donors == donor].mean(axis=0) for donor in range(len(label))]
+        for category, size in enumerate(sizes):
+            differences = {}
+            for chosen in itertools.combinations(range(len(label)), size):
+                inside = np.mean([means[donor] for donor in chosen], axis=0)
+                outside = np.mean([means[donor] for donor in set(range(len(label))) - set(chosen)], axis=0)
+                differences[chosen] = np.abs(inside - outside)
+            observed = differences[tuple(np.flatnonzero(label == category))]
+            p_value = np.mean([difference >= observed - 1e-12 for difference in differences.values()], axis=0)
+            if category in found.reason:
+                assert np.isnan(found.p_value[:, category]).all()
+                continue
+            np.testing.assert_allclose(found.p_value[:, category], p_value)
+            assert found.permuted[category] == "donors"
+
+    def test_cells_within_donors_approach_all_arrangements(self):
+        # Two donors of 4 and 5 cells: 6 times 10 ways to give the label to 2 cells of each.
+        scores = np.array([0.3, 1.1, 0.2, 0.9, 5.4, 5.1, 6.3, 5.0, 5.9])[:, None]
+        codes, donors = np.array([0, 1, 0, 1, 0, 0, 1, 0, 1]), np.repeat([0, 1], [4, 5])
+        centred = np.concatenate([scores[:4, 0] - scores[:4, 0].mean(), scores[4:, 0] - scores[4:, 0].mean()])
+        sums = [
+            centred[list(first)].sum() + centred[list(second)].sum()
+            for first in itertools.combinations(range(4), 2)
+            for second in itertools.combinations(range(4, 9), 2)
+        ]
+        exact = np.mean(np.abs(sums) >= abs(centred[codes == 1].sum()) - 1e-12)
+        found = association(scores, codes, 2, n_permutations=20_000, generator=np.random.default_rng(0), donors=donors)
+        assert found.p_value[0, 1] == pytest.approx(exact, abs=0.01)
+        assert set(found.permuted.values()) == {"cells within donors"}
+
+    def test_too_few_donors_are_said_and_not_tested(self):
+        rng = np.random.default_rng(3)
+        scores, donors = donor_effects(rng, 2, n_donors=6)
+        codes = (np.arange(6) % 2)[donors]
+        found = association(scores, codes, 2, n_permutations=999, generator=rng, donors=donors)
+        words = "3 of 6 donors: their labels permuted give no p-value below 0.05 (0.1 at least)"
+        assert found.reason == {0: words, 1: words}
+        assert np.isnan(found.p_value).all()
+        assert found.permuted == {}
+        assert np.isfinite(found.eta2).all()
+        # A donor against the others cannot be told from the spread of donors, whatever the number of cells.
+        alone = association(scores, donors, 6, n_permutations=999, generator=rng, donors=donors)
+        assert np.isnan(alone.p_value).all()
+
+    def test_each_category_is_tested_by_what_it_allows(self):
+        # Category 2 makes up whole donors; 0 and 1 share the others.
+        rng = np.random.default_rng(4)
+        scores, donors = donor_effects(rng, 2, n_donors=10)
+        codes = np.where(donors < 4, 2, rng.integers(0, 2, donors.size))
+        found = association(scores, codes, 3, n_permutations=99, generator=rng, donors=donors)
+        assert found.permuted == {0: "cells within donors", 1: "cells within donors", 2: "donors"}
+        assert np.isfinite(found.p_value).all()
+        # Unlabelled cells and how donors are numbered change nothing.
+        more = association(
+            np.concatenate([scores, scores[:5] + 9]), np.concatenate([codes, np.full(5, -1)]), 3,
+            n_permutations=99, generator=rng, donors=np.concatenate([donors * 3 + 5, np.full(5, 1)]),
+        )  # fmt: skip
+        np.testing.assert_array_equal(more.p_value[:, 2], found.p_value[:, 2])
+
+    def test_a_dimension_without_variation_within_donors_has_no_test_within_them(self):
+        donors, codes = np.repeat([0, 1], 6), np.tile([0, 1], 6)
+        scores = np.stack([donors * 1.0, np.arange(12.0)], axis=1)
+        found = association(scores, codes, 2, n_permutations=99, generator=np.random.default_rng(0), donors=donors)
+        assert np.isnan(found.p_value[0]).all()
+        assert np.isfinite(found.p_value[1]).all()
+
+    def test_wrong_donors_are_refused(self):
+        for donors in (np.zeros(3, dtype=int), np.full(4, -1)):
+            with pytest.raises(ValueError, match="donors"):
+                association(
+                    np.zeros((4, 1)), np.zeros(4, dtype=int), 1,
+                    n_permutations=9, generator=np.random.default_rng(0), donors=donors,
+                )  # fmt: skip
 
 
 @settings(deadline=None)

@@ -81,6 +81,28 @@ def test_donor_halves_share_no_donor() -> None:
     assert set(samples[replicates[0].cells]) != set(samples[replicates[2].cells])
 
 
+def test_halves_of_donors_with_one_condition_each_have_both_conditions() -> None:
+    samples = np.arange(STRATA.size) % 9
+    conditions = (samples < 5).astype(int)
+    for replicate in draw_replicates("donor", 6, STRATA, NAMES, seed=0, samples=samples, conditions=conditions):
+        for side in (replicate.cells, replicate.heldout):
+            n_treated = np.unique(samples[side][conditions[side] == 1]).size
+            n_reference = np.unique(samples[side][conditions[side] == 0]).size
+            assert n_treated in (2, 3)
+            assert n_reference == 2
+        assert not set(samples[replicate.cells]) & set(samples[replicate.heldout])
+        assert replicate.cells.size + replicate.heldout.size == STRATA.size
+
+
+def test_halves_of_donors_with_both_conditions_are_those_without_conditions() -> None:
+    samples = np.arange(STRATA.size) % 5
+    conditions = np.arange(STRATA.size) % 2
+    with_them = draw_replicates("donor", 4, STRATA, NAMES, seed=3, samples=samples, conditions=conditions)
+    without = draw_replicates("donor", 4, STRATA, NAMES, seed=3, samples=samples)
+    for one, other in zip(with_them, without, strict=True):
+        np.testing.assert_array_equal(one.cells, other.cells)
+
+
 def test_donor_halves_need_two_donors() -> None:
     with pytest.raises(DataError, match=r"2 samples or more .* the sample column has 1"):
         draw_replicates("donor", 2, STRATA, NAMES, seed=0, samples=np.zeros(STRATA.size, dtype=int))

@@ -11,7 +11,7 @@ from scballast.methods.cell_view import CellView
 from scballast.methods.method import Method
 
 POPULATIONS = ("B cells", "T/NK +", "mono")
-SIZES = (90, 80, 70)
+SIZES = (130, 120, 110)
 N_UNLABELLED = 40
 N_GENES = 60
 N_SAMPLES = 4
@@ -21,15 +21,20 @@ WITHOUT_COUNTS = 59
 
 
 def planted_view(seed: int = 0) -> CellView:
-    """Three populations and unlabelled cells; each population has three markers and a program of four genes."""
+    """Three populations and unlabelled cells; each population has three markers and a program of four genes.
+
+    Cells in which the program is active are of one condition, the others of the reference, so its genes respond too.
+    """
     rng = np.random.default_rng(seed)
     codes = np.repeat([0, 1, 2, -1], [*SIZES, N_UNLABELLED])
     log_level = np.tile(rng.normal(0.0, 0.7, N_GENES), (codes.size, 1))
     for code, genes in MARKERS.items():
         log_level[np.ix_(codes == code, genes)] += 1.5
+    active = np.zeros(codes.size)
     for code, genes in PROGRAM.items():
         cells = codes == code
-        log_level[np.ix_(cells, genes)] += rng.normal(0.0, 1.6, cells.sum())[:, None]
+        active[cells] = rng.normal(0.0, 1.6, cells.sum())
+        log_level[np.ix_(cells, genes)] += active[cells][:, None]
     share = np.exp(log_level)
     depth = rng.lognormal(np.log(300.0), 0.4, codes.size)
     counts = rng.poisson(depth[:, None] * share / share.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -44,6 +49,7 @@ def planted_view(seed: int = 0) -> CellView:
         samples=rng.integers(N_SAMPLES, size=codes.size),
         seed=seed,
         sample_names=("d1", "d2", "d3", "d4"),
+        conditions=(active[order] > 0).astype(np.int64),
     )
 
 
@@ -55,6 +61,7 @@ def of_cells(view: CellView, cells: np.ndarray) -> CellView:
         total_counts=view.total_counts[cells],
         codes=view.codes[cells],
         samples=None if view.samples is None else view.samples[cells],
+        conditions=None if view.conditions is None else view.conditions[cells],
     )
 
 

@@ -368,6 +368,8 @@ def _association(rng: Any, names: list[str], shape: Shape) -> list[dict[str, Any
             "p_value": 0.01,
             "q_value": float(rng.choice([0.02, 0.4])),
             "replicate": replicate,
+            "reason": "",
+            "permuted": "cells",
         }
         for replicate in range(2)
         for key, categories in (("leiden", names), ("donor", ["d1", "d2", "d3"]))

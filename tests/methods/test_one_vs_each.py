@@ -145,4 +145,4 @@ def test_populations_that_share_no_block_have_no_score_and_a_reason(caplog: pyte
     scores = min_auc_scores(replace(view, blocks=(view.codes == 2).astype(int)))
     assert np.isnan(scores[2]).all()
     assert np.isfinite(scores[:2]).all()
-    assert "min_auc: no score for population 'mono': of its 70 cells none" in caplog.text
+    assert "min_auc: no score for population 'mono': of its 110 cells none" in caplog.text

@@ -111,3 +111,15 @@ def test_a_caveat_without_a_number_keeps_its_columns() -> None:
     assert list(table.columns) == ["title", "text", "value", "unit", "source", "warned"]
     assert table["value"].isna().all()
     assert list(caveats_table([]).columns) == list(table.columns)
+
+
+def test_what_the_same_donors_cannot_show_of_a_response_is_named(tmp_path: Path) -> None:
+    title = "Response in the same donors"
+    folder = made.write_trial(tmp_path / "a", data__sample_key="donor")
+    assert title not in titles(folder)
+    answer = pd.read_csv(folder / "tables" / "answer.csv")
+    change(folder, "answer", estimand=["response"] * len(answer), method=["response_wilcoxon"] * len(answer))
+    assert titles(folder)[title] == len(answer)
+    other = made.write_trial(tmp_path / "b", data__sample_key="donor", resample__kind="donor")
+    change(other, "answer", estimand=["response"] * len(answer), method=["response_wilcoxon"] * len(answer))
+    assert title not in titles(other)

@@ -2,8 +2,9 @@
 
 Arrays in, frozen results out. Groups are the categories of any column: population, condition, batch, donor.
 
-Permutations take cells as exchangeable. Groups that belong to whole donors or batches (a condition) are not: cells
-of one donor resemble each other, so small p-values there say that the *donors* differ.
+Where donors are known, cells are permuted within donors, and a group of whole donors (a condition that each donor has
+or has not) is tested by permuting the donors. Where they are not known all cells are taken as exchangeable: cells of
+one donor resemble each other, so small p-values of such a group then say no more than that the *donors* differ.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from scipy.stats import rankdata
 
+from scballast.agreement.permutation import cell_p_values, donor_p_values, group_sums
 from scballast.arrays import BoolArray, FloatArray, IntArray
 
-_INDICES_PER_BLOCK = 2**22
-_RELATIVE_TOLERANCE = 1e-9
+CELLS, WITHIN_DONORS, DONORS = "cells", "cells within donors", "donors"
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,13 @@ class Association:
     eta2
         (n_dimensions, n_categories) share of the dimension's variance between the category and the rest.
     p_value
-        (n_dimensions, n_categories) permutation p-value of ``eta2``.
+        (n_dimensions, n_categories) permutation p-value of the difference between the category and the rest.
     reason
-        By category number: why its statistics are undefined (NaN). A constant dimension is undefined too.
+        By category number: why its statistics, or its p-values alone, are undefined (NaN). A constant dimension is
+        undefined too.
+    permuted
+        By category number: what exchanged labels for its p-values: ``cells``, ``cells within donors`` or ``donors``;
+        none where there was no test.
     """
 
     smd: FloatArray
@@ -47,6 +51,7 @@ class Association:
     eta2: FloatArray
     p_value: FloatArray
     reason: Mapping[int, str] = field(default_factory=dict)
+    permuted: Mapping[int, str] = field(default_factory=dict)
 
 
 def association(
@@ -56,6 +61,7 @@ def association(
     *,
     n_permutations: int,
     generator: np.random.Generator,
+    donors: npt.ArrayLike | None = None,
 ) -> Association:
     r"""Compare the scores of each category's cells with those of all other cells, dimension by dimension.
 
@@ -70,10 +76,14 @@ def association(
     n_categories
         Number of categories.
     n_permutations
-        Of the labels over the cells, the same for all dimensions and categories; 0: no p-values. The p-value is
-        :math:`(b+1)/(m+1)` with b permutations at least as far from no difference, two-sided.
+        The same for all dimensions and categories; 0: no p-values. The p-value is :math:`(b+1)/(m+1)` with b
+        permutations at least as far from no difference, two-sided; of few donors all assignments are looked at.
     generator
         Draws the permutations.
+    donors : (n_cells,) int, optional
+        Donor of each cell, >= 0. A category that each donor's cells have all or not at all is tested by permuting
+        the donors (``permutation.donor_p_values``); any other by permuting the cells within each donor, by their
+        deviations from the donor's mean. Default: none are known, and all cells exchange labels.
 
     Returns
     -------
@@ -82,7 +92,7 @@ def association(
     Raises
     ------
     ValueError
-        Shapes disagree, a score is not finite, or a code is not below ``n_categories``.
+        Shapes disagree, a score is not finite, a code is not below ``n_categories``, or a donor is negative.
 
     References
     ----------
@@ -96,11 +106,13 @@ def association(
     array([[0., 1.]])
     """
     values, labels = check_cells(scores, codes, n_categories)
+    of_donor = _check_donors(donors, np.asarray(codes))
     shape = (values.shape[1], n_categories)
     sizes = np.bincount(labels, minlength=n_categories)
     reason = _undefined_categories(sizes)
     defined = np.array([code not in reason for code in range(n_categories)], dtype=bool)
     smd, auroc, eta2, p_value = (np.full(shape, np.nan) for _ in range(4))
+    permuted: Mapping[int, str] = {}
     # Constant dimensions cannot be told from rounding after centring, so they are found before.
     varied = values.min(axis=0) < values.max(axis=0) if len(values) else np.zeros(shape[0], dtype=bool)
     where = np.ix_(varied, defined)
@@ -113,8 +125,10 @@ def association(
         auroc[where] = _auroc(group_sums(ranks, labels, n_categories)[:, defined], sizes[defined], len(labels))
         eta2[where] = _eta_squared(sums, sizes[defined], used)
         if n_permutations > 0:
-            p_value[where] = _permutation_p_values(used, sizes, defined, sums, n_permutations, generator)
-    return Association(smd=smd, auroc=auroc, eta2=eta2, p_value=p_value, reason=reason)
+            tests = _tests(used, labels, defined, of_donor, n_permutations, generator)
+            p_value[where] = tests.p_value[:, defined]
+            reason, permuted = {**reason, **tests.reason}, tests.permuted
+    return Association(smd=smd, auroc=auroc, eta2=eta2, p_value=p_value, reason=reason, permuted=permuted)
 
 
 def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
@@ -184,13 +198,6 @@ def _undefined_categories(sizes: IntArray) -> dict[int, str]:
     return reason
 
 
-def group_sums(values: FloatArray, labels: IntArray, n_groups: int) -> FloatArray:
-    """Return (n_dimensions, n_groups) sums of ``values`` (n_cells, n_dimensions) over the cells of each group."""
-    membership = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (n_groups, len(labels)))
-    sums: FloatArray = (membership @ values).T
-    return sums
-
-
 def _standardised_difference(sums: FloatArray, squares: FloatArray, sizes: IntArray, used: FloatArray) -> FloatArray:
     rest = len(used) - sizes
     means, others = sums / sizes, (used.sum(axis=0)[:, None] - sums) / rest
@@ -214,32 +221,55 @@ def _eta_squared(sums: FloatArray, sizes: IntArray, used: FloatArray) -> FloatAr
     return eta2
 
 
-def _permutation_p_values(
-    used: FloatArray,
-    sizes: IntArray,
+def _check_donors(donors: npt.ArrayLike | None, codes: IntArray) -> IntArray | None:
+    """Return the donors of the cells that have a category."""
+    if donors is None:
+        return None
+    found = np.asarray(donors)
+    if found.shape != codes.shape or (found < 0).any():
+        message = f"donors {found.shape} must be one per cell {codes.shape}, and none negative"
+        raise ValueError(message)
+    return found[codes >= 0]
+
+
+@dataclass(frozen=True)
+class _Tests:
+    """The tests of all categories; see :class:`Association`."""
+
+    p_value: FloatArray
+    reason: Mapping[int, str]
+    permuted: Mapping[int, str]
+
+
+def _tests(
+    values: FloatArray,
+    labels: IntArray,
     defined: BoolArray,
-    sums: FloatArray,
+    donors: IntArray | None,
     n_permutations: int,
     generator: np.random.Generator,
-) -> FloatArray:
-    """Return the share of permutations whose category sums lie at least as far from their mean, 0.
-
-    A permutation deals the cells out anew to groups of the same sizes. The sums of a block of permutations are one
-    product of a sparse 0/1 matrix, row (permutation, category), with the scores.
-    """
-    n_cells = len(used)
-    at_least = np.zeros(sums.shape, dtype=np.int64)
-    limit = np.abs(sums) * (1 - _RELATIVE_TOLERANCE)
-    block = max(1, _INDICES_PER_BLOCK // n_cells)
-    ends = np.cumsum(sizes)
-    for start in range(0, n_permutations, block):
-        n_now = min(block, n_permutations - start)
-        dealt = generator.permuted(np.tile(np.arange(n_cells, dtype=np.int32), (n_now, 1)), axis=1)
-        rows = (np.arange(n_now)[:, None] * n_cells + ends).ravel()
-        deal = sparse.csr_matrix(
-            (np.ones(dealt.size), dealt.ravel(), np.concatenate([[0], rows])), (rows.size, n_cells)
-        )
-        permuted = (deal @ used).reshape(n_now, sizes.size, -1)[:, defined]  # (permutation, category, dimension)
-        at_least += (np.abs(permuted) >= limit.T).sum(axis=0).T
-    p_values: FloatArray = (at_least + 1) / (n_permutations + 1)
-    return p_values
+) -> _Tests:
+    n_categories = defined.size
+    if donors is None:
+        p_value = cell_p_values(values, labels, n_categories, n_permutations=n_permutations, generator=generator)
+        return _Tests(p_value, {}, {int(code): CELLS for code in np.flatnonzero(defined)})
+    present, donor = np.unique(donors, return_inverse=True)
+    cells = np.bincount(donor * n_categories + labels, minlength=present.size * n_categories)
+    cells = cells.reshape(present.size, n_categories)  # (donor, category)
+    sizes = cells.sum(axis=1, keepdims=True)
+    whole = ((cells == 0) | (cells == sizes)).all(axis=0)
+    p_value = np.full((values.shape[1], n_categories), np.nan)
+    reason: dict[int, str] = {}
+    permuted: dict[int, str] = {}
+    within, between = generator.spawn(2)
+    if (defined & ~whole).any():
+        p_value[:, ~whole] = cell_p_values(
+            values, labels, n_categories, strata=donor, n_permutations=n_permutations, generator=within
+        )[:, ~whole]
+        permuted = {int(code): WITHIN_DONORS for code in np.flatnonzero(defined & ~whole)}
+    means = group_sums(values, donor, present.size).T / sizes
+    for code in np.flatnonzero(defined & whole):
+        test = donor_p_values(means, cells[:, code] > 0, n_permutations=n_permutations, generator=between)
+        p_value[:, code] = test.p_value
+        (reason if test.reason else permuted)[int(code)] = test.reason or DONORS
+    return _Tests(p_value, reason, permuted)

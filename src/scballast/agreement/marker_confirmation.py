@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse, stats
 
 from scballast.agreement.confirmation import FEWEST_CELLS
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray
 
 _CELLS_PER_STRATUM = 40
 _MOST_STRATA = 5
@@ -21,12 +21,7 @@ def marker_p_values(
     depth: FloatArray,
     strata: IntArray,
 ) -> FloatArray:
-    r"""Test whether genes are higher in each population than in the rest, within strata: van Elteren's rank test.
-
-    .. math:: z = \frac{\sum_s w_s (W_s - E W_s)}{\sqrt{\sum_s w_s^2 \mathrm{Var} W_s}}, \quad w_s = \frac{1}{N_s + 1}
-
-    with the rank sum :math:`W_s` of the population's counts over depth among the :math:`N_s` cells of stratum s,
-    midranks and the variance corrected for ties; one-sided, normal.
+    """Test whether genes are higher in each population than in the rest, within strata; see :func:`van_elteren`.
 
     Parameters
     ----------
@@ -44,8 +39,61 @@ def marker_p_values(
     Returns
     -------
     (n_populations, n_genes) float
-        p-values; 1 for a gene that is equal in all cells. NaN for a population with fewer than ``FEWEST_CELLS`` cells
-        in strata that have others too, or as few others.
+        One-sided p-values; 1 for a gene that is equal in all cells. NaN for a population with fewer than
+        ``FEWEST_CELLS`` cells in strata that have others too, or as few others.
+    """
+    z = van_elteren(counts, codes, n_populations, depth, strata)
+    p: FloatArray = stats.norm.sf(np.nan_to_num(z, nan=-np.inf))
+    p[few_to_compare(codes, n_populations, strata)] = np.nan
+    return p
+
+
+def few_to_compare(codes: IntArray, n_populations: int, strata: IntArray) -> BoolArray:
+    """Return the populations with fewer than ``FEWEST_CELLS`` cells in strata with others too, or as few others.
+
+    Parameters
+    ----------
+    codes, n_populations, strata
+        As :func:`van_elteren`.
+
+    Returns
+    -------
+    (n_populations,) bool
+    """
+    inside = codes >= 0
+    _, stratum = np.unique(strata, return_inverse=True)
+    within = np.zeros((int(stratum.max(initial=-1)) + 1, n_populations))
+    np.add.at(within, (stratum[inside], codes[inside]), 1.0)
+    outside = np.bincount(stratum, minlength=len(within))[:, None] - within
+    both = (within > 0) & (outside > 0)
+    few: BoolArray = ((within * both).sum(axis=0) < FEWEST_CELLS) | ((outside * both).sum(axis=0) < FEWEST_CELLS)
+    return few
+
+
+def van_elteren(
+    counts: sparse.csr_matrix,
+    codes: IntArray,
+    n_populations: int,
+    depth: FloatArray,
+    strata: IntArray,
+) -> FloatArray:
+    r"""Compare counts over depth of each population with those of the rest, within strata: van Elteren's rank test.
+
+    .. math:: z = \frac{\sum_s w_s (W_s - E W_s)}{\sqrt{\sum_s w_s^2 \mathrm{Var} W_s}}, \quad w_s = \frac{1}{N_s + 1}
+
+    with the rank sum :math:`W_s` of the population's counts over depth among the :math:`N_s` cells of stratum s,
+    midranks and the variance corrected for ties.
+
+    Parameters
+    ----------
+    counts, codes, n_populations, depth, strata
+        As :func:`marker_p_values`.
+
+    Returns
+    -------
+    (n_populations, n_genes) float
+        Standard normal without a difference; positive: higher in the population. NaN for a gene that is equal in all
+        cells, and where no stratum has cells of both sides.
 
     References
     ----------
@@ -80,11 +128,8 @@ def marker_p_values(
             weight = 1.0 / (size + 1)
             deviation[:, genes] += weight * excess
             variance[:, genes] += weight**2 * np.outer(n_in * n_out / size, spread)
-    z = np.divide(deviation, np.sqrt(variance), out=np.full_like(deviation, -np.inf), where=variance > 0)
-    p: FloatArray = stats.norm.sf(z)
-    few = ((within * both).sum(axis=0) < FEWEST_CELLS) | ((outside * both).sum(axis=0) < FEWEST_CELLS)
-    p[few] = np.nan
-    return p
+    z: FloatArray = np.divide(deviation, np.sqrt(variance), out=np.full_like(deviation, np.nan), where=variance > 0)
+    return z
 
 
 def composition_depth(counts: sparse.csr_matrix, depth: FloatArray, codes: IntArray) -> FloatArray:

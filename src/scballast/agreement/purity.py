@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import hypergeom
 
-from scballast.agreement.association import check_cells, group_sums
+from scballast.agreement.association import check_cells
+from scballast.agreement.permutation import group_sums
 from scballast.arrays import FloatArray, IntArray
 
 _TOLERANCE = 1e-9

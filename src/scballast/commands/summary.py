@@ -19,6 +19,7 @@ _N_GENES = 8
 _TITLES = {
     "marker": "Genes that set a population apart (marker)",
     "program": "Genes that vary within a population (program)",
+    "response": "Genes that respond within a population (response)",
 }
 
 

@@ -40,6 +40,8 @@ class DataConfig:
     population_key: str | None = None
     batch_key: str | None = None
     sample_key: str | None = None
+    condition_key: str | None = None
+    condition_reference: str | None = None
     gene_symbols: str | None = None
     unlabelled: str = _key("keep", allowed=("keep", "drop"))
     round: bool = False
@@ -212,7 +214,7 @@ _LARGEST = 2**63 - 1
 
 GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cycle")
 
-_MOST_LISTED = 25
+_MOST_LISTED = 40
 
 # These say where and how results are kept, not what they are.
 NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "cache", "cache_gib", "plan")
@@ -413,6 +415,9 @@ def _check_combinations(config: Config) -> None:
         raise ConfigError(message)
     if resample.kind == "donor" and data.sample_key is None and data.kind != "simulated":
         message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
+        raise ConfigError(message)
+    if data.condition_reference is not None and data.condition_key is None:
+        message = "data.condition_reference: it names a value of data.condition_key, which is not set. Set that too."
         raise ConfigError(message)
     for key, path in (
         ("data.path", data.path),

@@ -88,6 +88,12 @@ class Dataset:
         Every label that occurs, small populations included, in order of name.
     batch_key, sample_key
         Columns of ``adata.obs``, or None.
+    condition_key
+        Column of ``adata.obs`` with the two conditions, or None.
+    conditions
+        Their names, the reference first; none without ``condition_key``.
+    condition_codes
+        (n_cells,) index into ``conditions``; -1: neither. None without ``condition_key``.
     population_key
         Column of ``adata.obs`` that the labels were read from.
     gene_symbols
@@ -118,6 +124,9 @@ class Dataset:
     population_key: str
     batch_key: str | None = None
     sample_key: str | None = None
+    condition_key: str | None = None
+    conditions: tuple[str, ...] = ()
+    condition_codes: IntArray | None = None
     gene_symbols: tuple[str, ...] | None = None
     feature_types: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from scballast.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from scballast.config.schema import DataConfig
 
-_KEYS = ("population_key", "batch_key", "sample_key")
+_KEYS = ("population_key", "batch_key", "sample_key", "condition_key")
 _MOST_NAMED = 3
 # The option, what the names of such columns contain, and what to say.
 _LOOKS_LIKE = (
@@ -33,7 +33,8 @@ _LOOKS_LIKE = (
     (
         "condition_key",
         r"condition|treatment|stim|disease|perturb|genotype|time_?point|(^|_)sex($|_)",
-        "conditions: association.keys=[COLUMN] shows which latent dimensions follow them.",
+        "conditions: data.condition_key=COLUMN ranks the genes that respond within populations, and "
+        "association.keys=[COLUMN] shows which latent dimensions follow them.",
     ),
 )
 

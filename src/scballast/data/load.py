@@ -24,6 +24,7 @@ from scballast.data.columns import (
     read_grouping,
     taken,
 )
+from scballast.data.conditions import condition_notes, read_conditions
 from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
 from scballast.data.features import gene_features
@@ -179,6 +180,7 @@ def _checked(
         notes[:] = source.warnings
     # Columns first: a misspelt key should not cost the minutes that reading the matrix may take.
     labels, kept, batches, samples = _columns(source, config, population_key, notes)
+    conditions = read_conditions(source.obs.take(kept), config, source=label)
     obs = source.obs.take(kept)
     for key in wishes.obs_keys:
         find_column(obs, key, option="association.keys", source=label)
@@ -254,7 +256,10 @@ def _checked(
     ranked = rank_populations(labels, config.min_cells, label)
     notes += ranked.warnings
     notes += confounding_warnings(ranked, batches, samples, label)
-    columns = (labels, batches, samples)
+    if conditions is not None:
+        conditions = replace(conditions, codes=conditions.codes[cells])
+        notes += condition_notes(conditions, batches, samples, label)
+    columns = (labels, batches, samples, conditions)
     analysed = genes_read[np.flatnonzero(found.selected)]
     var_columns, unreadable = var.readable()
     notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
@@ -275,6 +280,9 @@ def _checked(
         population_key=labels.key,
         batch_key=batches.key if batches is not None else None,
         sample_key=samples.key if samples is not None else None,
+        condition_key=conditions.key if conditions is not None else None,
+        conditions=conditions.names if conditions is not None else (),
+        condition_codes=conditions.codes if conditions is not None else None,
         gene_symbols=tuple(symbols[i] for i in analysed) if symbols is not None else None,
         feature_types=tuple(features.types[i] for i in analysed) if features.types else None,
         warnings=tuple(notes),

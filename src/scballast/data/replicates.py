@@ -45,6 +45,7 @@ def draw_replicates(
     seed: int,
     fraction: float = 0.5,
     samples: IntArray | None = None,
+    conditions: IntArray | None = None,
 ) -> tuple[Replicate, ...]:
     """Draw the replicates of an experiment.
 
@@ -67,6 +68,9 @@ def draw_replicates(
         Share of the cells in a replicate, for ``subsample``.
     samples
         (n_cells,) code of each cell's sample, for ``donor``.
+    conditions
+        (n_cells,) code of each cell's condition, negative: none. Where every sample has one, ``donor`` halves the
+        samples of each, so that both halves have all conditions.
 
     Raises
     ------
@@ -81,7 +85,7 @@ def draw_replicates(
     (array([1, 3, 4, 5]), array([0, 2, 6, 7]))
     """
     if kind == "donor":
-        return _donor_halves(n_replicates, samples, seed)
+        return _donor_halves(n_replicates, samples, conditions, seed)
     groups = _strata_positions(strata, stratum_names)
     if kind == "seed":
         return _same_cells(n_replicates, groups, seed)
@@ -136,7 +140,9 @@ def _bootstrap(number: int, groups: dict[str, IntArray], n_cells: int, seed: int
     return Replicate(number, drawn, np.setdiff1d(np.arange(n_cells), drawn))
 
 
-def _donor_halves(n_replicates: int, samples: IntArray | None, seed: int) -> tuple[Replicate, ...]:
+def _donor_halves(
+    n_replicates: int, samples: IntArray | None, conditions: IntArray | None, seed: int
+) -> tuple[Replicate, ...]:
     present = np.unique(samples[samples >= 0]) if samples is not None else np.array([], dtype=int)
     if samples is None or present.size < 2:
         message = (
@@ -144,15 +150,36 @@ def _donor_halves(n_replicates: int, samples: IntArray | None, seed: int) -> tup
             f"the sample column has {present.size}. Name another data.sample_key, or use resample.kind=subsample."
         )
         raise DataError(message)
+    groups = _samples_by_condition(samples, conditions) or {(): present}
     replicates = []
     for number in range(n_replicates):
         pair, second = divmod(number, 2)
-        order = generator_for(seed, Stream.CELLS, pair).permutation(present)
-        half = present.size // 2 + (present.size % 2) * (pair % 2 == 0)
-        chosen = order[half:] if second else order[:half]
-        inside = np.isin(samples, chosen)
+        chosen: list[IntArray] = []
+        for place, (identity, members) in enumerate(groups.items()):
+            order = generator_for(seed, Stream.CELLS, pair, *identity).permutation(members)
+            half = members.size // 2 + (members.size % 2) * ((pair + place) % 2 == 0)
+            chosen.append(order[half:] if second else order[:half])
+        inside = np.isin(samples, np.concatenate(chosen))
         replicates.append(Replicate(number, np.flatnonzero(inside), np.flatnonzero(~inside)))
     return tuple(replicates)
+
+
+def _samples_by_condition(samples: IntArray, conditions: IntArray | None) -> dict[tuple[str, ...], IntArray] | None:
+    """Return the samples of each condition, and those of none, by identity; None where a sample has several."""
+    if conditions is None:
+        return None
+    known = (samples >= 0) & (conditions >= 0)
+    pairs = np.unique(np.column_stack([samples[known], conditions[known]]), axis=0)
+    present, times = np.unique(pairs[:, 0], return_counts=True)
+    if (times > 1).any():
+        return None
+    groups: dict[tuple[str, ...], IntArray] = {
+        (f"condition {code}",): pairs[pairs[:, 1] == code, 0] for code in np.unique(pairs[:, 1])
+    }
+    others = np.setdiff1d(samples[samples >= 0], present)
+    if others.size:
+        groups["no condition",] = others
+    return groups
 
 
 def _sorted(parts: Sequence[IntArray]) -> IntArray:

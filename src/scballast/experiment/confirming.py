@@ -26,6 +26,8 @@ def cells_of(setup: Setup) -> Cells:
         codes=dataset.population_codes,
         batches=_codes(dataset, dataset.batch_key),
         samples=_codes(dataset, dataset.sample_key),
+        conditions=dataset.condition_codes,
+        null_conditions=setup.null_conditions,
     )
 
 

@@ -14,7 +14,7 @@ from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
 from scballast.experiment.embedding import embedding_table
 from scballast.experiment.scoring import factor_view, local_loadings_of
-from scballast.experiment.setup import Setup
+from scballast.experiment.setup import Setup, sample_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.rankers import FactorView
 from scballast.progress import progress_bar
@@ -95,8 +95,10 @@ def grouping(dataset: Dataset, key: str) -> tuple[IntArray, tuple[str, ...]]:
 
 def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd.DataFrame]:
     config, dataset = setup.config, setup.dataset
-    keys = dict.fromkeys((dataset.population_key, *config.association.keys))
+    conditions = () if dataset.condition_key is None else (dataset.condition_key,)
+    keys = dict.fromkeys((dataset.population_key, *conditions, *config.association.keys))
     groupings = {key: grouping(dataset, key) for key in keys}
+    donors = sample_codes(dataset)
     associations: dict[tuple[str, int], tuple[Sequence[str], Association]] = {}
     purities = {}
     with progress_bar("latent dimensions against groups", len(views), unit="replicates") as advance:
@@ -111,6 +113,7 @@ def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd
                     len(names),
                     n_permutations=config.association.n_permutations,
                     generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, key),
+                    donors=None if donors is None else donors[replicate.cells],
                 )
                 associations[key, replicate.number] = (names, found)
             codes, names = groupings[dataset.population_key]

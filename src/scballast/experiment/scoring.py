@@ -100,6 +100,8 @@ def _origin(setup: Setup, method: Method, replicate: Replicate) -> dict[str, Any
         "batch_key": dataset.batch_key,
         "n_components": setup.config.rank.n_components,
     }
+    if method.estimand == "response" and dataset.condition_codes is not None:
+        origin["conditions"] = array_digest(dataset.condition_codes.astype(np.int64))
     if not method.deterministic:
         origin["seed"] = _controls_seed(setup, replicate)
     return origin
@@ -153,6 +155,8 @@ def cell_view(setup: Setup, cells: IntArray, seed: int) -> CellView:
         sample_names=names,
         n_components=setup.config.rank.n_components,
         blocks=_blocks(dataset, cells),
+        conditions=None if dataset.condition_codes is None else dataset.condition_codes[cells],
+        null_conditions=None if setup.null_conditions is None else setup.null_conditions[cells],
     )
 
 

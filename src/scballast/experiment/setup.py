@@ -9,13 +9,16 @@ from typing import Self
 
 from scipy import sparse
 
+from scballast.arrays import IntArray
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate, draw_replicates
-from scballast.methods.method import Method
+from scballast.methods.method import RESPONSE_NULL, Method
 from scballast.methods.plan import plan_methods
+from scballast.methods.response import permuted_conditions
 from scballast.models import family_of
 from scballast.models.family import ModelFamily
+from scballast.seeds import Stream, generator_for
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,16 @@ class Setup:
         """(n_cells, n_genes) raw counts of all cells, CSR."""
         return sparse.csr_matrix(self.dataset.adata.X)
 
+    @cached_property
+    def null_conditions(self) -> IntArray | None:
+        """(n_cells,) conditions after permuting, the same for every replicate; None without conditions."""
+        dataset = self.dataset
+        if dataset.condition_codes is None:
+            return None
+        generator = generator_for(self.config.seed, Stream.CONTROLS, RESPONSE_NULL)
+        samples = sample_codes(dataset)
+        return permuted_conditions(dataset.condition_codes, dataset.population_codes, samples, generator)
+
     @property
     def from_cells(self) -> Sequence[Method]:
         """The methods that look at cells alone."""
@@ -73,9 +86,6 @@ class Setup:
 
 def replicates_of(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
     """Return the replicates of an experiment; they depend on the data, the seed and ``resample`` alone."""
-    samples = None
-    if dataset.sample_key is not None:
-        samples = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()
     return draw_replicates(
         config.resample.kind,  # type: ignore[arg-type]  # the configuration allows no other value
         config.resample.n_replicates,
@@ -83,5 +93,14 @@ def replicates_of(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
         dataset.labels,
         seed=config.seed,
         fraction=config.resample.fraction,
-        samples=samples,
+        samples=sample_codes(dataset),
+        conditions=dataset.condition_codes,
     )
+
+
+def sample_codes(dataset: Dataset) -> IntArray | None:
+    """Return the code of each cell's sample (donor), (n_cells,), or None where they are not known."""
+    if dataset.sample_key is None:
+        return None
+    codes: IntArray = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()
+    return codes

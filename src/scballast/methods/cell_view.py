@@ -44,6 +44,10 @@ class CellView:
         factors), which differs between populations.
     blocks
         (n_cells,) code of batch crossed with sample, within which one may compare cells; None: the data have neither.
+    conditions
+        (n_cells,) 0: the reference, 1: the other condition, -1: neither; None: the data have none.
+    null_conditions
+        (n_cells,) the same after permuting (``response.permuted_conditions``), alike in all replicates.
     """
 
     counts: csr_matrix
@@ -56,6 +60,8 @@ class CellView:
     sample_names: tuple[str, ...] = ()
     n_components: int | None = None
     blocks: IntArray | None = None
+    conditions: IntArray | None = None
+    null_conditions: IntArray | None = None
 
     @cached_property
     def log_counts(self) -> csr_matrix:

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from scballast.methods.rankers import FactorView
     from scballast.models.family import ModelFamily
 
-Estimand = Literal["marker", "program"]
-ESTIMANDS: tuple[Estimand, ...] = ("marker", "program")
+Estimand = Literal["marker", "program", "response"]
+ESTIMANDS: tuple[Estimand, ...] = ("marker", "program", "response")
+LIST_ESTIMANDS: tuple[Estimand, ...] = ("marker", "program")
+"""What somebody's list of a population may claim; a response needs conditions, which such a list does not name."""
+RESPONSE_NULL = "response_permuted"
+"""The control whose lists are the floor of ``response``: conditions without a meaning."""
 # Which models of a replicate: trained on its cells (``global``), on those of one population, or conditioned on the
 # population; ``scvi``: a non-linear model beside the configured one.
 Role = Literal["global", "per_population", "conditioned", "scvi"]
@@ -47,18 +51,34 @@ class Evidence(Protocol):
 
 
 @dataclass(frozen=True)
+class DataHave:
+    """What the data have that a method may need.
+
+    Attributes
+    ----------
+    samples
+        ``data.sample_key`` is set.
+    conditions
+        ``data.condition_key`` is set.
+    """
+
+    samples: bool = False
+    conditions: bool = False
+
+
+@dataclass(frozen=True)
 class Need:
     """What a method needs of the model family or the data, and what to say where it is not there.
 
     Attributes
     ----------
     holds
-        From the model family and whether there are samples.
+        From the model family and what the data have.
     obstacle
         Why the method cannot run; ``{model}`` stands for the name of the family.
     """
 
-    holds: Callable[[ModelFamily, bool], bool]
+    holds: Callable[[ModelFamily, DataHave], bool]
     obstacle: str
 
 
@@ -68,7 +88,8 @@ LIKELIHOOD = Need(lambda family, _: family.likelihood, "model.name is {model}; i
 LDVAE = Need(
     lambda family, _: family.name == "ldvae", "model.name is {model}, and only model.name=ldvae trains an LDVAE"
 )
-SAMPLES = Need(lambda _, has_samples: has_samples, "it needs data.sample_key, the obs column of the samples")
+SAMPLES = Need(lambda _, data: data.samples, "it needs data.sample_key, the obs column of the samples")
+CONDITIONS = Need(lambda _, data: data.conditions, "it needs data.condition_key, the obs column of two conditions")
 
 
 @dataclass(frozen=True)
@@ -124,7 +145,7 @@ class Method(NamedMethod):
     control: bool = False
     references: tuple[str, ...] = ()
 
-    def obstacle(self, family: ModelFamily, *, has_samples: bool) -> str | None:
+    def obstacle(self, family: ModelFamily, data: DataHave) -> str | None:
         """Say why it cannot run with this model and these data, or None."""
-        missing = next((need for need in self.needs if not need.holds(family, has_samples)), None)
+        missing = next((need for need in self.needs if not need.holds(family, data)), None)
         return None if missing is None else missing.obstacle.format(model=family.name)

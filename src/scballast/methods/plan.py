@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from scballast.config.schema import Config, unknown_key
 from scballast.errors import ConfigError
-from scballast.methods.method import Method
+from scballast.methods.method import DataHave, Method
 from scballast.methods.registry import METHODS
 from scballast.models import family_of
 
@@ -29,7 +29,7 @@ def plan_methods(config: Config, *, has_samples: bool) -> tuple[Method, ...]:
         if name not in METHODS:
             raise unknown_key("methods" if chosen_by_name else "baselines.methods", name, tuple(METHODS))
         method = METHODS[name]
-        obstacle = method.obstacle(family, has_samples=has_samples)
+        obstacle = method.obstacle(family, _data_have(config, has_samples=has_samples))
         if obstacle is not None and chosen_by_name:
             message = f"methods: {name!r} cannot run: {obstacle}."
             raise ConfigError(message)
@@ -43,13 +43,21 @@ def plan_methods(config: Config, *, has_samples: bool) -> tuple[Method, ...]:
 
 
 def left_out(config: Config, *, has_samples: bool) -> dict[str, str]:
-    """Return the methods of the defaults that cannot run with this model or these data, each with the reason."""
-    family = family_of(config)
+    """Return the methods of the defaults that cannot run with this model or these data, each with the reason.
+
+    Those of an estimand that the data do not have are not missed.
+    """
+    family, data = family_of(config), _data_have(config, has_samples=has_samples)
     obstacles = {
-        name: METHODS[name].obstacle(family, has_samples=has_samples)
+        name: METHODS[name].obstacle(family, data)
         for name in config.methods or config.baselines.methods
+        if data.conditions or METHODS[name].estimand != "response"
     }
     return {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
+
+
+def _data_have(config: Config, *, has_samples: bool) -> DataHave:
+    return DataHave(samples=has_samples, conditions=config.data.condition_key is not None)
 
 
 def _requested(config: Config) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def pseudobulk_scores(view: CellView) -> FloatArray:
     samples = np.asarray(view.samples)
     n_samples = int(samples.max(initial=-1)) + 1
     scores = view.empty_scores()
-    total = _sums(view.counts, samples, samples >= 0, n_samples)
+    total = summed_counts(view.counts, samples, samples >= 0, n_samples)
     sizes = np.bincount(samples[samples >= 0], minlength=n_samples)
     for code, name in enumerate(view.populations):
         inside = (view.codes == code) & (samples >= 0)
@@ -65,13 +65,13 @@ def pseudobulk_scores(view: CellView) -> FloatArray:
         if enough.sum() < FEWEST_SAMPLES:
             _say_what_is_missing(view, name, sizes_inside, sizes - sizes_inside)
             continue
-        sums = _sums(view.counts, samples, inside, n_samples)
+        sums = summed_counts(view.counts, samples, inside, n_samples)
         scores[code] = wald_statistic(sums[enough], (total - sums)[enough])
     return scores
 
 
-def wald_statistic(inside: IntArray, outside: IntArray) -> FloatArray:
-    """Return PyDESeq2's Wald statistic of a paired comparison.
+def wald_statistic(inside: IntArray, outside: IntArray, *, paired: bool = True) -> FloatArray:
+    """Return PyDESeq2's Wald statistic of a comparison, paired or between samples.
 
     PyDESeq2's defaults, its constant dispersion trend where the curve does not converge included; the log
     passes on what it says. One exception: where every gene has a zero in some sum there is no median of
@@ -83,6 +83,9 @@ def wald_statistic(inside: IntArray, outside: IntArray) -> FloatArray:
     ----------
     inside, outside
         (n_samples, n_genes) summed counts of the two sides of each sample, at least 2 samples.
+    paired
+        Rows of the same number are of one sample, ``~sample + population``; otherwise all rows are of different
+        samples, ``~population``, and there may be more on one side.
 
     Returns
     -------
@@ -91,26 +94,23 @@ def wald_statistic(inside: IntArray, outside: IntArray) -> FloatArray:
     """
     import pandas as pd
 
-    n_samples, n_genes = inside.shape
+    n_genes = inside.shape[1]
     counts = np.concatenate([inside, outside]).astype(np.int64)
     expressed = counts.any(axis=0)
     statistic = np.full(n_genes, np.nan)
     if not expressed.any():
         return statistic
-    rows = [f"{side}{sample}" for side in ("in", "out") for sample in range(n_samples)]
-    metadata = pd.DataFrame(
-        {
-            "sample": [f"s{sample}" for sample in range(n_samples)] * 2,
-            "population": ["in"] * n_samples + ["out"] * n_samples,
-        },
-        index=rows,
-    )
+    sides = [(side, sample) for side, sums in (("in", inside), ("out", outside)) for sample in range(len(sums))]
+    rows = [f"{side}{sample}" for side, sample in sides]
+    columns = {"sample": [f"s{sample}" for _, sample in sides], "population": [side for side, _ in sides]}
+    metadata = pd.DataFrame(columns, index=rows)
+    design = "~sample + population" if paired else "~population"
     table = pd.DataFrame(counts[:, expressed], index=rows, columns=np.flatnonzero(expressed).astype(str))
-    statistic[expressed] = _fit(table, metadata)
+    statistic[expressed] = _fit(table, metadata, design)
     return statistic
 
 
-def _fit(counts: pd.DataFrame, metadata: pd.DataFrame) -> FloatArray:
+def _fit(counts: pd.DataFrame, metadata: pd.DataFrame, design: str) -> FloatArray:
     no_ratios = bool((counts == 0).any(axis=0).all())
     if no_ratios:
         logger.info("pseudobulk: every gene has a zero in some sum: size factors from the positive counts.")
@@ -124,7 +124,7 @@ def _fit(counts: pd.DataFrame, metadata: pd.DataFrame) -> FloatArray:
         fitted = DeseqDataSet(
             counts=counts,
             metadata=metadata,
-            design="~sample + population",
+            design=design,
             size_factors_fit_type="poscounts" if no_ratios else "ratio",
             inference=inference,
             quiet=True,
@@ -145,8 +145,20 @@ def _fit(counts: pd.DataFrame, metadata: pd.DataFrame) -> FloatArray:
     return statistic
 
 
-def _sums(counts: csr_matrix, samples: IntArray, chosen: npt.NDArray[np.bool_], n_samples: int) -> IntArray:
-    """(n_samples, n_genes) counts summed over the chosen cells of each sample."""
+def summed_counts(counts: csr_matrix, samples: IntArray, chosen: npt.NDArray[np.bool_], n_samples: int) -> IntArray:
+    """Return (n_samples, n_genes) counts summed over the chosen cells of each sample.
+
+    Parameters
+    ----------
+    counts
+        (n_cells, n_genes) raw counts.
+    samples
+        (n_cells,) sample of each cell.
+    chosen
+        (n_cells,) bool: the cells that are summed.
+    n_samples
+        Number of samples.
+    """
     membership = csr_matrix(
         (np.ones(chosen.sum()), (samples[chosen], np.flatnonzero(chosen))), shape=(n_samples, samples.size)
     )

@@ -12,10 +12,27 @@ from scballast.methods.cell_view import CellView
 from scballast.methods.controls import random_scores
 from scballast.methods.cross_covariance import cross_covariance_scores
 from scballast.methods.logreg import logreg_scores
-from scballast.methods.method import CONDITIONAL, LDVAE, LIKELIHOOD, LOADINGS, SAMPLES, Evidence, Method, Role
+from scballast.methods.method import (
+    CONDITIONAL,
+    CONDITIONS,
+    LDVAE,
+    LIKELIHOOD,
+    LOADINGS,
+    RESPONSE_NULL,
+    SAMPLES,
+    Evidence,
+    Method,
+    Role,
+)
 from scballast.methods.one_vs_each import min_auc_scores, min_rank_auc_scores
 from scballast.methods.pseudobulk import pseudobulk_scores
 from scballast.methods.rankers import Ranker, axis, contrast, local, spread
+from scballast.methods.response import (
+    response_contrast_scores,
+    response_de_scores,
+    response_pseudobulk_scores,
+    response_wilcoxon_scores,
+)
 from scballast.methods.sparse_factors import sparse_factor_scores
 from scballast.methods.t_test import t_test_scores
 from scballast.methods.wilcoxon import wilcoxon_scores
@@ -73,6 +90,15 @@ def of_differential_expression(name: str, role: Role) -> Score:
     return scores
 
 
+def of_response_test(name: str, role: Role) -> Score:
+    """Return the score by a model's own differential expression between conditions."""
+    return lambda evidence: response_de_scores(evidence, name, role)
+
+
+def _of_permuted_conditions(evidence: Evidence) -> FloatArray:
+    return response_contrast_scores(evidence, permuted=True)
+
+
 def _of_shuffled_labels(evidence: Evidence) -> FloatArray:
     view = evidence.factors("global")
     if view is None:
@@ -86,6 +112,7 @@ SVENSSON = "Svensson, Gayoso, Yosef & Pachter (2020), Bioinformatics 36 (the LDV
 LOPEZ = "Lopez, Regier, Cole, Jordan & Yosef (2018), Nature Methods 15 (`rank.de_mode=vanilla`)"
 BOYEAU = "Boyeau, Lopez, Regier et al. (2019), MLCB (`rank.de_mode=change`)"
 MANN_WHITNEY = "Mann & Whitney (1947), Annals of Mathematical Statistics 18"
+VAN_ELTEREN = "van Elteren (1960), Bulletin of the International Statistical Institute 37"
 WELCH = "Welch (1947), Biometrika 34"
 NTRANOS = "Ntranos, Yi, Melsted & Pachter (2019), Nature Methods 16"
 DESEQ2 = "Love, Huber & Anders (2014), Genome Biology 15"
@@ -277,6 +304,65 @@ METHODS: dict[str, Method] = {
             score=of_cells(within_dispersion_scores),
             label="variance of Pearson residuals within the population",
             references=(RESIDUALS,),
+        ),
+        Method(
+            "response_contrast",
+            "response",
+            score=response_contrast_scores,
+            label="difference of mean log expression between conditions within the population under the model",
+            roles=("global",),
+            needs=(CONDITIONS, LOADINGS),
+            of_every_model=True,
+            as_the_model=True,
+            references=(SVENSSON,),
+        ),
+        Method(
+            "response_ldvae_de",
+            "response",
+            score=of_response_test("response_ldvae_de", "global"),
+            label="the LDVAE's own differential expression between conditions",
+            roles=("global",),
+            needs=(CONDITIONS, LDVAE),
+            references=(LOPEZ, BOYEAU),
+        ),
+        Method(
+            "response_scvi_de",
+            "response",
+            score=of_response_test("response_scvi_de", "scvi"),
+            label="a non-linear scVI's own differential expression between conditions",
+            roles=("scvi",),
+            needs=(CONDITIONS, LIKELIHOOD),
+            references=(LOPEZ, BOYEAU),
+        ),
+        Method(
+            "response_pseudobulk",
+            "response",
+            deterministic=True,
+            score=of_cells(response_pseudobulk_scores),
+            label="DESeq2 between conditions on counts summed by donor, paired where donors have both",
+            needs=(CONDITIONS, SAMPLES),
+            of_every_model=True,
+            references=(DESEQ2, SQUAIR),
+        ),
+        Method(
+            "response_wilcoxon",
+            "response",
+            deterministic=True,
+            score=of_cells(response_wilcoxon_scores),
+            label="rank-sum test of cells between conditions, within donors that have both",
+            needs=(CONDITIONS,),
+            of_every_model=True,
+            references=(VAN_ELTEREN,),
+        ),
+        Method(
+            RESPONSE_NULL,
+            "response",
+            score=_of_permuted_conditions,
+            label="`response_contrast` after permuting the conditions, within donors that have both",
+            roles=("global",),
+            needs=(CONDITIONS, LOADINGS),
+            of_every_model=True,
+            control=True,
         ),
     )
 }

@@ -84,7 +84,7 @@ def answers(results: ResultFolder) -> list[Answer]:
     Returns
     -------
     list of Answer
-        Largest population first, marker before program; empty without an answer table.
+        Largest population first, marker before program before response; empty without an answer table.
     """
     table = results.table("answer")
     if table is None:

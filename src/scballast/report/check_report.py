@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
-from scballast.methods.method import ESTIMANDS
+from scballast.methods.method import LIST_ESTIMANDS
 from scballast.methods.registry import CONTROLS
 from scballast.report.answer_section import Glyph
 from scballast.report.description import LIMIT, markdown
@@ -247,7 +247,7 @@ def _cards(results: ResultFolder, rows: Sequence[Row]) -> list[ListCard]:
 def _with_status(genes: pd.DataFrame) -> pd.DataFrame:
     status = []
     for row in genes.itertuples():
-        held = [name for name in ESTIMANDS if getattr(row, f"confirmed_{name}")]
+        held = [name for name in LIST_ESTIMANDS if getattr(row, f"confirmed_{name}")]
         status.append(" and ".join(held) or ("–" if row.gene else "not tested"))
     return genes.assign(status=status)
 

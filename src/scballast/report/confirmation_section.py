@@ -68,7 +68,9 @@ def against_stability(results: ResultFolder, table: pd.DataFrame) -> Picture:
         axes.set_title(estimand)
         axes.set_ylim(-0.04, 1.04)
         axes.grid(axis="y")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=style.SMALL)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if len(present) < 3 else 1, fontsize=style.SMALL
+        )
     panels[0].set_ylabel(f"share of the top {results.top_k} confirmed")
     figure.supxlabel(f"stability Φ, top {results.top_k}", fontsize=10)
     caption = (

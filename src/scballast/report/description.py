@@ -72,7 +72,9 @@ def _in_a_line(found: Sequence[Answer]) -> list[str]:
         own = [answer for answer in found if answer.estimand == estimand]
         counts = Counter(answer.method for answer in own if answer.trusted)
         named = [f"{markdown(method)} in {n} of {len(own)} populations" for method, n in counts.most_common(3)]
-        what = {"marker": "Marker genes", "program": "Program genes"}.get(estimand, markdown(estimand))
+        what = {"marker": "Marker genes", "program": "Program genes", "response": "Response genes"}.get(
+            estimand, markdown(estimand)
+        )
         lines.append(f"{what}: {', '.join(named) or f'no method in any of {len(own)} populations'}.")
     return lines or ["There is no answer."]
 

@@ -46,6 +46,7 @@ def render(folder: Path) -> None:
         "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in found],
         "cards": cards(results, found),
         "n_trusted": sum(a.trusted for a in found),
+        "responds": any(a.estimand == "response" for a in found),
         "top_k": results.top_k,
         "again": again(setting(results.config, "resample.kind")),
         "floor_parts": floor_parts(results),

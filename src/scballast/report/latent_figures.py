@@ -91,11 +91,25 @@ def association(results: ResultFolder, key: str) -> Picture:
     more = f" {left_out} more categories are in the table." if left_out else ""
     caption = (
         f"Which latent dimension goes with which category of {one_key(key)}, in the first replicate: mean of the "
-        "category's cells less the mean of the others, in pooled standard deviations. Dot: Benjamini–Hochberg "
-        f"q below {SIGNIFICANT}. Dimensions of other replicates are in another order and sign.{more}"
+        "category's cells less the mean of the others, in pooled standard deviations. "
+        f"{_test_in_words(rows)} Dimensions of other replicates are in another order and sign.{more}"
     )
     alt = f"Heat map of {len(order)} categories by {len(names)} latent dimensions."
     return style.finish(figure, results.path, f"association_{number}", caption=caption, alt=alt)
+
+
+def _test_in_words(rows: pd.DataFrame) -> str:
+    """Say what a dot means: the test behind it, and where there was none, why."""
+    if "permuted" not in rows:
+        return f"Dot: Benjamini–Hochberg q below {SIGNIFICANT}."
+    by_category = rows.drop_duplicates("category")
+    units = [unit for unit in dict.fromkeys(by_category["permuted"]) if unit]
+    untested = by_category[(by_category["permuted"] == "") & (by_category["reason"] != "")]
+    words = f"Dot: Benjamini–Hochberg q below {SIGNIFICANT}, by permuting {' or '.join(units)}." if units else ""
+    if len(untested):
+        names = "No test" if not units else f"No test of {len(untested)} of {len(by_category)} categories"
+        words += f" {names}: {untested['reason'].iloc[0]}."
+    return words.strip()
 
 
 def one_key(key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scballast.methods.method import ESTIMANDS
+from scballast.methods.method import ESTIMANDS, LIST_ESTIMANDS
 from scballast.models import FAMILIES
 from scballast.report.stored_tables import setting
 from scballast.report.wording import floor_parts
@@ -20,6 +20,10 @@ _RESAMPLING = {
     "complementary random parts of the cells",
     "donor": "disjoint halves of the samples",
 }
+_RESPONSE = (
+    ", response genes by van Elteren’s rank test between conditions within strata of donor, batch and depth or, in "
+    "donors that the replicate did not hold, by t tests of the donors’ log expression (two-sided)"
+)
 
 
 def methods_text(results: ResultFolder) -> list[str]:
@@ -56,7 +60,8 @@ def methods_text(results: ResultFolder) -> list[str]:
         f"Replicates: {count if count is not None else 'not recorded'} "
         f"({kind}: {_RESAMPLING.get(kind, kind)}); all methods of a replicate saw the same cells. Seed {get('seed')}."
     )
-    lists = "; ".join(f"{estimand}: {', '.join(results.methods(estimand)) or 'none'}" for estimand in ESTIMANDS)
+    asked = [name for name in ESTIMANDS if name in LIST_ESTIMANDS or results.methods(name)]
+    lists = "; ".join(f"{estimand}: {', '.join(results.methods(estimand)) or 'none'}" for estimand in asked)
     statistics = (
         f"Methods by estimand: {lists}. Stability is Nogueira’s Φ (Nogueira, Sechidis & Brown 2018) of the top "
         f"{results.top_k} genes over replicates with a jackknife interval (t distribution); the floor is "
@@ -65,7 +70,8 @@ def methods_text(results: ResultFolder) -> list[str]:
         "ordered by mean midrank (Borda). Confirmation: each list’s genes were tested in the cells outside its "
         "replicate; markers by van Elteren’s rank test within strata of depth and batch, program genes by the "
         "correlation of their Pearson residual with the activity of the rest of the list, weighted by the correlations "
-        "in the replicate (one-sided t test); q-values within a list by Storey, Taylor & Siegmund (2004), lower bounds "
+        f"in the replicate (one-sided t test){_RESPONSE if 'response' in asked else ''}; "
+        "q-values within a list by Storey, Taylor & Siegmund (2004), lower bounds "
         "by closed testing with Simes’ tests (Goeman & Solari 2011), combined over replicates by their median at "
         "97.5%; p-values of a gene by twice their median."
     )

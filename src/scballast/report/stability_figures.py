@@ -118,6 +118,9 @@ def _legend(figure: Figure, colour: str) -> None:
     figure.legend(handles, names, loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.4)
 
 
+_RESPONSE = " of them, response methods on the far right"
+
+
 def heat_map(results: ResultFolder) -> Picture:
     """Draw Φ of every method in every population, methods grouped by estimand.
 
@@ -135,7 +138,8 @@ def heat_map(results: ResultFolder) -> Picture:
     names = results.populations
     labels = list(figure_labels(names, 26).values())
     columns = [method for group in groups for method in group]
-    gap = [0.0 if method in groups[0] else 0.35 for method in columns]  # keeps the two estimands apart
+    # Keeps the estimands apart.
+    gap = [0.35 * number for number, group in enumerate(groups) for _ in group]
     centres = np.arange(len(columns)) + np.array(gap)
     values = [_by_population(results, method) for method in columns]
     phi = np.column_stack([item["phi"] for item in values])
@@ -152,7 +156,8 @@ def heat_map(results: ResultFolder) -> Picture:
     bar.outline.set_visible(False)
     caption = (
         f"Stability Φ of the top {results.top_k} genes by population (largest on top) and method "
-        "(marker methods left, program methods right). An orange corner: the interval reaches down to the floor, "
+        f"(marker methods left, program methods right{_RESPONSE if results.methods('response') else ''}). "
+        "An orange corner: the interval reaches down to the floor, "
         "or there is no interval, so the list is no more stable than lists without a signal of the population "
         "itself may be. Grey: no list; the reason is in the stability table."
     )

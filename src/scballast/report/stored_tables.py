@@ -22,9 +22,9 @@ TEXT_COLUMNS = frozenset(
     {
         "category", "cell", "common_genes", "end", "estimand", "failure", "feature_type", "flags", "found", "gene",
         "gene_set", "key", "list", "listed", "matches", "member", "method", "method_a", "method_b", "model", "name",
-        "objective", "of", "parameter", "population", "program", "reason", "reference", "role", "run_id", "safe_name",
-        "scope", "sides", "source", "state", "statistic", "symbol", "text", "title", "trial", "unit", "verdict",
-        "warning", "why", "with",
+        "objective", "of", "parameter", "permuted", "population", "program", "reason", "reference", "role", "run_id",
+        "safe_name", "scope", "sides", "source", "state", "statistic", "symbol", "text", "title", "trial", "unit",
+        "verdict", "warning", "why", "with",
     }
 )  # fmt: skip
 

@@ -20,6 +20,10 @@ _AGAIN = {
     "donor": "when other samples are taken",
 }
 _BETWEEN_POPULATIONS = "the same index between lists of different populations (abundant genes recur everywhere)"
+_OR_OF_RESPONSE = (
+    "the same index between lists of different populations (abundant genes recur everywhere) or, of response genes, "
+    "between lists under permuted conditions (populations may respond alike)"
+)
 
 
 def again(kind: object) -> str:
@@ -40,15 +44,15 @@ def floor_parts(results: ResultFolder) -> str:
     str
         The end of a sentence that begins with "the floor is".
     """
+    first = _BETWEEN_POPULATIONS
+    if results.methods("response"):
+        first = _OR_OF_RESPONSE
     if not compares_disjoint_cells(results):
-        return (
-            f"{_BETWEEN_POPULATIONS}; the replicates have cells in common, so it says nothing about what other cells "
-            "would show"
-        )
+        return f"{first}; the replicates have cells in common, so it says nothing about what other cells would show"
     shared = "what replicates agree in only because they have cells in common"
     if results.headline["n_replicates"].max() < FEWEST_FOR_ERROR:
-        return f"{_BETWEEN_POPULATIONS} plus {shared}; the sampling error of both is unknown with so few replicates"
-    return f"the sum of {_BETWEEN_POPULATIONS}, of {shared}, and of the 95% limit of the sampling error of both"
+        return f"{first} plus {shared}; the sampling error of both is unknown with so few replicates"
+    return f"the sum of {first}, of {shared}, and of the 95% limit of the sampling error of both"
 
 
 def compares_disjoint_cells(results: ResultFolder) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.arrays import FloatArray
+from scballast.arrays import BoolArray, FloatArray
 from scballast.verdict.unseen import Cells
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def answer_genes_table(answer: pd.DataFrame, consensus: pd.DataFrame) -> pd.Data
     DataFrame
         population, estimand, method, rank (in the consensus list), gene, symbol, log2_fold_change (of the mean counts
         per 10,000 in the population over those in all other cells, 1 added to both), pct_in, pct_out (percent of
-        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. Only
-        confirmed genes: they may be more or fewer than the top k; without a trusted method, none.
+        cells with a count), mean_in, mean_out (counts per 10,000), selection_frequency, q_value, confirmed. For
+        ``response`` "in" are the population's cells of the condition, "out" those of the reference. Only confirmed
+        genes: they may be more or fewer than the top k; without a trusted method, none.
     """
     import pandas as pd
 
@@ -63,7 +64,7 @@ def with_levels(
     Parameters
     ----------
     table
-        With columns ``population``, ``gene`` and ``rank``.
+        With columns ``population``, ``estimand``, ``gene`` and ``rank``.
     cells
         All cells.
     populations, genes
@@ -74,15 +75,17 @@ def with_levels(
     Returns
     -------
     DataFrame
-        The same rows; ``symbol`` after ``gene``, and after ``rank`` the columns of :func:`expression_levels`.
+        The same rows; ``symbol`` after ``gene``, and after ``rank`` the columns of :func:`expression_levels`, for
+        ``response`` of :func:`response_levels`.
     """
     code = {name: position for position, name in enumerate(populations)}
     place = {gene: position for position, gene in enumerate(genes)}
     names = [str(gene) for gene in table["gene"]]
     at = np.array([place[name] for name in names], dtype=np.intp)
     found = {name: np.zeros(at.size) for name in LEVELS}
-    for population, rows in table.groupby("population", observed=True).indices.items():
-        levels = expression_levels(cells, code[str(population)])
+    groups = table.groupby(["population", table["estimand"] == "response"], observed=True).indices
+    for (population, of_response), rows in groups.items():
+        levels = (response_levels if of_response else expression_levels)(cells, code[str(population)])
         for name in LEVELS:
             found[name][rows] = levels[name][at[rows]]
     with_all = table.assign(symbol=[symbols.get(name) or name for name in names], **found)
@@ -108,9 +111,33 @@ def expression_levels(cells: Cells, population: int) -> dict[str, FloatArray]:
         log2_fold_change, pct_in, pct_out (percent), mean_in, mean_out (counts per 10,000), each (n_genes,).
     """
     inside = cells.codes == population
+    return _levels(cells, inside, ~inside)
+
+
+def response_levels(cells: Cells, population: int) -> dict[str, FloatArray]:
+    """Return how strongly, and in how many cells, genes are seen under both conditions within a population.
+
+    Parameters
+    ----------
+    cells
+        All cells, with conditions.
+    population
+        Code of the population.
+
+    Returns
+    -------
+    dict
+        As :func:`expression_levels`: in the cells of the condition, against those of the reference.
+    """
+    inside = cells.codes == population
+    conditions = np.full(inside.size, -1) if cells.conditions is None else cells.conditions
+    return _levels(cells, inside & (conditions == 1), inside & (conditions == 0))
+
+
+def _levels(cells: Cells, inside: BoolArray, outside: BoolArray) -> dict[str, FloatArray]:
     scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(inside.size), where=cells.total_counts > 0)
     mean, percent = [], []
-    for chosen in (inside, ~inside):
+    for chosen in (inside, outside):
         counts = cells.counts[np.flatnonzero(chosen)]
         n_cells = max(int(chosen.sum()), 1)
         mean.append(np.asarray(counts.T @ scale[chosen]).ravel() / n_cells)

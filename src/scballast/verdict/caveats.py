@@ -75,6 +75,7 @@ def caveats(tables: Tables, config: Mapping[str, Any], notes: Sequence[str] = ()
         *_training(tables),
         *_at_floor(tables, int(config["rank"]["top_k"])),
         *_one_by_one(tables),
+        *_response(tables, config),
         *_classes(tables, config),
         *_controls(tables, int(config["rank"]["top_k"])),
         *_sizes(tables),
@@ -179,7 +180,8 @@ def _at_floor(tables: Tables, top_k: int) -> list[Caveat]:
             found.append(Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv"))
     head = _headline(tables, top_k)
     head = head[~head["method"].isin(CONTROLS)]
-    known = head[head["phi"].notna()]
+    # Without its control (methods=[…]) a response has no floor to lie at.
+    known = head[head["phi"].notna() & ~((head["estimand"] == "response") & head["floor"].isna())]
     has_intervals = known["lower"].notna().any()
     low = known[~(known["lower"] > known["floor"])] if has_intervals else known[known["phi"] <= known["floor"]]
     if len(low):
@@ -214,6 +216,22 @@ def _one_by_one(tables: Tables) -> list[Caveat]:
         f"'local' and 'residual_pca' beside it: {_some(rows)}."
     )
     return [Caveat("Variable, but not together", text, len(rows), "answers", "tables/answer.csv")]
+
+
+def _response(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
+    """Say what a confirmed response does not show where the unseen cells are of the same donors."""
+    if "answer" not in tables or config["resample"]["kind"] == "donor" or not config["data"].get("sample_key"):
+        return []
+    rows = tables["answer"][tables["answer"]["estimand"] == "response"]
+    named = rows[~rows["method"].isin(["", "none"])]
+    if named.empty:
+        return []
+    text = (
+        "Response genes are confirmed in other cells of the same donors. Whether other donors respond alike, and "
+        "whether it is the condition and not the preparation of each donor's cells, is asked by resample.kind=donor "
+        "(6 donors with both conditions or more)."
+    )
+    return [Caveat("Response in the same donors", text, len(named), "answers", "tables/answer.csv")]
 
 
 def _classes(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:

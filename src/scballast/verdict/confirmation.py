@@ -1,16 +1,18 @@
 """Confirmation of every list in the cells that its replicate never saw, as tables.
 
-Per list, the genes of its top k are tested (``agreement.confirmation``, ``agreement.marker_confirmation``): p-values,
-adaptive q-values within the list, the share confirmed at 5%, Storey's share and a simultaneous lower bound. Over the
-replicates of a method, which share cells and depend on each other: shares are averaged; bounds, each at confidence
-1 - α/2, are combined by their median; the p-values of a gene by twice their median (a gene that is not among the first
-2k of a replicate has a p-value of 1 there), with q-values for the 2k tests that each replicate makes.
+Per list, the genes of its top k are tested (``agreement.confirmation``, ``agreement.marker_confirmation``,
+``agreement.response_confirmation``): p-values, adaptive q-values within the list, the share confirmed at 5%, Storey's
+share and a simultaneous lower bound. Over the replicates of a method, which share cells and depend on each other:
+shares are averaged; bounds, each at confidence 1 - α/2, are combined by their median; the p-values of a gene by twice
+their median (a gene that is not among the first 2k of a replicate has a p-value of 1 there), with q-values for the 2k
+tests that each replicate makes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +21,7 @@ from scballast.agreement.confirmation import program_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, bh_q_values, combined_p_values
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
-from scballast.methods.method import ESTIMANDS, NamedMethod
+from scballast.methods.method import ESTIMANDS, RESPONSE_NULL, NamedMethod
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.unseen import Cells, UnseenCells, confirmed_shares
 
@@ -90,21 +92,24 @@ def confirm(
         for method in score_set.methods
         for shape in (score_set.scores[method.name].shape,)
     }
-    markers, programs = (
+    markers, programs, responses = (
         [method for method in score_set.methods_of(estimand) if method.name not in known] for estimand in ESTIMANDS
     )
+    untested: dict[int, str] = {}
     n_unseen = np.zeros((len(replicates), len(score_set.populations)), dtype=np.int64)
     for row, replicate in enumerate(replicates):
         unseen = UnseenCells(cells, replicate, score_set.populations, seed)
         n_unseen[row] = unseen.n_cells
         _test_markers(p_values, score_set, markers, unseen, row, top_k)
         _test_programs(p_values, score_set, programs, unseen, row, top_k)
+        _test_responses(p_values, score_set, responses, unseen, row, top_k, untested)
     summaries, genes, q_values = [], [], {}
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
         for position in range(len(score_set.populations)):
             own = _OneMethod(score_set, method, position, p_values[method.name][:, position], top_k)
-            summaries.append(own.summary(n_unseen[:, position]))
+            why = untested.get(position, "") if method.estimand == "response" else ""
+            summaries.append(own.summary(n_unseen[:, position], why))
             genes.append(own.genes())
             q_values[method.name][position] = own.q_values()
     import pandas as pd
@@ -139,14 +144,17 @@ class _OneMethod:
         population = self.score_set.populations[self.position]
         return {"population": population, "estimand": self.method.estimand, "method": self.method.name}
 
-    def summary(self, n_unseen: IntArray) -> dict[str, object]:
+    def summary(self, n_unseen: IntArray, why_untested: str = "") -> dict[str, object]:
         rows = self._tested()
         lists = [self.p_values[row, self._listed(row)] for row in rows]
         reason = ""
         if not lists and not self.score_set.scored(self.method.name)[:, self.position].any():
             reason = "no replicate has a score"
         elif not lists:
-            reason = f"too few unseen cells for a test ({int(n_unseen.max(initial=0))} at most in one replicate)"
+            reason = (
+                why_untested
+                or f"too few unseen cells for a test ({int(n_unseen.max(initial=0))} at most in one replicate)"
+            )
         seen = n_unseen[rows] if lists else n_unseen
         return {
             **self._names(),
@@ -221,3 +229,29 @@ def _test_programs(
             listed = np.zeros(len(score_set.genes), dtype=bool)
             listed[genes[:top_k]] = True
             p_values[name][row, position, genes] = program_p_values(*sides, listed, genes)
+
+
+def _test_responses(
+    p_values: dict[str, FloatArray],
+    score_set: ScoreSet,
+    methods: Sequence[NamedMethod],
+    unseen: UnseenCells,
+    row: int,
+    top_k: int,
+    untested: dict[int, str],
+) -> None:
+    """Test the lists of response genes, those of permuted conditions under these; ``untested`` gets the reasons."""
+    for position, permuted in product(range(len(score_set.populations)), (False, True)):
+        chosen = {
+            method.name: _candidates(score_set, method, row, position, top_k)
+            for method in methods
+            if (method.name == RESPONSE_NULL) == permuted
+        }
+        if not any(genes.size for genes in chosen.values()):
+            continue
+        union = np.unique(np.concatenate(list(chosen.values())))
+        test = unseen.response_test(position, union, permuted=permuted)
+        if test.reason:
+            untested[position] = test.reason
+        for name, genes in chosen.items():
+            p_values[name][row, position, genes] = test.p_value[np.searchsorted(union, genes)]

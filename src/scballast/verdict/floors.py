@@ -21,6 +21,10 @@ times the 95% point of Student's t.
 
 ``seed`` and ``bootstrap`` have no replicates without common cells: there the floor is the first part alone, from
 neighbouring replicates, and says nothing about other cells.
+
+*Response genes* recur in other populations because the populations respond alike, which is no lack of signal. Their
+first part is the same index between lists of the control with conditions that mean nothing (``method.RESPONSE_NULL``);
+without that control they have no floor.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,7 +41,7 @@ from scballast.agreement.overlap import concordance_curve_weights, rank_biased_w
 from scballast.agreement.ranking import rank_spans, top_k
 from scballast.agreement.stability import student_quantile
 from scballast.arrays import BoolArray, FloatArray, IntArray
-from scballast.methods.method import NamedMethod
+from scballast.methods.method import RESPONSE_NULL, NamedMethod
 from scballast.verdict.score_set import ScoreSet
 
 KINDS_WITH_DISJOINT_PAIRS = frozenset({"subsample", "donor", "thin"})
@@ -60,24 +64,32 @@ class BetweenReplicates:
         Mean between lists of the population and those of the others; NaN where there are no lists.
     disjoint
         The replicates of a pair share no cell.
+    null : (n_pairs, n_populations) float, optional
+        Between lists of the population under conditions that mean nothing: for response genes, in the place of
+        ``different``.
     """
 
     same: FloatArray
     different: FloatArray
     disjoint: bool
+    null: FloatArray | None = None
 
     def floor(self, position: int, reported: float) -> float:
         """Floor of the population's reported index; NaN where that is undefined."""
         if math.isnan(reported):
             return math.nan
-        floor = self.between_populations(position)
+        floor = _mean(self._without_signal[:, position])
         if not self.disjoint or np.isnan(self.same[:, position]).all():
             return floor
         return floor + max(0.0, reported - _mean(self.same[:, position])) + self._error(position)
 
     def between_populations(self, position: int) -> float:
-        """Mean index between the population's lists and the others': the first part of the floor."""
+        """Mean index between the population's lists and the others': the first part of the floor but of response."""
         return _mean(self.different[:, position])
+
+    @property
+    def _without_signal(self) -> FloatArray:
+        return self.different if self.null is None else self.null
 
     def without_shared_cells(self, position: int) -> float:
         """Mean over replicates without a common cell; NaN where there are none."""
@@ -87,14 +99,15 @@ class BetweenReplicates:
         """Turn the share of the top k in common into Kuncheva's index; NaN where k leaves no gene out."""
         if not 0 < k < n_genes:
             nothing = np.full_like(self.same, np.nan)
-            return BetweenReplicates(nothing, nothing, self.disjoint)
+            return BetweenReplicates(nothing, nothing, self.disjoint, None if self.null is None else nothing)
         chance = k / n_genes
         same, different = ((share - chance) / (1.0 - chance) for share in (self.same, self.different))
-        return BetweenReplicates(same, different, self.disjoint)
+        null = None if self.null is None else (self.null - chance) / (1.0 - chance)
+        return BetweenReplicates(same, different, self.disjoint, null)
 
     def _error(self, position: int) -> float:
         """Upper limit of the error of the floor; 0 where fewer than 2 pairs leave it unknown."""
-        excess = self.same - self.different
+        excess = self.same - self._without_signal
         counts = (~np.isnan(excess)).sum(axis=0)  # (population,)
         repeated = excess[:, counts > 1]
         degrees = int((counts[counts > 1] - 1).sum())
@@ -127,6 +140,8 @@ def between_replicates(
     list of dict
         For each pair, by index.
     """
+    controls = [method for method in score_set.methods if method.name == RESPONSE_NULL]
+    asked, pairs = pairs, [*pairs, *((control, control) for control in controls)]
     replicates, disjoint = _replicates_to_compare(score_set.n_replicates, score_set.resample_kind)
     names = {method.name for pair in pairs for method in pair}
     found: list[dict[Index, list[tuple[FloatArray, FloatArray]]]] = [defaultdict(list) for _ in pairs]
@@ -144,7 +159,21 @@ def between_replicates(
                 mirrored = _indices(lists[first.name, other], lists[second.name, one])
             for index, values in indices.items():
                 by_index[index].append(_same_and_different(values, mirrored[index]))
-    return [{index: _stack(values, disjoint=disjoint) for index, values in by_index.items()} for by_index in found]
+    stacked = [{index: _stack(values, disjoint=disjoint) for index, values in by_index.items()} for by_index in found]
+    return [
+        _against_null(by_index, stacked[-1] if controls else None) if first.estimand == "response" else by_index
+        for (first, _), by_index in zip(asked, stacked, strict=False)
+    ]
+
+
+def _against_null(
+    by_index: Mapping[Index, BetweenReplicates], null: Mapping[Index, BetweenReplicates] | None
+) -> dict[Index, BetweenReplicates]:
+    """Put lists under conditions that mean nothing in the place of lists of other populations."""
+    return {
+        index: replace(found, null=np.full_like(found.same, np.nan) if null is None else null[index].same)
+        for index, found in by_index.items()
+    }
 
 
 def _stack(by_pair: Sequence[tuple[FloatArray, FloatArray]], *, disjoint: bool) -> BetweenReplicates:

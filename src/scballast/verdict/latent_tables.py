@@ -68,14 +68,17 @@ def association_table(
     Returns
     -------
     DataFrame
-        key, category, dimension (from 0), smd, auroc, eta2, p_value, q_value, replicate, reason.
+        key, category, dimension (from 0), smd, auroc, eta2, p_value, q_value, replicate, reason (why the numbers, or
+        the p-value alone, are missing), permuted (what exchanged labels for the p-value).
     """
     import pandas as pd
 
     parts = []
     for (key, replicate), (names, found) in results.items():
         n_dimensions, n_categories = found.smd.shape
-        reasons = [found.reason.get(code, "") for code in range(n_categories)]
+        reasons, permuted = (
+            [words.get(code, "") for code in range(n_categories)] for words in (found.reason, found.permuted)
+        )
         part = {
             "key": key,
             "category": np.repeat(np.asarray(names, dtype=object), n_dimensions),
@@ -86,9 +89,11 @@ def association_table(
             "p_value": found.p_value.T.ravel(),
             "replicate": replicate,
             "reason": np.repeat(np.asarray(reasons, dtype=object), n_dimensions),
+            "permuted": np.repeat(np.asarray(permuted, dtype=object), n_dimensions),
         }
         parts.append(pd.DataFrame(part))
     columns = ["key", "category", "dimension", "smd", "auroc", "eta2", "p_value", "q_value", "replicate", "reason"]
+    columns.append("permuted")
     if not parts:
         return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)

@@ -31,7 +31,7 @@ from scballast.agreement.multiplicity import adaptive_q_values, bh_q_values, com
 from scballast.agreement.stability import mean_interval
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
-from scballast.methods.method import ESTIMANDS
+from scballast.methods.method import LIST_ESTIMANDS
 from scballast.methods.registry import CONTROLS
 from scballast.seeds import Stream, generator_for
 from scballast.verdict.answer import SMALLEST_SHARE
@@ -112,7 +112,7 @@ def check_lists(
     summary, methods = [], []
     q_values: dict[tuple[str, str], FloatArray] = {}
     for population in lists:
-        for estimand in ESTIMANDS:
+        for estimand in LIST_ESTIMANDS:
             own = check.methods_rows(population, estimand)
             methods += own
             summary.append(check.summary_row(population, estimand, own))

@@ -9,7 +9,7 @@ import numpy as np
 
 from scballast.arrays import FloatArray
 from scballast.data.gene_match import Match
-from scballast.methods.method import ESTIMANDS
+from scballast.methods.method import LIST_ESTIMANDS
 from scballast.verdict.answer_genes import expression_levels
 from scballast.verdict.gene_classes import with_flags
 from scballast.verdict.unseen import FALSE_DISCOVERY_RATE, Cells
@@ -63,9 +63,9 @@ def list_genes_table(
         number = 0
         for rank, match in enumerate(names, 1):
             row: dict[str, Any] = {"population": population, "rank": rank, "listed": match.name, "why": match.how}
-            row |= dict.fromkeys((f"confirmed_{estimand}" for estimand in ESTIMANDS), False)
+            row |= dict.fromkeys((f"confirmed_{estimand}" for estimand in LIST_ESTIMANDS), False)
             if match.gene is not None:
-                q = {estimand: float(q_values[estimand, population][number]) for estimand in ESTIMANDS}
+                q = {estimand: float(q_values[estimand, population][number]) for estimand in LIST_ESTIMANDS}
                 number += 1
                 row |= {"gene": genes[match.gene], "symbol": symbols[match.gene], "found": match.how}
                 row |= {name: float(levels[name][match.gene]) for name in _LEVELS}

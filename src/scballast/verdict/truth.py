@@ -152,6 +152,8 @@ def truth_table(score_set: ScoreSet, truth: Truth, k: int) -> pd.DataFrame:
     }
     rows = []
     for method in score_set.methods:
+        if method.estimand not in planted:
+            continue
         scores, ranks = score_set.scores[method.name], score_set.ranks[method.name]
         scored = score_set.scored(method.name)
         for position, truth_row in enumerate(truth_rows):

@@ -12,6 +12,7 @@ from scipy import sparse
 from scballast.agreement.confirmation import PopulationCells, population_cells
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, marker_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, combined_lower_bound, true_lower_bound, true_share
+from scballast.agreement.response_confirmation import ResponseTest, over_donors_test, within_donor_test
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
 from scballast.seeds import Stream, generator_for
@@ -37,7 +38,11 @@ class Cells:
     batches
         (n_cells,) code of the experimental batch, or None.
     samples
-        (n_cells,) code of the biological sample, or None.
+        (n_cells,) code of the biological sample (donor), or None.
+    conditions
+        (n_cells,) 0: the reference, 1: the other condition, negative: neither; or None.
+    null_conditions
+        (n_cells,) the same after permuting, or None.
     """
 
     counts: sparse.csr_matrix
@@ -45,6 +50,8 @@ class Cells:
     codes: IntArray
     batches: IntArray | None = None
     samples: IntArray | None = None
+    conditions: IntArray | None = None
+    null_conditions: IntArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +101,33 @@ class UnseenCells:
         depth = composition_depth(counts, self.cells.total_counts[heldout], codes)
         strata = depth_strata(depth, _joined(self.cells.batches, self.cells.samples, heldout))
         return marker_p_values(counts[:, genes], codes, len(self.populations), depth, strata)
+
+    def response_test(self, position: int, genes: IntArray, *, permuted: bool = False) -> ResponseTest:
+        """Test whether genes differ between the conditions within a population.
+
+        In donors that the replicate has not seen, if there are only such; else in other cells of the donors that it
+        has seen. See ``agreement.response_confirmation``.
+
+        Parameters
+        ----------
+        position
+            Of the population.
+        genes
+            (n_tested,) columns of the counts.
+        permuted
+            Whether conditions are those that mean nothing.
+        """
+        cells, heldout, samples = self.cells, self.replicate.heldout, self.cells.samples
+        conditions = cells.null_conditions if permuted else cells.conditions
+        if conditions is None:
+            return ResponseTest(np.full(genes.size, np.nan), "there are no conditions")
+        own = heldout[(cells.codes[heldout] == position) & (conditions[heldout] >= 0)]
+        if own.size == 0:
+            return ResponseTest(np.full(genes.size, np.nan), "no unseen cell has a condition")
+        shared = (cells.counts[own], cells.total_counts[own], conditions[own])
+        if samples is not None and not np.isin(samples[heldout], samples[self.replicate.cells]).any():
+            return over_donors_test(*shared, samples[own], genes)
+        return within_donor_test(*shared, _joined(cells.batches, samples, own), genes)
 
     def sides(self, position: int) -> tuple[PopulationCells, PopulationCells]:
         """Return the seen and the unseen cells of a population, ready for ``agreement.program_p_values``."""
