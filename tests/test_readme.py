@@ -5,6 +5,7 @@ The stored tables are written by ``tests/reference/readme.py``, whose head has t
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 from tests.benchmarks import bench_truth
 
+import scballast
 from scballast.commands.terminal import _overrides, _sweeps
 from scballast.config.compose import check_sweep_words, compose_config
 from scballast.methods.registry import METHODS
@@ -185,6 +187,18 @@ def test_every_command_is_understood(page: str, command: str) -> None:
     points = list(enumerate_points(space)) if first.sweep.kind == "grid" else [{d.key: d.ends()[0] for d in space}]
     for point in points:
         assert compose_config([*shared, *point_words(space, point)]).model.name in FAMILIES
+
+
+def test_the_names_of_the_python_example_are_there() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    used = {
+        (node.value.id, node.attr)
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    homes = {"scballast": scballast, "result": scballast.RunResult}
+    assert [name for name in sorted(used) if name[0] in homes and not hasattr(homes[name[0]], name[1])] == []
+    assert {("scballast", "run"), ("scballast", "check"), ("result", "genes"), ("result", "annotate")} <= used
 
 
 def test_the_pages_hold_commands() -> None:

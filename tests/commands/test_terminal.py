@@ -227,6 +227,7 @@ def test_answers_fit_the_window(width: int) -> None:
     print_answers(console, tables(), 50)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert "Φ 0.81 [0.70, 0.90]\n" in text  # an interval is not broken
     flat = " ".join(text.split())
     assert "at least 31 of 50 hold in unseen cells; Φ 0.81 [0.70, 0.90]" in flat
     assert "CD8B +4.2, CD8A -0.5" in flat

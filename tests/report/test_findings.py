@@ -48,9 +48,54 @@ def test_pairs_that_agree_most_are_named(results: ResultFolder) -> None:
 def test_every_kind_of_figure_has_its_sentence_or_none(results: ResultFolder) -> None:
     for stem in ("stability_by_size", "concordance_range_marker", "heldout_fit", "association_1", "axis_purity"):
         assert finding(results, stem).endswith("."), stem
-    for stem in ("training_curves", "latent_map", "answer_dots"):
+    for stem in ("training_curves", "latent_map", "answer_dots", "ranks_contrast_vs_wilcoxon", "loadings"):
         assert finding(results, stem).endswith("."), stem
     assert finding(results, "a figure of another kind") == ""
+
+
+def test_what_is_confirmed_most_and_what_comes_back_wrong_is_counted(results: ResultFolder) -> None:
+    table = pd.read_csv(results.path / "tables" / "confirmation.csv")
+    own = table[(table["method"] != "random") & table["confirmed"].notna()]
+    said = finding(results, "confirmed_against_stability")
+    for estimand, rows in own.groupby("estimand"):
+        means = rows.groupby("method")["confirmed"].mean()
+        assert f"{means.idxmax()} is confirmed most as {estimand} ({means.max():.0%})" in said
+    phi = results.headline.set_index(["method", "population"])["phi"]
+    stable = [row for row in own.itertuples() if phi[row.method, row.population] > 0.5]
+    wrong = [row for row in stable if row.confirmed < 0.5]
+    assert f"of {len(stable)} lists that come back (Φ above 0.5), less than half of {len(wrong)} is confirmed" in said
+
+
+def test_the_genes_that_two_methods_share_are_those_of_the_table(results: ResultFolder) -> None:
+    table = pd.read_csv(results.path / "tables" / "concordance.csv")
+    own = table[(table["method_a"] == "contrast") & (table["method_b"] == "wilcoxon")]
+    shares = own.set_index("population")["overlap"]
+    assert len(shares) == 4
+    assert finding(results, "ranks_wilcoxon_vs_contrast") == (
+        f"Of the first 50 genes {shares.mean():.0%} are the same on average: most in “{shares.idxmax()}” "
+        f"({shares.max():.0%}), least in “{shares.idxmin()}” ({shares.min():.0%})."
+    )
+
+
+def test_programs_and_those_that_are_flagged_are_counted(results: ResultFolder) -> None:
+    summary = pd.DataFrame({"population": ["B", "B", "NK"], "program": ["P1", "P2", "P1"], "flags": ["", "stress", ""]})
+    found = ResultFolder(results.path)
+    path = results.path / "tables" / "program_summary.csv"
+    summary.to_csv(path, index=False)
+    try:
+        assert finding(found, "programs").startswith("3 programs in 2 of 4 populations; 1 of them go with")
+    finally:
+        path.unlink()
+
+
+def test_the_clearest_difference_is_of_the_pair_that_is_shown(results: ResultFolder) -> None:
+    from scballast.report.difference_figures import panels
+
+    shown = panels(results)
+    decided = {pair: (rows["lower"] > 0).sum() - (rows["upper"] < 0).sum() for pair, rows in shown.items()}
+    pair = max(decided, key=lambda key: abs(decided[key]))
+    first, second = pair if decided[pair] > 0 else pair[::-1]
+    assert f"{first} is more stable than {second} in " in finding(results, "stability_differences")
 
 
 def test_neighbours_in_the_plane_are_counted() -> None:

@@ -106,6 +106,21 @@ def test_the_contents_unfold_what_they_point_at(page: Page) -> None:
     assert "the most stable marker method" in section.locator(".shows").first.inner_text()
 
 
+def test_figures_and_tables_are_links_to_what_they_show(page: Page) -> None:
+    figures = page.locator("figure").evaluate_all(
+        "all => all.map(one => [one.querySelector('.file a').href === one.querySelector('img').src, "
+        "one.querySelector('.file a').download])"
+    )
+    assert len(figures) > 5
+    assert all(same and name.endswith((".svg", ".png")) for same, name in figures)
+    table = page.locator("details#stability table.grid").first
+    saved = unquote(table.locator("caption a[download='stability.csv']").get_attribute("href").split(",", 1)[1])
+    rows = list(csv.reader(io.StringIO(saved)))
+    assert len(rows) == table.locator("tr").count() > 3
+    exact = table.locator("tbody data").evaluate_all("all => all.map(one => one.value)")
+    assert {value for row in rows[1:] for value in row} >= set(exact)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_window(shown: Opened, width: int) -> None:
     assert shown.overflow(width) <= 0

@@ -12,6 +12,7 @@ from scballast.sweep.door import door
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
+    from rich.text import Text
 
     from scballast.sweep.trial import TrialOutcome
 
@@ -55,7 +56,8 @@ def print_answers(console: Console, tables: Mapping[str, pd.DataFrame], top_k: i
         if len(rows):
             console.print(Text(f"\n{title}: method to trust, and its first genes (log2 fold change)", "bold"))
         for row in rows.itertuples():
-            console.print(Text.assemble((str(row.population), "bold"), "  ", _verdict(row, top_k)))
+            for line in _verdict_lines(str(row.population), _verdict(row, top_k), console.width):
+                console.print(line)
             below = str(row.reason) if row.method == "none" else _first_genes(genes, row)
             console.print(Padding(Text(below), (0, 0, 0, indent)))
 
@@ -75,8 +77,17 @@ def _verdict(row: Any, top_k: int) -> str:
     # A share times k may fall a rounding error short of the whole number that it came from.
     held = math.floor(row.confirmed_lower * top_k + 1e-9) if row.confirmed_lower == row.confirmed_lower else None
     confirmed = "" if held is None else f"; at least {held} of {top_k} hold in unseen cells"
-    interval = f"Φ {_number(row.phi)} [{_number(row.lower)}, {_number(row.upper)}]".replace(" ", "\xa0")  # on one line
-    return f"{row.method}{confirmed}; {interval}"
+    return f"{row.method}{confirmed}; Φ {_number(row.phi)} [{_number(row.lower)}, {_number(row.upper)}]"
+
+
+def _verdict_lines(population: str, verdict: str, width: int) -> list[Text]:
+    """Put name and verdict on one line, or below each other, or the verdict's parts: an interval is not broken."""
+    from rich.text import Text
+
+    if len(population) + 2 + len(verdict) <= width:
+        return [Text.assemble((population, "bold"), "  ", verdict)]
+    parts = [verdict] if 2 + len(verdict) <= width else verdict.replace("; ", ";\n").split("\n")
+    return [Text(population, "bold"), *(Text(f"  {part}") for part in parts)]
 
 
 def _first_genes(genes: pd.DataFrame, row: Any) -> str:

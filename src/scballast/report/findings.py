@@ -175,6 +175,79 @@ def _genes(results: ResultFolder, _: str) -> str:
     return f"{highest} of {len(wide)} of these genes are most abundant in the population whose list they lead."
 
 
+def _confirmed(results: ResultFolder, _: str) -> str:
+    table = results.table("confirmation")
+    if table is None:
+        return ""
+    own = table[~table["method"].isin(CONTROLS) & table["confirmed"].notna()]
+    means = own.groupby(["estimand", "method"])["confirmed"].mean()
+    parts = [f"{rows.idxmax()} is confirmed most as {name} ({rows.max():.0%})" for name, rows in _by_estimand(means)]
+    stable = own.merge(_lists(results)[["method", "population", "phi"]], on=["method", "population"]).query("phi > 0.5")
+    if len(stable):
+        wrong = int((stable["confirmed"] < 0.5).sum())
+        parts.append(f"of {len(stable)} lists that come back (Φ above 0.5), less than half of {wrong} is confirmed")
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _programs(results: ResultFolder, _: str) -> str:
+    table = results.table("program_summary")
+    if table is None or table.empty:
+        return ""
+    n_populations, n_flagged = table["population"].nunique(), int((table["flags"].astype(str) != "").sum())
+    return (
+        f"{len(table)} programs in {n_populations} of {len(results.populations)} populations; {n_flagged} of them go "
+        "with something known, which the table below names."
+    )
+
+
+def _differences(results: ResultFolder, _: str) -> str:
+    from scballast.report.difference_figures import panels
+
+    counts = {
+        pair: (int((rows["lower"] > 0).sum()), int((rows["upper"] < 0).sum()), len(rows))
+        for pair, rows in panels(results).items()
+    }
+    if not counts:
+        return ""
+    (first, second), (more, less, n) = max(counts.items(), key=lambda entry: abs(entry[1][0] - entry[1][1]))
+    if more == less:
+        return "No method is more stable than another in more populations than it is less stable."
+    if less > more:
+        first, second, more, less = second, first, less, more
+    return f"The clearest pair: {first} is more stable than {second} in {more} of {n} populations, and less in {less}."
+
+
+def _ranks(results: ResultFolder, pair: str) -> str:
+    table = results.table("concordance")
+    if table is None:
+        return ""
+    methods = set(pair.split("_vs_"))
+    own = table[[{a, b} == methods for a, b in zip(table["method_a"], table["method_b"], strict=True)]]
+    shares = own.set_index("population")["overlap"].dropna()
+    if shares.empty:
+        return ""
+    text = f"Of the first {results.top_k} genes {shares.mean():.0%} are the same on average"
+    if len(shares) == 1:
+        return f"{text}."
+    return (
+        f"{text}: most in “{shares.idxmax()}” ({shares.max():.0%}), least in “{shares.idxmin()}” ({shares.min():.0%})."
+    )
+
+
+def _loadings(results: ResultFolder, _: str) -> str:
+    table = results.table("loadings")
+    if table is None:
+        return ""
+    squares = table.assign(square=table["loading"] ** 2).groupby("dimension")["square"].sum()
+    if len(squares) < 2 or squares.sum() == 0:
+        return ""
+    share = squares / squares.sum()
+    return (
+        f"Dimension {share.idxmax()} has most of the loadings ({share.max():.0%} of their squares), dimension "
+        f"{share.idxmin()} least ({share.min():.0%})."
+    )
+
+
 def _truth(results: ResultFolder, _: str) -> str:
     table = results.table("truth")
     if table is None or table["average_precision"].isna().all():
@@ -192,7 +265,7 @@ def _by_estimand(means: pd.Series) -> list[tuple[str, pd.Series]]:
 _SENTENCES: dict[str, Callable[[ResultFolder, str], str]] = {
     "stability_heatmap": _heat_map,
     "stability_by_size": _by_size,
-    "stability_differences": lambda _results, _rest: "",
+    "stability_differences": _differences,
     "stability_": _dots,
     "concordance_range_": _ranges,
     "concordance_": _pairs,
@@ -202,5 +275,9 @@ _SENTENCES: dict[str, Callable[[ResultFolder, str], str]] = {
     "training_curves": _curves,
     "latent_map": _map,
     "answer_dots": _genes,
+    "confirmed_against_stability": _confirmed,
+    "programs": _programs,
+    "ranks_": _ranks,
+    "loadings": _loadings,
     "truth": _truth,
 }

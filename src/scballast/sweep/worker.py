@@ -288,7 +288,7 @@ class Worker:
         failed = answer if isinstance(answer, Failed) else Failed(f"an answer of another kind: {answer}")
         fail_trial_run(tracking, self.name, claim.number, self.parent_run_id, config, failed.reason, failed.traceback)
         study.fail(claim.number, failed.reason, failed.traceback, again=failed.died, died=failed.died)
-        self._say(study, claim, seconds, f"failed: {failed.reason}")
+        self._say(study, claim, seconds, f"failed: {failed.reason.rstrip('.')}")
         if failed.kind == "memory":
             # What is left in its memory may be too much for the next trial too.
             self.process.close()

@@ -74,6 +74,28 @@ for (const table of document.querySelectorAll("table.genes, table.grid")) {
     });
   }
 }
+// A figure and a table are links to their files, made from what the page holds.
+const link = (text, address, name) => {
+  const made = document.createElement("a");
+  made.textContent = text;
+  made.href = address;
+  made.download = name;
+  return made;
+};
+for (const figure of document.querySelectorAll("figure")) {
+  const file = figure.querySelector(".file"), source = figure.querySelector("img").src;
+  const stem = file.textContent.replace(/^figures\/|\.png.*$/g, "");
+  const kind = source.startsWith("data:image/svg") ? "svg" : "png";
+  file.replaceChildren(link(`figures/${stem}.${kind}`, source, `${stem}.${kind}`));
+}
+for (const table of document.querySelectorAll("table.grid")) {
+  const text = cell => (cell.querySelector("data") ? cell.querySelector("data").value : cell.textContent).trim();
+  const safe = value => /^[=+@-]/.test(value) && Number.isNaN(Number(value)) ? `'${value}` : value;
+  const quoted = value => `"${safe(value).replaceAll('"', '""')}"`;
+  const rows = [...table.rows].map(row => [...row.cells].map(cell => quoted(text(cell))).join(",")).join("\n");
+  const name = table.closest("[id]").id;
+  table.caption.append(" ", link("CSV", `data:text/csv;charset=utf-8,${encodeURIComponent(rows + "\n")}`, `${name}.csv`));
+}
 const open = () => {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (target instanceof HTMLDetailsElement) target.open = true;
