@@ -32,7 +32,7 @@ def folded(text: str) -> str:
     (composed or not, full width, superscript, …) are levelled.
     """
     if text.isascii():
-        return re.sub(r"\s+", " ", text).strip().casefold()
+        return " ".join(text.split()).lower()
     level = "".join(
         "-" if unicodedata.category(character) == "Pd" or character == "\u2212" else character
         for character in unicodedata.normalize("NFKC", text)
@@ -43,8 +43,11 @@ def folded(text: str) -> str:
 
 def lookalikes(names: Sequence[str]) -> list[list[str]]:
     """Return the groups of different names that only look different, in order of name."""
+    different = set(names)
+    if len({folded(name) for name in different}) == len(different):
+        return []
     groups: dict[str, list[str]] = {}
-    for name in sorted(set(names)):
+    for name in sorted(different):
         groups.setdefault(folded(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 
