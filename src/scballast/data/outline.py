@@ -71,8 +71,8 @@ def outline_of(of: CountsRequest) -> Outline | None:
     if isinstance(stored, WholeMatrix):
         largest = np.sort(stored.values_by_gene(of.genes))[::-1][:n_genes]
         n_values = round(largest.sum() * n_kept / of.kept.size)
-        # As it is stored, by cells, and what the conversion makes on the way.
-        return Outline(n_kept, n_genes, n_values, n_largest, 3 * 8 * stored.n_values, math.nan, by_genes=True)
+        # As it is stored and by cells.
+        return Outline(n_kept, n_genes, n_values, n_largest, 2 * 8 * stored.n_values, math.nan, by_genes=True)
     start = time.perf_counter()
     sample, cells = _sample(stored, of.kept)
     read = time.perf_counter()
