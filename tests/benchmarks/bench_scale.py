@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -208,8 +209,11 @@ def main() -> bool:
 
 def planned(name: str, words: list[str]) -> tuple[float, str]:
     """Ask for the plan, and print it with the seconds that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds, printed = in_a_process(["-m", "scballast.commands.terminal", *words, "plan=true"], ROOT)
-    print(f"{name}: {seconds:.1f} s\n{printed.rstrip()}", flush=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{name}: {seconds:.1f} s ({used:.1f} of the processor)\n{printed.rstrip()}", flush=True)
     return seconds, printed
 
 

@@ -12,7 +12,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
+from tests.benchmarks.bench_scale import simulate
 from tests.helpers.data_examples import file_config, written
 
 from scballast.config.schema import DataConfig
@@ -263,3 +265,22 @@ def test_a_file_is_never_in_memory_as_a_whole(sparse: bool, tmp_path: Path, monk
     tracemalloc.stop()
     assert dataset.adata.n_vars == 100
     assert peak < matrix.nnz * 8 / 2, "half of what the values and their columns take"
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data will no longer be the default:UserWarning")
+@pytest.mark.parametrize(("form", "compression"), [("h5ad", "gzip"), ("zarr", None)])
+def test_a_simulated_atlas_in_blocks_gives_the_genes_and_counts_of_scanpy(
+    form: str, compression: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"atlas.{form}"
+    n_values = simulate(path, n_cells=1_500, n_genes=800, density=0.05, n_batches=3, compression=compression)
+    adata = ad.read_h5ad(path) if form == "h5ad" else ad.read_zarr(path)
+    assert adata.X.nnz == n_values
+    in_small_blocks(monkeypatch)
+    dataset = load_dataset(file_config(path, n_top_genes=200, batch_key="donor"))
+    adata = adata[:, adata.X.getnnz(axis=0) >= 3].copy()
+    adata.obs["donor"] = adata.obs["donor"].astype(str)
+    sc.pp.highly_variable_genes(adata, flavor="seurat_v3", n_top_genes=200, batch_key="donor")
+    expected = adata[dataset.adata.obs_names, adata.var["highly_variable"]]
+    assert dataset.adata.var_names.tolist() == expected.var_names.tolist()
+    assert (dataset.adata.X != expected.X).nnz == 0

@@ -70,6 +70,7 @@ def test_a_sample_tells_how_many_counts_there_will_be(
     assert whole.outline is None
     assert sampled.outline is not None
     assert (sampled.outline.n_cells, sampled.outline.n_genes) == whole.adata.shape == sampled.adata.shape
+    assert sampled.outline.n_largest == max(population.n_cells for population in whole.populations)
     assert sampled.outline.n_values == pytest.approx(whole.adata.X.nnz, rel=0.2)
     assert sampled.populations == whole.populations
     assert np.array_equal(sampled.population_codes, whole.population_codes)
@@ -117,7 +118,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(
 
 def test_the_genes_that_are_recommended_fit() -> None:
     config = config_of(Path("x.h5ad"), "methods=[t_test,contrast]")
-    need = memory._need(config, 5_000_000, 2_000, 1_500_000_000)
+    need = memory._need(config, 5_000_000, 2_000, 1_500_000_000, 400_000)
     available = 24 * GIGABYTE
     message = memory_obstacle(need, available)
     assert message is not None
@@ -125,7 +126,7 @@ def test_the_genes_that_are_recommended_fit() -> None:
     n_genes = int(message.split("Set data.n_top_genes=")[1].split(",")[0])
     assert 0 < n_genes < 2_000
     for number, fits in ((n_genes, True), (n_genes + 100, False)):
-        fewer = memory._need(config, 5_000_000, number, round(1_500_000_000 * number / 2_000))
+        fewer = memory._need(config, 5_000_000, number, round(1_500_000_000 * number / 2_000), 400_000)
         assert (memory_obstacle(fewer, available) is None) == fits
 
 

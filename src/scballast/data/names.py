@@ -34,7 +34,7 @@ def folded(text: str) -> str:
     (composed or not, full width, superscript, …) are levelled.
     """
     if text.isascii():
-        return re.sub(r"\s+", " ", text).strip().casefold()
+        return " ".join(text.split()).lower()
     level = "".join(
         "-" if unicodedata.category(character) == "Pd" or character == "\u2212" else character
         for character in unicodedata.normalize("NFKC", text)
@@ -49,10 +49,17 @@ def lookalikes(names: Sequence[str]) -> list[list[str]]:
     Beyond ``folded``, what separates two words of a name is levelled: ``T cell``, ``T_cell``, ``T.cell``, ``T-cell``.
     A sign at the end of a word (``CD4-``) and separators of numbers (``1.2``, ``1-2``) are not.
     """
+    different = set(names)
+    if len({_levelled(name) for name in different}) == len(different):
+        return []
     groups: dict[str, list[str]] = {}
-    for name in sorted(set(names)):
-        groups.setdefault(_SEPARATORS.sub(" ", folded(name)), []).append(name)
+    for name in sorted(different):
+        groups.setdefault(_levelled(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _levelled(name: str) -> str:
+    return _SEPARATORS.sub(" ", folded(name))
 
 
 def escaped(name: str, limit: int = 80) -> str:

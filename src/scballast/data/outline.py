@@ -32,6 +32,8 @@ class Outline:
         That will be analysed.
     n_values
         Counts above 0 of these cells in these genes.
+    n_largest
+        Cells of the largest population.
     reading_bytes
         Memory that reading takes beside them.
     seconds
@@ -43,6 +45,7 @@ class Outline:
     n_cells: int
     n_genes: int
     n_values: int
+    n_largest: int
     reading_bytes: int
     seconds: float
     by_genes: bool = False
@@ -62,13 +65,14 @@ def outline_of(of: CountsRequest) -> Outline | None:
     if not isinstance(stored, (DenseRows, SparseRows, WholeMatrix)):
         return None
     n_kept = int(np.count_nonzero(of.kept))
+    n_largest = int(of.labels.sizes().max(initial=0))
     n_genes = int(np.count_nonzero(of.genes))
     n_genes = n_genes if of.n_top_genes is None else min(n_genes, of.n_top_genes)
     if isinstance(stored, WholeMatrix):
         largest = np.sort(stored.values_by_gene(of.genes))[::-1][:n_genes]
         n_values = round(largest.sum() * n_kept / of.kept.size)
-        # As it is stored, by cells, and what the conversion makes on the way.
-        return Outline(n_kept, n_genes, n_values, 3 * 8 * stored.n_values, math.nan, by_genes=True)
+        # As it is stored and by cells.
+        return Outline(n_kept, n_genes, n_values, n_largest, 2 * 8 * stored.n_values, math.nan, by_genes=True)
     start = time.perf_counter()
     sample, cells = _sample(stored, of.kept)
     read = time.perf_counter()
@@ -94,6 +98,7 @@ def outline_of(of: CountsRequest) -> Outline | None:
         n_cells=n_kept,
         n_genes=n_genes,
         n_values=round(in_sample * n_kept / np.count_nonzero(part.kept)),
+        n_largest=n_largest,
         reading_bytes=READING_BYTES,
         seconds=seconds * of.kept.size / np.count_nonzero(cells),
     )

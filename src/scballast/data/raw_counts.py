@@ -15,6 +15,7 @@ from scballast.arrays import BoolArray
 from scballast.data import blocks as limits
 from scballast.data.blocks import CountBlocks
 from scballast.data.names import quote
+from scballast.data.stored_rows import SparseRows
 from scballast.data.value_census import LARGEST_EXACT_FLOAT16, MAX_COUNT, PROBLEMS, ValueCensus
 from scballast.errors import DataError
 from scballast.progress import progress_bar
@@ -89,6 +90,8 @@ def read_counts(
     DataError
         The shape differs from the annotation's, the storage is damaged, or some value is not a count.
     """
+    if getattr(stored, "format", None) == "csr" and hasattr(stored, "group"):  # of an AnnData that its file backs
+        stored = SparseRows(stored.group, stored.shape, where)
     found = tuple(int(n) for n in getattr(stored, "shape", ()))
     if found != tuple(shape):
         msg = (

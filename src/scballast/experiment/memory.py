@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scballast.config.schema import Config
@@ -12,14 +12,16 @@ from scballast.errors import ConfigError
 from scballast.methods.logreg import MOST_DENSE
 
 GIGABYTE = 1e9
-LIBRARIES = 0.9 * GIGABYTE
-"""Python with torch, scvi-tools and scanpy."""
+LIBRARIES = 1.0 * GIGABYTE
+"""Python with torch, scvi-tools and scanpy, and the tables."""
 VALUE_BYTES = 8
 """A count (float32) and the number of its gene."""
 WORKING_BYTES = 44
 """Per value of a replicate: its own counts, their logarithms in float64, and a copy of these at work."""
 DENSE_BYTES = 24
 """Per number of a dense matrix: itself and two copies at work."""
+DENSE_BY_POPULATION = ("within_pca", "residual_pca", "cross_covariance", "sparse_factors")
+"""Methods that hold the cells of one population as a dense matrix."""
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says how much memory a container may take."""
 STEP = 100
@@ -59,24 +61,26 @@ def memory_need(config: Config, dataset: Dataset) -> MemoryNeed:
     """Return what an experiment on these data takes; they may be an outline."""
     if dataset.outline is not None:
         return expected_need(config, dataset.outline)
-    return _need(config, dataset.adata.n_obs, dataset.adata.n_vars, int(dataset.adata.X.nnz))
+    n_largest = max(population.n_cells for population in dataset.populations)
+    return _need(config, dataset.adata.n_obs, dataset.adata.n_vars, int(dataset.adata.X.nnz), n_largest)
 
 
 def expected_need(config: Config, outline: Outline) -> MemoryNeed:
     """Return what an experiment takes on data that have not been read."""
-    need = _need(config, outline.n_cells, outline.n_genes, outline.n_values)
-    return MemoryNeed(
-        need.n_cells, need.n_genes, need.counts, float(outline.reading_bytes), need.working, outline.by_genes
-    )
+    need = _need(config, outline.n_cells, outline.n_genes, outline.n_values, outline.n_largest)
+    return replace(need, reading=float(outline.reading_bytes), by_genes=outline.by_genes)
 
 
-def _need(config: Config, n_cells: int, n_genes: int, n_values: int) -> MemoryNeed:
+def _need(config: Config, n_cells: int, n_genes: int, n_values: int, n_largest: int) -> MemoryNeed:
     share = config.resample.fraction if config.resample.kind in ("subsample", "thin") else 1.0
-    working = share * n_values * WORKING_BYTES
-    if "logreg" in (config.methods or config.baselines.methods):
-        dense = share * n_cells * n_genes
-        working = max(working, (dense if dense <= MOST_DENSE else 0.0) * DENSE_BYTES + share * n_values * VALUE_BYTES)
-    return MemoryNeed(n_cells, n_genes, float(n_values * VALUE_BYTES + n_cells * VALUE_BYTES), 0.0, working)
+    methods = config.baselines.methods if config.methods is None else config.methods
+    dense = 0.0
+    if config.programs.find or set(methods) & set(DENSE_BY_POPULATION):
+        dense = share * n_largest * n_genes
+    if "logreg" in methods and share * n_cells * n_genes <= MOST_DENSE:
+        dense = max(dense, share * n_cells * n_genes)
+    working = share * n_values * WORKING_BYTES + dense * DENSE_BYTES
+    return MemoryNeed(n_cells, n_genes, float((n_values + n_cells) * VALUE_BYTES), 0.0, working)
 
 
 def machine_memory() -> float:
