@@ -18,7 +18,7 @@ from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.floors import between_replicates
 from scballast.verdict.score_set import ScoreSet, rank_scores
 from scballast.verdict.tables import concordance_table, consensus_table, stability_table
-from scballast.verdict.unseen import Cells
+from scballast.verdict.unseen import Cells, UnseenCells
 
 RESPONSE, NULL = NamedMethod("response_wilcoxon", "response"), NamedMethod(RESPONSE_NULL, "response")
 
@@ -139,8 +139,18 @@ def test_a_response_is_confirmed_in_other_cells_of_the_same_donors() -> None:
     summary = found.summary.set_index("method")
     assert summary.loc["response_wilcoxon", "confirmed"] > 0.9
     assert summary.loc[RESPONSE_NULL, "confirmed"] < 0.2
-    # Permuted conditions are tested as such: under the real ones the control's list would hold by accident.
     assert summary["reason"].eq("").all()
+
+
+def test_lists_under_permuted_conditions_are_tested_under_them() -> None:
+    found, _, cells = confirmed_lists(donors_example(5, paired=True, n_donors=4, effect=1.0), "subsample")
+    replicates = draw_replicates("subsample", 2, cells.codes, ("A",), seed=0)
+    for name, conditions in (("response_wilcoxon", cells.conditions), (RESPONSE_NULL, cells.null_conditions)):
+        for row, replicate in enumerate(replicates):
+            genes = np.flatnonzero(~np.isnan(found.p_values[name][row, 0]))
+            unseen = UnseenCells(replace(cells, conditions=conditions), replicate, ("A",), 0)
+            expected = unseen.response_test(0, genes).p_value
+            np.testing.assert_array_equal(found.p_values[name][row, 0, genes], expected)
 
 
 def test_donors_with_one_condition_each_are_not_tested_in_their_own_cells() -> None:

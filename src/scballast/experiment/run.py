@@ -32,6 +32,7 @@ from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
 from scballast.experiment.memory import check_fits, expected_need, memory_need
 from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
+from scballast.experiment.minimal_sets import CANDIDATES_FROM, minimal_sets_table
 from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
 from scballast.experiment.setup import Setup, replicates_of
@@ -172,6 +173,8 @@ def run_experiment(
         tables.update(statistics_tables(score_set, confirmation, top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))
         tables["marker_effects"] = marker_effects_table(setup)
+        if CANDIDATES_FROM in scores:
+            tables["minimal_sets"] = minimal_sets_table(setup, scores)
     if gene_sets is not None:
         tables["program_enrichment"] = enrichment_table(tables, dataset, gene_sets)
     tables["populations"] = populations_table(dataset)

@@ -288,8 +288,8 @@ def permuted_conditions(
     both: BoolArray = has[:, 0] & has[:, 1]
     strata = np.unique(np.column_stack([donors, populations]), axis=0, return_inverse=True)[1].reshape(-1)
     mixed = np.flatnonzero(known & both[donors])
-    for stratum in np.unique(strata[mixed]):
-        cells = mixed[strata[mixed] == stratum]
+    ordered = mixed[np.argsort(strata[mixed], kind="stable")]
+    for cells in np.split(ordered, np.flatnonzero(np.diff(strata[ordered])) + 1):
         found[cells] = generator.permutation(conditions[cells])
     single = [np.flatnonzero(has[:, condition] & ~both) for condition in (0, 1)]
     total = single[0].size + single[1].size

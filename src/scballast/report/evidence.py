@@ -49,6 +49,7 @@ def evidence(results: ResultFolder) -> list[Section]:
     """
     sections = [
         *_genes(results),
+        *_minimal_sets(results),
         confirmation_section.section(results),
         _stability(results),
         _concordance(results),
@@ -73,6 +74,37 @@ def _genes(results: ResultFolder) -> list[Section]:
         return []
     lead = "Do the genes of an answer stand out in their population?"
     return [Section("levels", "The genes in every population", lead, (gene_figures.dot_plot(results, table),))]
+
+
+def _minimal_sets(results: ResultFolder) -> list[Section]:
+    """Give the smallest set of genes of each population; nothing without the table."""
+    table = results.table("minimal_sets")
+    if table is None:
+        return []
+    rows = []
+    for population, own in table.groupby("population", sort=False):
+        genes = ", ".join(
+            f"{results.gene_label(str(gene))} > {threshold:.1f}"
+            for gene, threshold in zip(own["gene"], own["threshold"], strict=True)
+        )
+        first = own.iloc[0]
+        numbers = (float(first[name]) for name in ("heldout_f", "precision", "recall", "recurrence"))
+        rows.append((str(population), genes, *numbers))
+    columns = (
+        ("Population", None),
+        ("Genes, seen above (counts per 10,000)", None),
+        ("F, unseen cells", 2),
+        ("Precision", 2),
+        ("Recall", 2),
+        ("Same set again", 2),
+    )
+    caption = (
+        "A cell is taken for one of the population where all genes are above their thresholds: the set that most "
+        "replicates choose. F (with half the weight on recall), precision and recall: mean over replicates, each with "
+        "its own set in the cells that it did not see; same set again: share of replicates with this very set."
+    )
+    lead = "Which few genes tell a population apart?"
+    return [Section("minimal_sets", "Minimal sets", lead, grids=(Grid(caption, columns, tuple(rows)),))]
 
 
 def _stability(results: ResultFolder) -> Section:
