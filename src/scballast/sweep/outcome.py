@@ -187,7 +187,7 @@ def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
     config = replace(study.config, sweep=sweep, objectives=scores.objectives or study.config.objectives)
     results = Results(
         tables=tables,
-        metrics={},
+        metrics=chosen_objectives(scores),
         config=to_nested(without_passwords(config)),
         params=parent_params(study.config, study.space),
         tags=_tags(study, dataset, scores),
@@ -199,6 +199,15 @@ def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
         trials.to_csv(partial / "trials.csv", index=False, lineterminator="\n")
         render_sweep_report(partial)
     return folder
+
+
+def chosen_objectives(scores: Scores) -> dict[str, float]:
+    """Return the objectives of the chosen trial by their metrics' names; nothing without a choice."""
+    choice = choose(scores)
+    if choice is None:
+        return {}
+    names = (objective.metric for objective in scores.objectives)
+    return dict(zip(names, scores.values[choice.number], strict=True))
 
 
 def _trial_tables(study: SweepStudy, tracking: Tracking, root: Path) -> dict[str, pd.DataFrame]:
