@@ -37,8 +37,12 @@ class ReplicateEvidence:
     @cached_property
     def cells(self) -> CellView:
         """The replicate's cells."""
-        seed = integer_for(self._setup.config.seed, Stream.CONTROLS, self._replicate.number)
-        return cell_view(self._setup, self._replicate.cells, seed)
+        return cell_view(self._setup, self._replicate.cells, self.cells_seed)
+
+    @property
+    def cells_seed(self) -> int:
+        """The seed of ``cells``, known without a copy of their counts."""
+        return integer_for(self._setup.config.seed, Stream.CONTROLS, self._replicate.number)
 
     @property
     def de_mode(self) -> Literal["change", "vanilla"]:
@@ -92,7 +96,7 @@ def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
                     "n_components": setup.config.rank.n_components,
                 }
                 if not method.deterministic:
-                    origin["seed"] = evidence.cells.seed
+                    origin["seed"] = evidence.cells_seed
                 rows.append(cache.scores(origin, _scoring(method, evidence)))
                 advance(1)
             scores[method.name] = np.stack(rows)
