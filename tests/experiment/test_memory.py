@@ -156,3 +156,11 @@ def test_a_plan_reads_a_sample_and_counts_the_same_work(
     outline = loaded(config, outlined=True).outline
     assert outline is not None
     assert expected_need(config, outline).counts == pytest.approx(memory_need(config, loaded(config)).counts, rel=0.2)
+
+
+def test_a_plan_copies_no_counts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [f"runs_dir={tmp_path}", "cache=false", "plan=true", "methods=[t_test,random]"]
+    config = config_of(folder / "csr.h5ad", *words)
+    monkeypatch.setattr("scballast.experiment.scoring.cell_view", lambda *_: pytest.fail("counts were copied"))
+    (work,) = estimate([config], prepare_dataset).work
+    assert work.rankings == 2 * config.resample.n_replicates
