@@ -18,7 +18,7 @@ from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError, DataError
 from scballast.experiment import memory
-from scballast.experiment.memory import expected_need, memory_need, memory_obstacle
+from scballast.experiment.memory import check_fits, expected_need, memory_need, memory_obstacle
 from scballast.experiment.run import prepare_dataset
 from scballast.sweep.estimate import estimate
 
@@ -110,9 +110,9 @@ def test_what_does_not_fit_is_refused_before_it_is_read(
 ) -> None:
     config = config_of(folder / f"{storage}.h5ad", "cache=false")
     prepare_dataset(config)
-    monkeypatch.setattr(memory, "machine_memory", lambda: 0.9 * GIGABYTE)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 0.7 * GIGABYTE)
     monkeypatch.setattr("scballast.data.prepared.analysed_counts", lambda request: pytest.fail("it was read"))
-    with pytest.raises(ConfigError, match=r"the experiment takes about \d\.\d GB of memory, and there are 0\.9 here"):
+    with pytest.raises(ConfigError, match=r"the experiment takes about \d\.\d GB of memory, and there are 0\.7 here"):
         prepare_dataset(config)
 
 
@@ -164,3 +164,16 @@ def test_a_plan_copies_no_counts(folder: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("scballast.experiment.scoring.cell_view", lambda *_: pytest.fail("counts were copied"))
     (work,) = estimate([config], prepare_dataset).work
     assert work.rankings == 2 * config.resample.n_replicates
+
+
+def test_what_may_not_fit_is_tried_with_a_warning_and_what_cannot_is_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    need = memory.MemoryNeed(1000, 100, counts=3 * GIGABYTE, reading=0.0, working=6 * GIGABYTE)
+    for available, warned in ((10.5, 0), (9.0, 1)):
+        monkeypatch.setattr(memory, "machine_memory", lambda available=available: available * GIGABYTE)
+        check_fits(need)
+        assert sum("The estimate is rough: it is tried." in text for text in caplog.messages) == warned
+    monkeypatch.setattr(memory, "machine_memory", lambda: 7.9 * GIGABYTE)
+    with pytest.raises(ConfigError, match=r"about 10\.0 GB of memory, and there are 7\.9 here"):
+        check_fits(need)

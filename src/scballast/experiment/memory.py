@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from scballast.data.dataset import Dataset
 from scballast.data.outline import Outline
 from scballast.errors import ConfigError
 from scballast.methods.logreg import MOST_DENSE
+
+logger = logging.getLogger(__name__)
 
 GIGABYTE = 1e9
 LIBRARIES = 1.0 * GIGABYTE
@@ -24,6 +27,8 @@ DENSE_BY_POPULATION = ("within_pca", "residual_pca", "cross_covariance", "sparse
 """Methods that hold the cells of one population as a dense matrix."""
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says how much memory a container may take."""
+MARGIN = 1.25
+"""What the estimate may be too high by: up to it an experiment is tried, with a warning."""
 STEP = 100
 """Numbers of genes that are recommended are multiples of it."""
 
@@ -97,16 +102,20 @@ def machine_memory() -> float:
 
 
 def check_fits(need: MemoryNeed) -> None:
-    """Raise where an experiment takes more memory than there is.
+    """Raise where an experiment takes clearly more memory than there is, and warn where it may.
 
     Raises
     ------
     ConfigError
         It does; the message says what takes it, and what to set.
     """
-    obstacle = memory_obstacle(need, machine_memory())
-    if obstacle is not None:
+    available = machine_memory()
+    obstacle = memory_obstacle(need, available)
+    if obstacle is None:
+        return
+    if need.total > MARGIN * available:
         raise ConfigError(obstacle)
+    logger.warning("%s The estimate is rough: it is tried.", obstacle)
 
 
 def memory_obstacle(need: MemoryNeed, available: float) -> str | None:
