@@ -14,6 +14,7 @@ import h5py
 import pandas as pd
 import pytest
 from rich.console import Console
+from tests.helpers.data_examples import small_adata
 
 import scballast
 from scballast.commands.help_page import help_text
@@ -185,18 +186,30 @@ def test_columns_that_look_like_donors_or_conditions_are_named_with_the_option(t
     assert suggestions(DataConfig()) == []
 
 
-@pytest.mark.parametrize("more", [["plan=true"], [], ["-m", "model.n_latent=2,4"]])
-def test_they_are_named_once_before_any_work(tmp_path: Path, more: list[str]) -> None:
+@pytest.mark.parametrize(
+    "more", [["plan=true"], [], ["-m", "rank.top_k=4,5", "plan=true"]], ids=["plan", "run", "sweep"]
+)
+def test_they_are_named_once_before_the_work_and_never_beside_an_error(tmp_path: Path, more: list[str]) -> None:
+    adata = small_adata()
+    adata.obs = adata.obs[["cell_type"]].assign(
+        donor=[f"d{i % 4}" for i in range(adata.n_obs)], condition=["xy"[i % 4 // 2] for i in range(adata.n_obs)]
+    )
     path = tmp_path / "cells.h5ad"
-    with h5py.File(path, "w") as file:
-        file.create_group("obs").attrs["column-order"] = ["cell_type", "donor", "condition"]
-    words = ["data=h5ad", f"data.path={path}", "data.population_key=cell_type", f"runs_dir={tmp_path / 'r'}"]
-    said = started(*words, *more).stderr.splitlines()  # which ends with what is wrong with the file
-    assert [line.partition(":")[0] for line in said[:2]] == ["Note", "Note"]
-    assert said[0].startswith("Note: 'donor' looks like samples or donors: data.sample_key=COLUMN")
-    assert "association.keys" in said[1]
-    assert sum(line.startswith("Note: ") for line in said) == 2
-    assert "cells.h5ad" in said[2]
+    adata.write_h5ad(path)
+    words = ["data=h5ad", f"data.path={path}", "data.population_key=cell_type", f"runs_dir={tmp_path / 'r'}", *more]
+    words += ["model=pca", "methods=[t_test]", "resample.n_replicates=2", "rank.top_k=5", "data.min_cells=5"]
+    words = [word for word in words if not (word == "rank.top_k=5" and "rank.top_k=4,5" in more)]
+    found = started(*words)
+    assert found.returncode == 0, found.stderr
+    said = found.stderr.splitlines()
+    notes = [line for line in said if line.startswith("Note: ")]
+    assert notes[0].startswith("Note: 'donor' looks like samples or donors: data.sample_key=COLUMN")
+    assert "data.condition_key" in notes[1]
+    assert len(notes) == 2
+    if not more:
+        assert said[:2] == notes
+    found = started(*words, "methods=[t_tset]")
+    assert (found.returncode, found.stderr.count("\n")) == (2, 1), found.stderr
 
 
 def tables() -> dict[str, Any]:

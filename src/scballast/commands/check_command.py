@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scballast.commands.output import forgive_characters, say_suggestions
-from scballast.data.early import check_file
+from scballast.commands.output import forgive_characters
+from scballast.data.early import check_file, say_suggestions
 from scballast.data.published_lists import read_published_lists
 from scballast.sweep.list_checks import check_and_write, check_configuration, configuration_of_run, runs_dir_of
 
@@ -56,7 +56,6 @@ def main(words: Sequence[str]) -> int:
     lists = read_published_lists(options.genes)
     config, run = _configuration(options.overrides, options.run)
     check_file(config.data, config.association.keys)
-    say_suggestions(config.data)
     try:
         check, folder = check_and_write(config, lists, run)
     except KeyboardInterrupt:
@@ -64,6 +63,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     from scballast.commands.check_summary import print_check
 
+    say_suggestions(config.data)
     print_check(check, lists, folder, config)
     return 0
 

@@ -6,14 +6,7 @@ import codecs
 import logging
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, ClassVar
-
-from scballast.data.early import suggestions
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from scballast.config.schema import DataConfig
+from typing import ClassVar
 
 _NEAREST = {
     "Φ": "Phi",
@@ -51,12 +44,6 @@ def forgive_characters() -> None:
         # A notebook's or a test's stream has no encoding to change.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="scballast")
-
-
-def say_suggestions(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:
-    """Name on standard error, before any work, the columns that an option would use and none does."""
-    for suggestion in suggestions(config, obs_keys):
-        sys.stderr.write(f"Note: {suggestion}\n")
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scballast import __version__
-from scballast.commands.output import forgive_characters, say_suggestions
+from scballast.commands.output import forgive_characters
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
 from scballast.config.schema import conf_dir
-from scballast.data.early import check_file
+from scballast.data.early import check_file, say_suggestions
 from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
 
 if TYPE_CHECKING:
@@ -56,11 +56,8 @@ def main() -> None:
             config = compose_config(_overrides(words))
             check_file(config.data, config.association.keys)
             made = _made_folders(config)
-            say_suggestions(config.data, config.association.keys)
         elif _sweeps(words):
-            data = check_sweep_words(_overrides(words))
-            check_file(data)
-            say_suggestions(data)
+            check_file(check_sweep_words(_overrides(words)))
             # Hydra takes no words on both sides of its flag.
             sys.argv[1:] = ["-m", *(word for word in words if word not in _SWEEP_FLAGS)]
     except ScballastError as error:
@@ -113,8 +110,13 @@ def _run_single(composed: DictConfig) -> None:
         from scballast.sweep.plan import print_plan
 
         print_plan(config)
+        say_suggestions(config.data, config.association.keys)
         return
-    outcome = run_trial(config, on_first_answer=lambda tables: print_first_answer(tables, config.rank.top_k))
+    outcome = run_trial(
+        config,
+        on_checked=lambda: say_suggestions(config.data, config.association.keys),
+        on_first_answer=lambda tables: print_first_answer(tables, config.rank.top_k),
+    )
     print_summary(outcome, config)
 
 

@@ -46,6 +46,7 @@ def params_of(config: Config, *, of_sweep: bool = False) -> dict[str, str]:
     """
     applies = {
         "data.simulation.": config.data.kind == "simulated",
+        "data.condition_": config.data.condition_key is not None,
         "model.n_runs": config.model.name == "cnmf",
         "train.early_stopping_patience": config.train.early_stopping,
         "sweep.": of_sweep,

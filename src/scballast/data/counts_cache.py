@@ -197,5 +197,5 @@ def _read(folder: Path) -> AnalysedCounts:
 
 def _mapped(path: Path) -> np.ndarray[Any, Any]:
     """Return an array in a file as memory of which changed pages alone are this process's own."""
-    found = np.load(path, mmap_mode="c", allow_pickle=False) if path.stat().st_size > 2**12 else np.load(path)
-    return np.asarray(found)
+    large = path.stat().st_size > 2**12
+    return np.asarray(np.load(path, mmap_mode="c" if large else None, allow_pickle=False))

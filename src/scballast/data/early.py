@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,6 +104,12 @@ def suggestions(config: DataConfig, obs_keys: Sequence[str] = ()) -> list[str]:
             listed = ", ".join(quote(name) for name in names[:_MOST_NAMED])
             found.append(f"{listed} {'looks' if len(names) == 1 else 'look'} like {use}")
     return found
+
+
+def say_suggestions(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:
+    """Write ``suggestions`` to standard error; to be called when the data are known to be usable, before the work."""
+    for suggestion in suggestions(config, obs_keys):
+        sys.stderr.write(f"Note: {suggestion}\n")
 
 
 def _columns(path: Path) -> list[str] | None:

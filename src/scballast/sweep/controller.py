@@ -21,6 +21,7 @@ from scballast.config.addresses import without_password
 from scballast.config.compose import as_written
 from scballast.config.hydra_compat import launch_jobs
 from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
+from scballast.data.early import say_suggestions
 from scballast.errors import ConfigError, DataError, ScballastError
 from scballast.sweep.check import checked_points, first_config, point_configs
 from scballast.sweep.child import ProcessDiedError, TrialProcess
@@ -124,6 +125,7 @@ def _plan(hydra_context: Any, master: DictConfig, sweep: Sweep) -> None:
     print_sweep_plan(
         configs, n_trials, n_asked, sweep.space, _n_workers(config, master), raced=is_raced(config, len(points))
     )
+    say_suggestions(config.data, config.association.keys)
 
 
 def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
@@ -132,6 +134,7 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
     process = TrialProcess()
     try:
         dataset = _describe(process, config, trains=_n_workers(config, master) == 1)
+        say_suggestions(config.data, config.association.keys)
         tracking = open_tracking(config)
         tracking.prepare()
         study, name = _open_study(sweep, address, dataset)

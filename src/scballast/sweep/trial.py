@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -85,6 +85,7 @@ def run_trial(
     place: SweepPlace | None = None,
     prepared: Tracking | None = None,
     dataset: Dataset | None = None,
+    on_checked: Callable[[], None] | None = None,
     on_first_answer: OnFirstAnswer | None = None,
 ) -> TrialOutcome:
     """Run one experiment and publish it.
@@ -102,6 +103,8 @@ def run_trial(
         Tracking that the controller has prepared already.
     dataset
         What `prepare_dataset` returned for this configuration, where the caller has it.
+    on_checked
+        Called when the data are loaded and known to be usable, before the work.
     on_first_answer
         Shown the answer of the methods that look at cells alone before models are trained; it is logged as the run's
         description too. None, as for a sweep's trials: there is no first answer.
@@ -110,6 +113,8 @@ def run_trial(
     if config.train.engine == "ensemble" and config.device in ("auto", "cpu"):
         precompile()
     dataset = dataset or prepare_dataset(config)
+    if on_checked is not None:
+        on_checked()
     tracking = prepared or open_tracking(config)
     if prepared is None:
         tracking.prepare()
