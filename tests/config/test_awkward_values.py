@@ -45,3 +45,11 @@ def test_dollars_in_a_path_name_the_key_and_the_remedy(key: str, name: str) -> N
     escaped = name.replace("${", r"\${")
     config = compose_config([*words, f"{key}='{escaped}'"])
     assert (config.runs_dir if key == "runs_dir" else getattr(config.data, key.split(".")[1])) == name
+
+
+@pytest.mark.parametrize("value", ["d/Müller.h5ad", "a=b", "#h", "é", "{a}", "d/my (1) file, two.h5ad", "a'b"])
+def test_signs_that_have_a_meaning_are_quoted_as_the_message_says(value: str) -> None:
+    with pytest.raises(ConfigError, match="signs of its value have a meaning here") as said:
+        compose_config([*FILE, f"data.population_key={value}"])
+    (word,) = shlex.split(str(said.value).partition("quote such a value twice: ")[2])
+    assert compose_config([*FILE, word]).data.population_key == value

@@ -108,3 +108,11 @@ def test_what_cannot_be_told_apart_is_noted() -> None:
     assert notes(*words, sample_key="donor") == [False, False, False]
     assert notes(*words, column=by_donor, sample_key="donor") == [False, True, False]
     assert notes(*words, sample_key="donor", batch_key="lane") == [False, False, True]
+
+
+def test_conditions_that_only_look_different_are_told_and_counted_with_the_reason() -> None:
+    found = loaded(np.tile(["stim", "ctrl", "ctrl "], 20), sample_key="donor")
+    assert found.conditions == ("ctrl", "stim")
+    assert any("blanks at the ends" in note and "'treatment'" in note for note in found.warnings)
+    with pytest.raises(DataError, match=r"holds 3 conditions .* Noticed before: .* differ only in case"):
+        loaded(np.tile(["stim", "ctrl", "Ctrl"], 20), sample_key="donor")

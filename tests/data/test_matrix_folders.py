@@ -12,7 +12,9 @@ import scipy.io
 import scipy.sparse as sp
 from tests.helpers.data_examples import N_CELLS, N_GENES, small_adata
 
+from scballast.data.counts_cache import _identity
 from scballast.data.files import open_source
+from scballast.data.prepared import _stored_bytes
 from scballast.data.source import Source
 from scballast.errors import DataError
 
@@ -282,6 +284,36 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     ),
     "a last line that is no header": (lambda f: tenx(f, [*FEATURES, "E\tX"]), ("but there are 51 features",)),
 }
+
+
+@pytest.mark.parametrize("separator", [",", ";", " ", "\t"])
+def test_lists_without_tabs_are_read_by_what_separates_them(separator: str, tmp_path: Path) -> None:
+    lines = [f"{i}{separator}{s}" for i, s in zip(IDS, SYMBOLS, strict=True)]
+    var = opened(tenx(tmp_path / "x", lines)).choose(None).var()
+    assert list(var.index) == SYMBOLS
+    assert var.readable()[0]["gene_ids"].tolist() == IDS
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_a_second_column_of_types_is_no_symbol(separator: str, tmp_path: Path) -> None:
+    kinds = ["Gene Expression"] * (N_GENES - 10) + ["Antibody Capture"] * 10
+    lines = [f"{s}{separator}{kind}" for s, kind in zip(SYMBOLS, kinds, strict=True)]
+    var = opened(tenx(tmp_path / "x", lines)).choose(None).var()
+    assert list(var.index) == SYMBOLS
+    assert var.readable()[0]["feature_types"].tolist() == kinds
+
+
+@pytest.mark.parametrize("name", ["ERCC-00001 like, with a comma", "two words"])
+def test_a_gene_with_a_sign_in_its_name_keeps_it(name: str, tmp_path: Path) -> None:
+    var = opened(tenx(tmp_path / "x", [name, *SYMBOLS[1:]])).choose(None).var()
+    assert list(var.index) == [name, *SYMBOLS[1:]]
+
+
+def test_a_link_to_nothing_in_the_folder_is_passed_over(tmp_path: Path) -> None:
+    folder = tenx(tmp_path / "x")
+    (folder / ".#features.tsv").symlink_to("/nowhere")
+    assert _stored_bytes(folder) == sum(path.stat().st_size for path in folder.iterdir() if path.exists())
+    assert [name for name, *_ in _identity(folder)] == ["barcodes.tsv.gz", "features.tsv", "matrix.mtx"]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -52,6 +52,11 @@ def main() -> None:
     forgive_characters()
     made: list[Path] = []
     try:
+        if "${" in os.getcwd():
+            message = (
+                f"{os.getcwd()}: '${{' in the name of the folder stands for a key to Hydra. Work in another folder."
+            )
+            raise ConfigError(message)
         if not _asks_hydra(words):
             config = compose_config(_overrides(words))
             check_file(config.data, config.association.keys)

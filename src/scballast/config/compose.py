@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,29 @@ def config_groups() -> dict[str, tuple[str, ...]]:
     return {group: tuple(options) for group, options in groups.items()}
 
 
+def _not_understood(word: str, reason: str) -> str:
+    """Say what to do about a word that is no override: quoted twice, its value is text, whatever signs it holds."""
+    from hydra.errors import HydraException
+
+    key, _, value = word.partition("=")
+    quoted = f'{key}="{value}"'
+    try:
+        value.encode()
+        is_text = bool(value) and parse_override(quoted).value() == value
+    except (HydraException, UnicodeEncodeError):
+        is_text = False
+    if not is_text:
+        return (
+            f"{word!r} is not understood: {reason} Give keys and values as key=value; quote values with spaces, as in "
+            "data.population_key='\"cell type\"'."
+        )
+    remedy = shlex.quote(quoted) if "'" in value else f"{key}='\"{value}\"'"
+    return (
+        f"{word!r} is not understood: signs of its value have a meaning here. Give keys and values as key=value, and "
+        f"quote such a value twice: {remedy}"
+    )
+
+
 def check_keys(overrides: Sequence[str]) -> None:
     """Name an unknown key or option, and the nearest known one, before Hydra does in its own words."""
     from hydra.errors import HydraException
@@ -141,11 +165,7 @@ def check_keys(overrides: Sequence[str]) -> None:
         try:
             override = parse_override(word)
         except HydraException as error:
-            message = (
-                f"{word!r} is not understood: {_first_lines(error)} Give keys and values as key=value; "
-                "quote values with spaces, as in data.population_key='\"cell type\"'."
-            )
-            raise ConfigError(message) from error
+            raise ConfigError(_not_understood(word, _first_lines(error))) from error
         key = override.key_or_group
         if key.split(".")[0].split("/")[0] == "hydra" or (key == "experiment" and override.value() is None):
             continue

@@ -57,6 +57,8 @@ def read_conditions(obs: Annotation, config: DataConfig, *, source: str) -> Colu
             f"{source}: obs[{quote(key)}] holds {len(column.names)} conditions ({quoted(column.names[:6])}), and "
             "data.condition_key compares two. Name a column of two; cells that are to take no part have no value in it."
         )
+        if column.warnings:
+            msg += f" Noticed before: {' '.join(column.warnings)}"
         raise DataError(msg)
     reference = config.condition_reference
     if reference is not None and reference not in column.names:

@@ -138,7 +138,10 @@ def _identity(path: Path) -> Iterable[tuple[str, int, int, int, int]]:
     """Return name, number, size and times of a file, or of every file of a folder."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
-        found = file.stat()
+        try:
+            found = file.stat()
+        except OSError:  # it went meanwhile
+            continue
         yield str(file.relative_to(path)), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

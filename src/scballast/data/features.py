@@ -30,7 +30,7 @@ TYPE_COLUMNS = frozenset(
 (protein_coding, …): a column counts only if it calls some features genes, or all of them something else known. A
 column of any other name counts if it calls every feature something known, and genes some of them but not all."""
 _OTHER = re.compile(
-    r"antibod|\badt\b|\bab\b|\bcite|hash|\bhto\b|multiplex|\bcmo\b|crispr|guide|grna|peak|\batac\b|chromatin|custom"
+    r"antibod|\badt\b|\bab\b|\babo\b|\bcite|hash|\bhto\b|multiplex|\bcmo\b|crispr|guide|grna|peak|\batac\b|chromatin|custom"
     r"|antigen|\bvdj\b|^proteins?$|spike|\bercc\b|\btags?\b"
 )
 MOST_TYPES = 20
@@ -152,6 +152,12 @@ def _types(var: Annotation) -> list[str] | None:
         if genes and others and genes | others == spelt:
             unnamed = types
     return unnamed
+
+
+def are_types(values: Sequence[str]) -> bool:
+    """Tell whether values are what files call kinds of features, genes among them."""
+    spelt = {_spelt(kind) for kind in values} - {""}
+    return bool(spelt & GENE) and all(kind in GENE or _OTHER.search(kind) for kind in spelt)
 
 
 def _types_by_name(other: Annotation, names: Sequence[str]) -> list[str] | None:

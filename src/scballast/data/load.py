@@ -181,6 +181,7 @@ def _checked(
     # Columns first: a misspelt key should not cost the minutes that reading the matrix may take.
     labels, kept, batches, samples = _columns(source, config, population_key, notes)
     conditions = read_conditions(source.obs.take(kept), config, source=label)
+    notes += conditions.warnings if conditions is not None else ()
     obs = source.obs.take(kept)
     for key in wishes.obs_keys:
         find_column(obs, key, option="association.keys", source=label)

@@ -12,6 +12,7 @@ from itertools import product, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scballast.data.features import are_types
 from scballast.data.foreign_layouts import DEEPEST, foreign_layout, spliced_and_unspliced, two_lines_of_mtx
 from scballast.data.names import quote, quoted
 from scballast.data.source import Source, quiet_anndata, source_of
@@ -275,6 +276,8 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
 
     columns = list(zip_longest(*fit.genes, fillvalue="")) or [()]
     place = {"id": 0, "symbol": 1, "type": 2} if len(columns) != 1 else {"id": 0}
+    if len(columns) == 2 and are_types(columns[1]):
+        place = {"id": 0, "type": 1}
     for position, name in enumerate(fit.gene_header):
         kind = next((kind for kind, pattern in _HEADER_KINDS.items() if pattern.search(name.lower())), None)
         if kind is not None:
@@ -326,14 +329,27 @@ def _rows(path: Path) -> list[list[str]]:
         rows = list(csv.reader(io.StringIO(text, newline="")))
     else:
         # No quoting: gene names such as 5' and 3" stand as they are.
-        rows = [line.split("\t") for line in text.splitlines()]
-        if rows and all(len(row) == 1 and _ENSEMBL.fullmatch(row[0].split(" ")[0]) for row in rows if row[0]):
-            rows = [line.split(" ", maxsplit=2) for line in text.splitlines()]  # blanks in place of tabs
+        lines = text.splitlines()
+        separator = _separator(lines)
+        rows = [line.split(separator, maxsplit=2 if separator == " " else -1) for line in lines]
         if rows and all(len(v) > 1 and v[0] == v[-1] == '"' for row in rows for v in row if not v.isdigit()):
             rows = [[value.strip('"') for value in row] for row in rows]
     while rows and not any(rows[-1]):
         rows.pop()
     return _without_row_numbers(rows)
+
+
+def _separator(lines: list[str]) -> str:
+    """Return what separates the columns of a list: tabs, or what every line has in their place as often."""
+    filled = [line for line in lines if line]
+    if any("\t" in line for line in filled):
+        return "\t"
+    for separator in (",", ";"):
+        if len({line.count(separator) for line in filled}) == 1 and separator in filled[0]:
+            return separator
+    in_columns = [line.split(" ", maxsplit=2) for line in filled]
+    by_id = bool(filled) and all(_ENSEMBL.fullmatch(first) for first, *_ in in_columns)
+    return " " if by_id or (filled and all(len(row) == 2 for row in in_columns)) else "\t"
 
 
 def _without_row_numbers(rows: list[list[str]]) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from scballast.data.analysed import AnalysedCounts, CountsRequest, analysed_counts
@@ -59,4 +60,9 @@ def _stored_bytes(path: Path) -> int:
     """Return the size on disk of a file, or of all files of a folder."""
     if path.is_file():
         return path.stat().st_size
-    return sum(os.stat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):  # a link to nothing, or a file that went meanwhile
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total

@@ -76,7 +76,13 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
 def _with_memory(estimated: Estimated, config: Config, dataset: Dataset) -> Estimated:
     need, machine = memory_need(config, dataset), machine_memory()
     obstacle = memory_obstacle(need, machine)
-    return replace(estimated, memory_bytes=need.total, machine_bytes=machine, obstacle=obstacle)
+    return replace(
+        estimated,
+        memory_bytes=need.total,
+        machine_bytes=machine,
+        obstacle=obstacle,
+        warnings=tuple(dataset.warnings),
+    )
 
 
 def _cell_epochs(setup: Setup) -> int:

@@ -80,6 +80,7 @@ class Estimated:
     ``rest_seconds`` is the time of everything but training and baselines, ``source`` says what was measured.
     ``reading_seconds`` is the time to read a file of which only a sample was read, 0 where all of it was.
     ``memory_bytes`` is needed at the peak, ``machine_bytes`` there is; ``obstacle`` says why the one is too much.
+    ``warnings`` are those of the data.
     """
 
     work: tuple[Work, ...]
@@ -91,6 +92,7 @@ class Estimated:
     memory_bytes: float = math.nan
     machine_bytes: float = math.nan
     obstacle: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

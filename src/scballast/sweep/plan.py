@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 from scballast.config.duration import duration, seconds_of
@@ -28,6 +29,7 @@ def print_plan(config: Config) -> None:
         print("The same configuration has finished on the same data before.")
     print(_time(found, 1, 1))
     _print_reading_and_memory(found, 1)
+    _print_warnings(found)
 
 
 def print_sweep_plan(
@@ -73,6 +75,7 @@ def print_sweep_plan(
     _print_reading_and_memory(found, n_workers)
     for line in rules(config, raced=raced):
         print(line)
+    _print_warnings(found)
 
 
 def rules(config: Config, *, raced: bool) -> list[str]:
@@ -123,6 +126,11 @@ def _print_reading_and_memory(found: Estimated, n_workers: int) -> None:
         of_all = f", {n_workers} workers at once {needed * n_workers:.1f} GB" if n_workers > 1 else ""
         too_many = " Set sweep.n_workers lower." if n_workers > 1 and needed * n_workers > there else ""
         print(f"Memory: about {needed:.1f} GB{of_all}; there are {there:.1f} GB here.{too_many}")
+
+
+def _print_warnings(found: Estimated) -> None:
+    for warning in found.warnings:
+        sys.stderr.write(f"Warning: {warning}\n")
 
 
 def _rankings(number: int, cached: int) -> str:
