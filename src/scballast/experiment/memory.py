@@ -119,7 +119,7 @@ def check_fits(need: MemoryNeed) -> None:
 
 
 def memory_obstacle(need: MemoryNeed, available: float) -> str | None:
-    """Say why an experiment does not fit, and what to set; None: it fits."""
+    """Say why an experiment may not fit, and what to set; None: it fits."""
     if need.total <= available:
         return None
     message = (

@@ -121,7 +121,7 @@ def _print_reading_and_memory(found: Estimated, n_workers: int) -> None:
         print(f"Reading: {seconds}, besides; the numbers above and below are told from a sample of the file.")
     needed, there = found.memory_bytes / 1e9, found.machine_bytes / 1e9
     if found.obstacle is not None:
-        print(f"Memory: it does not fit. {found.obstacle}")
+        print(f"Memory: it may not fit. {found.obstacle}")
     elif not math.isnan(needed):
         of_all = f", {n_workers} workers at once {needed * n_workers:.1f} GB" if n_workers > 1 else ""
         too_many = " Set sweep.n_workers lower." if n_workers > 1 and needed * n_workers > there else ""
