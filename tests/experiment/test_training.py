@@ -156,3 +156,12 @@ def test_what_an_ensemble_does_not_hold_is_left_to_its_trial(tmp_path: Path) -> 
     setups = [make_setup(compose_config([word])) for word in ("model=pca", "train.engine=scvi", "model=nmf")]
     train_ahead(setups, MemberCache(tmp_path, 2**30))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_role_without_members_is_not_trained_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+    monkeypatch.setattr(training, "_fit", lambda role, *rest, **more: trained.append(role))
+    few = [Replicate(0, np.array([0, 1, 30, 31]), np.arange(40, 50))]  # two cells of each population
+    setup = make_setup(compose_config(["methods=[contrast,per_population]"]), few)
+    train_ahead([setup, setup], MemberCache(tmp_path, 2**30))
+    assert trained == ["global"]

@@ -123,7 +123,7 @@ def train_ahead(setups: Sequence[Setup], cache: MemberCache) -> None:
             continue
         for role, members in plan_members(setup).items():
             family = _family(role, setup)
-            if family.settings is None:
+            if family.settings is None or not members:
                 continue
             settings = family.settings(setup.config)
             _, together = fused.setdefault((role, family.name), (setup, []))
