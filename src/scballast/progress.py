@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 Advance = Callable[[int], None]
+
+_LINE = re.compile(r"[^:]+: \d+( \w+)?")
 
 
 @contextmanager
@@ -34,7 +37,7 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        sys.stderr.write(f"{description}: {total} {unit}".rstrip() + "\n")
+        sys.stderr.write(progress_line(description, total, unit) + "\n")
         sys.stderr.flush()
         yield _ignore
         return
@@ -48,6 +51,16 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda n: bar.advance(task, n)
+
+
+def progress_line(description: str, total: int, unit: str = "") -> str:
+    """Return the line that takes a bar's place."""
+    return f"{description}: {total} {unit}".rstrip()
+
+
+def is_progress_line(line: str) -> bool:
+    """Return whether a line is one that takes a bar's place."""
+    return _LINE.fullmatch(line) is not None
 
 
 def _ignore(_: int) -> None:
