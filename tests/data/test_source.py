@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from tests.helpers.data_examples import file_config, small_adata
 
+from scballast.config.compose import compose_config
 from scballast.config.schema import DataConfig
 from scballast.data import dataset_from_anndata, load_dataset
 from scballast.errors import DataError
@@ -108,3 +110,15 @@ def test_the_remedy_names_settings_that_are_not_ambiguous() -> None:
         "Counts are in .raw, layer 'X', layer 'raw': set data.layer=raw/X or data.layer=layers/X or "
         "data.layer=layers/raw." in str(caught.value)
     )
+
+
+@pytest.mark.parametrize("layer", ["counts ", "a=b c", "true", "1", "it's", "${x}"])
+def test_the_remedy_can_be_pasted_whatever_the_name_of_the_layer(layer: str) -> None:
+    adata = with_layers(layer)
+    adata.X = np.log1p(adata.X.toarray())
+    with pytest.raises(DataError) as caught:
+        dataset_from_anndata(adata, MEMORY)
+    (word,) = shlex.split(str(caught.value).rpartition(": set ")[2].removesuffix("."))
+    config = compose_config(["data=h5ad", "data.path=x.h5ad", "data.population_key=cell_type", word]).data
+    dataset = dataset_from_anndata(adata, replace(MEMORY, layer=config.layer))
+    assert dataset.total_counts.sum() == adata.layers[layer].sum()

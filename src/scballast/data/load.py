@@ -313,7 +313,7 @@ def _layer_notes(source: Source, chosen: StoredMatrix) -> list[str]:
         absent = "X" if chosen.path == f"{LAYERS}{X_PATH}" else ".raw"
         return [f"{source.label}: {chosen.title} is read; there is no {absent}."]
     return [
-        f"{source.label}: {chosen.title} is read; {other.title} is another matrix (data.layer={source.setting(other)})."
+        f"{source.label}: {chosen.title} is read; {other.title} is another matrix ({source.setting(other)})."
         for other in same
     ]
 
