@@ -20,8 +20,9 @@ from scballast.errors import DataError
 MEMORY = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
 
 
-def halved(adata: ad.AnnData) -> np.ndarray:
-    return np.floor(adata.X.toarray() / 2)
+def thinned(adata: ad.AnnData) -> np.ndarray:
+    """Return other counts of the same cells: about half of each."""
+    return np.random.default_rng(1).binomial(adata.X.toarray().astype(int), 0.5).astype(float)
 
 
 def with_layers(*names: str, raw: bool = False) -> ad.AnnData:
@@ -31,14 +32,14 @@ def with_layers(*names: str, raw: bool = False) -> ad.AnnData:
         adata.raw = adata.copy()
         adata.raw.X[:] = adata.raw.X * 3
     for name in names:
-        adata.layers[name] = halved(adata)
+        adata.layers[name] = thinned(adata)
     return adata
 
 
 def counts_read(adata: ad.AnnData, layer: str | None) -> tuple[str, tuple[str, ...]]:
     dataset = dataset_from_anndata(adata, replace(MEMORY, layer=layer))
     total, x = dataset.total_counts.sum(), adata.X.sum()
-    names = {x: "X", x * 3: ".raw", halved(adata).sum(): "layer"}
+    names = {x: "X", x * 3: ".raw", thinned(adata).sum(): "layer"}
     return names[total], dataset.warnings
 
 

@@ -42,7 +42,7 @@ def dispersion(matrix: sp.csr_matrix) -> float:
     """
     by_gene = sp.csc_matrix(matrix)
     n = np.diff(by_gene.indptr)
-    gene = np.repeat(np.arange(n.size), n)
+    gene = np.repeat(np.arange(n.size, dtype=np.int32), n)
     sums = np.bincount(gene, weights=by_gene.data, minlength=n.size)
     means = sums / np.maximum(n, 1)
     spread = np.bincount(gene, weights=np.square(by_gene.data - means[gene]), minlength=n.size)

@@ -9,8 +9,11 @@ import scipy.sparse as sp
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
 
-MAX_ROWS = 400
 ROWS_PER_BLOCK = 100
+FEWEST_ROWS = 100
+MAX_ROWS = 400
+MAX_VALUES = 2**17
+"""Beyond it, of wide matrices only ``FEWEST_ROWS`` are kept."""
 
 
 @dataclass
@@ -23,7 +26,7 @@ class RowSample:
         Columns and values of each row, those above 0.
     """
 
-    rows: list[tuple[IntArray, FloatArray]] = field(default_factory=list)
+    rows: list[tuple[IntArray, FloatArray | IntArray]] = field(default_factory=list)
     _step: int = 1
 
     def add(self, matrix: sp.csr_matrix, wanted: BoolArray | None = None) -> None:
@@ -34,22 +37,26 @@ class RowSample:
             found = found[np.unique(np.linspace(0, found.size - 1, n_rows).astype(np.int64))]
         for row in found:
             inside = slice(matrix.indptr[row], matrix.indptr[row + 1])
-            values = matrix.data[inside].astype(np.float64)
+            values = matrix.data[inside]
             self.rows.append((matrix.indices[inside][values > 0], values[values > 0]))
-        if len(self.rows) > MAX_ROWS:
+        while len(self.rows) > MAX_ROWS or (len(self.rows) >= 2 * FEWEST_ROWS and self._n_values > MAX_VALUES):
             self.rows = self.rows[::2]
             self._step *= 2
 
     @property
+    def _n_values(self) -> int:
+        return sum(values.size for _, values in self.rows)
+
+    @property
     def values(self) -> list[FloatArray]:
-        """Values of each row."""
-        return [values for _, values in self.rows]
+        """Values of each row, float64."""
+        return [values.astype(np.float64) for _, values in self.rows]
 
     def matrix(self) -> sp.csr_matrix:
         """Return the rows as (n_rows, n_columns) CSR, with the columns that occur."""
         lengths = [columns.size for columns, _ in self.rows]
         columns = np.concatenate([columns for columns, _ in self.rows] or [np.zeros(0, dtype=np.int64)])
         present, places = np.unique(columns, return_inverse=True)
-        values = np.concatenate([*self.values, np.zeros(0)])
+        values = np.concatenate([*(values for _, values in self.rows), np.zeros(0)])
         shape = (len(lengths), present.size)
         return sp.csr_matrix((values, places, np.concatenate([[0], np.cumsum(lengths)])), shape=shape)
