@@ -60,6 +60,7 @@ COUNTS: dict[str, Callable[[], np.ndarray]] = {
     "five genes": lambda: simulated(n_genes=5, depth=100),
     "five genes, one total": lambda: downsampled(50, 5),
     "two genes, one total": lambda: downsampled(30, 2),
+    "one gene in all but name": lambda: np.array([[30.0, 0.0]] * 60 + [[0.0, 30.0]] * 40),
     "panel": lambda: simulated(n_genes=20, depth=20000, shape=20),
     "in situ": lambda: simulated(n_genes=150, depth=200),
     "ambient RNA taken off": lambda: np.rint(simulated() * np.random.default_rng(8).uniform(0.7, 1, (100, 300))),

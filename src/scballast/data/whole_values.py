@@ -10,6 +10,8 @@ from scballast.data.row_sample import RowSample
 
 FEWEST_CELLS = 50
 """Whose totals tell."""
+FEWEST_DIFFERENT = 3
+"""Values of which a common divisor says something."""
 FEWEST_GAPS = 5
 SHARE_OF_GAPS = 0.1
 """Cells with a gap, below which these may be chance: of real and simulated counts 2 % at most have one."""
@@ -42,7 +44,8 @@ def doubts(sample: RowSample) -> list[str]:
     if not rows or max(values.max() for values in rows) == 1:
         return []
     found = []
-    divisor = int(np.gcd.reduce(np.concatenate(rows).astype(np.int64)))
+    different = np.unique(np.concatenate(rows)).astype(np.int64)
+    divisor = int(np.gcd.reduce(different)) if different.size >= FEWEST_DIFFERENT else 1
     if divisor > 1:
         found.append(f"all are multiples of {divisor}: were counts multiplied, or reads of pairs counted twice?")
         rows = [values / divisor for values in rows]
