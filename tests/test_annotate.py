@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scballast.annotate import KEY, annotate
+from scballast.annotate import KEY, annotate, annotate_programs
 from scballast.errors import DataError
 
 NAMES = ("B/plasma", "NK", "T cell")
@@ -125,3 +125,19 @@ def test_nothing_to_draw_is_said(tables: dict[str, pd.DataFrame], adata: AnnData
     with pytest.raises(DataError, match=r"no consensus genes for method='axis'; methods .* contrast, wilcoxon"):
         annotate(adata, tables, groupby="label", method="axis")
     assert KEY not in adata.uns
+
+
+def test_programs_find_cells_and_genes_whose_names_have_odd_blanks(adata: AnnData) -> None:
+    tables = {
+        "program_activity": pd.DataFrame(
+            {"population": "NK", "program": "P1", "cell": ["c0", "c1"], "activity": [0.5, -1.0]}
+        ),
+        "programs": pd.DataFrame({"population": "NK", "program": "P1", "gene": ["GENE1"], "weight": [2.0]}),
+        "program_summary": pd.DataFrame({"population": ["NK"]}),
+    }
+    adata.obs_names = ["c0 ", *adata.obs_names[1:]]
+    adata.var_names = ["GENE0", " GENE1", *adata.var_names[2:]]
+    annotate_programs(adata, tables)
+    assert adata.obsm[f"{KEY}_programs"]["NK P1"].tolist()[:2] == [0.5, -1.0]
+    assert adata.varm[f"{KEY}_programs"].index.equals(adata.var_names)
+    assert adata.varm[f"{KEY}_programs"]["NK P1"].tolist()[:3] == [0.0, 2.0, 0.0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.data.names import valid_text, without_blanks
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
@@ -98,17 +99,21 @@ def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, key
     import pandas as pd
 
     activity, weights = tables["program_activity"], tables["programs"]
-    if len(activity) and not adata.obs_names.isin(activity["cell"].astype(str)).any():
+    # As the tables have them: without odd blanks.
+    cells, genes = (
+        [without_blanks(valid_text(name)) for name in names] for names in (adata.obs_names, adata.var_names)
+    )
+    if len(activity) and not set(cells) & set(activity["cell"].astype(str)):
         message = f"no cell of the programs is in adata: names like {activity['cell'].iloc[0]!r} are not in obs_names."
         raise DataError(message)
     by_cell, by_gene = {}, {}
     for (population, program), rows in activity.groupby(["population", "program"], sort=False, observed=True):
         label = f"{population} {program}"
         values = pd.Series(rows["activity"].to_numpy(), index=rows["cell"].astype(str))
-        by_cell[label] = values.reindex(adata.obs_names)
+        by_cell[label] = values.reindex(cells).to_numpy()
         own = weights[(weights["population"] == population) & (weights["program"] == program)]
         sizes = pd.Series(own["weight"].to_numpy(), index=own["gene"].astype(str))
-        by_gene[label] = sizes.reindex(adata.var_names, fill_value=0.0)
+        by_gene[label] = sizes.reindex(genes, fill_value=0.0).to_numpy()
     adata.obsm[f"{key_added}_programs"] = pd.DataFrame(by_cell, index=adata.obs_names)
     adata.varm[f"{key_added}_programs"] = pd.DataFrame(by_gene, index=adata.var_names)
     adata.uns[f"{key_added}_programs"] = tables["program_summary"].copy()

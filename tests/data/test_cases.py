@@ -452,7 +452,7 @@ WARNINGS = [
     Case(
         "large float16",
         changed(lambda a: setattr(a, "X", (a.X.toarray() * 1000).astype(np.float16))),
-        ("some are above 2,048, where float16 is no longer exact",),
+        ("some are above 2,048, where float16 is no longer exact", "all are multiples of 1000: were counts multiplied"),
     ),
     Case(
         "numbers as text",

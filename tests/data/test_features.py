@@ -73,6 +73,68 @@ def test_what_is_left_out_is_not_checked_either() -> None:
         dataset_from_anndata(adata, MEMORY)
 
 
+BIOTYPES = ["protein_coding", "lncRNA", "processed_pseudogene", "IG_V_gene", "Mt_tRNA", "TEC"]
+
+
+@pytest.mark.parametrize("column", ["feature_type", "gene_biotype", "of_mine"])
+@pytest.mark.parametrize("other", ["antibody", "ERCC", "Antibody Capture", "spike-in", "ADT"])
+def test_biotypes_beside_other_features_are_the_genes(column: str, other: str) -> None:
+    adata = typed(column, "protein_coding", {other: 5})
+    adata.var[column] = [*BIOTYPES, *adata.var[column][len(BIOTYPES) :]]
+    dataset = dataset_from_anndata(adata, MEMORY)
+    assert dataset.adata.n_vars == N_GENES - 5
+    assert dataset.warnings == (
+        f"adata: 5 features that are not gene expression are left out: {other!r} (5), first 'gene45'.",
+    )
+
+
+def test_types_that_are_not_known_beside_known_others_are_taken_for_genes_aloud() -> None:
+    dataset = dataset_from_anndata(typed("feature_types", "Expression profile", {"Antibody Capture": 5}), MEMORY)
+    assert dataset.adata.n_vars == N_GENES - 5
+    assert "'Antibody Capture' (5), first 'gene45'" in dataset.warnings[0]
+    assert dataset.warnings[1] == (
+        "adata: 45 features of types that are not known are analysed as genes: 'Expression profile' (45). Where they "
+        "are genes, call them 'Gene Expression'."
+    )
+
+
+def test_raw_with_types_of_its_own_spelling_is_read_as_x_would_be(tmp_path: Path) -> None:
+    adata = typed("feature_types", "Gene exp.", {"Antibody Capture": 5})
+    adata.raw = adata.copy()
+    adata = adata[:, : N_GENES - 5].copy()
+    del adata.var["feature_types"]
+    adata.X = np.log1p(adata.X.toarray())
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    dataset = load_dataset(file_config(tmp_path / "a.h5ad", layer="raw"))
+    assert dataset.adata.n_vars == N_GENES - 5
+    assert "'Antibody Capture' (5)" in dataset.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "genes", "n_left"),
+    [
+        ("is_protein", False, N_GENES - 5),
+        ("antibody", False, N_GENES - 5),
+        ("is_HTO", False, N_GENES - 5),
+        ("ercc", False, N_GENES - 5),
+        ("is_gene", True, N_GENES - 5),
+        ("gene", True, N_GENES),
+        ("mt", False, N_GENES),
+        ("is_protein", True, N_GENES),  # most genes code for one
+        ("is_protein_coding", False, N_GENES),
+    ],
+)
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_column_of_truths_says_which_features_are_genes(column: str, genes: bool, n_left: int, as_text: bool) -> None:
+    adata = small_adata()
+    truths = [genes] * (N_GENES - 5) + [not genes] * 5
+    adata.var[column] = [str(truth) for truth in truths] if as_text else truths
+    dataset = dataset_from_anndata(adata, MEMORY)
+    assert dataset.adata.n_vars == n_left
+    said = [w for w in dataset.warnings if f"'{column}: {str(not genes).lower()}' (5)" in w]
+    assert len(said) == (n_left < N_GENES)
+
+
 @pytest.mark.parametrize("types_in_raw", [True, False])
 def test_raw_follows_the_same_rule(types_in_raw: bool, tmp_path: Path) -> None:
     adata = typed("feature_types", "Gene Expression", {"Antibody Capture": 5})
@@ -130,7 +192,17 @@ def test_data_without_any_gene_say_what_they_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [["ERCC-00002", "ERCC-00171"], ["gSpikein_ERCC-00003"], ["ERCC.00004", "SIRV1"], ["ERCC00012"]]
+    "names",
+    [
+        ["ERCC-00002", "ERCC-00171"],
+        ["gSpikein_ERCC-00003"],
+        ["ERCC.00004", "SIRV1"],
+        ["ERCC00012"],
+        ["ERCC_00002"],
+        ["ercc-00003"],
+        ["gSpikein_phiX174"],
+        ["ERCC-00002.1", "ERCC-00003_ERCC-00003"],
+    ],
 )
 def test_spike_ins_are_left_out_and_named(names: list[str]) -> None:
     adata = small_adata()
@@ -140,6 +212,36 @@ def test_spike_ins_are_left_out_and_named(names: list[str]) -> None:
     assert dataset.warnings == (
         f"adata: {len(names)} spike-ins are left out, first {names[0]!r}: they are no genes of the cells.",
     )
+
+
+@pytest.mark.parametrize("in_raw", [False, True])
+def test_spike_ins_that_only_the_symbols_name_are_left_out(in_raw: bool) -> None:
+    adata = small_adata()
+    adata.var_names = [f"ENSG{i:011d}" for i in range(N_GENES)]
+    symbols = [*(f"SYM{i}" for i in range(N_GENES - 2)), "ERCC-00002", "ERCC-00003"]
+    if in_raw:
+        adata.raw = adata.copy()
+        adata.raw.var["gene_name"] = symbols
+    else:
+        adata.var["gene_name"] = symbols
+    dataset = dataset_from_anndata(adata, MEMORY)
+    assert dataset.adata.n_vars == N_GENES - 2
+    assert "2 spike-ins are left out, first 'ENSG00000000048'" in dataset.warnings[0]
+
+
+def test_antibodies_that_only_the_symbols_name_are_asked_about() -> None:
+    var = pd.DataFrame({"gene_symbols": ["CD3D", "CD3_TotalSeqB"]}, index=["ENSG00000000001", "F1"])
+    (warning,) = gene_features(Annotation.of(var), [], "x").warnings
+    assert warning.startswith(
+        "x: 1 features have names of antibodies or hashtags and are analysed as genes: 'CD3_Total"
+    )
+
+
+def test_spike_ins_alone_are_refused() -> None:
+    adata = small_adata()
+    adata.var_names = [f"ERCC-{i:05d}" for i in range(N_GENES)]
+    with pytest.raises(DataError, match=r"all 50 genes are spike-ins, first 'ERCC-00000'.*Use the file with"):
+        dataset_from_anndata(adata, MEMORY)
 
 
 def test_genes_whose_names_resemble_other_features_stay() -> None:
@@ -156,6 +258,10 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
         "MT-CO1",
         "H1-2",
         "PROTEIN1",
+        "ABCA1",
+        "ANTXR1",
+        "RP11-206L10.2",
+        "HLA-A",
     ]
     var = Annotation.of(pd.DataFrame(index=names))
     features = gene_features(var, [], "x")
@@ -171,6 +277,9 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
         ("ADT_CD19", "antibodies or hashtags"),
         ("CD3-TotalA", "antibodies or hashtags"),
         ("CD3_prot", "antibodies or hashtags"),
+        ("AB_CD3", "antibodies or hashtags"),
+        ("anti-CD3", "antibodies or hashtags"),
+        ("CD3_AB", "antibodies or hashtags"),
         ("CD103:BER-ACT8|ITGAE|AHS0001|pAbO", "antibodies or hashtags"),
         ("SampleTag01_hs|stAbO", "antibodies or hashtags"),
         ("B0251 anti-human Hashtag 1", "antibodies or hashtags"),

@@ -12,6 +12,9 @@ import scipy.sparse as sp
 
 from scballast.config.schema import DataConfig
 from scballast.data import dataset_from_anndata
+from scballast.data.fractions import kind_of
+from scballast.data.raw_counts import ROUNDABLE
+from scballast.data.row_sample import RowSample
 from scballast.errors import DataError
 
 CONFIG = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
@@ -46,6 +49,11 @@ CORRECTED: dict[str, Change] = {
     "a fixed profile taken off": lambda x: np.maximum(x - 0.05 * totals(x) * x.mean(axis=0) / x.mean(axis=0).sum(), 0),
     "alevin": shared_reads,
     "RSEM": expected_counts,
+    "CellBender, a tail on every zero": lambda x: np.where(x == 0, 1e-4 * RNG.random(x.shape), x),
+    "CellBender, posterior means": lambda x: np.where(
+        x > 0, x - RNG.beta(1, 20, x.shape), RNG.gamma(0.1, 0.02, x.shape)
+    ),
+    "noise": lambda x: np.abs(x + (x > 0) * 1e-4 * RNG.standard_normal(x.shape)),
     "one value": lambda x: np.where(np.arange(x.size).reshape(x.shape) == np.argmax(x), 2.5, x),
 }
 LENGTHS = RNG.uniform(0.5, 8, 200)
@@ -62,6 +70,8 @@ NORMALISED: dict[str, tuple[str, Change]] = {
     "log2 of counts": ("log-normalised (base 2)", lambda x: np.log2(x + 1)),
     "root of counts": ("square-root transformed", np.sqrt),
     "root per 10,000": ("square-root transformed", lambda x: np.sqrt(x / totals(x) * 1e4)),
+    "arcsinh of counts": ("arcsinh-transformed", np.arcsinh),
+    "counts of each gene over their deviation": ("scaled", lambda x: x / np.maximum(x.std(axis=0), 1e-3)),
     "half of the genes": ("log-normalised", lambda x: np.log1p(x / totals(x) * 1e4)[:, ::2]),
 }
 
@@ -88,7 +98,8 @@ def test_corrected_counts_are_recognised_and_rounded_if_asked(name: str, depth: 
     whole = np.rint(values.astype(np.float32))
     kept = np.ix_(whole.sum(axis=1) > 0, whole.sum(axis=0) > 0)
     assert np.array_equal(dataset.adata.X.toarray(), whole[kept])
-    fractional = np.abs(values - whole) > 1e-6
+    stored = values.astype(np.float32).astype(float)
+    fractional = np.abs(stored - whole) > np.maximum(1e-6, 8 * np.finfo(np.float32).eps * stored)
     n_vanishing = int((fractional & (values > 0) & (whole == 0)).sum())
     assert any(
         f"X: {fractional.sum():,} of " in w and f"rounded (data.round=true), {n_vanishing:,} of them to 0." in w
@@ -107,6 +118,53 @@ def test_normalised_values_are_recognised_and_never_rounded(name: str, depth: fl
         assert f"({kind} values?)" in str(caught.value)
         assert ("of which data.round=true makes no counts" in str(caught.value)) == config.round
         assert "Point data.layer at a matrix that holds raw counts" in str(caught.value)
+
+
+LOGGED: dict[str, Change] = {
+    "log1p per 10,000": NORMALISED["log1p per 10,000"][1],
+    "log1p of counts": np.log1p,
+    "log2": NORMALISED["log2"][1],
+    "log10": NORMALISED["log10"][1],
+    "log2 of TPM": lambda x: np.log2(x / LENGTHS / totals(x / LENGTHS) * 1e6 + 1),
+    "arcsinh": np.arcsinh,
+    "square root of counts": np.sqrt,
+    "scaled": lambda x: scaled(np.log1p(x / totals(x) * 1e4)),
+    "per 10,000": NORMALISED["per 10,000"][1],
+}
+
+
+def scaled(x: np.ndarray) -> np.ndarray:
+    """Scale without centring, as some do to keep zeros."""
+    return x / np.maximum(x.std(axis=0), 0.05)
+
+
+def sampled(x: np.ndarray) -> RowSample:
+    sample = RowSample()
+    sample.add(sp.csr_matrix(x.astype(np.float32)))
+    return sample
+
+
+@pytest.mark.parametrize("depth", [1.0, 10.0])
+@pytest.mark.parametrize("name", LOGGED)
+def test_logged_and_scaled_values_are_never_rounded_however_few_their_decimals(name: str, depth: float) -> None:
+    x = LOGGED[name](counts(depth))
+    for decimals in (1, 2, 3):
+        assert kind_of(sampled(np.round(x, decimals))) not in ROUNDABLE
+    assert kind_of(sampled(x)) not in ROUNDABLE
+
+
+def test_logged_values_with_few_decimals_are_refused_by_what_they_are() -> None:
+    x = counts(1.0)
+    adata = as_adata(np.round(np.log1p(x / totals(x) * 1e4), 1), sparse=True)
+    with pytest.raises(DataError, match=r"\(log-normalised values\?\), of which data\.round=true makes no counts"):
+        dataset_from_anndata(adata, replace(CONFIG, round=True))
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 3])
+def test_a_part_of_the_genes_of_normalised_values_with_few_decimals_is_recognised(decimals: int) -> None:
+    x = counts(1.0)
+    x = np.round(x / totals(x) * np.median(totals(x)), decimals)[:, ::2]
+    assert kind_of(sampled(x)) == "normalised"
 
 
 def test_one_study_with_counts_and_one_with_logarithms_are_not_rounded() -> None:

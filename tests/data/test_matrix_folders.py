@@ -105,6 +105,49 @@ def starsolo(folder: Path) -> Path:
     return folder
 
 
+def encoded(folder: Path, encoding: str) -> Path:
+    path = folder / "features.tsv"
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    return folder
+
+
+def compressed(folder: Path) -> Path:
+    path = folder / "features.tsv"
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    return folder
+
+
+def older(folder: Path) -> Path:
+    (folder / "features.tsv").rename(folder / "genes.tsv")
+    return folder
+
+
+def empty_beside(folder: Path, name: str) -> Path:
+    (folder / name).write_bytes(gzip.compress(b"") if name.endswith(".gz") else b"")
+    return folder
+
+
+def square(folder: Path, *, transposed: bool) -> Path:
+    """Write as many cells as genes, whose rates differ as those of real genes do."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.lognormal(0, 1.5, N_GENES), (N_GENES, N_GENES))
+    folder.mkdir()
+    scipy.io.mmwrite(folder / "matrix.mtx", sp.coo_matrix(counts if transposed else counts.T))
+    write(folder / "features.tsv", FEATURES)
+    write(folder / "barcodes.tsv", CELLS[:N_GENES])
+    return folder
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_of_as_many_cells_as_genes_it_is_said_that_either_may_be_which(transposed: bool, tmp_path: Path) -> None:
+    with open_source(str(square(tmp_path / "x", transposed=transposed))) as source:
+        (warning,) = source.warnings
+    assert warning.startswith(
+        "x: there are as many cells as genes, so that their numbers do not tell whether matrix.mtx is"
+    )
+    assert ("is it transposed? Then write it the other way round." in warning) == transposed
+
+
 def opened(path: Path, check: Callable[[Source], None] = lambda source: None) -> Source:
     with open_source(str(path)) as source:
         matrix = source.choose(None)
@@ -160,6 +203,19 @@ READ: dict[str, tuple[Callable[[Path], Path], list[str], tuple[str, ...]]] = {
     "a header with #": (lambda f: tenx(f, ["#id\tname\ttype", *FEATURES]), SYMBOLS, ("features.tsv is a header",)),
     "pandas' 0": (lambda f: tenx(f, FEATURES, ["0", *CELLS]), SYMBOLS, ("barcodes.tsv.gz is a header",)),
     "blanks for tabs": (lambda f: tenx(f, [line.replace("\t", " ") for line in FEATURES]), SYMBOLS, ()),
+    "UTF-16": (lambda f: encoded(tenx(f), "utf-16"), SYMBOLS, ()),
+    "UTF-16 without a mark": (lambda f: encoded(tenx(f), "utf-16-be"), SYMBOLS, ()),
+    "an empty list beside a good one": (
+        lambda f: empty_beside(tenx(f), "features.tsv.gz"),
+        SYMBOLS,
+        ("x: features.tsv.gz is empty; features.tsv is read in its place.",),
+    ),
+    "an empty list of newer tools beside one of older": (
+        lambda f: empty_beside(older(tenx(f)), "features.tsv"),
+        SYMBOLS,
+        ("x: features.tsv is empty; genes.tsv is read in its place.",),
+    ),
+    "compressed under a plain name": (lambda f: compressed(tenx(f)), SYMBOLS, ()),
     "Expression Atlas": (atlas, IDS, ()),
     "tables": (lambda f: tables(f, "counts.mtx", "genes.tsv", "cells.txt"), SYMBOLS, ()),
     "tables with commas": (
@@ -282,6 +338,22 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         lambda f: tenx(f, [f"{'ACGT' * 4}-{i}" for i in range(N_CELLS)], IDS),
         ("features.tsv lists barcodes ('ACGTACGTACGTACGT-59')", "the two are swapped. Exchange their names."),
     ),
+    "ids of genes in the list of cells": (
+        lambda f: tenx(f, [f"s{i}" for i in range(N_CELLS)], FEATURES),
+        (
+            "features.tsv lists barcodes ('s59')",
+            f"barcodes.tsv.gz what should be genes ('{IDS[-1]}'): the two are swapped",
+        ),
+    ),
+    "types of genes in the list of cells": (
+        lambda f: tenx(f, [f"s{i}" for i in range(N_CELLS)], [f"{s}\tGene Expression" for s in SYMBOLS]),
+        ("the two are swapped. Exchange their names.",),
+    ),
+    "cells with samples and lanes in the list of genes": (
+        lambda f: tenx(f, [f"s1_{'ACGT' * 4}-{i % 8}" for i in range(N_CELLS)], SYMBOLS),
+        ("the two are swapped. Exchange their names.",),
+    ),
+    "an empty list": (lambda f: empty_beside(tenx(f), "features.tsv"), ("features.tsv is empty. Copy or write it",)),
     "a last line that is no header": (lambda f: tenx(f, [*FEATURES, "E\tX"]), ("but there are 51 features",)),
 }
 

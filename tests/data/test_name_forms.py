@@ -15,6 +15,7 @@ from tests.helpers.data_examples import N_CELLS, file_config, small_adata, writt
 from scballast.config.schema import DataConfig
 from scballast.data import dataset_from_anndata, load_dataset
 from scballast.data.names import folded, lookalikes, without_blanks
+from scballast.errors import DataError
 
 CONFIG = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
 BLANKS = ["B cell ", " B cell", "B  cell", "B cell\t", "B cell\u00a0", "\u200bB cell", "B \u00a0cell", "\ufeffB cell\n"]
@@ -129,3 +130,49 @@ def test_cell_names_that_become_the_same_stay_unique() -> None:
     dataset = dataset_from_anndata(adata, CONFIG)
     assert dataset.adata.obs_names[:3].tolist() == ["a", "a-1", "A"]
     assert any("cell names that differ only in case" in w and "'A' and 'a'" in w for w in dataset.warnings)
+
+
+def test_cell_names_that_blanks_told_apart_are_explained() -> None:
+    adata = small_adata()
+    adata.obs_names = [f"c{i // 2}{' ' * (i % 2)}" for i in range(N_CELLS)]
+    (note,) = [w for w in dataset_from_anndata(adata, CONFIG).warnings if "more than once" in w]
+    assert note == (
+        "adata: 30 cell names occur more than once, first 'c0'; the later ones got -1, -2, … appended. 30 of them "
+        "differ from another only in blanks, as 'c0' and 'c0 '."
+    )
+    adata.obs_names = [f"c{i // 2}" for i in range(N_CELLS)]
+    (note,) = [w for w in dataset_from_anndata(adata, CONFIG).warnings if "more than once" in w]
+    assert note.endswith("appended.")
+
+
+def test_gene_names_lose_their_blanks_and_what_becomes_equal_by_that_is_explained() -> None:
+    adata = small_adata()
+    adata.var_names = ["CD3D", "CD3D ", " CD4", *adata.var_names[3:]]
+    dataset = dataset_from_anndata(adata, CONFIG)
+    assert dataset.adata.var_names[:3].tolist() == ["CD3D", "CD3D-1", "CD4"]
+    assert dataset.warnings == (
+        "adata: blanks at the ends or repeated were removed from 2 gene names, first 'CD3D '.",
+        "adata: 1 gene names occur more than once, first 'CD3D'; the later ones got -1, -2, … appended. 1 of them "
+        "differ from another only in blanks, as 'CD3D' and 'CD3D '.",
+    )
+    adata.var["gene_ids"] = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    dataset = dataset_from_anndata(adata, CONFIG)
+    assert dataset.adata.var_names[1] == "CD3D (ENSG00000000001)"
+    assert dataset.warnings[-1].endswith("1 of them differ from another only in blanks, as 'CD3D' and 'CD3D '.")
+
+
+def test_rows_and_cells_that_blanks_told_apart_are_explained(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    (tmp_path / "twice.csv").write_text("cell,x\ncell0,T\ncell0 ,B\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"line 3\. 1 of them differ from another only in blanks, as 'cell0' and 'cell0 '"
+    ):
+        load_dataset(file_config(path, labels=str(tmp_path / "twice.csv")))
+    adata = small_adata()
+    adata.obs_names = ["cell0", "cell0 ", *adata.obs_names[2:]]
+    adata.write_h5ad(path)
+    (tmp_path / "once.csv").write_text("cell,x\ncell0,T\ncell5,B\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"which cell it labels\. 1 of them differ from another only in blanks, as 'cell0'"
+    ):
+        load_dataset(file_config(path, labels=str(tmp_path / "once.csv")))

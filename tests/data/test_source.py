@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from tests.helpers.data_examples import file_config, small_adata
 
+from scballast.config.compose import compose_config
 from scballast.config.schema import DataConfig
 from scballast.data import dataset_from_anndata, load_dataset
 from scballast.errors import DataError
@@ -18,8 +20,9 @@ from scballast.errors import DataError
 MEMORY = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
 
 
-def halved(adata: ad.AnnData) -> np.ndarray:
-    return np.floor(adata.X.toarray() / 2)
+def thinned(adata: ad.AnnData) -> np.ndarray:
+    """Return other counts of the same cells: about half of each."""
+    return np.random.default_rng(1).binomial(adata.X.toarray().astype(int), 0.5).astype(float)
 
 
 def with_layers(*names: str, raw: bool = False) -> ad.AnnData:
@@ -29,14 +32,14 @@ def with_layers(*names: str, raw: bool = False) -> ad.AnnData:
         adata.raw = adata.copy()
         adata.raw.X[:] = adata.raw.X * 3
     for name in names:
-        adata.layers[name] = halved(adata)
+        adata.layers[name] = thinned(adata)
     return adata
 
 
 def counts_read(adata: ad.AnnData, layer: str | None) -> tuple[str, tuple[str, ...]]:
     dataset = dataset_from_anndata(adata, replace(MEMORY, layer=layer))
     total, x = dataset.total_counts.sum(), adata.X.sum()
-    names = {x: "X", x * 3: ".raw", halved(adata).sum(): "layer"}
+    names = {x: "X", x * 3: ".raw", thinned(adata).sum(): "layer"}
     return names[total], dataset.warnings
 
 
@@ -108,3 +111,15 @@ def test_the_remedy_names_settings_that_are_not_ambiguous() -> None:
         "Counts are in .raw, layer 'X', layer 'raw': set data.layer=raw/X or data.layer=layers/X or "
         "data.layer=layers/raw." in str(caught.value)
     )
+
+
+@pytest.mark.parametrize("layer", ["counts ", "a=b c", "true", "1", "it's", "${x}"])
+def test_the_remedy_can_be_pasted_whatever_the_name_of_the_layer(layer: str) -> None:
+    adata = with_layers(layer)
+    adata.X = np.log1p(adata.X.toarray())
+    with pytest.raises(DataError) as caught:
+        dataset_from_anndata(adata, MEMORY)
+    (word,) = shlex.split(str(caught.value).rpartition(": set ")[2].removesuffix("."))
+    config = compose_config(["data=h5ad", "data.path=x.h5ad", "data.population_key=cell_type", word]).data
+    dataset = dataset_from_anndata(adata, replace(MEMORY, layer=config.layer))
+    assert dataset.total_counts.sum() == adata.layers[layer].sum()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.hydra_compat import forget_composition, parse_override
 from scballast.config.schema import Config, DataConfig, build_config, conf_dir, data_config, to_leaves, unknown_key
+from scballast.config.words import shown_word
 from scballast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,10 +148,9 @@ def _not_understood(word: str, reason: str) -> str:
             f"{word!r} is not understood: {reason} Give keys and values as key=value; quote values with spaces, as in "
             "data.population_key='\"cell type\"'."
         )
-    remedy = shlex.quote(quoted) if "'" in value else f"{key}='\"{value}\"'"
     return (
         f"{word!r} is not understood: signs of its value have a meaning here. Give keys and values as key=value, and "
-        f"quote such a value twice: {remedy}"
+        f"quote such a value twice: {shown_word(key, value)}"
     )
 
 
@@ -184,8 +183,8 @@ def _no_option(group: str, option: str, options: Sequence[str]) -> ConfigError:
     """Name the nearest option; of a file given as ``data``, say where it belongs."""
     if group == "data" and re.search(r"\.(h5ad|zarr|h5|hdf5|mtx|csv|loom|rds)(\.gz)?$|/", option, re.IGNORECASE):
         return ConfigError(
-            f"data: {option!r} is a file. Give it as data=h5ad data.path={option} data.population_key=COLUMN, "
-            "with the obs column that holds the populations."
+            f"data: {option!r} is a file. Give it as data=h5ad {shown_word('data.path', option)} "
+            "data.population_key=COLUMN, with the obs column that holds the populations."
         )
     return unknown_key(group, option, options)
 

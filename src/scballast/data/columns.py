@@ -169,12 +169,12 @@ def lookalike_warnings(names: Sequence[str], what: str, source: str) -> list[str
     ]
 
 
-def blank_name_warnings(names: Sequence[str], source: str) -> list[str]:
-    """Say that blanks were removed from these names of cells."""
+def blank_name_warnings(names: Sequence[str], source: str, kind: str = "cell") -> list[str]:
+    """Say that blanks were removed from these names of cells, or of another ``kind``."""
     if not names:
         return []
     return [
-        f"{source}: blanks at the ends or repeated were removed from {len(names):,} cell names, first "
+        f"{source}: blanks at the ends or repeated were removed from {len(names):,} {kind} names, first "
         f"{escaped(names[0])}."
     ]
 

@@ -24,7 +24,7 @@ from scballast.results import whole
 logger = logging.getLogger(__name__)
 
 # Raised by hand when the same file leads to other counts, genes, digest or warnings.
-_VERSION = 1
+_VERSION = 2
 _TEXTS = "texts.json"
 _MATRICES = ("counts", "beside")
 _PARTS = ("data", "indices", "indptr")

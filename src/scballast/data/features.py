@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scballast.arrays import BoolArray
 from scballast.data.columns import n_distinct
 from scballast.data.names import quote, quoted, valid_text
+from scballast.data.symbols import KNOWN_COLUMNS
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scballast.data.annotation import Annotation
 
 GENE = frozenset(
@@ -23,22 +26,37 @@ GENE = frozenset(
     "|transcriptome".split("|")
 )
 """What files call genes, in lower case, with single blanks for ``_``, ``-`` and ``.``"""
+_BIOTYPE = re.compile(
+    r"protein coding|(.* )?(l(inc|nc)|mi|sn|sno|r|t|sca|s|sc|pi|nc|misc|vault|y|scrna|srp|rnase \w+|telomerase)"
+    r" ?rna( .*)?|(.* )?pseudogene|(ig|tr) \w( \w+)? gene|antisense( rna)?|sense (intronic|overlapping)|tec|ribozyme"
+    r"|processed transcript|(retained|nonsense|non stop) .*|non coding|.*overlapping( ncrna)?|bidirectional promoter.*"
+)
+"""Kinds of genes in the words of Ensembl, GENCODE and RefSeq, spelt as above."""
 TYPE_COLUMNS = frozenset(
     "feature types|feature type|featuretypes|featuretype|feature biotype|modality|modalities|library type".split("|")
 )
 """Columns of var that may say what a feature is, spelt as above. CELLxGENE's ``feature_type`` holds biotypes
 (protein_coding, …): a column counts only if it calls some features genes, or all of them something else known. A
-column of any other name counts if it calls every feature something known, and genes some of them but not all."""
+column of any other name counts if it calls every feature something known, and genes some of them but not all. Biotypes
+beside antibodies or spike-ins are the genes."""
+_FLAG = re.compile(
+    r"(?:is )?(?P<genes>gene|gene expression|gex|rna)|(?:is )?(?P<proteins>proteins?|surface proteins?)"
+    r"|(?:is )?(?:antibody|antibodies|adt|hto|hashtag|cite|cmo|guide|grna|sgrna|peak|atac|ercc|spike|spike ?in)s?"
+)
+"""Columns of truths that say which features are genes, or are none; that of genes alone needs ``is``."""
 _OTHER = re.compile(
     r"antibod|\badt\b|\bab\b|\babo\b|\bcite|hash|\bhto\b|multiplex|\bcmo\b|crispr|guide|grna|peak|\batac\b|chromatin|custom"
     r"|antigen|\bvdj\b|^proteins?$|spike|\bercc\b|\btags?\b"
 )
-MOST_TYPES = 20
-_SPIKE_IN = re.compile(r"(?:.*[-_ ])?(?:ERCC[-_.]?\d{5}|SIRV\d+)$")
+MOST_TYPES = 60
+MOST_PROTEINS = 0.25
+"""Share of features up to which ``is_protein`` means antibodies: of genes, more code for proteins."""
+_SPIKE_IN = re.compile(r"(?:.*[-_ ])?(?:ERCC[-_. ]?\d{5}|SIRV\d+)(?:[-_.: ].*)?|gSpikein[-_ ].+", re.IGNORECASE)
 _LOOKS_LIKE = {
     # No "AB" and a number: GENCODE has genes such as AB015752.1.
     "antibodies or hashtags": re.compile(r".*Total(?:Seq)?[-_ ]?[ABCD]?\d*$|(?:HTO|ADT|CITE|Hashtag|CMO)[-_ ]?\d.*"
-                                         r"|(?:HTO|ADT|CITE|prot)[-_].+|.+[-_](?:HTO|ADT|prot)$|.*\|[ps]t?AbO$"
+                                         r"|(?:HTO|ADT|CITE|prot|AB|anti|antibody)[-_].+|.*\|[ps]t?AbO$"
+                                         r"|.+[-_](?:HTO|ADT|prot|protein|AB|antibody|AbSeq)$"
                                          r"|.*(?:SampleTag\d|anti[-_ ](?:human|mouse|rat)[-_ ]).*", re.IGNORECASE),
     "guides": re.compile(r"(?:.*[-_])?(?:sgRNA|gRNA)s?(?:[-_.].*|\d*)$|non[-_ ]?target(?:ing)?(?:[-_ ].*|\d*)$",
                          re.IGNORECASE),
@@ -66,7 +84,7 @@ class Features:
 
 
 def gene_features(var: Annotation, others: Sequence[Annotation], source: str) -> Features:
-    """Tell genes from other features: by the type that the file gives, and spike-ins by their names.
+    """Tell genes from other features: by the type that the file gives, and spike-ins by their names or symbols.
 
     Parameters
     ----------
@@ -81,16 +99,17 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
     Raises
     ------
     DataError
-        Every feature is of another type.
+        Every feature is of another type, or a spike-in.
     """
     names = [valid_text(name) for name in var.index]
-    types = _types(var)
-    if types is None:
-        types = next((found for other in others if (found := _types_by_name(other, names)) is not None), None)
+    found = _types(var)
+    if found is None:
+        found = next((joined for other in others if (joined := _types_by_name(other, names)) is not None), None)
     is_gene = np.ones(len(names), dtype=np.bool_)
     notes = []
-    if types is not None:
-        is_gene = np.array([_spelt(kind) in GENE or not kind for kind in types], dtype=np.bool_)
+    if found is not None:
+        types = found.of_features
+        is_gene = np.array([kind in found.genes for kind in types], dtype=np.bool_)
         if not is_gene.any() and names:
             msg = (
                 f"{source}: none of the {len(names):,} features is gene expression: the types are "
@@ -104,26 +123,45 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
                 f"{source}: {len(left_out):,} features that are not gene expression are left out: "
                 f"{_counted(left_out)}, first {first}."
             )
+            if found.guessed:
+                kinds = [kind for kind in types if kind in found.guessed]
+                notes.append(
+                    f"{source}: {len(kinds):,} features of types that are not known are analysed as genes: "
+                    f"{_counted(kinds)}. Where they are genes, call them 'Gene Expression'."
+                )
         untyped = [name for name, kind in zip(names, types, strict=True) if not kind]
         if untyped:
             notes.append(
                 f"{source}: {len(untyped):,} features without a type are analysed as genes, first {quote(untyped[0])}."
             )
-    spiked = np.array([_SPIKE_IN.match(name) is not None for name in names], dtype=np.bool_) & is_gene
-    if spiked.any() and not spiked.all():
+    called = [names, *_symbols(var, others, names)]
+    spiked = np.array([any(map(_SPIKE_IN.fullmatch, known)) for known in zip(*called, strict=True)], dtype=np.bool_)
+    spiked &= is_gene
+    if spiked.any():
         first = quote(names[int(np.argmax(spiked))])
+        if not (is_gene & ~spiked).any():
+            msg = (
+                f"{source}: all {int(spiked.sum()):,} genes are spike-ins, first {first}: there are no genes of the "
+                "cells. Use the file with their gene expression."
+            )
+            raise DataError(msg)
         notes.append(
             f"{source}: {int(spiked.sum()):,} spike-ins are left out, first {first}: they are no genes of the cells."
         )
         is_gene &= ~spiked
-    return Features(is_gene, tuple(types or ()), (*notes, *_suspects(names, is_gene, source)))
+    types = found.of_features if found is not None else []
+    return Features(is_gene, tuple(types), (*notes, *_suspects(called, is_gene, source)))
 
 
-def _suspects(names: Sequence[str], is_gene: BoolArray, source: str) -> list[str]:
-    """Name features that are kept although their names are those of antibodies or peaks."""
+def _suspects(called: Sequence[Sequence[str]], is_gene: BoolArray, source: str) -> list[str]:
+    """Name features that are kept although one of their names is that of an antibody or a peak."""
     notes = []
     for kind, pattern in _LOOKS_LIKE.items():
-        found = [name for name, gene in zip(names, is_gene, strict=True) if gene and pattern.match(name)]
+        found = [
+            next(filter(pattern.match, known))
+            for known, gene in zip(zip(*called, strict=True), is_gene, strict=True)
+            if gene and any(map(pattern.match, known))
+        ]
         if found:
             notes.append(
                 f"{source}: {len(found):,} features have names of {kind} and are analysed as genes: "
@@ -132,26 +170,86 @@ def _suspects(names: Sequence[str], is_gene: BoolArray, source: str) -> list[str
     return notes
 
 
-def _types(var: Annotation) -> list[str] | None:
+@dataclass(frozen=True)
+class _Types:
+    """What each feature is called (``""``: nothing), which of these are genes, and which of those are so by guess."""
+
+    of_features: list[str]
+    genes: frozenset[str]
+    guessed: frozenset[str] = frozenset()
+
+
+def _types(var: Annotation) -> _Types | None:
     """Return the types that a column of var gives; None where no column does."""
-    unnamed = None
+    unnamed = flagged = None
     for position, key in enumerate(var.columns):
         try:
             values = var.read(position)
         except DataError:  # named where var is read as a whole
             continue
-        named = _spelt(key) in TYPE_COLUMNS
+        spelt_key = _spelt(key)
+        if flagged is None and _FLAG.fullmatch(spelt_key):
+            flagged = _flagged(key, values)
+        named = spelt_key in TYPE_COLUMNS
         if not named and (unnamed is not None or values.dtype.kind not in "OSUT" or n_distinct(values) > MOST_TYPES):
             continue
         missing = values.isna().to_numpy()
         types = ["" if no else valid_text(value).strip() for value, no in zip(values, missing, strict=True)]
-        spelt = {_spelt(kind) for kind in types} - {""}
-        genes, others = spelt & GENE, {kind for kind in spelt if _OTHER.search(kind)}
-        if named and (genes or (spelt and others == spelt)):
-            return types
-        if genes and others and genes | others == spelt:
-            unnamed = types
-    return unnamed
+        found = _known(types, named=named)
+        if found is not None and named:
+            return found
+        unnamed = unnamed or found
+    return unnamed or flagged
+
+
+def _known(types: list[str], *, named: bool) -> _Types | None:
+    """Return types if they tell genes from other features; ``named``: the column's name says that they do."""
+    spelt = {kind: _spelt(kind) for kind in {*types} - {""}}
+    genes = {kind for kind, text in spelt.items() if text in GENE}
+    others = {kind for kind, text in spelt.items() if kind not in genes and _OTHER.search(text)}
+    unknown = spelt.keys() - genes - others
+    biotypes = {kind for kind in unknown if _BIOTYPE.fullmatch(spelt[kind])}
+    if named and (genes or (spelt and not unknown)):
+        # A name for genes is there: whatever else there is, is something else, unless it is a kind of gene.
+        return _Types(types, frozenset({"", *genes, *biotypes}))
+    if others and (named or biotypes) and (named or not unknown - biotypes):
+        return _Types(types, frozenset({"", *genes, *unknown}), frozenset(unknown - biotypes))
+    if genes and others and not unknown:
+        return _Types(types, frozenset({"", *genes}))
+    return None
+
+
+def _flagged(key: str, values: pd.Series[Any]) -> _Types | None:
+    """Return the types that a column of truths gives."""
+    match = _FLAG.fullmatch(_spelt(key))
+    missing = values.isna().to_numpy()
+    texts = ["" if no else str(value).lower() for value, no in zip(values, missing, strict=True)]
+    if match is None or not {*texts} - {""} == {"true", "false"}:
+        return None
+    of_genes = bool(match["genes"])
+    if of_genes and not _spelt(key).startswith("is "):
+        return None
+    if match["proteins"] and texts.count("true") > MOST_PROTEINS * len(texts):
+        return None
+    types = [text and f"{key}: {text}" for text in texts]
+    return _Types(types, frozenset({"", f"{key}: {'true' if of_genes else 'false'}"}))
+
+
+def _symbols(var: Annotation, others: Sequence[Annotation], names: Sequence[str]) -> list[list[str]]:
+    """Return what else the features are called, by each column of symbols."""
+    found = []
+    for table in (var, *others):
+        own = [valid_text(name) for name in table.index]
+        for position, key in enumerate(table.columns):
+            if _spelt(key) not in KNOWN_COLUMNS:
+                continue
+            try:
+                values = [valid_text(value) for value in table.read(position)]
+            except DataError:  # named where var is read as a whole
+                continue
+            by_name = dict(zip(own, values, strict=True))
+            found.append(values if own == names else [by_name.get(name, "") for name in names])
+    return found
 
 
 def are_types(values: Sequence[str]) -> bool:
@@ -160,12 +258,12 @@ def are_types(values: Sequence[str]) -> bool:
     return bool(spelt & GENE) and all(kind in GENE or _OTHER.search(kind) for kind in spelt)
 
 
-def _types_by_name(other: Annotation, names: Sequence[str]) -> list[str] | None:
-    types = _types(other)
-    if types is None:
+def _types_by_name(other: Annotation, names: Sequence[str]) -> _Types | None:
+    found = _types(other)
+    if found is None:
         return None
-    known = dict(zip((valid_text(name) for name in other.index), types, strict=True))
-    return [known.get(name, "") for name in names]
+    known = dict(zip((valid_text(name) for name in other.index), found.of_features, strict=True))
+    return replace(found, of_features=[known.get(name, "") for name in names])
 
 
 def _spelt(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scballast.data.columns import MISSING_WORDS, blank_name_warnings
-from scballast.data.names import escaped, folded, quote, quoted, valid_text, without_blanks
+from scballast.data.names import blanks_apart, escaped, folded, quote, quoted, valid_text, without_blanks
 from scballast.data.source import Source
 from scballast.data.text_table import Wording, read_rows
 from scballast.errors import DataError
@@ -67,8 +67,9 @@ def with_labels(source: Source, path: str) -> Source:
     import pandas as pd
 
     table = read_label_table(path)
-    names = [without_blanks(valid_text(name)) for name in source.obs.index]
-    _check_names(table, names, source.label)
+    given = [valid_text(name) for name in source.obs.index]
+    names = [without_blanks(name) for name in given]
+    _check_names(table, names, source.label, given)
     found = [table.rows.get(name) for name in names]
     columns = {
         column: _typed([row[position] if row is not None else None for row in found])
@@ -116,17 +117,18 @@ def read_label_table(path: str) -> LabelTable:
             raise DataError(msg)
         name = valid_text(without_blanks(row[0]))
         if name in rows:
+            same = [valid_text(other[0]) for _, other in body if valid_text(without_blanks(other[0])) == name]
             msg = (
-                f"{label}: the cell {quote(name)} has more than one row, the second in line {number}. "
-                "Allowed: one row per cell. If cells of several samples share barcodes, make their names unique here "
-                "and in the counts."
+                f"{label}: the cell {quote(name)} has more than one row, the second in line {number}."
+                f"{blanks_apart(same)} Allowed: one row per cell. If cells of several samples share barcodes, make "
+                "their names unique here and in the counts."
             )
             raise DataError(msg)
         rows[name] = row[1:]
     return LabelTable(label, columns, rows, tuple(blank_name_warnings(with_blanks, label)))
 
 
-def _check_names(table: LabelTable, names: list[str], source: str) -> None:
+def _check_names(table: LabelTable, names: list[str], source: str, given: list[str]) -> None:
     shared = table.rows.keys() & set(names)
     if not shared and names:
         first = next(iter(table.rows), None)
@@ -147,8 +149,8 @@ def _check_names(table: LabelTable, names: list[str], source: str) -> None:
         if twice:
             msg = (
                 f"{source}: {len(twice):,} cell names occur more than once, first {quote(twice[0])}, so a row of "
-                f"{table.label} does not say which cell it labels. Make the names unique here and there, for example "
-                "with the sample's name in front."
+                f"{table.label} does not say which cell it labels.{blanks_apart(given)} Make the names unique here and "
+                "there, for example with the sample's name in front."
             )
             raise DataError(msg)
 

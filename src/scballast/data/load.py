@@ -30,7 +30,7 @@ from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
 from scballast.data.features import gene_features
 from scballast.data.files import open_source
 from scballast.data.label_table import with_labels
-from scballast.data.names import make_unique, quote, quoted, safe_name, valid_text, without_blanks
+from scballast.data.names import blanks_apart, make_unique, quote, quoted, safe_name, valid_text, without_blanks
 from scballast.data.outline import Outline
 from scballast.data.populations import (
     check_labels,
@@ -196,7 +196,7 @@ def _checked(
     notes += symbol_notes
     cell_names, cell_notes = _cell_names(source.obs.index, label)
     told_apart, told_notes = names_of_genes(var, label)
-    gene_names, gene_notes = _unique(told_apart, "gene", label)
+    gene_names, gene_notes = _unique(told_apart, "gene", label, [valid_text(name) for name in var.index])
     notes += [*cell_notes, *told_notes, *gene_notes]
     shape = (len(cell_names), len(gene_names))
     if min(shape) == 0:
@@ -206,7 +206,7 @@ def _checked(
     read_names = [gene_names[i] for i in genes_read]
     wanted = None
     if wishes.also is not None:
-        kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var, told_apart)}
+        kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var)}
         wanted = wishes.also({kind: [names[i] for i in genes_read] for kind, names in kinds.items()})
     request = CountsRequest(
         source=label,
@@ -313,7 +313,7 @@ def _layer_notes(source: Source, chosen: StoredMatrix) -> list[str]:
         absent = "X" if chosen.path == f"{LAYERS}{X_PATH}" else ".raw"
         return [f"{source.label}: {chosen.title} is read; there is no {absent}."]
     return [
-        f"{source.label}: {chosen.title} is read; {other.title} is another matrix (data.layer={source.setting(other)})."
+        f"{source.label}: {chosen.title} is read; {other.title} is another matrix ({source.setting(other)})."
         for other in same
     ]
 
@@ -363,7 +363,7 @@ def _cell_names(index: Any, source: str) -> tuple[list[str], list[str]]:
     texts = [valid_text(name) for name in index]
     cleaned = [without_blanks(text) for text in texts]
     changed = [text for text, name in zip(texts, cleaned, strict=True) if text != name]
-    unique, notes = _unique(cleaned, "cell", source)
+    unique, notes = _unique(cleaned, "cell", source, texts)
     return unique, [
         *blank_name_warnings(changed, source),
         *lookalike_warnings(cleaned, "cell names", source),
@@ -371,15 +371,15 @@ def _cell_names(index: Any, source: str) -> tuple[list[str], list[str]]:
     ]
 
 
-def _unique(texts: list[str], kind: str, source: str) -> tuple[list[str], list[str]]:
-    """Return unique names, and what was done to make them so."""
+def _unique(texts: list[str], kind: str, source: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return unique names, and what was done to make them so; ``given``: as they stand in the file."""
     unique, n_changed = make_unique(texts)
     if not n_changed:
         return unique, []
     first = next(text for text, name in zip(texts, unique, strict=True) if text != name)
     note = (
         f"{source}: {n_changed:,} {kind} names occur more than once, first {quote(first)}; "
-        "the later ones got -1, -2, … appended."
+        f"the later ones got -1, -2, … appended.{blanks_apart(given)}"
     )
     return unique, [note]
 

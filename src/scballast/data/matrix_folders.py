@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +9,18 @@ from itertools import product, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scballast.data.features import are_types
 from scballast.data.foreign_layouts import DEEPEST, foreign_layout, spliced_and_unspliced, two_lines_of_mtx
+from scballast.data.matrix_lists import ENSEMBL, is_csv, list_rows, list_text
 from scballast.data.names import quote, quoted
 from scballast.data.source import Source, quiet_anndata, source_of
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import scipy.sparse as sp
 
 _HEADER = re.compile(
     r"(x|v\d+|0|#.*|(.*[_ .-])?(genes?|features?|symbols?|ensembl|barcodes?|cells?|names?|ids?|bc_wells)([_ .-].*)?)",
@@ -31,8 +32,13 @@ _HEADER_KINDS = {
     "id": re.compile(r"\bids?\b|_ids?\b|ensembl|accession"),
 }
 _MATRIX = re.compile(r".*\.mtx(\.gz)?")
-_ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?.*")
 _BARCODE = re.compile(r"[ACGTN]{8,}([-_.].*)?")
+_CELL = re.compile(
+    r"(.*[-_.:#])?[ACGTN]{8,}([-_.:].*)?|.*\w-\d{1,2}|(cell|barcode|bc|spot|well)s?[-_. ]?\d+.*", re.IGNORECASE
+)
+"""What most cells of a list are called: barcodes, with a sample before and a lane after them, or numbered."""
+LARGER_SPREAD = 1.5
+"""Totals of genes differ more than those of cells: where it is this much the other way round, which are which?"""
 
 
 @dataclass(frozen=True)
@@ -95,13 +101,18 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class MatrixFiles:
-    """The files of one matrix, and the layout that they have."""
+    """The files of one matrix, the layout that they have, and empty lists, each with what is read in its place."""
 
     layout: Layout
     matrix: Path
     genes: Path
     cells: Path
     symbols: Path | None
+    empty: tuple[tuple[Path, Path], ...] = ()
+
+    def warnings(self, label: str) -> list[str]:
+        """Say which lists stand in for empty ones."""
+        return [f"{label}: {name.name} is empty; {path.name} is read in its place." for name, path in self.empty]
 
 
 def read_matrix_folder(folder: Path, label: str) -> Source | None:
@@ -134,7 +145,7 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
 
     matrix = sp.coo_matrix(scipy.io.mmread(files.matrix, spmatrix=True))
     stored = matrix.shape[::-1] if files.layout.genes_first else matrix.shape
-    fit = _fitted(stored, _rows(files.genes), _rows(files.cells), files, label)
+    fit = _fitted(stored, list_rows(files.genes), list_rows(files.cells), files, label)
     var = _var(fit, files)
     if files.layout.tool == "alevin-fry" and (reason := spliced_and_unspliced(list(var.index), folder)):
         msg = f"{label}: {reason}"
@@ -142,9 +153,10 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
     with quiet_anndata():
         counts = sp.csr_matrix(matrix if fit.transposed == files.layout.genes_first else matrix.T)
         adata = ad.AnnData(X=counts, obs=_obs(fit), var=var)
+    notes = [*files.warnings(label), *fit.warnings, *_square_warnings(counts, files, label)]
     inside = files.matrix.parent.relative_to(folder).as_posix()
     where = () if inside == "." else (f"{label}: the matrix in {quote(inside)} is read.",)
-    return source_of(adata, label, owned=True, warnings=(*where, *fit.warnings))
+    return source_of(adata, label, owned=True, warnings=(*where, *notes))
 
 
 def _find(folder: Path, label: str) -> MatrixFiles | None:
@@ -182,7 +194,11 @@ def _complete(matrix: Path) -> MatrixFiles | str:
         cells = _first_file(matrix.parent, match["p"], layout.cells)
         if genes and cells:
             symbols = _first_file(matrix.parent, match["p"], (layout.symbols,)) if layout.symbols else None
-            return MatrixFiles(layout, matrix, genes, cells, symbols)
+            read_genes = _in_place_of_empty(genes, match["p"], layout.genes)
+            read_cells = _in_place_of_empty(cells, match["p"], layout.cells)
+            pairs = ((genes, read_genes), (cells, read_cells))
+            empty = tuple(pair for pair in pairs if pair[0] != pair[1])
+            return MatrixFiles(layout, matrix, read_genes, read_cells, symbols, empty)
         if genes or cells or layout is LAYOUTS[0]:
             wanted = layout.cells if genes else layout.genes
             names = " or ".join(f"{template.format(p=match['p'])}[.gz]" for template in wanted)
@@ -193,8 +209,20 @@ def _complete(matrix: Path) -> MatrixFiles | str:
 
 
 def _first_file(folder: Path, prefix: str, templates: Sequence[str]) -> Path | None:
+    return next(iter(_files(folder, prefix, templates)), None)
+
+
+def _files(folder: Path, prefix: str, templates: Sequence[str]) -> list[Path]:
     paths = (folder / f"{template.format(p=prefix)}{gz}" for template in templates for gz in (".gz", ""))
-    return next((path for path in paths if path.is_file()), None)
+    return [path for path in paths if path.is_file()]
+
+
+def _in_place_of_empty(path: Path, prefix: str, templates: Sequence[str]) -> Path:
+    """Return the list, or where it is empty another one of its kind that is not."""
+    others = _files(path.parent, prefix, templates)
+    if len(others) == 1 or list_text(path).strip():
+        return path
+    return next((other for other in others if list_text(other).strip()), path)
 
 
 @dataclass(frozen=True)
@@ -225,7 +253,11 @@ def _fitted(
     stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]], files: MatrixFiles, label: str
 ) -> _Fit:
     """Find how lists and matrix fit; ``stored``: its cells and genes if it lies as the layout has it."""
-    if cells and _are(_BARCODE, [row[0] for row in genes]) and not _are(_BARCODE, [row[0] for row in cells]):
+    for path, rows in ((files.genes, genes), (files.cells, cells)):
+        if not rows:
+            msg = f"{label}: {path.name} is empty. Copy or write it again."
+            raise DataError(msg)
+    if _are_swapped(genes, cells):
         msg = (
             f"{label}: {files.genes.name} lists barcodes ({quoted([genes[-1][0]])}) and {files.cells.name} what should "
             f"be genes ({quoted([cells[-1][0]])}): the two are swapped. Exchange their names."
@@ -239,7 +271,7 @@ def _fitted(
         notes = [
             f"{label}: the first line of {path.name} is a header and was read as such: {quoted(rows[0], 4)}."
             for rows, has, path in ((genes, gene_header, files.genes), (cells, cell_header, files.cells))
-            if has and not _is_csv(path)  # tables with commas always have one
+            if has and not is_csv(path)  # tables with commas always have one
         ]
         if transposed:
             now = "cells × genes" if files.layout.genes_first else "genes × cells"
@@ -259,6 +291,36 @@ def _fitted(
     raise DataError(msg)
 
 
+def _are_swapped(genes: list[list[str]], cells: list[list[str]]) -> bool:
+    """Tell whether cells stand in the list of genes and genes in that of cells, by what either is mostly called."""
+    cells_first, genes_second = (_are(_CELL, [row[0] for row in rows]) for rows in (genes, cells))
+    if cells_first and not genes_second:
+        return True
+    ids_first, ids_second = (
+        any(_are(ENSEMBL, column) or are_types(column) for column in zip_longest(*rows, fillvalue=""))
+        for rows in (genes, cells)
+    )
+    return ids_second and not ids_first
+
+
+def _square_warnings(counts: sp.csr_matrix, files: MatrixFiles, label: str) -> list[str]:
+    """Say of as many cells as genes that numbers do not tell which are which, and whether their totals do."""
+    if counts.shape[0] != counts.shape[1]:
+        return []
+    of_cells, of_genes = (float(np.log1p(np.asarray(counts.sum(axis=axis)).ravel()).std()) for axis in (1, 0))
+    way = "genes × cells" if files.layout.genes_first else "cells × genes"
+    note = (
+        f"{label}: there are as many cells as genes, so that their numbers do not tell whether {files.matrix.name} is "
+        f"transposed; it was read as {way}, as {files.layout.tool} writes it."
+    )
+    if of_cells > LARGER_SPREAD * of_genes:
+        note += (
+            " But totals of genes differ more than those of cells, and here it is the other way round: is it "
+            "transposed? Then write it the other way round."
+        )
+    return [note]
+
+
 def _is_header(rows: list[list[str]]) -> bool:
     """Tell whether the first line can be a header: by its words, or as the only one that is no id and no barcode."""
     if not rows:
@@ -266,7 +328,7 @@ def _is_header(rows: list[list[str]]) -> bool:
     first, *rest = (row[0].strip() for row in rows)
     return _HEADER.fullmatch(first) is not None or any(
         bool(rest) and pattern.fullmatch(first) is None and all(map(pattern.fullmatch, rest))
-        for pattern in (_ENSEMBL, _BARCODE)
+        for pattern in (ENSEMBL, _BARCODE)
     )
 
 
@@ -282,12 +344,12 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
         kind = next((kind for kind, pattern in _HEADER_KINDS.items() if pattern.search(name.lower())), None)
         if kind is not None:
             place[kind] = position
-    if "symbol" in place and not _are(_ENSEMBL, columns[place["id"]]) and _are(_ENSEMBL, columns[place["symbol"]]):
+    if "symbol" in place and not _are(ENSEMBL, columns[place["id"]]) and _are(ENSEMBL, columns[place["symbol"]]):
         place["id"], place["symbol"] = place["symbol"], place["id"]
     ids = list(columns[place["id"]])
     symbols = list(columns[place["symbol"]]) if place.get("symbol", len(columns)) < len(columns) else None
     if files.symbols is not None:
-        listed = _rows(files.symbols)
+        listed = list_rows(files.symbols)
         by_id = {row[0]: row[1] for row in listed if len(row) > 1}
         if by_id:
             symbols = [by_id.get(identifier, "") for identifier in ids]
@@ -315,48 +377,3 @@ def _obs(fit: _Fit) -> pd.DataFrame:
     for column, name in enumerate(fit.cell_header[1:], start=1):
         obs[name] = [row[column] if column < len(row) else "" for row in fit.cells]
     return obs
-
-
-def _is_csv(path: Path) -> bool:
-    return path.name.removesuffix(".gz").endswith(".csv")
-
-
-def _rows(path: Path) -> list[list[str]]:
-    """Return the rows of a list of genes or cells, without quotes and running numbers that a writer added."""
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig", "replace")
-    if _is_csv(path):
-        rows = list(csv.reader(io.StringIO(text, newline="")))
-    else:
-        # No quoting: gene names such as 5' and 3" stand as they are.
-        lines = text.splitlines()
-        separator = _separator(lines)
-        rows = [line.split(separator, maxsplit=2 if separator == " " else -1) for line in lines]
-        if rows and all(len(v) > 1 and v[0] == v[-1] == '"' for row in rows for v in row if not v.isdigit()):
-            rows = [[value.strip('"') for value in row] for row in rows]
-    while rows and not any(rows[-1]):
-        rows.pop()
-    return _without_row_numbers(rows)
-
-
-def _separator(lines: list[str]) -> str:
-    """Return what separates the columns of a list: tabs, or what every line has in their place as often."""
-    filled = [line for line in lines if line]
-    if any("\t" in line for line in filled):
-        return "\t"
-    for separator in (",", ";"):
-        if len({line.count(separator) for line in filled}) == 1 and separator in filled[0]:
-            return separator
-    in_columns = [line.split(" ", maxsplit=2) for line in filled]
-    by_id = bool(filled) and all(_ENSEMBL.fullmatch(first) for first, *_ in in_columns)
-    return " " if by_id or (filled and all(len(row) == 2 for row in in_columns)) else "\t"
-
-
-def _without_row_numbers(rows: list[list[str]]) -> list[list[str]]:
-    """Drop a first column of 0, 1, 2, … or 1, 2, 3, …, with or without a header: pandas and R write it."""
-    for start, n_header in product((0, 1), (0, 1)):
-        body = rows[n_header:]
-        if len(body) > 1 and all(len(row) > 1 and row[0] == str(number) for number, row in enumerate(body, start)):
-            header = [row if len(row) < len(body[0]) else row[1:] for row in rows[:n_header]]
-            return [*header, *(row[1:] for row in body)]
-    return rows

@@ -101,6 +101,21 @@ def make_unique(names: Sequence[str]) -> tuple[list[str], int]:
     return unique, n_changed
 
 
+def blanks_apart(names: Iterable[str]) -> str:
+    """Say how many names differ from an earlier one in nothing but blanks, with an example; ``""``: none does."""
+    kept: dict[str, str] = {}
+    apart = []
+    for name in dict.fromkeys(names):
+        bare = without_blanks(name)
+        if bare in kept:
+            apart.append((kept[bare], name))
+        kept.setdefault(bare, name)
+    if not apart:
+        return ""
+    first, second = apart[0]
+    return f" {len(apart):,} of them differ from another only in blanks, as {escaped(first)} and {escaped(second)}."
+
+
 def safe_name(name: str, *, empty: str = "population") -> str:
     """Return a readable form of ``name`` with only ``[A-Za-z0-9_-]``, 1 to 60 characters.
 

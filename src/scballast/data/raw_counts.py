@@ -14,9 +14,11 @@ import scipy.sparse as sp
 from scballast.arrays import BoolArray
 from scballast.data import blocks as limits
 from scballast.data.blocks import CountBlocks
+from scballast.data.fractions import kind_of
 from scballast.data.names import quote
 from scballast.data.stored_rows import SparseRows
-from scballast.data.value_census import LARGEST_EXACT_FLOAT16, MAX_COUNT, PROBLEMS, ValueCensus
+from scballast.data.value_census import LARGEST_EXACT_FLOAT16, MAX_COUNT, PROBLEMS, ROUNDING_TOLERANCE, ValueCensus
+from scballast.data.whole_values import doubts
 from scballast.errors import DataError
 from scballast.progress import progress_bar
 
@@ -119,7 +121,7 @@ def read_counts(
             kept = None
     if genes is not None:
         gene_names = [name for name, kept in zip(gene_names, genes, strict=True) if kept]
-    if census.problem == "fractional" and rounded and census.fractions.kind() in ROUNDABLE:
+    if census.problem == "fractional" and rounded and kind_of(census.fractional) in ROUNDABLE:
         warnings.append(_rounded(census, where))
     elif census.problem:
         raise DataError(_not_counts(census, where, cell_names, gene_names, remedy, rounded=rounded))
@@ -165,7 +167,7 @@ def _not_counts(
     row, column, value = census.first[kind]
     looks, advice = {"negative": " (scaled or centred values?)"}.get(kind, ""), remedy()
     if kind == "fractional":
-        looked = census.fractions.kind()
+        looked = kind_of(census.fractional)
         if looked == "corrected":
             looks = " (counts after a correction, as SoupX, CellBender, RSEM or alevin give them?)"
             # Where the matrices before the correction are not here, the advice to save them would lead nowhere.
@@ -189,7 +191,7 @@ def _not_counts(
 
 def _rounded(census: ValueCensus, where: str) -> str:
     n_fractional = census.counts["fractional"]
-    looked = census.fractions.kind()
+    looked = kind_of(census.fractional)
     doubt = " Their distribution does not say what they are." if looked == "unknown" else ""
     return (
         f"{where}: {n_fractional:,} of {census.n_values:,} stored values were not integers and were rounded "
@@ -209,6 +211,8 @@ def _oddities(census: ValueCensus, dtype: Any, where: str) -> list[str]:
         notes.append(f"{where}: counts are stored as float16{exact if census.largest > LARGEST_EXACT_FLOAT16 else ''}.")
     if census.n_values and census.largest == 1:
         notes.append(f"{where}: no count is above 1: were the counts made binary?")
+    if census.problem is None:
+        notes += [f"{where}: the values are whole, but {doubt}" for doubt in doubts(census.whole)]
     return notes
 
 
@@ -325,8 +329,15 @@ def _count(matrix: sp.csr_matrix, census: ValueCensus, first_row: int) -> None:
             return first_row + row, int(matrix.indices[start + position])
 
         census.add(values[start : start + limits.BLOCK_VALUES], locate)
-    if census.problem == "fractional":
-        census.fractions.add(matrix)
+    if census.problem is None:
+        census.whole.add(matrix)
+    elif census.problem == "fractional":
+        census.fractional.add(matrix, _rows_with(np.abs(values - np.rint(values)) > ROUNDING_TOLERANCE, matrix))
+
+
+def _rows_with(found: BoolArray, matrix: sp.csr_matrix) -> BoolArray:
+    """Return the rows, (n_rows,), of which some value is ``found`` (n_values,)."""
+    return np.asarray(np.diff(np.concatenate([[0], np.cumsum(found)])[matrix.indptr]) > 0)
 
 
 def _canonical(block: sp.csr_matrix, *, owned: bool) -> sp.csr_matrix:

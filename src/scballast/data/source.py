@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.config.words import shown_word
 from scballast.data.annotation import Annotation
 from scballast.data.features import gene_features
 from scballast.data.names import quote
@@ -100,7 +101,7 @@ class Source:
         if len(found) == 1:
             return found[0]
         if found:
-            meanings = " or ".join(f"{matrix.title} (data.layer={self.setting(matrix)})" for matrix in found)
+            meanings = " or ".join(f"{matrix.title} ({self.setting(matrix)})" for matrix in found)
             msg = f"{self.label}: data.layer={layer} can mean {meanings}. Set data.layer to the one that is meant."
             raise DataError(msg)
         what = f"no layer {quote(layer)}" if layer else "no matrix X"
@@ -108,16 +109,16 @@ class Source:
         raise DataError(msg)
 
     def setting(self, matrix: StoredMatrix) -> str:
-        """Return the value of ``data.layer`` that means this matrix and no other."""
+        """Return the word of the command line that means this matrix and no other."""
         if matrix.path == X_PATH:
-            return "null"
+            return "data.layer=null"
         taken = {name for other in self.matrices if other is not matrix for name in (*other.names, "null")}
-        return next((name for name in matrix.names if name not in taken), matrix.path)
+        return shown_word("data.layer", next((name for name in matrix.names if name not in taken), matrix.path))
 
     def counts_elsewhere(self, failed: StoredMatrix | None) -> str:
         """Say which matrices other than the one that ``failed`` hold counts, after reading them; ``""``: none."""
         good = [matrix for matrix in self.matrices if matrix is not failed and self._holds_counts(matrix)]
-        settings = " or ".join(f"data.layer={self.setting(matrix)}" for matrix in good)
+        settings = " or ".join(self.setting(matrix) for matrix in good)
         return f"Counts are in {', '.join(matrix.title for matrix in good)}: set {settings}." if good else ""
 
     def remedy(self, failed: StoredMatrix | None) -> str:

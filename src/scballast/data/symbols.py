@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scballast.data.columns import MISSING_WORDS
-from scballast.data.names import quote, quoted, valid_text, without_blanks
+from scballast.data.columns import MISSING_WORDS, blank_name_warnings
+from scballast.data.names import blanks_apart, quote, quoted, valid_text, without_blanks
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
@@ -94,15 +94,19 @@ def gene_symbols(
 def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
     """Return a name for each gene: where the index has none, or one for several genes, the id beside it tells.
 
+    Blanks at the ends and repeated blanks are removed before.
+
     Returns
     -------
     list of str, list of str
         (n_genes,) names, not yet unique where there are no ids; and what was done.
     """
-    names = [valid_text(name) for name in var.index]
+    given = [valid_text(name) for name in var.index]
+    names = [without_blanks(name) for name in given]
+    notes = blank_name_warnings([text for text, name in zip(given, names, strict=True) if text != name], source, "gene")
     counts = Counter(names)
     if len(counts) == len(names) and "" not in counts:
-        return names, []
+        return names, notes
     spelt = {_spelt(key): position for position, key in reversed(list(enumerate(var.columns)))}
     position = next((spelt[key] for key in ID_COLUMNS if key in spelt), None)
     try:
@@ -110,8 +114,7 @@ def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
     except DataError:  # said where var is read as a whole
         ids = []
     if len(set(ids)) < len(names) or "" in ids:
-        return names, []
-    notes = []
+        return names, notes
     bare = [identifier for name, identifier in zip(names, ids, strict=True) if not name.strip()]
     if bare:
         notes.append(f"{source}: {len(bare):,} genes have no name and go by their id, first {quote(bare[0])}.")
@@ -125,7 +128,7 @@ def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
     if told_apart:
         notes.append(
             f"{source}: {len(told_apart):,} genes share their name with another and have their id beside it, first "
-            f"{quote(told_apart[0])}."
+            f"{quote(told_apart[0])}.{blanks_apart(given)}"
         )
     return names, notes
 
@@ -135,9 +138,9 @@ def looks_like_id(name: str) -> bool:
     return _IDENTIFIER.fullmatch(name) is not None
 
 
-def other_names(var: Annotation, names: Sequence[str]) -> dict[str, list[str]]:
+def other_names(var: Annotation) -> dict[str, list[str]]:
     """Return the ids that stand beside the genes' names, by column of ``var``; ``""`` where a gene has none."""
-    texts = _texts(var, names)
+    texts = _texts(var, [valid_text(name) for name in var.index])
     return {key: values for key, values in texts.items() if _spelt(key) in ID_COLUMNS}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scballast.arrays import FloatArray
-from scballast.data.fractions import FractionSample
+from scballast.data.row_sample import RowSample
 
 ROUNDING_TOLERANCE = 1e-6
 """And eight spacings of float32, as far as counts drift that were scaled or logged and brought back."""
@@ -44,6 +44,8 @@ class ValueCensus:
         Values of each kind in ``PROBLEMS``.
     first
         (row, column, value) of the first value of each kind.
+    whole, fractional
+        Rows of the blocks that hold counts alone, and rows with fractional values where these are the problem.
     """
 
     n_values: int = 0
@@ -52,7 +54,8 @@ class ValueCensus:
     largest: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, tuple[int, int, float]] = field(default_factory=dict)
-    fractions: FractionSample = field(default_factory=FractionSample)
+    whole: RowSample = field(default_factory=RowSample)
+    fractional: RowSample = field(default_factory=RowSample)
 
     @property
     def problem(self) -> str | None:

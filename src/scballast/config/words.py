@@ -1,0 +1,51 @@
+"""Words of the command line as suggestions show them: what is pasted into a shell is read as it was meant."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from scballast.config.hydra_compat import parse_override
+
+
+def shown_word(key: str, value: str) -> str:
+    """Return ``key=value`` so that a shell and Hydra together read exactly this text.
+
+    Parameters
+    ----------
+    key
+        Of the configuration: ``data.layer``.
+    value
+        Any text: ``counts``, ``counts `` with a blank at its end, ``true``, ``a=b, c``.
+
+    Returns
+    -------
+    str
+        As short as it can be: quoted for Hydra where a sign has a meaning there (or the text looks like a number or
+        a truth value), and for the shell where one has a meaning there.
+
+    Examples
+    --------
+    >>> print(shown_word("data.layer", "counts"))
+    data.layer=counts
+    >>> print(shown_word("data.layer", "counts "))
+    data.layer='"counts "'
+    """
+    # What is left of ${…} after Hydra is another key, unless a backslash stands before it.
+    text = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
+    inside = re.sub(r"(\\*)($|\")", lambda found: 2 * found[1] + found[2].replace('"', '\\"'), text)
+    for candidate in (text, f'"{inside}"'):
+        if _read(f"{key}={candidate}") == text:
+            break
+    return f"{key}={candidate}" if shlex.quote(candidate) == candidate else f"{key}={shlex.quote(candidate)}"
+
+
+def _read(word: str) -> object:
+    """Return the value that Hydra reads; None: it reads none."""
+    from hydra.errors import HydraException
+
+    try:
+        word.encode()  # the parser crashes on lone surrogates
+        return parse_override(word).value()
+    except (HydraException, UnicodeEncodeError):
+        return None
