@@ -17,11 +17,11 @@ from scballast.data.blocks import take, without_empty_rows
 from scballast.data.columns import (
     Column,
     blank_name_warnings,
-    find_column,
     label_candidates,
     lookalike_warnings,
     read_column,
     read_grouping,
+    read_words,
     taken,
 )
 from scballast.data.conditions import condition_notes, read_conditions
@@ -183,8 +183,11 @@ def _checked(
     conditions = read_conditions(source.obs.take(kept), config, source=label)
     notes += conditions.warnings if conditions is not None else ()
     obs = source.obs.take(kept)
-    for key in wishes.obs_keys:
-        find_column(obs, key, option="association.keys", source=label)
+    own = {population_key, config.batch_key, config.sample_key, config.condition_key}
+    others_named = (key for key in wishes.obs_keys if key not in own)
+    words = [read_words(obs, key, option="association.keys", source=label) for key in others_named]
+    groups = [column for column in words if column is not None]
+    notes += [note for column in groups for note in column.warnings]
 
     chosen = source.choose(config.layer)
     notes += _layer_notes(source, chosen)
@@ -260,7 +263,7 @@ def _checked(
     if conditions is not None:
         conditions = replace(conditions, codes=conditions.codes[cells])
         notes += condition_notes(conditions, batches, samples, label)
-    columns = (labels, batches, samples, conditions)
+    columns = (labels, batches, samples, conditions, *(column.take(cells) for column in groups))
     analysed = genes_read[np.flatnonzero(found.selected)]
     var_columns, unreadable = var.readable()
     notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
