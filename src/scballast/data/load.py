@@ -232,7 +232,7 @@ def _checked(
         beside=wanted,
     )
     outline, found = prepared_counts(
-        request, source.path, outlined=wishes.outlined, on_outline=wishes.on_outline, cache=wishes.cache
+        request, source.places(chosen), outlined=wishes.outlined, on_outline=wishes.on_outline, cache=wishes.cache
     )
     notes += found.read_warnings
     cells, totals = found.n_values > 0, found.totals[found.n_values > 0]

@@ -7,7 +7,7 @@ import gzip
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,7 +144,9 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
         adata = ad.AnnData(X=counts, obs=_obs(fit), var=var)
     inside = files.matrix.parent.relative_to(folder).as_posix()
     where = () if inside == "." else (f"{label}: the matrix in {quote(inside)} is read.",)
-    return source_of(adata, label, owned=True, warnings=(*where, *fit.warnings))
+    source = source_of(adata, label, owned=True, warnings=(*where, *fit.warnings))
+    read = (files.matrix, files.genes, files.cells, files.symbols)
+    return replace(source, files=tuple(path for path in read if path is not None))
 
 
 def _find(folder: Path, label: str) -> MatrixFiles | None:
