@@ -97,7 +97,7 @@ def verdict_lines(name: str, verdict: str, width: int) -> list[RenderableType]:
     if len(name) + 2 + len(verdict) <= width:
         return [Text.assemble((name, "bold"), "  ", verdict)]
     parts = [verdict] if 2 + len(verdict) <= width else verdict.replace("; ", ";\n").split("\n")
-    return [Text(name, "bold"), *(Padding(Text(part), (0, 0, 0, 2)) for part in parts)]
+    return [Text(name, "bold"), *(Padding(Text(part), (0, 0, 0, 2), expand=False) for part in parts)]
 
 
 def _first_genes(genes: pd.DataFrame, row: Any) -> str:
