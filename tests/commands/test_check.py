@@ -15,7 +15,7 @@ from tests.commands.test_terminal import started
 from tests.helpers.report_page import Page
 
 from scballast.commands.check_command import main as check
-from scballast.commands.check_summary import print_lists
+from scballast.commands.check_summary import list_cells, print_lists
 from scballast.commands.report_command import find_folder
 from scballast.config.compose import compose_config
 from scballast.errors import ConfigError, DataError
@@ -104,14 +104,27 @@ def test_the_page_is_whole_and_says_the_same(folder: Path) -> None:
     assert "'nobody' is no population of the data and is left out." in text.replace("&#39;", "'")
 
 
-@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("width", [30, 45, 60, 80])
 def test_the_terminal_table_fits(folder: Path, width: int) -> None:
     tables = {name: stored(folder, name) for name in ("check", "check_methods", "check_genes", "check_missed")}
     console = Console(file=io.StringIO(), width=width, highlight=False)
     print_lists(console, tables)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert max(len(line) for line in lines) <= width
-    assert "not tested: no_such_gene" in " ".join(" ".join(lines).split())
+    flat = " ".join(" ".join(lines).split())
+    assert "not tested: no_such_gene" in flat
+    # No word is broken: verdicts, populations and genes can be read, whatever the width.
+    check = tables["check"]
+    held = check[check["verdict"] == "holds"].iloc[0]
+    own = tables["check_genes"][tables["check_genes"]["population"] == held.population]
+    first = own[~own["confirmed_marker"] & ~own["confirmed_program"]]["symbol"].head(6)
+    named = tables["check_missed"].sort_values(["estimand", "rank"])["symbol"].drop_duplicates()
+    words = set(flat.replace(",", " ").replace(";", " ").split())
+    assert set(check["population"]) <= words
+    assert {*first, "confirmed", "floor", "marker", "program", "holds"} <= words
+    assert len(set(named) & words) > 3
+    if width < 70:
+        assert f"{held.population}, {held.estimand} holds; confirmed {list_cells(held)[3]}; floor " in flat
 
 
 def test_python_gives_what_the_command_gives(folder: Path, tmp_path: Path) -> None:

@@ -85,6 +85,14 @@ def test_a_misspelt_column_is_named_with_its_neighbour(tmp_path: Path) -> None:
         ConfigError, match=r"no obs column 'cell_typ'\. Did you mean 'Cell_Type'\? Columns: 'Cell_Type'"
     ):
         check_file(DataConfig(kind="file", path=str(path), population_key="cell_typ"))
+    both = DataConfig(kind="file", path=str(path), population_key="cell_typ", batch_key="q", sample_key="donr")
+    with pytest.raises(ConfigError) as caught:
+        check_file(both)
+    assert str(caught.value) == (
+        f"data.population_key: {path} has no obs column 'cell_typ'. Did you mean 'Cell_Type'? data.batch_key: it has "
+        "no obs column 'q'. data.sample_key: it has no obs column 'donr'. Did you mean 'donor'? Columns: 'Cell_Type', "
+        "'donor'."
+    )
     with pytest.raises(DataError, match="no such file"):
         check_file(DataConfig(kind="file", path=str(tmp_path / "x.h5ad"), population_key="a"))
     labels = tmp_path / "labels.csv"

@@ -53,3 +53,66 @@ def test_signs_that_have_a_meaning_are_quoted_as_the_message_says(value: str) ->
         compose_config([*FILE, f"data.population_key={value}"])
     (word,) = shlex.split(str(said.value).partition("quote such a value twice: ")[2])
     assert compose_config([*FILE, word]).data.population_key == value
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["data.population_key=x,y"],
+            "data.population_key: x,y is several values for one experiment. Type one of them, data.population_key=x, "
+            "or, where a name holds the comma, data.population_key='\"x,y\"'. With -m each is tried in a sweep.",
+        ),
+        (
+            ["data.population_key=c", "methods=wilcoxon, t_test"],
+            "methods: wilcoxon, t_test is several values for one experiment. Type one of them, methods=wilcoxon, a "
+            "list, methods=[wilcoxon,t_test], or, where a name holds the comma, methods='\"wilcoxon, t_test\"'. With "
+            "-m each is tried in a sweep.",
+        ),
+        (
+            ["data.population_key=c", "model.n_latent=range(2,5)"],
+            "model.n_latent: range(2,5) is several values for one experiment. Type one of them, model.n_latent=VALUE. "
+            "With -m each is tried in a sweep.",
+        ),
+        (
+            ["data.population_key=[x]"],
+            "data.population_key: ['x'] is a list, and one value is needed: data.population_key=x.",
+        ),
+        (
+            ["data.population_key=[a b]"],
+            "data.population_key: ['a b'] is a list, and one value is needed: data.population_key=VALUE.",
+        ),
+        (["data.batch_key=[]"], "data.batch_key: [] is a list, and one value is needed: data.batch_key=VALUE."),
+        (
+            ["data.population_key=c", "association.keys=donor"],
+            "association.keys: 'donor' is one value, and a list is needed: association.keys=[donor].",
+        ),
+        (
+            ["data.population_key="],
+            "data.population_key: it is empty. Type the name of the obs column, data.population_key=NAME, or leave the "
+            "key out.",
+        ),
+        (
+            ["data.population_key=null"],
+            "data.population_key: missing. Name the obs column that holds the populations (cell types): "
+            "data.population_key=COLUMN.",
+        ),
+        (
+            ["dta.layer=3", "modl.n_latent=3", "device=cpu"],
+            "command line: 'dta.layer' is not known. Did you mean 'data.layer'? 'modl.n_latent' is not known. Did you "
+            "mean 'model.n_latent'? `scballast --cfg job` prints every key, `scballast --help` the groups and their "
+            "options.",
+        ),
+    ],
+    ids=lambda part: part[-1] if isinstance(part, list) else "",
+)
+def test_the_message_says_what_to_type(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose_config([*FILE, *words])
+    assert str(caught.value) == said
+
+
+def test_what_the_message_says_to_type_is_understood() -> None:
+    assert compose_config([*FILE, "data.population_key='\"x,y\"'".replace("'", "")]).data.population_key == "x,y"
+    config = compose_config([*FILE, "data.population_key=c", "association.keys=[donor]", "methods=[wilcoxon,t_test]"])
+    assert (config.association.keys, config.methods) == (("donor",), ("wilcoxon", "t_test"))

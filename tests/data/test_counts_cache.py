@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from tests.data.test_blocks import content, example
-from tests.helpers.data_examples import file_config
+from tests.helpers.data_examples import file_config, matrix_folder, small_adata
 
 from scballast.config.compose import compose_config
 from scballast.config.schema import DataConfig
@@ -182,6 +182,8 @@ def test_a_write_that_is_interrupted_leaves_nothing(
         lambda entry: os.truncate(entry / "counts.data.npy", 5_000),
         lambda entry: os.truncate(entry / "counts.indices.npy", 100),
         lambda entry: os.truncate(entry / "selected.npy", 0),
+        lambda entry: (shutil.rmtree(entry), entry.write_text("a file")),
+        lambda entry: (shutil.rmtree(entry), entry.symlink_to("nowhere")),
     ],
 )
 def test_a_torn_entry_is_read_again(harm: Callable[[Path], object], path: Path, cache: CountsCache) -> None:
@@ -243,6 +245,33 @@ def test_a_folder_that_cannot_be_written_is_said_and_harms_nothing(
     cache = CountsCache(tmp_path / "file" / "counts", LIMIT)
     assert content(loaded(config_of(path), cache)) == content(loaded(config_of(path), None))
     assert "The prepared counts are not kept in" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:zarr v3 autosharding:UserWarning")
+@pytest.mark.filterwarnings("ignore:Writing zarr v2 data will no longer be the default:UserWarning")
+@pytest.mark.parametrize("kind", ["matrix folder", "zarr"])
+def test_runs_inside_the_folder_of_the_data_are_no_part_of_them(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "zarr":
+        folder, labels = tmp_path / "data.zarr", {}
+        small_adata().write_zarr(folder)
+        changed = folder / "X" / ".zattrs"
+        changed = changed if changed.exists() else folder / "X" / "zarr.json"
+    else:
+        folder, labels = matrix_folder(tmp_path), {"labels": str(tmp_path / "labels.csv")}
+        small_adata().obs[["cell_type"]].to_csv(labels["labels"])
+        changed = folder / "features.tsv"
+    monkeypatch.chdir(folder)
+    cache = CountsCache(Path("runs/cache/counts"), LIMIT)
+    config = file_config(Path(), **labels)
+    expected = content(loaded(config, cache))
+    Path("runs/mlflow.db").touch()
+    assert content(loaded(config, cache)) == expected
+    assert len(entries(cache)) == 1
+    os.utime(changed, (1, 1))
+    assert content(loaded(config, cache)) == expected
+    assert len(entries(cache)) == 2
 
 
 @pytest.mark.parametrize("cached", [True, False])

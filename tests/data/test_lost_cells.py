@@ -44,6 +44,35 @@ def test_a_population_without_any_count_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("n_genes", [None, 45])
+def test_batches_and_samples_without_usable_counts_are_named(n_genes: int | None) -> None:
+    adata = failing({} if n_genes is None else {7: 1})
+    adata.obs["lane"] = np.where(LABELS == "F", "l3", np.where(np.arange(N_CELLS) % 2, "l1", "l2"))
+    adata.obs["donor"] = np.where(LABELS == "F", "d3 ", adata.obs["lane"])
+    if n_genes is not None:  # the one gene of F is not selected: the same in every cell
+        dense = adata.X.toarray()
+        dense[:, 7] = 1
+        adata.X = sp.csr_matrix(dense)
+    keys = {"batch_key": "lane", "sample_key": "donor", "n_top_genes": n_genes}
+    warnings = dataset_from_anndata(adata, replace(CONFIG, **keys)).warnings
+    end = "that disappear, because none of their cells has usable counts:"
+    assert f"adata: populations of obs['cell_type'] {end} 'F' (20)." in warnings
+    assert f"adata: batches of obs['lane'] {end} 'l3' (20)." in warnings
+    assert f"adata: samples of obs['donor'] {end} 'd3' (20)." in warnings
+
+
+def test_batches_of_cells_without_a_label_are_named_where_these_are_left_out() -> None:
+    adata = small_adata()
+    adata.obs["cell_type"] = pd.Categorical(np.where(LABELS == "F", None, LABELS))
+    adata.obs["lane"] = np.where(LABELS == "F", 3, np.arange(N_CELLS) % 2)
+    adata.obs["donor"] = np.where(LABELS == "F", None, np.where(np.arange(N_CELLS) % 2, "d1", "d2"))
+    config = replace(CONFIG, batch_key="lane", sample_key="donor", unlabelled="drop")
+    assert [w for w in dataset_from_anndata(adata, config).warnings if "disappear" in w] == [
+        "adata: batches of obs['lane'] that disappear, because none of their cells has a label "
+        "(data.unlabelled=drop): '3' (20)."
+    ]
+
+
 def test_a_population_whose_genes_are_not_selected_is_named() -> None:
     adata = failing({})
     extra = sp.csr_matrix((LABELS == "F").astype(np.float32)[:, None])  # a gene of the same count in F alone

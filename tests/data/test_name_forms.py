@@ -14,7 +14,10 @@ from tests.helpers.data_examples import N_CELLS, file_config, small_adata, writt
 
 from scballast.config.schema import DataConfig
 from scballast.data import dataset_from_anndata, load_dataset
-from scballast.data.names import folded, lookalikes, without_blanks
+from scballast.data.load import _build, _Wishes
+from scballast.data.name_forms import _forms, alike, lookalikes
+from scballast.data.names import folded, without_blanks
+from scballast.data.source import source_of
 from scballast.errors import DataError
 
 CONFIG = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
@@ -43,9 +46,8 @@ def test_labels_that_look_alike_are_kept_apart_and_asked_about(odd: str) -> None
     adata.obs["cell_type"] = [plain, "T", odd] * (N_CELLS // 3)
     dataset = dataset_from_anndata(adata, CONFIG)
     assert set(dataset.labels) == {plain, "T", odd}
-    (warning,) = [w for w in dataset.warnings if "differ only in case, hyphens, blanks, other separators" in w]
-    assert ascii(plain) in warning
-    assert ascii(odd) in warning
+    (warning,) = [w for w in dataset.warnings if "differ only in case, blanks, hyphens or other separators" in w]
+    assert " and ".join(f"{name!a} (20 cells)" for name in sorted([plain, odd])) in warning
 
 
 @pytest.mark.parametrize(
@@ -68,10 +70,91 @@ def test_labels_that_differ_in_what_separates_words_are_asked_about(names: list[
     assert lookalikes([*names, "x"]) == [sorted(names)]
 
 
-def test_labels_that_differ_in_more_are_not_asked_about() -> None:
-    names = ["CD4+", "CD4-", "CD8+", "γδ T", "αβ T", "B cell", "B cells", "T1", "T 1", "细胞", "1", "01"]
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["CD8+ T", "CD8 + T", "CD8+T"],
+        ["NK/T", "NK / T", "NK/ T"],
+        ["T - cell", "T-cell", "T cell"],
+        ["CD4- T", "CD4 - T"],
+        ["B (naive)", "B(naive)", "B  (Naive)"],
+        ["T0_", "T0", "T0."],
+        ["B__cell", "B_cell"],
+        ["1", "1.0", "1.00"],
+        ["batch_2", "batch_2.0", "batch 2"],
+        ["T0", "\u04220", "\u03a40"],
+        ["Mono", "M\u043eno", "\u041cono_"],
+        ["T0", "T\u200b0", "T\u00ad0", "T\ufe0f0", "T\x080"],
+        ["B cell", "B cells", "b-cells"],
+        ["monocyte", "Monocytes"],
+    ],
+    ids=ascii,
+)
+def test_names_that_only_look_different_are_one_group(names: list[str]) -> None:
+    assert lookalikes([*names, "x", "CD4+ T", "T1", "10"]) == [sorted(names)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["CD4+", "CD4-", "CD4", "CD4+ T", "CD4- T", "CD4 T", "CD4+ CD8- T", "CD4- CD8+ T"],
+        ["CD8+", "γδ T", "αβ T", "ab T", "细胞"],
+        ["T1", "T2", "T 1", "T10", "T1.1", "T1.10", "T11"],
+        ["1", "2", "10", "01", "1.2", "1-2", "1_2", "12", "1.20", "100", "1.0.1", "1.1.0", "1.1"],
+        ["B", "B-", "-B", "B*", "B1", "B+"],
+        ["Th1", "Th17", "Th-1-17", "ILC1", "ILC2", "ILC3"],
+        ["virus", "viru", "mast", "mass", "Mus", "Mu", "basal", "A/B", "A B", "A+B"],
+        ["Тест", "Text", "Νευρ", "Neur"],
+        [f"{i}-{j}" for i in range(12) for j in range(12)],
+        [f"cell{i}" for i in range(1200)],
+    ],
+    ids=lambda names: names[0],
+)
+def test_names_that_differ_in_more_are_not_asked_about(names: list[str]) -> None:
     assert lookalikes(names) == []
-    assert lookalikes(["CD4- T", "CD4 T", "CD4+ T", "1.2", "1-2", "1_2", "12", "B", "B-", "-B"]) == []
+
+
+def test_groups_say_no_more_than_they_must() -> None:
+    # CD4-T may be either of the others, which are not each other.
+    assert lookalikes(["CD4- T", "CD4-T", "CD4 T"]) == [["CD4 T", "CD4-T"], ["CD4- T", "CD4-T"]]
+
+
+@given(st.lists(st.text("T0s.1 -_+Ττ\u200b\u0422Α", max_size=5), max_size=12))
+def test_the_quick_look_misses_no_group(names: list[str]) -> None:
+    pairs = {(a, b) for a in set(names) for b in set(names) if a < b and set(alike([a], [b])) == {(a, b)}}
+    found = {(a, b) for group in lookalikes(names) for a in group for b in group if a < b}
+    assert found <= pairs
+    assert all(any(f == g for f, g in zip(_forms(a), _forms(b), strict=True)) == ((a, b) in found) for a, b in (
+        (a, b) for a in set(names) for b in set(names) if a < b
+    ))  # fmt: skip
+
+
+def test_other_columns_lose_their_blanks_and_numbers_stay_numbers() -> None:
+    adata = small_adata()
+    adata.obs["treatment"] = ["ctrl ", "stim", "ctrl", "\u00a0stim"] * (N_CELLS // 4)
+    adata.obs["age"] = np.arange(N_CELLS) % 3
+    source = source_of(adata, "adata")
+    dataset = _build(source, CONFIG, "cell_type", "adata", _Wishes(("treatment", "age", "score")))
+    assert dataset.adata.obs["treatment"].tolist() == ["ctrl", "stim"] * (N_CELLS // 2)
+    assert dataset.adata.obs["treatment"].cat.categories.tolist() == ["ctrl", "stim"]
+    assert dataset.adata.obs["age"].tolist() == adata.obs["age"].tolist()
+    assert dataset.adata.obs["score"].tolist() == adata.obs["score"].tolist()
+    assert [w for w in dataset.warnings if "blanks" in w] == [
+        "adata: blanks at the ends or repeated were removed from 2 labels of obs['treatment'] in 30 cells, first "
+        "'ctrl ', by which 2 became one with another label."
+    ]
+
+
+@pytest.mark.parametrize("key", ["batch", "sample", "treatment"])
+def test_groupings_are_asked_about_with_their_cells(key: str) -> None:
+    adata = small_adata()
+    adata.obs[key] = ["1"] * 20 + ["1.0"] * 30 + ["2"] * 10
+    settings = {"batch": {"batch_key": key}, "sample": {"sample_key": key}, "treatment": {}}[key]
+    wanted = (key,) if key == "treatment" else ()
+    dataset = _build(source_of(adata, "adata"), replace(CONFIG, **settings), "cell_type", "adata", _Wishes(wanted))
+    (warning,) = [w for w in dataset.warnings if "differ only in" in w]
+    assert f"labels of obs[{key!r}]" in warning
+    assert "'1' (20 cells) and '1.0' (30 cells). If they mean the same" in warning
 
 
 def test_a_label_of_blanks_alone_is_missing() -> None:
@@ -109,6 +192,8 @@ def test_cell_names_lose_their_blanks_and_join_a_table_by_that(tmp_path: Path) -
         (lambda name: name.upper(), "'CELL1-1' and 'cell1-1'"),
         (lambda name: name.replace("-", "."), "'cell1.1' and 'cell1-1'"),
         (lambda name: name.replace("-", "\u2011"), "'cell1\\u20111' and 'cell1-1'"),
+        (lambda name: name.replace("c", "\u0441"), "'\\u0441ell1-1' and 'cell1-1'"),
+        (lambda name: f"{name}_", "'cell1-1_' and 'cell1-1'"),
     ],
 )
 def test_rows_of_a_table_that_nearly_match_are_named(change: object, shown: str, tmp_path: Path) -> None:
@@ -119,8 +204,8 @@ def test_rows_of_a_table_that_nearly_match_are_named(change: object, shown: str,
     pd.DataFrame({"type": ["T", "B"] * (N_CELLS // 2)}, index=rows).to_csv(tmp_path / "labels.csv")
     dataset = load_dataset(file_config(path, labels=str(tmp_path / "labels.csv"), population_key="type"))
     assert np.flatnonzero(dataset.label_codes < 0).tolist() == [1, 2, 3]
-    hint = "3 of them differ from a cell's name only in case, hyphens, dots, blanks or Unicode form, as "
-    assert any(hint + shown in w for w in dataset.warnings)
+    hint = "hyphens, dots, blanks, look-alike letters or Unicode form, as "
+    assert any("3 of them differ from a cell's name only in case" in w and hint + shown in w for w in dataset.warnings)
 
 
 @pytest.mark.filterwarnings("ignore:Observation names are not unique:UserWarning")

@@ -177,3 +177,21 @@ def test_what_may_not_fit_is_tried_with_a_warning_and_what_cannot_is_refused(
     monkeypatch.setattr(memory, "machine_memory", lambda: 7.9 * GIGABYTE)
     with pytest.raises(ConfigError, match=r"about 10\.0 GB of memory, and there are 7\.9 here"):
         check_fits(need)
+
+
+def test_a_limit_on_addresses_is_a_limit_on_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    need = memory.MemoryNeed(200, 300, counts=0.0, reading=0.0, working=0.0)
+    limits = {"soft": resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limits["soft"], resource.RLIM_INFINITY))
+    whole = memory.machine_memory()
+    assert whole > 2 * GIGABYTE
+    check_fits(need)
+    limits["soft"] = 1_500_000 * 1024
+    assert memory.machine_memory() == pytest.approx(0.236 * GIGABYTE)
+    with pytest.raises(ConfigError, match=r"about 1\.0 GB .* leaves 0\.2, .* Raise it \(ulimit -v 2246094 or more\)"):
+        check_fits(need)
+    limits["soft"] = 2_500_000 * 1024
+    check_fits(need)
+    limits["soft"] = 1
+    assert memory.machine_memory() == 0

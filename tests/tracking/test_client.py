@@ -458,6 +458,15 @@ class TestFaults:
         with pytest.raises(ScballastError, match="file: cannot be written"):
             Tracking(settings_for(tmp_path / "file")).prepare()
 
+    def test_a_database_elsewhere_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        settings = TrackingSettings(f"sqlite:///{tmp_path}/file/x.db", "scballast", tmp_path / "runs")
+        (tmp_path / "runs").mkdir()
+        with pytest.raises(
+            ScballastError, match=r"file/x\.db: cannot be written\.\nName another store \(tracking\.uri"
+        ):
+            Tracking(settings).prepare()
+
     def test_deleted_experiment(self, tracking: Tracking) -> None:
         client = tracking._store.client
         client.delete_experiment(client.get_experiment_by_name("scballast").experiment_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from scballast.tracking import mlflow_compat
+from scballast.tracking import Tracking, TrackingSettings, mlflow_compat
 
 MOVED = "MLflow has moved: adapt scballast/tracking/mlflow_compat.py"
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -35,6 +35,18 @@ def test_a_database_is_made_in_the_newest_form(tmp_path: Path) -> None:
             assert wanted <= {column["name"] for column in inspector.get_columns(table)}, f"{table}: {MOVED}"
     finally:
         engine.dispose()
+
+
+def test_a_database_out_of_reach_is_waited_for_for_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed: pip install 'psycopg[binary]'")
+    waits: list[float] = []
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 10)
+    monkeypatch.setattr("mlflow.store.db.utils.time.sleep", waits.append)
+    runs_dir = tmp_path / "runs"
+    tracking = Tracking(TrackingSettings("postgresql+psycopg://nobody@127.0.0.1:9/x", "scballast", runs_dir))
+    tracking.prepare()
+    assert 3 < sum(waits) < 10, MOVED
+    assert tracking.start_run("x", {}, {}).startswith("pending-")
 
 
 def test_forms_that_can_be_brought_up_to_date_are_known(tmp_path: Path) -> None:

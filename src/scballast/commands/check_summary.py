@@ -1,4 +1,4 @@
-"""What the terminal shows of a check: a table of 80 columns, what fails, what would have been found instead."""
+"""What the terminal shows of a check: a table where it fits, what fails, what would have been found instead."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from scballast.commands.summary import verdict_lines
 from scballast.report.check_report import agreeing
 from scballast.sweep.door import command_of
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from rich.console import Console
+    from rich.table import Table
 
     from scballast.config.schema import Config
     from scballast.data.published_lists import PublishedLists
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 LISTS_HEADINGS = ("list", "read as", "verdict", "confirmed", "floor", "best of ours")
 _CIRCULAR = "A list that was read from these very cells has seen what tests it: its numbers then say too much."
+_WIDE = 70
 _N_GENES = 6
 _N_NOTES = 4
 
@@ -46,6 +49,8 @@ def print_check(check: Check, lists: PublishedLists, folder: Path, config: Confi
 def print_lists(console: Console, tables: Mapping[str, pd.DataFrame]) -> None:
     """Print a table with two rows for each list, and below it what each agrees with, fails and misses.
 
+    Where the terminal is too narrow for the table, its rows are written below each other.
+
     Parameters
     ----------
     console
@@ -54,17 +59,17 @@ def print_lists(console: Console, tables: Mapping[str, pd.DataFrame]) -> None:
         ``check``, ``check_methods``, ``check_genes``, ``check_missed``.
     """
     from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 
     check, genes, missed = tables["check"], tables["check_genes"], tables["check_missed"]
-    grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in LISTS_HEADINGS:
-        grid.add_column(heading, overflow="fold", justify="right" if heading == "floor" else "left")
-    for row in check.itertuples():
-        grid.add_row(*(Text(cell) for cell in list_cells(row)))
     console.print(Text("\nGenes of each list that hold in unseen cells (in brackets: at least, 95%)", "bold"))
-    console.print(grid)
+    grid = _grid(check)
+    if console.width >= _WIDE and console.measure(grid).minimum <= console.width:
+        console.print(grid)
+    else:
+        for row in check.itertuples():
+            for line in verdict_lines(f"{row.population}, {row.estimand}", _in_words(row), console.width):
+                console.print(line)
     indent = 2 if console.width < 60 else 4
     for population in check["population"].unique():
         own = genes[genes["population"] == population]
@@ -74,6 +79,25 @@ def print_lists(console: Console, tables: Mapping[str, pd.DataFrame]) -> None:
         console.print(Text.assemble((f"\n{population}", "bold"), tested))
         for line in lines:
             console.print(Padding(Text(line), (0, 0, 0, indent)))
+
+
+def _grid(check: pd.DataFrame) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in LISTS_HEADINGS:
+        grid.add_column(heading, overflow="fold", justify="right" if heading == "floor" else "left")
+    for row in check.itertuples():
+        grid.add_row(*(Text(cell) for cell in list_cells(row)))
+    return grid
+
+
+def _in_words(row: Any) -> str:
+    """Return what the row of a list says after its name, with what the headings say."""
+    verdict, confirmed, floor, ours = list_cells(row)[2:]
+    named = (("confirmed", confirmed), ("floor", floor), ("best of ours", ours))
+    return "; ".join([verdict, *(f"{heading} {text}" for heading, text in named if text)])
 
 
 def list_cells(row: Any) -> tuple[str, ...]:

@@ -11,8 +11,7 @@ from scballast.sweep.door import door
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
-    from rich.text import Text
+    from rich.console import Console, RenderableType
 
     from scballast.sweep.trial import TrialOutcome
 
@@ -56,7 +55,7 @@ def print_answers(console: Console, tables: Mapping[str, pd.DataFrame], top_k: i
         if len(rows):
             console.print(Text(f"\n{title}: method to trust, and its first genes (log2 fold change)", "bold"))
         for row in rows.itertuples():
-            for line in _verdict_lines(str(row.population), _verdict(row, top_k), console.width):
+            for line in verdict_lines(str(row.population), _verdict(row, top_k), console.width):
                 console.print(line)
             below = str(row.reason) if row.method == "none" else _first_genes(genes, row)
             console.print(Padding(Text(below), (0, 0, 0, indent)))
@@ -80,14 +79,25 @@ def _verdict(row: Any, top_k: int) -> str:
     return f"{row.method}{confirmed}; Φ {_number(row.phi)} [{_number(row.lower)}, {_number(row.upper)}]"
 
 
-def _verdict_lines(population: str, verdict: str, width: int) -> list[Text]:
-    """Put name and verdict on one line, or below each other, or the verdict's parts: an interval is not broken."""
+def verdict_lines(name: str, verdict: str, width: int) -> list[RenderableType]:
+    """Put name and verdict on one line, or below each other, or the verdict's parts: an interval is not broken.
+
+    Parameters
+    ----------
+    name
+        Whose verdict it is.
+    verdict
+        Its parts, between them ``"; "``.
+    width
+        Of the terminal, in characters.
+    """
+    from rich.padding import Padding
     from rich.text import Text
 
-    if len(population) + 2 + len(verdict) <= width:
-        return [Text.assemble((population, "bold"), "  ", verdict)]
+    if len(name) + 2 + len(verdict) <= width:
+        return [Text.assemble((name, "bold"), "  ", verdict)]
     parts = [verdict] if 2 + len(verdict) <= width else verdict.replace("; ", ";\n").split("\n")
-    return [Text(population, "bold"), *(Text(f"  {part}") for part in parts)]
+    return [Text(name, "bold"), *(Padding(Text(part), (0, 0, 0, 2), expand=False) for part in parts)]
 
 
 def _first_genes(genes: pd.DataFrame, row: Any) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scballast import __version__
+from scballast.cache_folders import settle_matplotlib
 from scballast.commands.output import forgive_characters
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
 from scballast.config.schema import conf_dir
@@ -49,6 +50,7 @@ def main() -> None:
         return
     import hydra
 
+    settle_matplotlib()
     forgive_characters()
     made: list[Path] = []
     try:

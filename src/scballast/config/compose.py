@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.hydra_compat import forget_composition, parse_override
-from scballast.config.schema import Config, DataConfig, build_config, conf_dir, data_config, to_leaves, unknown_key
+from scballast.config.schema import (
+    Config,
+    DataConfig,
+    build_config,
+    conf_dir,
+    data_config,
+    to_leaves,
+    unknown_key,
+    unknown_keys,
+)
 from scballast.config.words import shown_word
 from scballast.errors import ConfigError
 
@@ -85,6 +94,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
     check_keys(overrides)
+    _check_single(overrides)
     forget_composition()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -160,6 +170,7 @@ def check_keys(overrides: Sequence[str]) -> None:
 
     groups = config_groups()
     leaves = tuple(to_leaves(Config()))
+    unknown = []
     for word in overrides:
         try:
             override = parse_override(word)
@@ -175,8 +186,28 @@ def check_keys(overrides: Sequence[str]) -> None:
             if option not in groups[key] and not isinstance(option, dict) and not override.is_sweep_override():
                 raise _no_option(key, str(option), groups[key])
         elif key not in leaves and not key.startswith(free) and not any(leaf.startswith(f"{key}.") for leaf in leaves):
-            where = "command line"
-            raise unknown_key(where, key, leaves + tuple(groups))
+            unknown.append(key)
+    if unknown:
+        where = "command line"
+        raise unknown_keys(where, unknown, leaves + tuple(groups))
+
+
+def _check_single(overrides: Sequence[str]) -> None:
+    """Say what to type in place of several values for one experiment, before Hydra does in its own words."""
+    for word in overrides:
+        if not parse_override(word).is_sweep_override():
+            continue
+        key, _, value = word.partition("=")
+        remedy = f"Type one of them, {key}=VALUE."
+        if "(" not in value:
+            choices = [part.strip() for part in value.split(",")]
+            is_list = key == "methods" or isinstance(to_leaves(Config()).get(key), list)
+            listed = f"a list, {key}=[{','.join(choices)}], " if is_list else ""
+            remedy = (
+                f"Type one of them, {key}={choices[0]}, {listed}or, where a name holds the comma, {key}='\"{value}\"'."
+            )
+        message = f"{key}: {value} is several values for one experiment. {remedy} With -m each is tried in a sweep."
+        raise ConfigError(message)
 
 
 def _no_option(group: str, option: str, options: Sequence[str]) -> ConfigError:

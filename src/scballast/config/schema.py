@@ -28,19 +28,22 @@ def _key(default: Any, **rules: Any) -> Any:
     return field(default=default, metadata=rules)
 
 
+_OBS_COLUMN = "obs column"
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which cells: the file, the columns, the genes."""
 
     kind: str = _key("embedded", allowed=("embedded", "file", "simulated"))
     name: str | None = None
-    path: str | None = None
-    labels: str | None = None
+    path: str | None = _key(None, names="file of counts")
+    labels: str | None = _key(None, names="table of labels")
     layer: str | None = None
-    population_key: str | None = None
-    batch_key: str | None = None
-    sample_key: str | None = None
-    condition_key: str | None = None
+    population_key: str | None = _key(None, names=_OBS_COLUMN)
+    batch_key: str | None = _key(None, names=_OBS_COLUMN)
+    sample_key: str | None = _key(None, names=_OBS_COLUMN)
+    condition_key: str | None = _key(None, names=_OBS_COLUMN)
     condition_reference: str | None = None
     gene_symbols: str | None = None
     unlabelled: str = _key("keep", allowed=("keep", "drop"))
@@ -287,12 +290,19 @@ def config_hash(config: Config) -> str:
 
 def unknown_key(where: str, name: str, allowed: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not there, with the nearest that is."""
-    nearest = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+    return unknown_keys(where, [name], allowed)
+
+
+def unknown_keys(where: str, names: Sequence[str], allowed: Sequence[str]) -> ConfigError:
+    """Return the error for names that are not there, each with the nearest that is."""
+    said = ""
+    for name in names:
+        nearest = difflib.get_close_matches(name, allowed, n=1)
+        said += f"{_shown(name)} is not known. " + (f"Did you mean {nearest[0]!r}? " if nearest else "")
     listed = f"Allowed: {', '.join(sorted(allowed))}."
     if len(allowed) > _MOST_LISTED:
         listed = "`scballast --cfg job` prints every key, `scballast --help` the groups and their options."
-    return ConfigError(f"{where}: {_shown(name)} is not known. {hint}{listed}")
+    return ConfigError(f"{where}: {said}{listed}")
 
 
 def _build(cls: Any, values: Any, path: str) -> Any:
@@ -303,10 +313,10 @@ def _build(cls: Any, values: Any, path: str) -> Any:
         raise ConfigError(message)
     fields = {entry.name: entry for entry in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
-    for name in values:
-        if name not in fields:
-            where = path.rstrip(".") or "configuration"
-            raise unknown_key(where, str(name), tuple(fields))
+    unknown = [str(name) for name in values if name not in fields]
+    if unknown:
+        where = path.rstrip(".") or "configuration"
+        raise unknown_keys(where, unknown, tuple(fields))
     built = {
         name: _convert(hints[name], value, f"{path}{name}", fields[name].metadata) for name, value in values.items()
     }
@@ -330,6 +340,11 @@ def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
     if scalar is None:
         names = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
         message = f"{path}: {_shown(value)} is a {type(value).__name__}; allowed: {names}."
+        if isinstance(value, (list, tuple)):
+            first = _plain(value[0] if value else None)
+            message = f"{path}: {_shown(value)} is a list, and one value is needed: {path}={first}."
+        elif any(typing.get_origin(option) is tuple for option in options):
+            message = f"{path}: {_shown(value)} is one value, and a list is needed: {path}=[{_plain(value)}]."
         if str in options and not isinstance(value, (list, tuple, Mapping)):
             # Hydra reads 0, 0.50, 1e3 and true as numbers and truths before this program sees them.
             message += f" A name that looks like one is quoted twice, as it is written: {path}='\"{_shown(value)}\"'."
@@ -349,6 +364,12 @@ def _scalar(options: Sequence[Any], value: Any) -> Any:
     if isinstance(value, float) and int in options and value.is_integer():
         return int(value)
     return value if isinstance(value, str) and str in options else None
+
+
+def _plain(value: Any) -> str:
+    """Return a value as it may be typed, where that is short and plain; else what stands for it."""
+    text = str(value) if isinstance(value, (str, int, float)) else ""
+    return text if text and len(text) <= 60 and all(sign.isalnum() or sign in "_.-/+" for sign in text) else "VALUE"
 
 
 def _shown(value: Any) -> str:
@@ -373,6 +394,9 @@ def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
     if isinstance(value, str):
         if "\x00" in value:
             message = f"{path}: {_shown(value)} holds a NUL character, which no name or path can."
+            raise ConfigError(message)
+        if "names" in rules and not value.strip():
+            message = f"{path}: it is empty. Type the name of the {rules['names']}, {path}=NAME, or leave the key out."
             raise ConfigError(message)
         return
     if abs(value) > _LARGEST:
@@ -405,7 +429,10 @@ def _check_combinations(config: Config) -> None:
         message = "data.path: missing. Give the file: data.path=counts.h5ad data.population_key=cell_type."
         raise ConfigError(message)
     if data.kind == "file" and data.population_key is None:
-        message = "data.population_key: missing. Name the obs column that holds the populations (cell types)."
+        message = (
+            "data.population_key: missing. Name the obs column that holds the populations (cell types): "
+            "data.population_key=COLUMN."
+        )
         raise ConfigError(message)
     if resample.kind in ("subsample", "thin") and resample.fraction > 0.5:
         message = (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scballast.arrays import BoolArray, IntArray
-from scballast.data.names import escaped, lookalikes, quote, quoted, valid_text, without_blanks
+from scballast.data.name_forms import lookalikes
+from scballast.data.names import escaped, quote, quoted, valid_text, without_blanks
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
@@ -134,8 +135,27 @@ def read_column(obs: Annotation, key: str, *, option: str, source: str) -> Colum
             f"{source}: {n_missing_words:,} cells have an empty text or a word for 'missing' in obs[{quote(key)}] "
             "and count as missing."
         )
-    warnings += lookalike_warnings(names, f"labels of obs[{quote(key)}]", source)
-    return Column(key, names, codes, tuple(warnings))
+    column = Column(key, names, codes)
+    sizes = dict(zip(names, column.sizes().tolist(), strict=True))
+    warnings += lookalike_warnings(names, f"labels of obs[{quote(key)}]", source, sizes)
+    return dataclasses.replace(column, warnings=tuple(warnings))
+
+
+def read_words(obs: Annotation, key: str, *, option: str, source: str) -> Column | None:
+    """Return a column of text or named categories as ``read_column`` does; None: it holds numbers or truths.
+
+    Raises
+    ------
+    DataError
+        The column is absent or twice there, or holds values that are not labels.
+    """
+    import pandas as pd
+
+    values = find_column(obs, key, option=option, source=source)
+    named = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
+    if not (pd.api.types.is_object_dtype(named.dtype) or pd.api.types.is_string_dtype(named.dtype)):
+        return None
+    return read_column(obs, key, option=option, source=source)
 
 
 def find_column(obs: Annotation, key: str, *, option: str, source: str) -> pd.Series[Any]:
@@ -156,16 +176,22 @@ def find_column(obs: Annotation, key: str, *, option: str, source: str) -> pd.Se
         raise DataError(msg) from error
 
 
-def lookalike_warnings(names: Sequence[str], what: str, source: str) -> list[str]:
-    """Ask about names that differ only in what a reader does not see, or hardly."""
+def lookalike_warnings(
+    names: Sequence[str], what: str, source: str, sizes: Mapping[str, int] | None = None
+) -> list[str]:
+    """Ask about names that differ only in what a reader does not see, or hardly; ``sizes``: cells of each."""
     groups = lookalikes(names)
     if not groups:
         return []
-    shown = "; ".join(" and ".join(escaped(name) for name in group[:4]) for group in groups[:5])
+
+    def shown(name: str) -> str:
+        return escaped(name) + (f" ({sizes[name]:,} cells)" if sizes is not None else "")
+
+    listed = "; ".join(" and ".join(shown(name) for name in group[:4]) for group in groups[:5])
     more = f" and {len(groups) - 5} more" if len(groups) > 5 else ""
     return [
-        f"{source}: {what} that differ only in case, hyphens, blanks, other separators or Unicode form are kept apart: "
-        f"{shown}{more}. If they mean the same, write them alike."
+        f"{source}: {what} that differ only in case, blanks, hyphens or other separators, an ending (_, .0, plural s), "
+        f"look-alike letters or Unicode form are kept apart: {listed}{more}. If they mean the same, write them alike."
     ]
 
 

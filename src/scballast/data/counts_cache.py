@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
@@ -73,6 +73,8 @@ class CountsCache:
         try:
             self._make_room(size)
             if self.find(name) is None:  # no other process has written it meanwhile
+                if not entry.is_dir():
+                    entry.unlink(missing_ok=True)  # a plain file in its place, of which a folder could not take it
                 with whole(entry) as part:
                     part.mkdir()
                     _write(found, part)
@@ -104,16 +106,17 @@ class CountsCache:
             excess -= held
 
 
-def request_name(request: CountsRequest, path: Path) -> str:
+def request_name(request: CountsRequest, places: Sequence[Path]) -> str:
     """Return a digest of all that analysed counts depend on.
 
     That a file is the same is told by its place, size and times, and those of every file in a folder; everything else
     by its content: which cells and features, their names, the columns, and the settings of reading and selection.
+    Of a folder of data ``places`` are what the counts are read from: what else lies in it may be these very runs.
     """
     digest = hashlib.sha256()
     plain = {
         "version": (_VERSION, version("scballast"), version("scikit-misc")),
-        "file": [str(path.resolve()), *_identity(path)],
+        "file": [[str(path.resolve()), *_identity(path)] for path in places],
         "matrix": request.matrix.path,
         "source": request.source,
         "rounded": request.rounded,

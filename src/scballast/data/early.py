@@ -57,7 +57,7 @@ def check_file(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:
     DataError
         There is no such file, or the table of labels cannot be read.
     ConfigError
-        A column is not there; the message names the nearest.
+        Columns are not there; the message names the nearest of each.
     """
     if config.kind != "file" or config.path is None:
         return
@@ -76,16 +76,21 @@ def check_file(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:
         return
     where = path if config.labels is None else f"{path}, with {Path(config.labels).name},"
     named = [(f"data.{key}", getattr(config, key)) for key in _KEYS] + [("association.keys", key) for key in obs_keys]
-    for key, name in named:
-        if name is not None and name not in columns:
-            near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
-            nearest = next((column for column in columns if near and column.lower() == near[0]), None)
-            hint = f" Did you mean {quote(nearest)}?" if nearest else ""
-            message = (
-                f"{key}: {where} has no obs column {quote(name)}.{hint} "
-                f"Columns: {', '.join(quote(column) for column in columns) or 'none'}."
-            )
-            raise ConfigError(message)
+    absent = [(key, name) for key, name in named if name is not None and name not in columns]
+    if absent:
+        said = [
+            f"{key}: {'it' if position else where} has no obs column {quote(name)}.{_near(name, columns)}"
+            for position, (key, name) in enumerate(absent)
+        ]
+        message = f"{' '.join(said)} Columns: {', '.join(quote(column) for column in columns) or 'none'}."
+        raise ConfigError(message)
+
+
+def _near(name: str, columns: Sequence[str]) -> str:
+    """Ask whether the nearest of the columns is meant, if one is near."""
+    near = difflib.get_close_matches(name.lower(), [column.lower() for column in columns], n=1)
+    nearest = next((column for column in columns if near and column.lower() == near[0]), None)
+    return f" Did you mean {quote(nearest)}?" if nearest else ""
 
 
 def suggestions(config: DataConfig, obs_keys: Sequence[str] = ()) -> list[str]:

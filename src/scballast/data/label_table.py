@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scballast.data.columns import MISSING_WORDS, blank_name_warnings
-from scballast.data.names import blanks_apart, escaped, folded, quote, quoted, valid_text, without_blanks
+from scballast.data.name_forms import alike
+from scballast.data.names import blanks_apart, escaped, quote, quoted, valid_text, without_blanks
 from scballast.data.source import Source
 from scballast.data.text_table import Wording, read_rows
 from scballast.errors import DataError
@@ -177,20 +178,14 @@ def _join_warnings(table: LabelTable, names: list[str], replaced: list[str], sou
 
 def _alike_hint(rows: list[str], cells: list[str]) -> str:
     """Say how many names of rows without a cell only look different from those of cells without a row."""
-    by_look = {_look(name): name for name in reversed(cells)}
-    alike = [(name, by_look[_look(name)]) for name in rows if _look(name) in by_look]
-    if not alike:
+    pairs = alike(rows, cells)
+    if not pairs:
         return ""
-    row, cell = alike[0]
+    row, cell = pairs[0]
     return (
-        f" {len(alike):,} of them differ from a cell's name only in case, hyphens, dots, blanks or Unicode form, as "
-        f"{escaped(row)} and {escaped(cell)}: write both alike."
+        f" {len(pairs):,} of them differ from a cell's name only in case, hyphens, dots, blanks, look-alike letters or "
+        f"Unicode form, as {escaped(row)} and {escaped(cell)}: write both alike."
     )
-
-
-def _look(name: str) -> str:
-    # R writes AAAC.1 for AAAC-1 where names become those of columns.
-    return re.sub(r"[._]", "-", folded(name))
 
 
 def _typed(values: list[str | None]) -> pd.Series[object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,11 @@ from scballast.data.blocks import take, without_empty_rows
 from scballast.data.columns import (
     Column,
     blank_name_warnings,
-    find_column,
     label_candidates,
     lookalike_warnings,
     read_column,
     read_grouping,
+    read_words,
     taken,
 )
 from scballast.data.conditions import condition_notes, read_conditions
@@ -33,9 +34,12 @@ from scballast.data.label_table import with_labels
 from scballast.data.names import blanks_apart, make_unique, quote, quoted, safe_name, valid_text, without_blanks
 from scballast.data.outline import Outline
 from scballast.data.populations import (
+    WITHOUT_COUNTS,
+    WITHOUT_LABEL,
     check_labels,
     confounding_warnings,
     disappearance_warnings,
+    lost_warnings,
     poverty_warnings,
     rank_populations,
     unfiltered_warnings,
@@ -183,8 +187,11 @@ def _checked(
     conditions = read_conditions(source.obs.take(kept), config, source=label)
     notes += conditions.warnings if conditions is not None else ()
     obs = source.obs.take(kept)
-    for key in wishes.obs_keys:
-        find_column(obs, key, option="association.keys", source=label)
+    own = {population_key, config.batch_key, config.sample_key, config.condition_key}
+    others_named = (key for key in wishes.obs_keys if key not in own)
+    words = [read_words(obs, key, option="association.keys", source=label) for key in others_named]
+    groups = [column for column in words if column is not None]
+    notes += [note for column in groups for note in column.warnings]
 
     chosen = source.choose(config.layer)
     notes += _layer_notes(source, chosen)
@@ -225,13 +232,14 @@ def _checked(
         beside=wanted,
     )
     outline, found = prepared_counts(
-        request, source.path, outlined=wishes.outlined, on_outline=wishes.on_outline, cache=wishes.cache
+        request, source.places(chosen), outlined=wishes.outlined, on_outline=wishes.on_outline, cache=wishes.cache
     )
     notes += found.read_warnings
     cells, totals = found.n_values > 0, found.totals[found.n_values > 0]
     cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
     notes += [*_zero_notes(label, "cells", cells, cell_names), *_zero_notes(label, "genes", found.counted, read_names)]
     at_first = labels
+    grouped_at_first = {w: c for w, c in (("batches", batches), ("samples", samples)) if c is not None}
     labels, batches, samples, taken_notes = taken(labels, batches, samples, cells, label)
     notes += taken_notes
     # First of all: what is found in a matrix of empty droplets is not what was asked for.
@@ -253,6 +261,8 @@ def _checked(
         notes += taken_notes
         cells[np.flatnonzero(cells)[~filled]] = False
     notes += disappearance_warnings(at_first, labels, config.min_cells, label)
+    for what, column in grouped_at_first.items():
+        notes += lost_warnings(column, column.take(cells), what, WITHOUT_COUNTS, label)
     check_labels(labels, label)
     ranked = rank_populations(labels, config.min_cells, label)
     notes += ranked.warnings
@@ -260,7 +270,7 @@ def _checked(
     if conditions is not None:
         conditions = replace(conditions, codes=conditions.codes[cells])
         notes += condition_notes(conditions, batches, samples, label)
-    columns = (labels, batches, samples, conditions)
+    columns = (labels, batches, samples, conditions, *(column.take(cells) for column in groups))
     analysed = genes_read[np.flatnonzero(found.selected)]
     var_columns, unreadable = var.readable()
     notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
@@ -353,6 +363,11 @@ def _columns(
     for option, key in (("data.batch_key", config.batch_key), ("data.sample_key", config.sample_key)):
         grouping = read_grouping(obs.take(kept), key, option=option, source=label, labels=labels) if key else None
         notes += grouping.warnings if grouping is not None else ()
+        if grouping is not None and not kept.all():
+            with suppress(DataError):  # what the column holds in cells that are left out need not make groups
+                dropped = read_column(obs.take(~kept), grouping.key, option=option, source=label)
+                what = "batches" if option == "data.batch_key" else "samples"
+                notes += lost_warnings(dropped, grouping, what, WITHOUT_LABEL, label)
         groupings.append(grouping)
     batches, samples = groupings
     return labels.take(kept), kept, batches, samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,7 +156,9 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
     notes = [*files.warnings(label), *fit.warnings, *_square_warnings(counts, files, label)]
     inside = files.matrix.parent.relative_to(folder).as_posix()
     where = () if inside == "." else (f"{label}: the matrix in {quote(inside)} is read.",)
-    return source_of(adata, label, owned=True, warnings=(*where, *notes))
+    source = source_of(adata, label, owned=True, warnings=(*where, *notes))
+    read = (files.matrix, files.genes, files.cells, files.symbols)
+    return replace(source, files=tuple(path for path in read if path is not None))
 
 
 def _find(folder: Path, label: str) -> MatrixFiles | None:

@@ -7,9 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 MAX_SAFE_LENGTH = 60
-# One between two words, of which not both are numbers there.
-_SEPARATORS = re.compile(r"(?<=[^ _.\d-])[ _.-](?=[^\W_])|(?<=[^ _.-])[ _.-](?=[^\W\d_])")
 _NO_WIDTH = "\u200b\u200c\u200d\u2060\ufeff"
+_UNSEEN = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800"
 
 
 def valid_text(name: object) -> str:
@@ -33,33 +32,22 @@ def folded(text: str) -> str:
     Case, the kind of blank (no-break, narrow, …), the kind of hyphen, characters without width and the Unicode form
     (composed or not, full width, superscript, …) are levelled.
     """
-    if text.isascii():
+    if text.isascii() and text.isprintable():
         return " ".join(text.split()).lower()
     level = "".join(
         "-" if unicodedata.category(character) == "Pd" or character == "\u2212" else character
         for character in unicodedata.normalize("NFKC", text)
-        if unicodedata.category(character) != "Cf"
+        if not _unseen(character)
     )
     return without_blanks(re.sub(r"\s+", " ", level)).casefold()
 
 
-def lookalikes(names: Sequence[str]) -> list[list[str]]:
-    """Return the groups of different names that only look different, in order of name.
-
-    Beyond ``folded``, what separates two words of a name is levelled: ``T cell``, ``T_cell``, ``T.cell``, ``T-cell``.
-    A sign at the end of a word (``CD4-``) and separators of numbers (``1.2``, ``1-2``) are not.
-    """
-    different = set(names)
-    if len({_levelled(name) for name in different}) == len(different):
-        return []
-    groups: dict[str, list[str]] = {}
-    for name in sorted(different):
-        groups.setdefault(_levelled(name), []).append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _levelled(name: str) -> str:
-    return _SEPARATORS.sub(" ", folded(name))
+def _unseen(character: str) -> bool:
+    """Return whether a character takes no room: of formatting or control, a joiner, a filler, a chooser of variants."""
+    if character in _UNSEEN or "\ufe00" <= character <= "\ufe0f":
+        return True
+    category = unicodedata.category(character)
+    return category == "Cf" or (category == "Cc" and not character.isspace())
 
 
 def escaped(name: str, limit: int = 80) -> str:

@@ -17,6 +17,8 @@ POOR_GENES = 20
 POOR_SHARE = 0.1
 UNFILTERED_SHARE = 0.2
 MOSTLY_EMPTY = 0.5
+WITHOUT_COUNTS = "none of their cells has usable counts"
+WITHOUT_LABEL = "none of their cells has a label (data.unlabelled=drop)"
 
 
 @dataclass(frozen=True)
@@ -97,28 +99,30 @@ def rank_populations(labels: Column, min_cells: int, source: str) -> Ranked:
 
 
 def disappearance_warnings(before: Column, after: Column, min_cells: int, source: str) -> list[str]:
-    """Name the populations that fell below ``min_cells`` because cells without usable counts were left out."""
+    """Name the populations that disappeared, or fell below ``min_cells``, with cells without usable counts."""
     left = dict(zip(after.names, after.sizes().tolist(), strict=True))
     sizes = dict(zip(before.names, before.sizes().tolist(), strict=True))
-    key = quote(before.key)
-    gone = [f"{quote(name)} ({size:,})" for name, size in sizes.items() if name not in left]
     fallen = [
         f"{quote(name)} (from {size:,} to {left[name]:,})"
         for name, size in sizes.items()
         if name in left and size >= min_cells > left[name]
     ]
-    notes = []
-    if gone:
-        notes.append(
-            f"{source}: populations of obs[{key}] that disappear, because none of their cells has usable counts: "
-            f"{_listed(gone)}."
-        )
+    notes = lost_warnings(before, after, "populations", WITHOUT_COUNTS, source)
     if fallen:
         notes.append(
-            f"{source}: populations of obs[{key}] that fall below data.min_cells={min_cells:,}, because cells without "
-            f"usable counts are left out: {_listed(fallen)}."
+            f"{source}: populations of obs[{quote(before.key)}] that fall below data.min_cells={min_cells:,}, because "
+            f"cells without usable counts are left out: {_listed(fallen)}."
         )
     return notes
+
+
+def lost_warnings(before: Column, after: Column, what: str, reason: str, source: str) -> list[str]:
+    """Name the populations, batches or samples that have cells before and none after, and why."""
+    sizes = zip(before.names, before.sizes().tolist(), strict=True)
+    gone = [f"{quote(name)} ({size:,})" for name, size in sizes if name not in after.names]
+    if not gone:
+        return []
+    return [f"{source}: {what} of obs[{quote(before.key)}] that disappear, because {reason}: {_listed(gone)}."]
 
 
 def poverty_warnings(labels: Column, n_genes: IntArray, source: str) -> list[str]:

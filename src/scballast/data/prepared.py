@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ LARGE_BYTES = 2**26
 
 def prepared_counts(
     request: CountsRequest,
-    path: Path | None,
+    places: Sequence[Path],
     *,
     outlined: bool,
     on_outline: Callable[[Outline], None] | None,
@@ -29,8 +29,8 @@ def prepared_counts(
     ----------
     request
         Which counts are wanted.
-    path
-        The file or folder that they are in; None: they are in memory.
+    places
+        The files and folders that they are in; none: they are in memory.
     outlined, on_outline, cache
         As for `load_dataset`.
 
@@ -39,9 +39,9 @@ def prepared_counts(
     DataError
         As for `analysed_counts`.
     """
-    if path is None or _stored_bytes(path) < LARGE_BYTES:
+    if not places or sum(map(_stored_bytes, places)) < LARGE_BYTES:
         return None, analysed_counts(request)
-    name = "" if cache is None else request_name(request, path)
+    name = "" if cache is None else request_name(request, places)
     found = None if cache is None else cache.find(name)
     if found is not None:
         return None, found
@@ -53,7 +53,7 @@ def prepared_counts(
             return outline, placeholder(request, outline)
     found = analysed_counts(request)
     # A file that was written meanwhile is another one: what was read of it is of neither.
-    return None, found if cache is None or request_name(request, path) != name else cache.keep(found, name)
+    return None, found if cache is None or request_name(request, places) != name else cache.keep(found, name)
 
 
 def _stored_bytes(path: Path) -> int:

@@ -77,6 +77,8 @@ class Source:
         What was done while reading.
     path
         The file or folder that it is read from; None: it is in memory.
+    files
+        Those of the folder that are read; none: the folder is a zarr store.
     """
 
     label: str
@@ -85,6 +87,19 @@ class Source:
     owned: bool = True
     warnings: tuple[str, ...] = ()
     path: Path | None = None
+    files: tuple[Path, ...] = ()
+
+    def places(self, matrix: StoredMatrix) -> tuple[Path, ...]:
+        """Return the files and folders that a matrix is read from; none: it is in memory.
+
+        What else lies in a folder, such as the folder of the runs, is no part of the data.
+        """
+        if self.path is None or self.files:
+            return self.files
+        if not self.path.is_dir():
+            return (self.path,)
+        descriptions = (path for path in sorted(self.path.iterdir()) if path.is_file())
+        return (*descriptions, self.path / matrix.path)
 
     def choose(self, layer: str | None) -> StoredMatrix:
         """Return the matrix that ``data.layer`` names; without it, ``X``.

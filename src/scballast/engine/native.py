@@ -10,13 +10,13 @@ import logging
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import tempfile
 import threading
 from importlib import resources
 from pathlib import Path
 
+from scballast.cache_folders import temporary_folder
 from scballast.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def _cache_folder() -> Path:
         with tempfile.TemporaryDirectory(dir=wanted):
             return wanted
     except OSError as error:
-        instead = _temporary_folder()
+        instead = temporary_folder()
         logger.warning("%s cannot be written (%s); kernels are compiled into %s.", wanted, error.strerror, instead)
         return instead
 
@@ -173,17 +173,7 @@ def _wanted_folder() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scballast"
     except RuntimeError:  # a user without a home
-        return _temporary_folder()
-
-
-def _temporary_folder() -> Path:
-    """Return this user's own temporary folder; what lies in it is run, so nobody else may have made it."""
-    folder = Path(tempfile.gettempdir()) / f"scballast-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
-        return folder
-    return Path(tempfile.mkdtemp(prefix="scballast-"))
+        return temporary_folder()
 
 
 def _output(command: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 GIGABYTE = 1e9
 LIBRARIES = 1.0 * GIGABYTE
 """Python with torch, scvi-tools and scanpy, and the tables."""
+ADDRESSES = 1.3 * GIGABYTE
+"""Addresses that libraries and threads reserve and never touch: they count where these are limited (``ulimit -v``)."""
 VALUE_BYTES = 8
 """A count (float32) and the number of its gene."""
 WORKING_BYTES = 44
@@ -89,7 +92,7 @@ def _need(config: Config, n_cells: int, n_genes: int, n_values: int, n_largest: 
 
 
 def machine_memory() -> float:
-    """Return the bytes of memory that this machine has, or that this container may take."""
+    """Return the bytes of memory that this machine has, or that this container or process may take."""
     import psutil
 
     found = float(psutil.virtual_memory().total)
@@ -98,7 +101,17 @@ def machine_memory() -> float:
             found = min(found, float(Path(path).read_text(encoding="ascii")))
         except (OSError, ValueError):  # not there, or "max"
             continue
-    return found
+    return min(found, _address_limit())
+
+
+def _address_limit() -> float:
+    """Return the bytes that a limit on this process's addresses leaves for memory; infinite: there is none."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.inf
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else max(0.0, limit - ADDRESSES)
 
 
 def check_fits(need: MemoryNeed) -> None:
@@ -122,6 +135,13 @@ def memory_obstacle(need: MemoryNeed, available: float) -> str | None:
     """Say why an experiment may not fit, and what to set; None: it fits."""
     if need.total <= available:
         return None
+    if available == _address_limit():
+        enough = math.ceil((need.total + ADDRESSES) / 1024)
+        return (
+            f"data: the experiment takes about {need.total / GIGABYTE:.1f} GB of memory, and the limit on this "
+            f"process's addresses leaves {available / GIGABYTE:.1f}, for libraries reserve some that they never use. "
+            f"Raise it (ulimit -v {enough} or more), or use a file with fewer cells."
+        )
     message = (
         f"data: the experiment takes about {need.total / GIGABYTE:.1f} GB of memory, and there are "
         f"{available / GIGABYTE:.1f} here: the counts of {need.n_cells:,} cells × {need.n_genes:,} genes take "

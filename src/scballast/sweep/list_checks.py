@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scballast.cache_folders import settle_matplotlib
 from scballast.config.compose import check_keys, compose_config
 from scballast.config.schema import Config, build_config
 from scballast.errors import ConfigError, memory_errors
@@ -92,6 +93,7 @@ def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> 
     from scballast.experiment.stored import finished_runs
     from scballast.report import render_check_report
 
+    settle_matplotlib()
     runs = [run] if run is not None else finished_runs(runs_dir(config)) if config.methods is None else []
     with memory_errors():
         check = run_check(config, lists, runs=runs, cache_dir=cache_dir(config), must_reuse=run is not None)

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.cache_folders import settle_matplotlib
 from scballast.config import keys
 from scballast.config.addresses import params_of
 from scballast.config.schema import Config, config_hash
@@ -109,6 +110,7 @@ def run_trial(
         Shown the answer of the methods that look at cells alone before models are trained; it is logged as the run's
         description too. None, as for a sweep's trials: there is no first answer.
     """
+    settle_matplotlib()
     root = runs_dir(config)
     if config.train.engine == "ensemble" and config.device in ("auto", "cpu"):
         precompile()

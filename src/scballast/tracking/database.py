@@ -93,6 +93,7 @@ def create_or_migrate(settings: TrackingSettings) -> None:
     quiet_mlflow()
     database = settings.database
     if database is None:
+        mlflow_compat.retry_briefly()
         # MLflow's own initialisation; under the lock, since it is not safe against a second one.
         mlflow_compat.make_database(settings.store_uri, settings.artifact_root.as_uri())
     elif not database.exists():

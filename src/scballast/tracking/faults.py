@@ -69,6 +69,11 @@ def translate(error: Exception, settings: TrackingSettings) -> ScballastError | 
     if settings.database is None and _is_cut_off(error, text):
         return UnreachableError(f"{settings.shown_uri} gives no answer (the connection to the database failed)")
     if numbers & set(READ_ONLY) or "readonly database" in text or "unable to open database file" in text:
+        if settings.database not in (None, settings.root / "mlflow.db") and os.access(settings.root, os.W_OK):
+            return ScballastError(
+                f"{settings.database}: cannot be written.\nName another store (tracking.uri or MLFLOW_TRACKING_URI), "
+                "or change its permissions."
+            )
         return ScballastError(
             f"{where}: cannot be written.\nPoint runs_dir at a folder that can be, or change its permissions."
         )

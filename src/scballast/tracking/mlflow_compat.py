@@ -11,6 +11,13 @@ def load_store() -> None:
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
 
+def retry_briefly() -> None:
+    """Let MLflow try to reach a database for 6 seconds and not, in silence, for 100."""
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = 6
+
+
 def make_database(uri: str, artifact_root: str) -> None:
     """Make the tables of a new database, with MLflow's default experiment."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

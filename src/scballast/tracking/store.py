@@ -13,6 +13,7 @@ from typing import Any
 
 from scballast.config import keys
 from scballast.errors import ScballastError
+from scballast.tracking import mlflow_compat
 from scballast.tracking.database import quiet_mlflow
 from scballast.tracking.faults import UnreachableError, clear_faults
 from scballast.tracking.liveness import ProcessIdentity
@@ -102,6 +103,8 @@ class Store:
                     os.environ.setdefault(name, value)
                 if self.settings.is_on_loopback:
                     _no_proxy_for_loopback()
+            elif self.settings.database is None:
+                mlflow_compat.retry_briefly()
             from mlflow.tracking import MlflowClient
 
             # The model registry is named too: left out, MLflow takes it from the environment.
