@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 Advance = Callable[[int], None]
@@ -48,6 +48,35 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda n: bar.advance(task, n)
+
+
+@contextmanager
+def progress_of_rest(description: str, total: int, *, unit: str) -> Iterator[tuple[Advance, Advance]]:
+    """Show a bar for what is left of work of which a cache may hold a part, and hand out two functions.
+
+    Parameters
+    ----------
+    description, total, unit
+        As for :func:`progress_bar`; the total is that of all units, in the cache or not.
+
+    Yields
+    ------
+    found
+        To be called once, before the work, with the number of units that the cache holds: they are no work, take no
+        time, and are said to be there. Nothing is shown before.
+    advance
+        Advances the bar.
+    """
+    with ExitStack() as shown:
+        running: list[Advance] = []
+
+        def found(n: int) -> None:
+            if n:
+                sys.stderr.write(f"{description}: {n} of {total} {unit} are taken from the cache\n")
+                sys.stderr.flush()
+            running.append(shown.enter_context(progress_bar(description, total - n, unit=unit)))
+
+        yield found, lambda n: running[-1](n)
 
 
 def _ignore(_: int) -> None:
