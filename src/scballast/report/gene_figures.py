@@ -111,7 +111,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
         side.set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, markerscale=max(1.0, 3 / size), handletextpad=0.2)
     caption = (
-        "Cells of the first replicate in the latent space, laid out in the plane by t-SNE; numbers stand at each "
+        "Cells of the first replicate in the latent space, laid out in the plane by UMAP; numbers stand at each "
         "population's middle. Near cells are alike; distances between groups and their sizes mean little."
     )
     alt = f"Scatter plot of {len(table):,} cells of {len(names)} populations in two dimensions."
