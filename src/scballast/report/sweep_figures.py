@@ -253,7 +253,7 @@ def importance(sweep: SweepFolder, table: pd.DataFrame) -> Picture:
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
     grid[0, 0].set_xlim(0, max(0.05, float(table["importance"].max()) * 1.08))
-    style.name_rows(grid[0, 0], list(figure_labels(names, 30).values()))
+    style.name_rows(grid[0, 0], list(figure_labels(names, 40).values()))
     figure.supxlabel("share of the objective's variance over the trials (importance)", fontsize=10)
     caption = (
         "Which parameters decide. Importance of each parameter for each objective, estimated from the trials; it "
@@ -300,7 +300,7 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
         edgecolor="white",
         linewidth=0.6,
     )
-    style.name_rows(axes, list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))
+    style.name_rows(axes, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
     labels = [f"{drawable(str(t))}{' ←' if t == sweep.chosen else ''}" for t in trials]
     axes.set_xticks(range(len(labels)), labels=labels, rotation=90, fontsize=8 if len(labels) <= 25 else 6.5)
     for tick, trial in zip(axes.get_xticklabels(), trials, strict=True):
