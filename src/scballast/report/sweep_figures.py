@@ -207,8 +207,9 @@ def _share_limits(grid: np.ndarray, n_rows: int, count: int, *, with_fit: bool) 
     n_columns = grid.shape[1]
     for offset in range(2 if with_fit else 1):
         panels = [grid[(i // n_columns) * n_rows + offset, i % n_columns] for i in range(count)]
-        low = min(panel.get_ylim()[0] for panel in panels)
-        high = max(panel.get_ylim()[1] for panel in panels)
+        drawn = [panel for panel in panels if np.isfinite(panel.dataLim.y0)] or panels
+        low = min(panel.get_ylim()[0] for panel in drawn)
+        high = max(panel.get_ylim()[1] for panel in drawn)
         for i, panel in enumerate(panels):
             panel.set_ylim(min(low, 0.0) if offset == 0 else low, min(high, 1.02) if offset == 0 else high)
             panel.tick_params(axis="y", labelleft=i % n_columns == 0)
