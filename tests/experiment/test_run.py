@@ -14,6 +14,7 @@ import scballast
 from scballast.api import RunResult
 from scballast.config.compose import compose_config
 from scballast.config.schema import Config, Objective, RankConfig, TrackingConfig
+from scballast.errors import ConfigError
 from scballast.experiment import run as run_module
 from scballast.experiment.metrics import collect_metrics, logged_metrics
 from scballast.experiment.run import prepare_dataset, run_experiment, statistics_tables
@@ -246,8 +247,12 @@ def test_the_folder_is_whole_and_reads_back(result: RunResult) -> None:
     assert is_complete(result.folder)
     stored = read_tables(result.folder)
     assert set(result.tables) == set(stored)
-    loaded = scballast.load(result.run_id, runs_dir=str(result.folder.parents[1]))
-    np.testing.assert_allclose(loaded.stability["phi"], result.stability["phi"])
+    for name in (result.run_id, result.folder.name, str(result.folder)):
+        loaded = scballast.load(name, runs_dir=str(result.folder.parents[1]))
+        assert loaded.run_id == result.run_id
+        np.testing.assert_allclose(loaded.stability["phi"], result.stability["phi"])
+    with pytest.raises(ConfigError, match=f"Did you mean '{result.folder.name}'"):
+        scballast.load(f"{result.folder.name[:-1]}?", runs_dir=str(result.folder.parents[1]))
 
 
 def test_same_config_and_seed_give_the_same_bytes(result: RunResult, counts_file: Path, tmp_path: Path) -> None:
