@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 Advance = Callable[[int], None]
+
+_FOUND = "are taken from the cache"
+_LINE = re.compile(rf"[^:]+: \d+( \w+| of \d+ \w+ {_FOUND})?")
 
 
 @contextmanager
@@ -34,7 +38,7 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        sys.stderr.write(f"{description}: {total} {unit}".rstrip() + "\n")
+        sys.stderr.write(progress_line(description, total, unit) + "\n")
         sys.stderr.flush()
         yield _ignore
         return
@@ -72,11 +76,21 @@ def progress_of_rest(description: str, total: int, *, unit: str) -> Iterator[tup
 
         def found(n: int) -> None:
             if n:
-                sys.stderr.write(f"{description}: {n} of {total} {unit} are taken from the cache\n")
+                sys.stderr.write(f"{description}: {n} of {total} {unit} {_FOUND}\n")
                 sys.stderr.flush()
             running.append(shown.enter_context(progress_bar(description, total - n, unit=unit)))
 
         yield found, lambda n: running[-1](n)
+
+
+def progress_line(description: str, total: int, unit: str = "") -> str:
+    """Return the line that takes a bar's place."""
+    return f"{description}: {total} {unit}".rstrip()
+
+
+def is_progress_line(line: str) -> bool:
+    """Return whether a line is one that takes a bar's place, or that of a bar's part which the cache holds."""
+    return _LINE.fullmatch(line) is not None
 
 
 def _ignore(_: int) -> None:

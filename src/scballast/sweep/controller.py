@@ -29,6 +29,7 @@ from scballast.sweep.confirm import confirm_choice, confirmation_sentence
 from scballast.sweep.door import door
 from scballast.sweep.front import choose, score_trials, short_reason
 from scballast.sweep.identity import Identity
+from scballast.sweep.live import live_sweep
 from scballast.sweep.messages import Described, DescribeRequest, served
 from scballast.sweep.outcome import wrap_up
 from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
@@ -132,37 +133,42 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
     config, since = sweep.config, time.time()
     address = storage_address(config.sweep.storage, Path(config.runs_dir).expanduser().resolve())
     process = TrialProcess()
+    stopped = False
     try:
-        dataset = _describe(process, config, trains=_n_workers(config, master) == 1)
-        say_suggestions(config.data, config.association.keys)
-        tracking = open_tracking(config)
-        tracking.prepare()
-        study, name = _open_study(sweep, address, dataset)
-        parent = find_or_start_parent(study, tracking, without_storage(config), dataset, _command(name))
-        logger.info("Sweep %s: %s.", name, study.progress())
-        worker = Worker(
-            hydra_context=hydra_context,
-            master=master,
-            words=[word for word in sweep.words if not word.lstrip("+").startswith("sweep.storage=")],
-            space=sweep.space,
-            config=config,
-            address=address,
-            name=name,
-            total=study.total,
-            parent_run_id=parent,
-            since=since,
-            raced=is_raced(config, len(sweep.points)),
-            process=process,
-        )
-        try:
-            _work(study, tracking, worker)
-            if config.sweep.confirm and study.progress().is_over:
-                confirm_choice(study, worker)
-        except KeyboardInterrupt:
-            _say_goodbye(study, tracking, parent, name)
-            sys.exit(1)
+        with live_sweep() as terminal:
+            dataset = _describe(process, config, trains=_n_workers(config, master) == 1)
+            say_suggestions(config.data, config.association.keys)
+            tracking = open_tracking(config)
+            tracking.prepare()
+            study, name = _open_study(sweep, address, dataset)
+            parent = find_or_start_parent(study, tracking, without_storage(config), dataset, _command(name))
+            logger.info("Sweep %s: %s.", name, study.progress())
+            terminal.study = study
+            worker = Worker(
+                hydra_context=hydra_context,
+                master=master,
+                words=[word for word in sweep.words if not word.lstrip("+").startswith("sweep.storage=")],
+                space=sweep.space,
+                config=config,
+                address=address,
+                name=name,
+                total=study.total,
+                parent_run_id=parent,
+                since=since,
+                raced=is_raced(config, len(sweep.points)),
+                process=process,
+            )
+            try:
+                _work(study, tracking, worker)
+                if config.sweep.confirm and study.progress().is_over:
+                    confirm_choice(study, worker)
+            except KeyboardInterrupt:
+                stopped = True
     finally:
         process.close()
+    if stopped:
+        _say_goodbye(study, tracking, parent, name)
+        sys.exit(1)
     tracking.reap_stale()
     wrap_up(study, tracking, parent, dataset)
     return _say_result(study, config, since, name, parent)

@@ -14,10 +14,12 @@ from scballast.errors import ScballastError
 from scballast.sweep.front import best_so_far
 from scballast.sweep.messages import Described
 from scballast.sweep.space import Space, describe
+from scballast.sweep.standing import standing_description
 from scballast.sweep.study import SweepStudy
 from scballast.tracking import Tracking
 from scballast.tracking.leftovers import SILENT_DEATH
 from scballast.tracking.liveness import ProcessIdentity
+from scballast.tracking.publish import DESCRIPTION
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +59,14 @@ def find_or_start_parent(
 
 
 def keep_parent(study: SweepStudy, tracking: Tracking, run_id: str) -> None:
-    """Bring the parent's progress up to date, and take it over when the process that held it is gone."""
+    """Bring the parent's tags and description up to date, and take it over when the process that held it is gone."""
     with study.lock():
+        tags = progress_tags(study)
         if not study.progress().is_over:
             _take_over(tracking, run_id)
-        tracking.set_tags(run_id, progress_tags(study))
+            # Its report's own takes this one's place at the end.
+            tags[DESCRIPTION] = standing_description(study)
+        tracking.set_tags(run_id, tags)
 
 
 def progress_tags(study: SweepStudy) -> dict[str, str]:

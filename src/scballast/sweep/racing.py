@@ -121,7 +121,7 @@ def judge(config: Config, own: Mapping[str, Sequence[float]], trials: Sequence[F
         The sweep's trials; those that have finished are its rivals.
     """
     scores = score_trials(trials, config.objectives)
-    values = {t.number: json.loads(t.user_attrs[keys.PAIRS]) for t in trials if keys.PAIRS in t.user_attrs}
+    values = {trial.number: pair_values(trial) for trial in trials}
     finished = {}
     for number in scores.values:
         found = as_costs(values.get(number, {}), config.objectives, n_pairs(config))
@@ -134,6 +134,12 @@ def judge(config: Config, own: Mapping[str, Sequence[float]], trials: Sequence[F
     front = [number for number in pareto_front(scores) if number in finished]
     rivals = beaten_by(costs, finished, front)
     return Stopped(done, tuple(rivals)) if rivals else None
+
+
+def pair_values(trial: FrozenTrial) -> dict[str, list[float]]:
+    """Return a trial's values by metric, one for each pair of replicates that it had; empty where it was not raced."""
+    values: dict[str, list[float]] = json.loads(trial.user_attrs.get(keys.PAIRS, "{}"))
+    return values
 
 
 def as_costs(values: Mapping[str, Sequence[float]], objectives: Sequence[Objective], pairs: int) -> Costs | None:

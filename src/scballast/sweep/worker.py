@@ -155,7 +155,7 @@ class Worker:
             composed = self._compose(claim)
             config = config_of(composed)
             study.note(claim.number, {keys.CONFIG_HASH: config_hash(config)})
-            answer = self._run_job(study, composed, config, claim)
+            answer = self._run_job(study, tracking, composed, config, claim)
         except ProcessDiedError as error:
             answer = Failed(str(error), died=True)
             if isinstance(error, TrialTimeoutError):
@@ -191,7 +191,9 @@ class Worker:
             composed.hydra.job.num = claim.number
         return composed
 
-    def _run_job(self, study: SweepStudy, composed: DictConfig, config: Config, claim: Claim) -> Answer:
+    def _run_job(
+        self, study: SweepStudy, tracking: Tracking, composed: DictConfig, config: Config, claim: Claim
+    ) -> Answer:
         """Run a trial as a Hydra job, with a job's folder, log and callbacks."""
         folder = Path(composed.hydra.sweep.dir).absolute() / str(composed.hydra.sweep.subdir)
         root = runs_dir(self.config)
@@ -215,7 +217,7 @@ class Worker:
         def task(_: DictConfig) -> Answer:
             # In the job, since Hydra knows the job's folder, and with it the place of its log, only there.
             request = TrialRequest(without_storage(config), place, _logging_of(composed))
-            found = self._race(study, claim, request, deadline) if self.raced else request
+            found = self._race(study, tracking, claim, request, deadline) if self.raced else request
             answer = self.process.call(found, deadline) if isinstance(found, TrialRequest) else found
             run_id = answer.run_id if isinstance(answer, TrialDone) else None
             links = {"study": self.name, "trial": claim.number, "run_id": run_id}
@@ -225,7 +227,9 @@ class Worker:
         answer: Answer = run_as_job(self.hydra_context, composed, task)
         return answer
 
-    def _race(self, study: SweepStudy, claim: Claim, request: TrialRequest, deadline: float) -> TrialRequest | Answer:
+    def _race(
+        self, study: SweepStudy, tracking: Tracking, claim: Claim, request: TrialRequest, deadline: float
+    ) -> TrialRequest | Answer:
         """Give a trial its pairs of replicates one by one, as long as it can reach the front.
 
         Returns
@@ -242,6 +246,7 @@ class Worker:
             for metric, value in done.values.items():
                 values.setdefault(metric, []).append(value)
             study.note(claim.number, {keys.PAIRS: json.dumps(values)})
+            keep_parent(study, tracking, self.parent_run_id)
             stopped = judge(self.config, values, study.trials())
             if stopped is not None:
                 rung = str(2 * stopped.pairs)
