@@ -16,6 +16,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -W ignore -c "import umap"  # compiles a part of itself, once: 20 s that the first run need not wait for
 	touch $@
 
 $(DOCS_STAMP): docs/requirements.lock $(STAMP)

@@ -19,7 +19,7 @@ FOLDERS = (
     "sweep", "commands",
 )  # fmt: skip
 NOT_KNOWN = {"agreement": {"config", "engine"}, "config": {"engine"}, "report": {"tracking"}}
-FOUNDATION = ("arrays", "cache_folders", "errors", "progress", "results", "seeds", "threads")
+FOUNDATION = ("arrays", "errors", "progress", "results", "seeds", "threads")
 ROOT_MODULES = (*FOUNDATION, "__init__", "annotate", "api")
 HEAVY = {"torch", "scvi", "scanpy", "anndata", "mlflow", "optuna", "pandas", "sklearn", "matplotlib", "lightning"}
 

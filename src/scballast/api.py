@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.compose import compose_config
-from scballast.errors import DataError
+from scballast.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -285,7 +287,7 @@ def load(run_id: str, *, runs_dir: str = "runs") -> RunResult:
     Parameters
     ----------
     run_id
-        The MLflow run, as the UI shows it.
+        The MLflow run, as the UI shows it; or the run's name or folder, as the terminal says it.
     runs_dir
         The folder of the runs; the environment's ``MLFLOW_TRACKING_URI`` takes precedence.
 
@@ -293,10 +295,23 @@ def load(run_id: str, *, runs_dir: str = "runs") -> RunResult:
     -------
     RunResult
         As :func:`scballast.run` returned it.
+
+    Raises
+    ------
+    ConfigError
+        There is no run of that name, or several.
     """
+    from scballast.commands.report_command import find_folder
     from scballast.results import read_tables
     from scballast.tracking import Tracking, TrackingSettings
+    from scballast.tracking.publish import PUBLISHED_MARKER
 
+    if not re.fullmatch("[0-9a-f]{32}", run_id):
+        published = find_folder(run_id, Path(runs_dir)) / PUBLISHED_MARKER
+        if not published.is_file():
+            message = f"{published.parent}: is not in the store yet. `scballast-ui --sync` sends what waits."
+            raise ConfigError(message)
+        run_id = json.loads(published.read_text(encoding="utf-8"))["run_id"]
     settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=Path(runs_dir).resolve())
     stored = Tracking(settings).load_run(run_id)
     return RunResult(run_id, read_tables(stored.folder), stored.metrics, stored.folder)

@@ -206,7 +206,7 @@ def test_a_figure_and_a_table_are_previewed(seen: Seen, runs: Path, trials: dict
     seen.run(trials["1"], "/artifacts/figures/stability_heatmap.png")
     picture = seen.page.wait_for_selector("img[alt='figures/stability_heatmap.png'], img.rc-image-img")
     assert picture is not None
-    seen.page.wait_for_function("[...document.querySelectorAll('img')].some(one => one.naturalWidth === 1440)")
+    seen.page.wait_for_function("[...document.querySelectorAll('img')].some(one => one.naturalWidth === 2020)")
     seen.run(trials["1"], "/artifacts/tables/answer.csv")
     for row in rows(runs, "1", "answer")[:2]:
         seen.page.get_by_text(row["population"], exact=True).first.wait_for()

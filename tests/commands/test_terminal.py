@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -46,6 +47,14 @@ def test_the_version_is_ours() -> None:
     found = started("--version")
     assert found.stdout == f"scballast {scballast.__version__}\n"
     assert found.stderr == "loaded "
+
+
+def test_the_package_runs_as_a_module_as_the_command_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["scballast", "--version"])
+    runpy.run_module("scballast", run_name="__main__")
+    assert capsys.readouterr().out == f"scballast {scballast.__version__}\n"
 
 
 def test_every_key_is_described_in_the_help_at_any_width() -> None:

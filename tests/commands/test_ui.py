@@ -184,6 +184,16 @@ def test_ports() -> None:
         ui._free_port("203.0.113.7", 5000)
 
 
+@pytest.mark.parametrize("asked", [6000, 6665, 10080])
+def test_ports_at_which_browsers_open_no_page_are_passed_over(asked: int, capsys: pytest.CaptureFixture[str]) -> None:
+    found = ui._free_port("127.0.0.1", asked)
+    assert found > asked
+    assert found not in {5060, 5061, 6000, *range(6665, 6670), 10080}
+    assert f"--port {asked}: browsers open no page at this port" in capsys.readouterr().err
+    ui._free_port("127.0.0.1", 5062)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("h", False)]
 )

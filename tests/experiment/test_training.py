@@ -152,6 +152,29 @@ def test_trials_trained_together_have_the_models_that_each_trains_alone(
     assert trained == [6, 12, 6, 6]
 
 
+def test_models_of_the_cache_are_named_as_such_and_are_no_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["methods=[contrast,per_population]", "train.max_epochs=2", "train.batch_size=16", "model.n_latent=2"]
+    cache, config = MemberCache(tmp_path, 2**30), compose_config(words)
+    one, other = "training ldvae (global)", "training ldvae per population"
+
+    def said(replicates: Sequence[Replicate]) -> list[str]:
+        train_models(make_setup(config, replicates), cache)
+        return capsys.readouterr().err.splitlines()
+
+    assert said(REPLICATES[:1]) == [f"{one}: 1 models", f"{other}: 2 models"]
+    assert said(REPLICATES) == [
+        f"{one}: 1 of 2 models are taken from the cache",
+        f"{one}: 1 models",
+        f"{other}: 2 of 4 models are taken from the cache",
+        f"{other}: 2 models",
+    ]
+    assert said(REPLICATES) == [
+        f"{name}: {n} of {n} models are taken from the cache" for name, n in ((one, 2), (other, 4))
+    ]
+
+
 def test_what_an_ensemble_does_not_hold_is_left_to_its_trial(tmp_path: Path) -> None:
     setups = [make_setup(compose_config([word])) for word in ("model=pca", "train.engine=scvi", "model=nmf")]
     train_ahead(setups, MemberCache(tmp_path, 2**30))

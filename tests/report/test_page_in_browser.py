@@ -98,6 +98,9 @@ def test_genes_are_copied_and_saved_whole(page: Page, genes: pd.DataFrame) -> No
 
 
 def test_the_contents_unfold_what_they_point_at(page: Page) -> None:
+    targets = page.locator("a[href^='#']").evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    assert {"#answer", "#caveats", "#population-1"} <= set(targets)
+    assert [target for target in targets if page.locator(target).count() != 1] == []
     section = page.locator("details#stability")
     assert section.get_attribute("open") is None
     page.click("nav a[href='#stability']")
@@ -119,6 +122,16 @@ def test_figures_and_tables_are_links_to_what_they_show(page: Page) -> None:
     assert len(rows) == table.locator("tr").count() > 3
     exact = table.locator("tbody data").evaluate_all("all => all.map(one => one.value)")
     assert {value for row in rows[1:] for value in row} >= set(exact)
+
+
+def test_figures_are_as_wide_as_the_page_and_a_phone_scrolls_them(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    for window, wanted in ((1280, 1192), (390, 760)):
+        page.set_viewport_size({"width": window, "height": 900})
+        widths = page.locator("figure img").evaluate_all("all => all.map(one => one.getBoundingClientRect().width)")
+        assert len(widths) > 5
+        assert widths == [pytest.approx(wanted, abs=1)] * len(widths)
+    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -11,6 +11,7 @@ from tests.helpers import report_fixture as made
 from tests.helpers.report_page import Page, numbers, rows_of
 
 from scballast.report import render_sweep_report
+from scballast.report.sweep_findings import finding
 from scballast.report.sweep_tables import SweepFolder, non_dominated
 
 if TYPE_CHECKING:
@@ -84,6 +85,46 @@ def test_choice_is_shown_with_its_reason_as_text(sweep: Path) -> None:
     description = (sweep / "description.md").read_text(encoding="utf-8")
     assert "Chosen: trial 6" in description
     assert sum(line.startswith("|") for line in description.splitlines()) == len(SweepFolder(sweep).pareto) + 2
+
+
+def test_under_each_figure_stands_what_these_trials_show(sweep: Path) -> None:
+    trials = [row for row in pd.read_csv(sweep / "trials.csv").to_dict("records") if row["state"] == "COMPLETE"]
+    fit, phi = "fit/heldout_nll", "stability/contrast"
+    best, stable = min(trials, key=lambda row: row[fit]), max(trials, key=lambda row: row[phi])
+    read = SweepFolder(sweep)
+    assert best["trial"] != stable["trial"]
+    assert finding(read, "pareto") == (
+        f"Trial {best['trial']} is best in {fit} ({best[fit]:,.1f}; {phi} {best[phi]:.2f}), trial {stable['trial']} in "
+        f"{phi} ({stable[phi]:.2f}; {fit} {stable[fit]:,.1f}); {len(read.pareto)} of 23 trials are beaten by no other."
+    )
+    assert "with 5 dimensions" in finding(read, "stability_by_n_latent")
+    assert "least with 40" in finding(read, "stability_by_n_latent")
+    sizes = {row["model.n_latent"] for row in trials}
+    losses = {n: np.mean([row[fit] for row in trials if row["model.n_latent"] == n]) for n in sizes}
+    assert finding(read, "stability_by_n_latent").endswith(f"best with {min(losses, key=losses.__getitem__)}.")
+    assert finding(read, "importance") == (
+        "model.n_latent decides most of fit/heldout_nll (70%); model.n_latent decides most of stability/contrast (70%)."
+    )
+    table = pd.read_csv(sweep / "tables" / "sweep_stability.csv").query("method == 'contrast'")
+    for column in ("trial", "population"):
+        means = [rows["phi"].mean() for _, rows in table.groupby(column)]
+        assert f"between {min(means):.2f} " in finding(read, "stability_by_trial")
+        assert f"{max(means):.2f}" in finding(read, "stability_by_trial")
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    shown = ["".join(text) for _, attributes, text in Page(page).elements if attributes.get("class") == "shows"]
+    assert len(shown) == 4
+    assert all(sentence.strip() for sentence in shown)
+
+
+def test_a_trial_that_is_best_in_both_is_said_to_be(tmp_path: Path) -> None:
+    rows = [
+        {"trial": i, "run_id": "r", "state": "COMPLETE", "fit/heldout_nll": 5.0 - i, "stability/contrast": 0.1 * i}
+        for i in range(3)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "trials.csv", index=False)
+    assert finding(SweepFolder(tmp_path), "pareto") == (
+        "Trial 2 is best in fit/heldout_nll and in stability/contrast; 1 of 3 trials are beaten by no other."
+    )
 
 
 def test_a_bare_table_of_trials_is_enough(tmp_path: Path) -> None:

@@ -87,8 +87,10 @@ def test_only_finished_trials_and_measured_objectives_are_compared() -> None:
 def test_a_fit_out_of_all_proportion_is_a_failed_fit_and_takes_no_part() -> None:
     # Three good fits, and one that diverged without becoming infinite; it is best in the other objective.
     values = {0: [1666.0, 0.4], 1: [1700.0, 0.5], 2: [1690.0, 0.45], 3: [122405.0, 0.9]}
-    scores = score_trials([_trial(n, v) for n, v in values.items()], (FIT, STABLE))  # type: ignore[misc]
+    trials = [_trial(n, v) for n, v in values.items()]
+    scores = score_trials(trials, (FIT, STABLE))  # type: ignore[arg-type]
     assert set(scores.values) == {0, 1, 2}
+    assert best_so_far(trials, (FIT, STABLE)) == "fit/heldout_nll 1666 (trial 0), stability/contrast 0.5 (trial 1)"  # type: ignore[arg-type]
     assert list(scores.failed_fits) == [3]
     assert "122405" in scores.failed_fits[3]
     assert 3 not in pareto_front(scores)

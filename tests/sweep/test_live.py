@@ -103,6 +103,7 @@ def test_the_time_left_follows_from_the_trials_that_have_ended(study: SweepStudy
 def test_a_line_in_place_of_a_bar_is_known_as_one() -> None:
     assert is_progress_line(progress_line("training LDVAE per population", 40, "models"))
     assert is_progress_line(progress_line("reading", 5))
+    assert is_progress_line("training ldvae (global): 3 of 10 models are taken from the cache")
     assert not is_progress_line("Warning: 3 cells have no counts.")
     assert not is_progress_line("Trial 3 (model.n_latent=10) done, 12 s. 4 done, 0 failed, 6 in all.")
 

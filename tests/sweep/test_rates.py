@@ -32,13 +32,15 @@ def test_rates_are_per_unit_of_work(tmp_path: Path) -> None:
     stored(tmp_path, "a", "ldvae", {"training": 6.0, "baselines": 8.0, "total": 20.0, "report": 5.0})
     stored(tmp_path, "b", "ldvae", {"training": 12.0, "baselines": 0.1, "total": 20.0, "report": 5.0})
     stored(tmp_path, "c", "pca", {"training": 600.0, "baselines": 800.0, "total": 2000.0})
+    # The models of this one came from the cache.
+    stored(tmp_path, "e", "ldvae", {"training": 0.2, "baselines": 0.1, "total": 11.7, "report": 0.0})
     (tmp_path / "results" / "d").mkdir()
     (tmp_path / "results" / "d" / MARKER).write_text("{}")
     rates = stored_rates(tmp_path, "ldvae")
-    assert rates.n_runs == 2
+    assert rates.n_runs == 3
     assert rates.training == pytest.approx((6.0 + 12.0) / 2 / 3000)
     assert rates.baselines == pytest.approx(8.0 / 800)  # the other's came from the cache
-    assert rates.rest == pytest.approx((11.0 + 12.9) / 2)
+    assert rates.rest == pytest.approx(11.4)
     assert math.isnan(stored_rates(tmp_path, "nmf").training)
 
 

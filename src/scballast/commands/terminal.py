@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scballast import __version__
-from scballast.cache_folders import settle_matplotlib
 from scballast.commands.output import forgive_characters
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
 from scballast.config.schema import conf_dir
 from scballast.data.early import check_file, say_suggestions
+from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
 
 if TYPE_CHECKING:

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 _FIRST_PORT = 5000
 _PORTS_TRIED = 100
+# Where browsers open no page ("bad ports" of the Fetch standard, https://fetch.spec.whatwg.org/#port-blocking).
+_BLOCKED_PORTS = frozenset({
+    1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109, 110,
+    111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530, 531, 532,
+    540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061,
+    6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+})  # fmt: skip
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 
@@ -67,7 +74,10 @@ def _parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
     )
     parser.add_argument(
-        "--port", type=int, default=_FIRST_PORT, help=f"port (default: {_FIRST_PORT}; the next free one if it is taken)"
+        "--port",
+        type=int,
+        default=_FIRST_PORT,
+        help=f"port (default: {_FIRST_PORT}; the next free one if it is taken, or if browsers block it, as 6000)",
     )
     parser.add_argument("--experiment", default="scballast", help="MLflow experiment of results that name none")
     parser.add_argument(
@@ -230,12 +240,18 @@ def _wait_until_ready(server: subprocess.Popen[bytes], url: str) -> bool:
 
 
 def _free_port(host: str, first: int) -> int:
-    """Return the first port from `first` on that nothing listens on."""
+    """Return the first port from `first` on that nothing listens on and that browsers open."""
     if not 1 <= first <= 65535:
         msg = f"--port: {first} is no port.\nGive a number from 1024 to 65535."
         raise ScballastError(msg)
+    if first in _BLOCKED_PORTS:
+        print(
+            f"--port {first}: browsers open no page at this port; the next one that is free is taken.", file=sys.stderr
+        )
     error: OSError | None = None
     for port in range(first, min(first + _PORTS_TRIED, 65536)):
+        if port in _BLOCKED_PORTS:
+            continue
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             with socket.socket(family) as probe:

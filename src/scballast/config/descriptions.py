@@ -55,7 +55,7 @@ DESCRIPTIONS: dict[str, str] = {
     "programs.gene_sets": "a .gmt file of gene sets to compare the programs with",
     "tracking.uri": "address of an MLflow server; null: SQLite under runs_dir",
     "tracking.experiment": "name of the MLflow experiment",
-    "tracking.population_metrics": "log metrics of every population too",
+    "tracking.population_metrics": "log metrics of populations, pairs and controls too",
     "sweep.kind": "set by the group sweep=grid|optuna",
     "sweep.name": "a named sweep can be resumed; null: from data set and date",
     "sweep.n_trials": "trials of a tuned sweep",

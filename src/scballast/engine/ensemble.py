@@ -63,7 +63,7 @@ def fit_ensemble(
     device
         ``auto`` (a CUDA device if there is one, else the CPU), ``cpu``, ``cuda`` or ``mps``.
     on_progress
-        Called in the calling thread with the number of members finished since the last call.
+        Called in the calling thread with the number of members trained since the last call.
     kernels
         On the CPU: ``compiled`` (one thread per member; needs a C++ compiler, which is used once per machine),
         ``torch`` (stacked members, the form that CUDA and MPS run), or ``auto``: compiled, and torch with a
@@ -98,8 +98,8 @@ def fit_ensemble(
         if i not in known:
             new.setdefault(entries[i], plan)
     todo = list(new.values())
-    if len(todo) < len(plans) and on_progress is not None:
-        on_progress(len(plans) - len(todo))
+    if cache and cache.on_found is not None:
+        cache.on_found(len(plans) - len(todo))
     make_evaluator: Callable[[MemberPlan], Evaluator]
     if compiled:
         kernel_counts = KernelCounts(counts)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,13 @@ class MemberCache:
         Made on first use.
     most_bytes
         Limit on the size of all entries.
+    on_found
+        Called with the number of members that need no training, before the others are trained.
     """
 
     folder: Path
     most_bytes: int
+    on_found: Callable[[int], None] | None = None
 
     def find(self, plan: MemberPlan, name: str) -> TrainedMember | None:
         """Return the member of a plan, if it is there; a look makes it the most recently used."""

@@ -16,7 +16,7 @@ import threading
 from importlib import resources
 from pathlib import Path
 
-from scballast.cache_folders import temporary_folder
+from scballast.engine.cache_folders import temporary_folder
 from scballast.errors import ConfigError
 
 logger = logging.getLogger(__name__)

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from scballast.arrays import IntArray
+from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.engine.interface import Member, TrainedEnsemble
 from scballast.engine.member_cache import MemberCache
@@ -21,7 +23,7 @@ from scballast.experiment.setup import Setup
 from scballast.methods.method import Role
 from scballast.models import FAMILIES
 from scballast.models.family import ModelFamily
-from scballast.progress import progress_bar
+from scballast.progress import progress_bar, progress_of_rest
 from scballast.seeds import Stream, integer_for
 
 if TYPE_CHECKING:
@@ -119,11 +121,9 @@ def train_ahead(setups: Sequence[Setup], cache: MemberCache) -> None:
     """
     fused: dict[tuple[Role, str], tuple[Setup, list[Member]]] = {}
     for setup in setups:
-        if setup.config.train.engine != "ensemble":
-            continue
         for role, members in plan_members(setup).items():
             family = _family(role, setup)
-            if family.settings is None or not members:
+            if family.settings is None or not _in_ensemble(family, setup.config) or not members:
                 continue
             settings = family.settings(setup.config)
             _, together = fused.setdefault((role, family.name), (setup, []))
@@ -187,8 +187,18 @@ def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | N
         "conditioned": f"training {family.name} conditioned on the population",
         "scvi": "training scvi (non-linear)",
     }
-    with progress_bar(titles[role] + note, len(members), unit="models") as advance:
-        return family.fit(adata, members, config, batch_key=batch_key, on_progress=advance, cache=cache)
+    title, n = titles[role] + note, len(members)
+    fit = partial(family.fit, adata, members, config, batch_key=batch_key)
+    if cache is None or not _in_ensemble(family, config):
+        with progress_bar(title, n, unit="models") as advance:
+            return fit(on_progress=advance)
+    with progress_of_rest(title, n, unit="models") as (found, advance):
+        return fit(on_progress=advance, cache=replace(cache, on_found=found))
+
+
+def _in_ensemble(family: ModelFamily, config: Config) -> bool:
+    """Return whether the models are trained by the engine, which alone makes use of the cache."""
+    return config.train.engine == "ensemble" and family.settings is not None
 
 
 def _replicate_members(setup: Setup, role: Role, stream: Stream) -> dict[MemberKey, Member]:

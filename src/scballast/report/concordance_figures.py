@@ -189,7 +189,7 @@ def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
     everyone.sort(key=lambda name: -overlap.get(name, -1.0))
     count = min(MAX_PANELS, len(everyone))
     chosen = [everyone[i] for i in np.unique(np.linspace(0, len(everyone) - 1, count).round().astype(int))]
-    labels = figure_labels(chosen, 20)
+    labels = figure_labels(chosen, 30)
     n_columns = min(4, len(chosen))
     n_rows = math.ceil(len(chosen) / n_columns)
     figure = style.new_figure(n_rows * 1.95 + 0.5)

@@ -89,7 +89,7 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
         axes.set_title(f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
     for axes in grid.flat[len(pairs) :]:
         axes.remove()
-    style.name_rows(grid[0, 0], list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))
+    style.name_rows(grid[0, 0], list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
     for axes in grid.flat[: len(pairs)]:
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", labelbottom=True)

@@ -16,8 +16,8 @@ from scballast.report import (
     stability_figures,
     truth_section,
 )
-from scballast.report.findings import with_findings
-from scballast.report.html import Grid, Section
+from scballast.report.findings import finding
+from scballast.report.html import Grid, Section, with_sentences
 from scballast.report.stored_tables import setting
 from scballast.report.wording import again
 
@@ -64,7 +64,7 @@ def evidence(results: ResultFolder) -> list[Section]:
     table = results.table("truth")
     if table is not None:
         sections.insert(0, truth_section.section(results, table))
-    return with_findings(results, sections)
+    return with_sentences(sections, lambda stem: finding(results, stem))
 
 
 def _genes(results: ResultFolder) -> list[Section]:

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scballast.methods.registry import CONTROLS
 from scballast.report.gene_figures import separation
-from scballast.report.html import Section
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from scballast.report.stored_tables import ResultFolder
-
-
-def with_findings(results: ResultFolder, sections: list[Section]) -> list[Section]:
-    """Return the sections with a sentence under each figure whose numbers allow one.
-
-    Parameters
-    ----------
-    results
-        Result folder; read: the tables that the figures were drawn from.
-    sections
-        From ``evidence``.
-    """
-    return [
-        replace(item, pictures=tuple(replace(p, shows=finding(results, p.stem)) for p in item.pictures))
-        for item in sections
-    ]
 
 
 def finding(results: ResultFolder, stem: str) -> str:

@@ -71,7 +71,7 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
     names = [name for name in results.populations if name in present]
     figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.35)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
-    style.name_rows(left, list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))
+    style.name_rows(left, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
     for i, name in enumerate(names):
         rows = pairs[pairs["population"] == name]
         shared, own = float(rows["shared"].mean()), float(rows["own"].mean())
@@ -156,7 +156,7 @@ def training_curves(results: ResultFolder) -> Picture | None:
         return None
     n_columns = min(3, len(groups))
     n_rows = math.ceil(len(groups) / n_columns)
-    figure = style.new_figure(n_rows * 2.1 + 0.5, style.WIDTH if n_columns > 1 else 4.6)
+    figure = style.new_figure(n_rows * 2.1 + 0.5)
     grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
     for axes, (title, curves) in zip(grid.flat, groups, strict=False):
         tails = []

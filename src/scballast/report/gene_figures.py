@@ -44,7 +44,7 @@ def dot_plot(results: ResultFolder, table: pd.DataFrame) -> Picture:
     levels = np.log1p(means)
     span = levels.max(axis=0) - levels.min(axis=0)
     scaled = np.divide(levels - levels.min(axis=0), span, out=np.zeros_like(levels), where=span > 0)
-    figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.9, width=style.WIDE)
+    figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.9)
     axes = figure.subplots()
     rows, columns = np.indices(scaled.shape)
     sizes = np.maximum(percents, 1.0) / 100.0 * LARGEST_DOT
@@ -52,7 +52,7 @@ def dot_plot(results: ResultFolder, table: pd.DataFrame) -> Picture:
         columns.ravel(), rows.ravel(), s=sizes.ravel(), c=scaled.ravel(), cmap=style.SEQUENTIAL, vmin=0, vmax=1,
         edgecolors=style.GREY, linewidths=0.3,
     )  # fmt: skip
-    style.name_rows(axes, list(figure_labels(names, 30).values()), fontsize=style.row_font(len(names)))
+    style.name_rows(axes, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
     labels = [shorten(drawable(results.gene_label(gene)), 18) for gene in genes]
     axes.set_xticks(range(len(genes)), labels=labels, rotation=90, fontsize=8, fontstyle="italic")
     axes.set_xlim(-0.7, len(genes) - 0.3)
@@ -89,7 +89,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
     """
     present = set(table["population"])
     names = [name for name in results.populations if name in present]
-    labels = figure_labels(names, 30)
+    labels = figure_labels(names, 40)
     figure = style.new_figure(max(4.6, 0.2 * len(names) + 0.6))
     axes = figure.subplots()
     others = table[~table["population"].isin(names)]
@@ -111,7 +111,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
         side.set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, markerscale=max(1.0, 3 / size), handletextpad=0.2)
     caption = (
-        "Cells of the first replicate in the latent space, laid out in the plane by t-SNE; numbers stand at each "
+        "Cells of the first replicate in the latent space, laid out in the plane by UMAP; numbers stand at each "
         "population's middle. Near cells are alike; distances between groups and their sizes mean little."
     )
     alt = f"Scatter plot of {len(table):,} cells of {len(names)} populations in two dimensions."

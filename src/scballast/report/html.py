@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     import jinja2
@@ -70,6 +70,21 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     grids: tuple[Grid, ...] = ()
     missing: str = ""
+
+
+def with_sentences(sections: Iterable[Section], sentence: Callable[[str], str]) -> list[Section]:
+    """Return the sections with a sentence under each figure: what these numbers show.
+
+    Parameters
+    ----------
+    sections
+        From the tables.
+    sentence
+        From a figure's name to its sentence; ``""`` for none.
+    """
+    return [
+        replace(item, pictures=tuple(replace(p, shows=sentence(p.stem)) for p in item.pictures)) for item in sections
+    ]
 
 
 def number(value: object, digits: int = 2) -> Markup:

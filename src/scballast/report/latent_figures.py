@@ -77,7 +77,7 @@ def association(results: ResultFolder, key: str) -> Picture:
     for colour, dark in ((style.INK, False), ("white", True)):
         i, j = np.nonzero(small & ((np.abs(values) > 0.6 * _LIMIT) == dark))
         axes.scatter(j, i, s=6, color=colour, linewidth=0)
-    style.name_rows(axes, list(figure_labels(order, 26).values()), fontsize=style.row_font(len(order)))
+    style.name_rows(axes, list(figure_labels(order, 40).values()), fontsize=style.row_font(len(order)))
     names = _dimension_names(columns)
     every = 1 if len(names) <= 25 else 2 if len(names) <= 50 else 5
     axes.set_xticks(range(0, len(names), every), labels=names[::every])
@@ -136,7 +136,7 @@ def axis_purity(results: ResultFolder) -> Picture:
         raise ValueError(message)
     first = _first_replicate(table)
     dimensions = sorted(set(first["dimension"]))
-    labels = figure_labels(list(dict.fromkeys(first["population"])), 17)
+    labels = figure_labels(list(dict.fromkeys(first["population"])), 30)
     figure = style.new_figure(len(dimensions) * style.row_height(len(dimensions)) + 1.25)
     grid = figure.subplots(1, 2, sharey=True)
     place = {dimension: i for i, dimension in enumerate(dimensions)}
@@ -198,9 +198,9 @@ def loadings(results: ResultFolder) -> Picture:
     chosen = chosen[:MAX_GENES]
     values = centred[chosen]
     shown = [results.gene_label(str(wide.index[i])) for i in chosen]
-    names = list(figure_labels(shown, 26 if results.symbols else 16).values())
+    names = list(figure_labels(shown, 32 if results.symbols else 20).values())
     row = 0.17 if len(names) > 30 else 0.2
-    figure = style.new_figure(len(names) * row + 1.0, 6.0 if n_dimensions <= 20 else style.WIDTH)
+    figure = style.new_figure(len(names) * row + 1.0)
     axes = figure.subplots()
     limit = float(np.quantile(np.abs(values), 0.98)) or 1.0
     mesh = axes.pcolormesh(

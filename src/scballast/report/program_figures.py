@@ -42,7 +42,7 @@ def maps(results: ResultFolder, summary: pd.DataFrame) -> Picture:
     n_rows = math.ceil(len(summary) / _COLUMNS)
     figure = style.new_figure(2.75 * n_rows + 0.5)
     grid = figure.subplots(2 * n_rows, _COLUMNS, squeeze=False, height_ratios=[1, 4] * n_rows)
-    populations = figure_labels(list(dict.fromkeys(summary["population"])), 22)
+    populations = figure_labels(list(dict.fromkeys(summary["population"])), 34)
     for place, item in enumerate(summary.to_dict("records")):
         row, column = divmod(place, _COLUMNS)
         above, below = grid[2 * row, column], grid[2 * row + 1, column]
@@ -52,7 +52,7 @@ def maps(results: ResultFolder, summary: pd.DataFrame) -> Picture:
             [own[own["gene"] == gene].sort_values("bin")["value"].to_numpy(dtype=float) for gene in genes]
         )
         below.imshow(values, aspect="auto", cmap=style.DIVERGING, vmin=-_LIMIT, vmax=_LIMIT, interpolation="nearest")
-        labels = figure_labels([results.symbols.get(gene, gene) for gene in genes], 12)
+        labels = figure_labels([results.symbols.get(gene, gene) for gene in genes], 16)
         style.name_rows(below, [labels[results.symbols.get(gene, gene)] for gene in genes], fontsize=6.5)
         below.set_xticks([])
         cells = activity[(activity["population"] == item["population"]) & (activity["program"] == item["program"])]

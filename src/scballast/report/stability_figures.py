@@ -51,7 +51,7 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
         ``stability_<estimand>``.
     """
     methods, names = results.methods(estimand), results.populations
-    labels = list(figure_labels(names, 26).values())
+    labels = list(figure_labels(names, 40).values())
     widest = 5 if len(names) <= 15 else 7
     n_rows = math.ceil(len(methods) / widest)
     n_columns = math.ceil(len(methods) / n_rows)
@@ -85,7 +85,7 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
 def _wrapped(method: str, n_columns: int) -> str:
     """Break a long method name after its first underscore when the panels are narrow."""
     head, mark, tail = method.partition("_")
-    return f"{head}{mark}\n{tail}" if n_columns > 4 and len(method) > 9 and tail else method
+    return f"{head}{mark}\n{tail}" if n_columns > 5 and len(method) > 9 and tail else method
 
 
 def _dot_panel(axes: Axes, values: dict[str, np.ndarray], left: float, colour: str) -> None:
@@ -136,7 +136,7 @@ def heat_map(results: ResultFolder) -> Picture:
     """
     groups = [results.methods(estimand) for estimand in ESTIMANDS if results.methods(estimand)]
     names = results.populations
-    labels = list(figure_labels(names, 26).values())
+    labels = list(figure_labels(names, 40).values())
     columns = [method for group in groups for method in group]
     # Keeps the estimands apart.
     gap = [0.35 * number for number, group in enumerate(groups) for _ in group]

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 7.2  # inches: a double column (183 mm); text stays readable when it is shrunk to a single one
-WIDE = 10.2  # inches: the width of the page
+WIDTH = 10.1  # inches: the page of a report; text stays readable when it is shrunk to a double column (183 mm)
 SMALL = 8.0  # points
 DPI = 200
 

@@ -207,8 +207,9 @@ def _share_limits(grid: np.ndarray, n_rows: int, count: int, *, with_fit: bool) 
     n_columns = grid.shape[1]
     for offset in range(2 if with_fit else 1):
         panels = [grid[(i // n_columns) * n_rows + offset, i % n_columns] for i in range(count)]
-        low = min(panel.get_ylim()[0] for panel in panels)
-        high = max(panel.get_ylim()[1] for panel in panels)
+        drawn = [panel for panel in panels if np.isfinite(panel.dataLim.y0)] or panels
+        low = min(panel.get_ylim()[0] for panel in drawn)
+        high = max(panel.get_ylim()[1] for panel in drawn)
         for i, panel in enumerate(panels):
             panel.set_ylim(min(low, 0.0) if offset == 0 else low, min(high, 1.02) if offset == 0 else high)
             panel.tick_params(axis="y", labelleft=i % n_columns == 0)
@@ -253,7 +254,7 @@ def importance(sweep: SweepFolder, table: pd.DataFrame) -> Picture:
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
     grid[0, 0].set_xlim(0, max(0.05, float(table["importance"].max()) * 1.08))
-    style.name_rows(grid[0, 0], list(figure_labels(names, 30).values()))
+    style.name_rows(grid[0, 0], list(figure_labels(names, 40).values()))
     figure.supxlabel("share of the objective's variance over the trials (importance)", fontsize=10)
     caption = (
         "Which parameters decide. Importance of each parameter for each objective, estimated from the trials; it "
@@ -300,7 +301,7 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
         edgecolor="white",
         linewidth=0.6,
     )
-    style.name_rows(axes, list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))
+    style.name_rows(axes, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
     labels = [f"{drawable(str(t))}{' ←' if t == sweep.chosen else ''}" for t in trials]
     axes.set_xticks(range(len(labels)), labels=labels, rotation=90, fontsize=8 if len(labels) <= 25 else 6.5)
     for tick, trial in zip(axes.get_xticklabels(), trials, strict=True):

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.report import sweep_figures
 from scballast.report.description import markdown
-from scballast.report.html import Fact, Grid, Section, write_page
+from scballast.report.html import Fact, Grid, Section, with_sentences, write_page
 from scballast.report.stored_tables import setting
 from scballast.report.style import figure_style, two
+from scballast.report.sweep_findings import finding
 from scballast.report.sweep_tables import SweepFolder
 from scballast.report.wording import again
 from scballast.verdict.caveats import Caveat
@@ -28,7 +29,8 @@ def render(folder: Path) -> None:
 
     sweep = SweepFolder(folder)
     with figure_style():
-        sections = [_front(sweep), _dimensions(sweep), _importance(sweep), _answers(sweep), _trials(sweep)]
+        drawn = [_front(sweep), _dimensions(sweep), _importance(sweep), _answers(sweep), _trials(sweep)]
+    sections = with_sentences(drawn, lambda stem: finding(sweep, stem))
     values = {
         "title": f"Which configuration gives genes that can be trusted? {_name(sweep)}",
         "facts": _facts(sweep),
@@ -86,14 +88,9 @@ def _front(sweep: SweepFolder) -> Section:
     return Section("pareto", "Pareto front", lead, (sweep_figures.pareto(sweep),), missing=missing)
 
 
-def _stability(sweep: SweepFolder) -> pd.DataFrame | None:
-    table = sweep.table("sweep_stability")
-    return None if table is None else table[table["phi"].notna()]
-
-
 def _dimensions(sweep: SweepFolder) -> Section:
     title, lead = "Number of dimensions", "How many latent dimensions can the data support?"
-    table = _stability(sweep)
+    table = sweep.stability
     if table is None or "model.n_latent" not in table or table["model.n_latent"].nunique() < 2:
         missing = "Left out: tables/sweep_stability.csv does not hold two values of model.n_latent."
         return Section("dimensions", title, lead, missing=missing)
@@ -111,8 +108,7 @@ def _importance(sweep: SweepFolder) -> Section:
 def _answers(sweep: SweepFolder) -> Section:
     title, lead = "Populations across trials", "Does the answer for a population depend on the configuration?"
     pictures, grids, absent = [], [], []
-    table = _stability(sweep)
-    method = _headline_method(sweep, table)
+    table, method = sweep.stability, sweep.headline_method
     if table is None or method is None:
         absent.append("stability by trial (no tables/sweep_stability.csv)")
     else:
@@ -124,14 +120,6 @@ def _answers(sweep: SweepFolder) -> Section:
         grids.append(_answer_grid(sweep, answer))
     missing = f"Left out: {'; '.join(absent)}." if absent else ""
     return Section("answers", title, lead, tuple(pictures), tuple(grids), missing)
-
-
-def _headline_method(sweep: SweepFolder, table: pd.DataFrame | None) -> str | None:
-    if table is None:
-        return None
-    present = set(table["method"])
-    wanted = [o.metric.partition("/")[2] for o in sweep.objectives if o.metric.startswith("stability/")]
-    return next((m for m in [*wanted, "contrast", *sorted(present)] if m in present), None)
 
 
 def _answer_grid(sweep: SweepFolder, answer: pd.DataFrame) -> Grid:

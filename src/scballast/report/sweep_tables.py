@@ -143,6 +143,21 @@ class SweepFolder:
         return str(self.trials.loc[self.trials["trial"] == self.chosen, "reason"].iloc[0])
 
     @cached_property
+    def stability(self) -> pd.DataFrame | None:
+        """Every method's Φ in every population and trial, with the trial's parameters; None where there is none."""
+        table = self.table("sweep_stability")
+        return None if table is None else table[table["phi"].notna()]
+
+    @cached_property
+    def headline_method(self) -> str | None:
+        """The method whose stability is shown: that of an objective, else the contrast, else the first by name."""
+        if self.stability is None:
+            return None
+        present = set(self.stability["method"])
+        wanted = [o.metric.partition("/")[2] for o in self.objectives if o.metric.startswith("stability/")]
+        return next((m for m in [*wanted, "contrast", *sorted(present)] if m in present), None)
+
+    @cached_property
     def parameters(self) -> list[str]:
         """Columns of parameters, which have a dot in their names, that differ between trials."""
         return [

@@ -126,7 +126,7 @@ def figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
         axes.set_title(method)
     for axes in grid.flat[len(methods) :]:
         axes.remove()
-    style.name_rows(grid[0, 0], list(figure_labels(names, 26).values()), fontsize=style.row_font(len(names)))
+    style.name_rows(grid[0, 0], list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
     for axes in grid.flat[: len(methods)]:
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", labelbottom=True)

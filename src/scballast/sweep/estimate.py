@@ -67,7 +67,7 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         rates.training * _cell_epochs(setup) if setup.from_models else 0.0,
         rates.baselines * len(setup.replicates) * dataset.adata.n_obs * missing if missing else 0.0,
         rates.rest,
-        f"{rates.n_runs} finished runs in {todo.runs_dir}",
+        f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}",
         reading_seconds=0.0 if dataset.outline is None else dataset.outline.seconds,
     )
     return _with_memory(estimated, todo, dataset)

@@ -140,8 +140,9 @@ def short_reason(scores: Scores) -> str:
 
 
 def best_so_far(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> str:
-    """Return the best value of each objective so far, for a tag."""
-    done = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.values]
+    """Return the best value of each objective so far, for a tag; failed fits are no candidates."""
+    failed = score_trials(trials, objectives).failed_fits
+    done = [t for t in trials if t.state.name == "COMPLETE" and t.values and t.number not in failed]
     parts = []
     for index, objective in enumerate(objectives):
         values = [(trial.values[index], trial.number) for trial in done if math.isfinite(trial.values[index])]

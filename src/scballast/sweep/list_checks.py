@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scballast.cache_folders import settle_matplotlib
 from scballast.config.compose import check_keys, compose_config
 from scballast.config.schema import Config, build_config
+from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, memory_errors
 from scballast.results import result_folder, write_results
 from scballast.sweep.trial import cache_dir, runs_dir

@@ -57,7 +57,10 @@ def stored_rates(runs_dir: Path, model: str) -> Rates:
 
     # A run whose baselines came from the cache says nothing of their time: the slowest are those that did not.
     baselines = max((run["baselines"] for run in runs if math.isfinite(run["baselines"])), default=math.nan)
-    return Rates(middle("training"), baselines, middle("rest"), len(runs))
+    # Nor does one whose models came from the cache: those that took less than a tenth of the slowest.
+    training = [run["training"] for run in runs if math.isfinite(run["training"])]
+    trained = [rate for rate in training if rate > max(training) / 10]
+    return Rates(statistics.median(trained) if trained else math.nan, baselines, middle("rest"), len(runs))
 
 
 def _times(folder: Path, model: str) -> dict[str, float] | None:

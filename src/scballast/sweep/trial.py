@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scballast.cache_folders import settle_matplotlib
 from scballast.config import keys
 from scballast.config.addresses import params_of
 from scballast.config.schema import Config, config_hash
 from scballast.data.dataset import Dataset
+from scballast.engine.cache_folders import settle_matplotlib
 from scballast.engine.native import precompile
 from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.experiment.first_answer import OnFirstAnswer

@@ -68,7 +68,7 @@ for (const table of document.querySelectorAll("table.genes, table.grid")) {
       const order = (a, b) => {
         const [x, y] = [a, b].map(row => isNumber ? value(row.cells[place]) : row.cells[place].textContent);
         if (isNumber && (Number.isNaN(x) || Number.isNaN(y))) return Number.isNaN(x) - Number.isNaN(y);
-        return (isNumber ? x - y : x.localeCompare(y)) * (down ? -1 : 1);
+        return (isNumber ? x - y : x.localeCompare(y, undefined, { numeric: true })) * (down ? -1 : 1);
       };
       body.append(...[...body.rows].sort(order));
     });

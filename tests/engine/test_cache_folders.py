@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scballast.cache_folders import settle_matplotlib, temporary_folder
+from scballast.engine.cache_folders import settle_matplotlib, temporary_folder
 
 
 @pytest.fixture

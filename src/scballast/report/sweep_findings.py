@@ -1,0 +1,99 @@
+"""One sentence under each figure of a sweep that says what *these* trials show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scballast.methods.registry import CONTROLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from scballast.report.sweep_tables import Objective, SweepFolder
+
+
+def finding(sweep: SweepFolder, stem: str) -> str:
+    """Say what a figure of a sweep shows; ``""`` where its numbers say nothing.
+
+    Parameters
+    ----------
+    sweep
+        Sweep folder; read: the tables that the figure was drawn from.
+    stem
+        Name of the figure.
+    """
+    sentence = _SENTENCES.get(stem)
+    return sentence(sweep) if sentence else ""
+
+
+def _front(sweep: SweepFolder) -> str:
+    first, second = sweep.objectives[:2]
+    trials = sweep.finished
+    a, b = _best(trials, first), _best(trials, second)
+    count = f"{len(sweep.pareto)} of {len(trials)} trials are beaten by no other"
+    if a["trial"] == b["trial"]:
+        return f"Trial {a['trial']} is best in {first.metric} and in {second.metric}; {count}."
+    return (
+        f"Trial {a['trial']} is best in {first.metric} ({_value(a, first)}; {second.metric} {_value(a, second)}), "
+        f"trial {b['trial']} in {second.metric} ({_value(b, second)}; {first.metric} {_value(b, first)}); {count}."
+    )
+
+
+def _best(trials: pd.DataFrame, objective: Objective) -> pd.Series:
+    values = trials[objective.metric]
+    return trials.loc[values.idxmax() if objective.maximise else values.idxmin()]
+
+
+def _value(row: pd.Series, objective: Objective) -> str:
+    return f"{row[objective.metric]:,.1f}" if objective.metric.startswith("fit/") else f"{row[objective.metric]:z.2f}"
+
+
+def _dimensions(sweep: SweepFolder) -> str:
+    table, method = sweep.stability, sweep.headline_method
+    if table is None or method in CONTROLS:
+        return ""
+    means = table[table["method"] == method].groupby("model.n_latent")["phi"].mean()
+    most, least = means.idxmax(), means.idxmin()
+    text = (
+        f"{method} is most stable with {float(most):g} dimensions (Φ {means[most]:z.2f} on average), "
+        f"least with {float(least):g} ({means[least]:z.2f})"
+    )
+    fit = "fit/heldout_nll"
+    if fit not in sweep.finished or "model.n_latent" not in sweep.finished:
+        return f"{text}."
+    losses = sweep.finished.groupby("model.n_latent")[fit].mean().dropna()
+    return f"{text}; the held-out fit is best with {float(losses.idxmin()):g}." if len(losses) else f"{text}."
+
+
+def _importance(sweep: SweepFolder) -> str:
+    table = sweep.table("importance")
+    if table is None:
+        return ""
+    parts = []
+    for objective, own in table.groupby("objective", sort=False):
+        highest = own.loc[own["importance"].idxmax()]
+        parts.append(f"{highest['parameter']} decides most of {objective} ({highest['importance']:.0%})")
+    return f"{'; '.join(parts)}."
+
+
+def _by_trial(sweep: SweepFolder) -> str:
+    table, method = sweep.stability, sweep.headline_method
+    if table is None:
+        return ""
+    own = table[table["method"] == method]
+    trials, populations = own.groupby("trial")["phi"].mean(), own.groupby("population")["phi"].mean()
+    return (
+        f"From trial to trial the mean over populations lies between {trials.min():z.2f} and {trials.max():z.2f}, from "
+        f"population to population the mean over trials between {populations.min():z.2f} “{populations.idxmin()}” and "
+        f"{populations.max():z.2f} “{populations.idxmax()}”."
+    )
+
+
+_SENTENCES: dict[str, Callable[[SweepFolder], str]] = {
+    "pareto": _front,
+    "stability_by_n_latent": _dimensions,
+    "importance": _importance,
+    "stability_by_trial": _by_trial,
+}
