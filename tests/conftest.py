@@ -21,7 +21,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 settings.register_profile("scballast", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("scballast")
 
-LONG = ("slow", "postgresql", "browser")
+LONG = ("slow", "postgresql", "slurm", "browser")
 ROOT = Path(__file__).parents[1]
 
 

@@ -38,8 +38,9 @@ from scballast.sweep.samplers import build_sampler
 from scballast.sweep.signals import signals_interrupt
 from scballast.sweep.space import Point, Space, describe, n_asked_for, split_words
 from scballast.sweep.storage import StorageAddress, storage_address
-from scballast.sweep.study import Progress, SweepStudy
+from scballast.sweep.study import Progress, Recover, SweepStudy
 from scballast.sweep.trial import open_tracking
+from scballast.sweep.watch import released_when_over
 from scballast.sweep.worker import Worker, without_storage
 from scballast.tracking import Tracking, load_mlflow
 
@@ -53,7 +54,6 @@ _POLL_SECONDS = 1.0
 _GOODBYE_POLLS = 5
 # With launchers that send workers elsewhere and do not say how many: so many.
 _N_SENT_WORKERS = 4
-# Where and how, not what: a change of these does not keep a sweep from being resumed.
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def _work(study: SweepStudy, tracking: Tracking, worker: Worker) -> None:
     while study.failures_in_a_row(worker.since) < worker.config.sweep.max_failures:
         progress = study.progress()
         if progress.waiting and not progress.stop:
-            _launch(worker, progress)
+            _launch(study, worker, progress, look_up)
             keep_parent(study, tracking, worker.parent_run_id)
         with study.lock():
             given_up = study.give_up_dead(look_up)
@@ -269,20 +269,25 @@ def _work(study: SweepStudy, tracking: Tracking, worker: Worker) -> None:
             time.sleep(_POLL_SECONDS)
 
 
-def _launch(worker: Worker, progress: Progress) -> None:
+def _launch(study: SweepStudy, worker: Worker, progress: Progress, look_up: Recover) -> None:
     n_workers = min(_n_workers(worker.config, worker.master), max(1, progress.waiting))
     jobs = [[*worker.words, f"hydra.sweep.subdir=workers/{os.getpid()}-{number}"] for number in range(n_workers)]
     if n_workers > 1:
         # The data are in this process for the first trial; workers elsewhere load their own.
         worker.process.close()
+    sent, n_begun = _are_sent(worker.master), study.n_begun()
     try:
-        launch_jobs(worker.hydra_context, worker.master, worker, jobs)
+        with released_when_over(study, look_up) if sent else contextlib.nullcontext():
+            launch_jobs(worker.hydra_context, worker.master, worker, jobs)
     except ScballastError:
         raise
     except Exception as error:
         # A launcher gives up all workers when one is killed; the trials of the others are asked again.
-        if n_workers == 1:
+        if n_workers == 1 and not sent:
             raise
+        if study.n_begun() == n_begun:
+            message = f"{_launcher_name(worker.master)} could not start a worker: {' '.join(str(error).split())}"
+            raise ScballastError(message) from error
         logger.warning("The launcher lost its workers (%s); starting new ones.", type(error).__name__)
         time.sleep(_POLL_SECONDS)
 
@@ -291,11 +296,24 @@ def _n_workers(config: Config, master: DictConfig) -> int:
     """Return how many workers to launch: ``sweep.n_workers``, or what the launcher is set to."""
     if config.sweep.n_workers is not None:
         return config.sweep.n_workers
-    launcher = str(master.hydra.launcher.get("_target_", ""))
-    if "joblib" in launcher.lower():
+    launcher = _launcher(master)
+    if "joblib" in launcher:
         n_jobs = int(master.hydra.launcher.n_jobs)
         return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
-    return 1 if "basic" in launcher.lower() else _N_SENT_WORKERS
+    return _N_SENT_WORKERS if _are_sent(master) else 1
+
+
+def _are_sent(master: DictConfig) -> bool:
+    """Return whether the launcher sends workers elsewhere, where this process does not see how they end."""
+    return not any(name in _launcher(master) for name in ("basic", "joblib"))
+
+
+def _launcher(master: DictConfig) -> str:
+    return str(master.hydra.launcher.get("_target_", "")).lower()
+
+
+def _launcher_name(master: DictConfig) -> str:
+    return f"hydra/launcher={master.hydra.runtime.choices.get('hydra/launcher', 'basic')}"
 
 
 # ---------------------------------------------------------------------- the end

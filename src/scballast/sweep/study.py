@@ -352,6 +352,10 @@ class SweepStudy:
         """Return how far the sweep is."""
         return self._progress(self._trials())
 
+    def n_begun(self) -> int:
+        """Return how many trials were ever taken, those asked again since included."""
+        return sum(trial.state.name != "WAITING" for trial in self._trials())
+
     def failures_in_a_row(self, since: float) -> int:
         """Return how many trials have failed, after a moment in seconds, since the last that finished."""
         ended = [(t.datetime_complete.timestamp(), t) for t in self._trials() if t.datetime_complete is not None]
