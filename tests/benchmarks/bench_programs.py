@@ -1,6 +1,8 @@
 """Programs against planted ones: found, false, and how many, beside methods that are told the right number.
 
-    python -m tests.benchmarks.bench_programs [seed …]
+    python -m tests.benchmarks.bench_programs [--families …] [--depths …] [--seeds …] [--nulls 20] [--folder …]
+
+Each data set is kept in the folder as it ends: an interrupted benchmark goes on.
 
 Simulated cells of five families with doublets and ambient counts. A planted program is recovered by a found one whose
 activity has an absolute correlation of 0.8 or more with the planted activity and that has half of the planted genes
@@ -15,10 +17,14 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is loaded
 
+import argparse
+import itertools
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -133,32 +139,54 @@ def compare(setup: Setup, family: str, depth: int) -> list[dict[str, object]]:
     return rows
 
 
-def null_splits() -> int:
-    """Return the number of programs without a flag in 20 populations under two random labels."""
-    found = 0
-    for seed in range(401, 401 + N_NULL):
-        setup = setup_of(
-            seed, "data.simulation.programs=none", "data.simulation.null_split=true",
-            f"data.simulation.population_sizes=[{NULL_SIZE},{NULL_SIZE // 2}]",
-        )  # fmt: skip
-        counts = program_tables(setup)["program_counts"]
-        found += int((counts["n_programs"] - counts["n_flagged"]).sum())
-    return found
+def one_null_split(seed: int) -> pd.DataFrame:
+    """Return the programs without a flag of one population without programs, under two random labels."""
+    setup = setup_of(
+        seed, "data.simulation.programs=none", "data.simulation.null_split=true",
+        f"data.simulation.population_sizes=[{NULL_SIZE},{NULL_SIZE // 2}]",
+    )  # fmt: skip
+    counts = program_tables(setup)["program_counts"]
+    return pd.DataFrame({"false": [int((counts["n_programs"] - counts["n_flagged"]).sum())]})
 
 
-def main(seeds: Sequence[int] = SEEDS) -> bool:
-    """Measure and print; return whether it is as wanted."""
+def one_data_set(family: str, depth: int, seed: int) -> pd.DataFrame:
+    """Return a row for each population."""
+    sizes = f"data.simulation.population_sizes=[{','.join(map(str, SIZES))}]"
+    words = (f"data.simulation.programs={family}", f"data.simulation.mean_counts={depth}", sizes)
+    words += ("data.simulation.doublet_share=0.03", "data.simulation.ambient_share=0.05")
+    return pd.DataFrame(compare(setup_of(seed, *words), family, depth))
+
+
+def kept(path: Path, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Return a table from its file, computed if there is none."""
+    if not path.exists():
+        table = compute()
+        # Renamed when whole: an interrupted write is not taken for a result.
+        table.to_csv(path.with_suffix(".part"), index=False)
+        path.with_suffix(".part").rename(path)
+        print(f"finished {path.name}\n{table.to_string()}", flush=True)
+    return pd.read_csv(path)
+
+
+def main(words: list[str] | None = None) -> bool:
+    """Run what is missing, print the tables, return whether they are as wanted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
+    parser.add_argument("--depths", nargs="+", type=int, default=DEPTHS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--nulls", type=int, default=N_NULL)
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench_programs"))
+    options = parser.parse_args(words or [])
     logging.disable(logging.WARNING)
-    rows: list[dict[str, object]] = []
-    for family in FAMILIES:
-        for depth in DEPTHS:
-            for seed in seeds:
-                sizes = f"data.simulation.population_sizes=[{','.join(map(str, SIZES))}]"
-                words = (f"data.simulation.programs={family}", f"data.simulation.mean_counts={depth}", sizes)
-                words += ("data.simulation.doublet_share=0.03", "data.simulation.ambient_share=0.05")
-                rows += compare(setup_of(seed, *words), family, depth)
-                print(pd.DataFrame(rows[-len(SIZES) :]).to_string(header=len(rows) == len(SIZES)), flush=True)
-    table = pd.DataFrame(rows).fillna(0)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    table = pd.concat(
+        [
+            kept(options.folder / f"{family}_{depth}_{seed}.csv", partial(one_data_set, family, depth, seed))
+            # Depth by depth of each seed: an interrupted benchmark has all families.
+            for seed, depth, family in itertools.product(options.seeds, options.depths, options.families)
+        ],
+        ignore_index=True,
+    ).fillna(0)
     methods = ["programs", "cNMF", "NMF", "residual PCA, varimax"]
     for by in ("family", "cells", "depth"):
         sums = table.groupby(by)[["planted", "found", "flagged", "false", *methods]].sum()
@@ -166,11 +194,15 @@ def main(seeds: Sequence[int] = SEEDS) -> bool:
     error = (table["found"] - table["flagged"] - table["planted"]).groupby(table["cells"]).agg(["mean", "std"])
     print(f"\nprograms without flag less planted ones\n{error.round(2).to_string()}")
     print(f"\nprocessor seconds per population: {table['seconds'].mean():.1f}")
-    false = table["false"].sum() / max(table["found"].sum() - table["flagged"].sum(), 1)
-    nothing = null_splits()
-    print(f"false: {false:.1%} of {int(table['found'].sum())}; in {N_NULL} null splits: {nothing}")
+    unflagged = int(table["found"].sum() - table["flagged"].sum())
+    false = table["false"].sum() / max(unflagged, 1)
+    seeds = range(401, 401 + options.nulls)
+    nothing = sum(
+        int(kept(options.folder / f"null_{seed}.csv", partial(one_null_split, seed))["false"].sum()) for seed in seeds
+    )
+    print(f"false: {false:.1%} of {unflagged} without a flag; in {options.nulls} null splits: {nothing}")
     return bool(table["programs"].sum() > table["cNMF"].sum() and false <= MOST_FALSE and nothing == 0)
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main([int(word) for word in sys.argv[1:]] or SEEDS) else 1)
+    sys.exit(0 if main(sys.argv[1:]) else 1)
