@@ -295,6 +295,26 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         ("salmon alevin", "read_quants_bin", SAVED, "--dumpMtx"),
     ),
     "STARsolo Velocyto": (velocyto, ("spliced and unspliced", 'scanpy.read_mtx("spliced.mtx")', SAVED)),
+    "STARsolo Velocyto below": (
+        lambda f: velocyto(f / "Velocyto" / "raw").parents[1],
+        ("spliced and unspliced", 'scanpy.read_mtx("spliced.mtx")', SAVED),
+    ),
+    "kallisto lamanno below": (
+        lambda f: kallisto(kallisto(f / "counts", "spliced"), "unspliced").parent,
+        ("spliced and unspliced", "kallisto|bustools (lamanno)", SAVED),
+    ),
+    "kallisto nac below": (
+        lambda f: empty(f, "counts/cells_x_genes.mature.mtx", "counts/cells_x_genes.ambiguous.mtx"),
+        ("kallisto|bustools (nac)", SAVED),
+    ),
+    "STARsolo SJ": (
+        lambda f: tenx(f / "raw", [f"chr1\t{i}\t{i + 99}\t2\t2\t1\t5\t0\t38" for i in range(N_GENES)]).parent,
+        ("counts splice junctions, not genes", "Gene/filtered"),
+    ),
+    "Cell Ranger multi with its unfiltered matrix": (
+        lambda f: tenx(tenx(f / "multi/count/raw").parents[2] / "per_sample_outs/s1/count/sample_filtered").parents[3],
+        ("there are 2 matrices", "'multi/count/raw/matrix.mtx', 'per_sample_outs/s1/count/sample_filtered/matrix.mtx'"),
+    ),
     "kallisto nac": (
         lambda f: empty(f, "cells_x_genes.mature.mtx", "cells_x_genes.nascent.mtx", "cells_x_genes.genes.txt"),
         ("kallisto|bustools (nac)", "--h5ad", SAVED),
