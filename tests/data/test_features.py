@@ -46,6 +46,9 @@ def typed(column: str, gene: str, others: dict[str, int]) -> ad.AnnData:
         ("feature_type", "mRNA", {"AbSeq": 5}),
         ("kind of feature", "Gene Expression", {"Antibody Capture": 5, "Peaks": 2}),
         ("assay", "RNA", {"ADT": 2, "HTO": 2}),
+        ("assay", "SCT", {"HTO": 3}),
+        ("feature_type", "transcripts", {"proteins": 3}),
+        ("omics", "transcriptomics", {"proteomics": 3}),
     ],
 )
 def test_only_genes_are_analysed_whatever_the_spelling(column: str, gene: str, others: dict[str, int]) -> None:
@@ -262,6 +265,11 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
         "ANTXR1",
         "RP11-206L10.2",
         "HLA-A",
+        "SGCA",
+        "Sgcb",
+        "NEGR1",
+        "sgg",
+        "N4BP1",
     ]
     var = Annotation.of(pd.DataFrame(index=names))
     features = gene_features(var, [], "x")
@@ -280,6 +288,17 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
         ("AB_CD3", "antibodies or hashtags"),
         ("anti-CD3", "antibodies or hashtags"),
         ("CD3_AB", "antibodies or hashtags"),
+        ("CD3-CTCATTGTAACTCCT", "antibodies or hashtags"),  # CITE-seq-Count
+        ("sgGATA1", "guides"),
+        ("sgGata1-2", "guides"),
+        ("safe-targeting_7", "guides"),
+        ("chr1_1000_99500", "peaks"),
+        ("NegPrb7", "controls or deprecated probes"),
+        ("NegControlProbe_00042", "controls or deprecated probes"),
+        ("Blank-12", "controls or deprecated probes"),
+        ("BLANK_0006", "controls or deprecated probes"),
+        ("UnassignedCodeword_0001", "controls or deprecated probes"),
+        ("DEPRECATED_ENSG00000000419", "controls or deprecated probes"),
         ("CD103:BER-ACT8|ITGAE|AHS0001|pAbO", "antibodies or hashtags"),
         ("SampleTag01_hs|stAbO", "antibodies or hashtags"),
         ("B0251 anti-human Hashtag 1", "antibodies or hashtags"),
@@ -294,3 +313,35 @@ def test_untyped_features_with_telling_names_are_asked_about(name: str, kind: st
     assert features.genes.all()
     (warning,) = features.warnings
     assert warning.startswith(f"x: 1 features have names of {kind} and are analysed as genes: {name!r}.")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["__no_feature", "__ambiguous", "__too_low_aQual", "__not_aligned", "__alignment_not_unique"],  # HTSeq
+        ["N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous"],  # STAR
+        ["unmapped"],  # CITE-seq-Count
+    ],
+)
+def test_rows_of_reads_without_a_gene_are_left_out(rows: list[str]) -> None:
+    adata = small_adata()
+    adata.var_names = [*adata.var_names[: -len(rows)], *rows]
+    dataset = dataset_from_anndata(adata, MEMORY)
+    assert dataset.adata.n_vars == N_GENES - len(rows)
+    assert dataset.total_counts.tolist() == adata.X[:, : -len(rows)].sum(axis=1).A1.tolist()
+    listed = ", ".join(map(repr, rows))
+    assert dataset.warnings == (f"adata: {len(rows)} rows that count reads without a gene are left out: {listed}.",)
+
+
+@pytest.mark.parametrize(
+    ("column", "gene", "other"), [("feature_types", 0, 1), ("assay", "Spatial", "HTO"), ("of_mine", "x", "Peaks")]
+)
+def test_columns_that_may_tell_genes_from_others_are_asked_about(column: str, gene: object, other: object) -> None:
+    adata = small_adata()
+    adata.var[column] = [gene] * (N_GENES - 5) + [other] * 5
+    dataset = dataset_from_anndata(adata, MEMORY)
+    assert dataset.adata.n_vars == N_GENES
+    assert dataset.warnings == (
+        f"adata: var[{column!r}] may tell genes from other features, but not in words that are known: '{gene}' (45), "
+        f"'{other}' (5). All are analysed as genes. If some are none, call genes 'Gene Expression' there.",
+    )

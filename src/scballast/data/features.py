@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GENE = frozenset(
     "gene expression|geneexpression|gene|genes|gex|rna|mrna|scrna|expression|gene expr|rna expression|transcript"
-    "|transcriptome".split("|")
+    "|transcripts|transcriptome|transcriptomics|rna seq|sct".split("|")
 )
 """What files call genes, in lower case, with single blanks for ``_``, ``-`` and ``.``"""
 _BIOTYPE = re.compile(
@@ -46,21 +46,32 @@ _FLAG = re.compile(
 """Columns of truths that say which features are genes, or are none; that of genes alone needs ``is``."""
 _OTHER = re.compile(
     r"antibod|\badt\b|\bab\b|\babo\b|\bcite|hash|\bhto\b|multiplex|\bcmo\b|crispr|guide|grna|peak|\batac\b|chromatin|custom"
-    r"|antigen|\bvdj\b|^proteins?$|spike|\bercc\b|\btags?\b"
+    r"|antigen|\bvdj\b|^prot(ein|eom|eomic)?s?$|spike|\bercc\b|\btags?\b"
 )
+_SURELY_OTHER = re.compile(r"adt|hto|cmo|cite ?seq|antibod(y|ies)( .*)?|hashtags?.*|atac|peaks?|(sg|g)rnas?|crispr .*")
 MOST_TYPES = 60
 MOST_PROTEINS = 0.25
 """Share of features up to which ``is_protein`` means antibodies: of genes, more code for proteins."""
 _SPIKE_IN = re.compile(r"(?:.*[-_ ])?(?:ERCC[-_. ]?\d{5}|SIRV\d+)(?:[-_.: ].*)?|gSpikein[-_ ].+", re.IGNORECASE)
+_NO_GENE = re.compile(
+    r"__(?:no_feature|ambiguous|too_low_aQual|not_aligned|alignment_not_unique)|N_(?:unmapped|multimapping|noFeature|ambiguous)"
+    r"|unmapped",
+    re.IGNORECASE,
+)
+"""Rows of reads without a gene, which HTSeq, STAR and CITE-seq-Count write below the genes."""
 _LOOKS_LIKE = {
     # No "AB" and a number: GENCODE has genes such as AB015752.1.
     "antibodies or hashtags": re.compile(r".*Total(?:Seq)?[-_ ]?[ABCD]?\d*$|(?:HTO|ADT|CITE|Hashtag|CMO)[-_ ]?\d.*"
                                          r"|(?:HTO|ADT|CITE|prot|AB|anti|antibody)[-_].+|.*\|[ps]t?AbO$"
                                          r"|.+[-_](?:HTO|ADT|prot|protein|AB|antibody|AbSeq)$"
-                                         r"|.*(?:SampleTag\d|anti[-_ ](?:human|mouse|rat)[-_ ]).*", re.IGNORECASE),
-    "guides": re.compile(r"(?:.*[-_])?(?:sgRNA|gRNA)s?(?:[-_.].*|\d*)$|non[-_ ]?target(?:ing)?(?:[-_ ].*|\d*)$",
-                         re.IGNORECASE),
-    "peaks": re.compile(r"(?:chr)?[0-9A-Za-z]{1,5}[:-]\d{3,}-\d{3,}$"),
+                                         r"|.*(?:SampleTag\d|anti[-_ ](?:human|mouse|rat)[-_ ]).*|.+-[ACGT]{10,}$",
+                                         re.IGNORECASE),
+    "guides": re.compile(r"(?:.*[-_])?(?:sgRNA|gRNA)s?(?:[-_.].*|\d*)$|(?:non|safe)[-_ ]?target(?:ing)?(?:[-_ ].*|\d*)$"
+                         r"|(?-i:sg[-_]?[A-Z]\w+.*)", re.IGNORECASE),
+    "peaks": re.compile(r"(?:chr)?[0-9A-Za-z]{1,5}[:-]\d{3,}-\d{3,}$|chr[0-9A-Za-z]{1,2}_\d{3,}_\d{3,}$"),
+    "controls or deprecated probes": re.compile(
+        r"(?:Blank|NegPrb|Negative|Neg(?:ative)?[-_ ]?(?:Control|Probe)(?:[-_ ]?(?:Probe|Codeword))?|SystemControl"
+        r"|FalseCode|(?:Unassigned|Deprecated)[-_ ]?Codeword)[-_ ]?\d+$|DEPRECATED_.+", re.IGNORECASE),
 }  # fmt: skip
 
 
@@ -106,7 +117,7 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
     if found is None:
         found = next((joined for other in others if (joined := _types_by_name(other, names)) is not None), None)
     is_gene = np.ones(len(names), dtype=np.bool_)
-    notes = []
+    notes = _unclear(var, source) if found is None else []
     if found is not None:
         types = found.of_features
         is_gene = np.array([kind in found.genes for kind in types], dtype=np.bool_)
@@ -134,6 +145,13 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
             notes.append(
                 f"{source}: {len(untyped):,} features without a type are analysed as genes, first {quote(untyped[0])}."
             )
+    unassigned = is_gene & np.array([_NO_GENE.fullmatch(name) is not None for name in names], dtype=np.bool_)
+    if unassigned.any() and (is_gene & ~unassigned).any():
+        listed = quoted([name for name, counts in zip(names, unassigned, strict=True) if counts], 5)
+        notes.append(
+            f"{source}: {int(unassigned.sum()):,} rows that count reads without a gene are left out: {listed}."
+        )
+        is_gene &= ~unassigned
     called = [names, *_symbols(var, others, names)]
     spiked = np.array([any(map(_SPIKE_IN.fullmatch, known)) for known in zip(*called, strict=True)], dtype=np.bool_)
     spiked &= is_gene
@@ -200,6 +218,26 @@ def _types(var: Annotation) -> _Types | None:
             return found
         unnamed = unnamed or found
     return unnamed or flagged
+
+
+def _unclear(var: Annotation, source: str) -> list[str]:
+    """Ask about columns that seem to tell genes from other features, in words or numbers that are not known."""
+    notes = []
+    for position, key in enumerate(var.columns):
+        try:
+            values = var.read(position)
+        except DataError:  # named where var is read as a whole
+            continue
+        if not 2 <= n_distinct(values) <= MOST_TYPES:
+            continue
+        kinds = [valid_text(value) for value in values]
+        numbered = _spelt(key) in TYPE_COLUMNS and all(kind.removesuffix(".0").isdigit() for kind in {*kinds})
+        if numbered or any(_SURELY_OTHER.fullmatch(_spelt(kind)) for kind in {*kinds}):
+            notes.append(
+                f"{source}: var[{quote(key)}] may tell genes from other features, but not in words that are known: "
+                f"{_counted(kinds)}. All are analysed as genes. If some are none, call genes 'Gene Expression' there."
+            )
+    return notes
 
 
 def _known(types: list[str], *, named: bool) -> _Types | None:
