@@ -70,7 +70,7 @@ _LOOKS_LIKE = {
                          r"|(?-i:sg[-_]?[A-Z]\w+.*)", re.IGNORECASE),
     "peaks": re.compile(r"(?:chr)?[0-9A-Za-z]{1,5}[:-]\d{3,}-\d{3,}$|chr[0-9A-Za-z]{1,2}_\d{3,}_\d{3,}$"),
     "controls or deprecated probes": re.compile(
-        r"(?:Blank|NegPrb|Negative|Neg(?:ative)?[-_ ]?(?:Control|Probe)(?:[-_ ]?(?:Probe|Codeword))?|SystemControl"
+        r"(?:Blank|NegPrb|Negative|(?:Neg|Negative)[-_ ]?(?:Control|Probe)(?:[-_ ]?(?:Probe|Codeword))?|SystemControl"
         r"|FalseCode|(?:Unassigned|Deprecated)[-_ ]?Codeword)[-_ ]?\d+$|DEPRECATED_.+", re.IGNORECASE),
 }  # fmt: skip
 
