@@ -33,6 +33,9 @@ _IDENTIFIER = re.compile(
 )
 _NO_SYMBOLS_IN = re.compile(r"\b(ids?|ensembl|entrez|accession|genome|type|biotype|chromosome|description)\b")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)"
+_DATE = re.compile(rf"\d{{1,2}}-{_MONTH}(?:-\d{{2,4}})?|{_MONTH}-\d\d|\d{{4}}-\d\d-\d\d(?: 00:00:00)?")
+"""What a spreadsheet makes of MARCH1; not ``sep-1`` and ``oct-1``, genes of the worm."""
 MOST = 0.5
 """Share of the genes from which on a column or an index counts as a whole."""
 LONGEST_SYMBOL = 40
@@ -76,6 +79,10 @@ def gene_symbols(
     columns = {key: values for table in reversed(tables) for key, values in table.items()}
     if wanted is not None:
         if wanted not in columns:
+            for reason in (table.readable()[1].get(wanted) for table in (var, *others)):
+                if reason is not None:
+                    msg = f"{reason} It is needed for data.gene_symbols: set that to another column, or to none."
+                    raise DataError(msg)
             raise DataError(_absent(wanted, columns, source))
         if not any(columns[wanted]):
             msg = (
@@ -104,6 +111,12 @@ def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
     given = [valid_text(name) for name in var.index]
     names = [without_blanks(name) for name in given]
     notes = blank_name_warnings([text for text, name in zip(given, names, strict=True) if text != name], source, "gene")
+    dates = [name for name in names if _DATE.fullmatch(name)]
+    if dates:
+        notes.append(
+            f"{source}: {len(dates):,} gene names are dates, first {quote(dates[0])}: a spreadsheet makes them of "
+            "symbols such as MARCH1, SEPT2 and DEC1. Write the file again from its source."
+        )
     counts = Counter(names)
     if len(counts) == len(names) and "" not in counts:
         return names, notes
