@@ -374,6 +374,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         ("the two are swapped. Exchange their names.",),
     ),
     "an empty list": (lambda f: empty_beside(tenx(f), "features.tsv"), ("features.tsv is empty. Copy or write it",)),
+    "headers in unknown words": (
+        lambda f: tenx(f, ["Gen\tName", *FEATURES], ["Zelle", *CELLS]),
+        ("there are 51 features and 61 barcodes", "a header ('Gen', 'Name' and 'Zelle')? Then remove it."),
+    ),
     "a last line that is no header": (lambda f: tenx(f, [*FEATURES, "E\tX"]), ("but there are 51 features",)),
 }
 

@@ -304,9 +304,19 @@ def _fitted(
         )
     msg = (
         f"{label}: the matrix has {stored[1]:,} genes and {stored[0]:,} cells, but there are {len(genes):,} features "
-        f"and {len(cells):,} barcodes. The files belong to different data."
+        f"and {len(cells):,} barcodes. {_header_hint(stored, genes, cells) or 'The files belong to different data.'}"
     )
     raise DataError(msg)
+
+
+def _header_hint(stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]]) -> str:
+    """Ask whether first lines are headers in words that are not known, where each list is as long or a line longer."""
+    for n_cells, n_genes in (stored, stored[::-1]):
+        if {len(genes) - n_genes, len(cells) - n_cells} <= {0, 1}:
+            longer = [rows[0] for rows, n in ((genes, n_genes), (cells, n_cells)) if len(rows) > n]
+            asked = " and ".join(f"{quoted(row, 4)}" for row in longer)
+            return f"Is the first line of the longer list a header ({asked})? Then remove it."
+    return ""
 
 
 def _are_swapped(genes: list[list[str]], cells: list[list[str]]) -> bool:
