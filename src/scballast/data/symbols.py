@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from scballast.arrays import BoolArray
 from scballast.data.columns import MISSING_WORDS, blank_name_warnings
 from scballast.data.names import blanks_apart, quote, quoted, valid_text, without_blanks
 from scballast.errors import DataError
@@ -98,15 +99,16 @@ def gene_symbols(
     return columns[found], [note]
 
 
-def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
+def names_of_genes(var: Annotation, genes: BoolArray, source: str) -> tuple[list[str], list[str]]:
     """Return a name for each gene: where the index has none, or one for several genes, the id beside it tells.
 
-    Blanks at the ends and repeated blanks are removed before.
+    Blanks at the ends and repeated blanks are removed before. Features that are not ``genes`` (n_features,) keep their
+    names and are no reason to change that of a gene.
 
     Returns
     -------
     list of str, list of str
-        (n_genes,) names, not yet unique where there are no ids; and what was done.
+        (n_features,) names, not yet unique where there are no ids; and what was done.
     """
     given = [valid_text(name) for name in var.index]
     names = [without_blanks(name) for name in given]
@@ -117,8 +119,8 @@ def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
             f"{source}: {len(dates):,} gene names are dates, first {quote(dates[0])}: a spreadsheet makes them of "
             "symbols such as MARCH1, SEPT2 and DEC1. Write the file again from its source."
         )
-    counts = Counter(names)
-    if len(counts) == len(names) and "" not in counts:
+    counts = Counter(name for name, gene in zip(names, genes, strict=True) if gene)
+    if counts.total() == len(counts) and "" not in counts:
         return names, notes
     spelt = {_spelt(key): position for position, key in reversed(list(enumerate(var.columns)))}
     position = next((spelt[key] for key in ID_COLUMNS if key in spelt), None)
@@ -128,11 +130,13 @@ def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
         ids = []
     if len(set(ids)) < len(names) or "" in ids:
         return names, notes
-    bare = [identifier for name, identifier in zip(names, ids, strict=True) if not name.strip()]
+    bare = [ids[row] for row, name in enumerate(names) if genes[row] and not name.strip()]
     if bare:
         notes.append(f"{source}: {len(bare):,} genes have no name and go by their id, first {quote(bare[0])}.")
     told_apart = []
     for row, (name, identifier) in enumerate(zip(names, ids, strict=True)):
+        if not genes[row]:
+            continue
         if not name.strip():
             names[row] = identifier
         elif counts[name] > 1 and name != identifier:
