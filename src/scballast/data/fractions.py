@@ -17,6 +17,8 @@ NEARLY = 0.01
 """What is this close to a whole number is one that was computed with noise."""
 SMALLEST_COUNT = 0.5
 """What is smaller may be whole by chance: nearly 0."""
+LARGEST_TELLING = 2.0**15
+"""Above it, float32 is too coarse to tell a whole number from another."""
 TAIL = 0.1
 """What is smaller is what a model of the counts leaves on zeros (CellBender), and says nothing about the others."""
 FEWEST_WITH_SMALL = 1000
@@ -108,8 +110,8 @@ def _nearly_whole(values: FloatArray) -> BoolArray:
 
 
 def _share_whole(values: FloatArray) -> float:
-    """Return how many are all but whole, of those that are large enough to be counts."""
-    large = values[values >= SMALLEST_COUNT]
+    """Return how many are all but whole, of those that are large enough to be counts, and small enough to tell."""
+    large = values[(values >= SMALLEST_COUNT) & (values < LARGEST_TELLING)]
     return float(_nearly_whole(large).mean()) if large.size else 0.0
 
 
