@@ -109,7 +109,9 @@ def test_a_misspelt_column_is_named_with_its_neighbour(tmp_path: Path) -> None:
     config = DataConfig(kind="file", path=str(path), population_key="kind", labels=str(labels))
     check_file(config, ["donor"])
     with pytest.raises(
-        ConfigError, match=r"association\.keys: .*, with labels\.csv, has no obs column 'donr'\. Did you"
+        ConfigError,
+        match=r"association\.keys: .*, with labels\.csv, has no obs column 'donr'\. Did you .* The header of "
+        r"labels\.csv reads 'cell', 'kind'\.$",
     ):
         check_file(config, ["donr"])
     with pytest.raises(DataError, match=r"absent\.csv: there is no such file of labels"):

@@ -156,6 +156,7 @@ def test_raw_follows_the_same_rule(types_in_raw: bool, tmp_path: Path) -> None:
     "values",
     [
         ["protein_coding"] * 40 + ["lncRNA"] * 10,  # CELLxGENE's feature_type
+        ["protein_coding"] * 40 + ["artifact"] * 10,
         ["Genes_GRCh38"] * N_GENES,
         [None] * N_GENES,
         [1] * N_GENES,
@@ -387,3 +388,5 @@ def test_of_two_columns_of_types_the_one_that_tells_genes_from_others_counts() -
     adata = typed("modality", "RNA", {"ADT": 5})
     adata.var.insert(0, "feature_types", "Gene Expression")
     assert dataset_from_anndata(adata, MEMORY).adata.n_vars == N_GENES - 5
+    adata.var = adata.var.drop(columns="modality").assign(surface_protein=[False] * (N_GENES - 5) + [True] * 5)
+    assert dataset_from_anndata(adata, MEMORY).adata.n_vars == N_GENES  # genes of such proteins

@@ -225,7 +225,7 @@ def _types(var: Annotation) -> _Types | None:
             all_genes = all_genes or found
         else:
             unnamed = unnamed or found
-    return unnamed or flagged or all_genes
+    return all_genes or unnamed or flagged
 
 
 def _unclear(var: Annotation, source: str) -> list[str]:
@@ -239,7 +239,7 @@ def _unclear(var: Annotation, source: str) -> list[str]:
         if not 2 <= n_distinct(values) <= MOST_TYPES:
             continue
         kinds = ["" if no else valid_text(value) for value, no in zip(values, values.isna(), strict=True)]
-        told = _spelt(key) not in TYPE_COLUMNS or all(_BIOTYPE.fullmatch(_spelt(kind)) for kind in {*kinds})
+        told = _spelt(key) not in TYPE_COLUMNS or any(_BIOTYPE.fullmatch(_spelt(kind)) for kind in {*kinds})
         if not told or any(_SURELY_OTHER.fullmatch(_spelt(kind)) for kind in {*kinds}):
             notes.append(
                 f"{source}: var[{quote(key)}] may tell genes from other features, but not in words that are known: "
