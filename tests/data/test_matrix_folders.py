@@ -297,7 +297,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "STARsolo Velocyto": (velocyto, ("spliced and unspliced", 'scanpy.read_mtx("spliced.mtx")', SAVED)),
     "STARsolo Velocyto below": (
         lambda f: velocyto(f / "Velocyto" / "raw").parents[1],
-        ("spliced and unspliced", 'scanpy.read_mtx("spliced.mtx")', SAVED),
+        ("in 'Velocyto/raw': ", "spliced and unspliced", 'scanpy.read_mtx("spliced.mtx")', SAVED),
     ),
     "kallisto lamanno below": (
         lambda f: kallisto(kallisto(f / "counts", "spliced"), "unspliced").parent,

@@ -183,7 +183,7 @@ NAMED: dict[str, tuple[list[str], list[str], str]] = {
 
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
-@pytest.mark.parametrize("column", ["gene_ids", "Ensembl.ID", "feature_id"])
+@pytest.mark.parametrize("column", ["gene_ids", "Ensembl.ID", "feature_id", "Accession"])
 @pytest.mark.parametrize("name", NAMED)
 def test_genes_without_a_name_of_their_own_are_told_apart_by_id(name: str, column: str) -> None:
     index, expected, said = NAMED[name]

@@ -178,7 +178,10 @@ def _find(folder: Path, label: str) -> MatrixFiles | None:
         paths = [path for path in sorted(folder.glob("/".join(["*"] * depth))) if _MATRIX.fullmatch(path.name)]
         for path in filter(Path.is_file, paths):
             # In a folder that is not read, one matrix of several (spliced) may have lists under known names.
-            found = foreign_layout(path.parent) or _complete(path)
+            foreign = foreign_layout(path.parent)
+            if foreign and path.parent != folder:
+                foreign = f"in {quote(path.parent.relative_to(folder).as_posix())}: {foreign}"
+            found = foreign or _complete(path)
             if isinstance(found, MatrixFiles):
                 below.append(found)
             else:
