@@ -78,7 +78,7 @@ def test_labels_that_differ_in_what_separates_words_are_asked_about(names: list[
         ["T - cell", "T-cell", "T cell"],
         ["CD4- T", "CD4 - T"],
         ["B (naive)", "B(naive)", "B  (Naive)"],
-        ["T0_", "T0", "T0."],
+        ["T0_", "T0", "T0.", "T0,", "T0;"],
         ["B__cell", "B_cell"],
         ["1", "1.0", "1.00"],
         ["batch_2", "batch_2.0", "batch 2"],

@@ -105,7 +105,7 @@ def _without_quotes(text: str) -> str:
 def _levelled(text: str) -> tuple[str, str]:
     """Return a name with separators of words made alike, and with blanks around hyphens removed."""
     text = _without_quotes(text).strip()
-    ended = text.lstrip("_ ").rstrip("_. ") or text
+    ended = text.lstrip("_ ").rstrip("_.,; ") or text
     whole = _PLURAL.sub("", _WHOLE_NUMBER.sub(r"\1", re.sub("_{2,}", "_", ended)))
     words = _AROUND_SIGNS.sub(r"\1", _SEPARATORS.sub(" ", whole))
     return words, _AROUND_HYPHENS.sub("-", _AROUND_SIGNS.sub(r"\1", whole))
