@@ -104,6 +104,12 @@ def test_every_way_of_writing_the_table_gives_the_same_data(
     assert found.warnings == expected.warnings == ()
 
 
+def test_one_column_as_r_writes_it_by_default_is_read(tmp_path: Path) -> None:
+    rows = [f'"{name}" "{kind}"' for name, kind in zip(NAMES, TYPES, strict=True)]
+    (tmp_path / "labels.txt").write_text("\n".join(['"type"', *rows]) + "\n", encoding="utf-8")
+    assert load(written(tmp_path), tmp_path / "labels.txt").labels == ("B cell, naïve", "T")
+
+
 def test_a_matrix_folder_is_labelled_from_the_command_line_keys_alone(tmp_path: Path) -> None:
     as_csv(tmp_path / "labels.csv", table())
     dataset = load(matrix_folder(tmp_path), tmp_path / "labels.csv", sample_key="lane")
@@ -194,6 +200,12 @@ ERRORS: list[tuple[str, str, bytes | None, tuple[str, ...]]] = [
         "labels.csv",
         "\n".join(["type,barcode", *(f"{'BT'[i % 2]},{name}" for i, name in enumerate(NAMES))]).encode(),
         ("the cell 'B' has more than one row", "If its column 'barcode' holds the cell names, put it first."),
+    ),
+    (
+        "a cell twice above a short line",
+        "labels.csv",
+        b"cell,type,barcode\ncell0,B,x\ncell0,T,y\ncell1,B\n",
+        ("the cell 'cell0' has more than one row",),
     ),
     (
         "running numbers first",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ _WORDING = Wording("labels", "data.labels", ALLOWED)
 _LANE = re.compile(r"-\d+$")
 _CELLS = re.compile(r"(cell|barcode|index|cb|bc)s?([ _.-]?(id|name|barcode|code)s?)?|", re.IGNORECASE)
 """What a first column of cell names is called."""
+_NUMBER = re.compile(r"[-+.\deE]*")
 _SEPARATORS = "_-:#.|/ "
 LOOKED_AT = 100
 """Names of which one with something before or after it is looked for."""
@@ -131,7 +133,10 @@ def read_label_table(path: str) -> LabelTable:
         name = valid_text(without_blanks(row[0]))
         if name in rows:
             same = [valid_text(other[0]) for _, other in body if valid_text(without_blanks(other[0])) == name]
-            others = [columns[i] for i in range(len(columns)) if len({row[i + 1] for _, row in body}) == len(body)]
+            values = zip(columns, list(zip_longest(*(row for _, row in body), fillvalue=""))[1:], strict=False)
+            others = [
+                key for key, held in values if len({*held}) == len(body) and not any(map(_NUMBER.fullmatch, held))
+            ]
             moved = f" If its column {quote(others[0])} holds the cell names, put it first." if others else ""
             msg = (
                 f"{label}: the cell {quote(name)} has more than one row, the second in line {number}."

@@ -14,7 +14,8 @@ from scballast.data.names import quote
 from scballast.errors import DataError
 
 _SAID = re.compile(r'"?sep=([,;\t| ])"?[ \t]*(?=[\r\n])', re.IGNORECASE)
-_QUOTED = re.compile(r'"[^"]*"( "[^"]*")+')
+_IN_BLANKS = re.compile(r'"[^"]*"( "[^"]*"| [^" ,;\t]+)+')
+"""A line of R's ``write.table``."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
@@ -112,6 +113,7 @@ def _separator(path: Path, text: str) -> tuple[str, str]:
             continue  # a comment
         if line.strip():
             above = "\n" * number if any(map(str.strip, lines[:number])) else ""
-            blank = " " if _QUOTED.fullmatch(line.strip()) else promised
-            return found or blank, above + "".join(lines[number:]) if above else text
+            both = (line, *lines[number + 1 : number + 2])  # of one column, the header has no blank
+            blank = any(_IN_BLANKS.fullmatch(part.strip()) for part in both) and line.lstrip().startswith('"')
+            return " " if blank else found or promised, above + "".join(lines[number:]) if above else text
     return promised, text
