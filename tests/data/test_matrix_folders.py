@@ -378,6 +378,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         lambda f: tenx(f, ["Gen\tName", *FEATURES], ["Zelle", *CELLS]),
         ("there are 51 features and 61 barcodes", "a header ('Gen', 'Name' and 'Zelle')? Then remove it."),
     ),
+    "a blank line": (
+        lambda f: tenx(f, FEATURES, [*CELLS[:5], "", *CELLS[5:]]),
+        ("and 61 barcodes. The files belong to different data.",),
+    ),
     "a last line that is no header": (lambda f: tenx(f, [*FEATURES, "E\tX"]), ("but there are 51 features",)),
 }
 

@@ -316,10 +316,17 @@ def _header_hint(stored: tuple[int, int], genes: list[list[str]], cells: list[li
     """Ask whether first lines are headers in words that are not known, where each list is as long or a line longer."""
     for n_cells, n_genes in (stored, stored[::-1]):
         if {len(genes) - n_genes, len(cells) - n_cells} <= {0, 1}:
-            longer = [rows[0] for rows, n in ((genes, n_genes), (cells, n_cells)) if len(rows) > n]
-            asked = " and ".join(f"{quoted(row, 4)}" for row in longer)
-            return f"Is the first line of the longer list a header ({asked})? Then remove it."
+            longer = [rows for rows, n in ((genes, n_genes), (cells, n_cells)) if len(rows) > n]
+            if all(_is_of_its_own(rows) for rows in longer):
+                asked = " and ".join(quoted(rows[0], 4) for rows in longer)
+                return f"Is the first line of the longer list a header ({asked})? Then remove it."
     return ""
+
+
+def _is_of_its_own(rows: list[list[str]]) -> bool:
+    """Tell whether no line has the form of the first, numbers apart: to remove a gene would move all others."""
+    first, *rest = (re.sub(r"\d+", "0", row[0]) for row in rows)
+    return first not in rest
 
 
 def _are_swapped(genes: list[list[str]], cells: list[list[str]]) -> bool:
