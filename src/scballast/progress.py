@@ -4,14 +4,57 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 Advance = Callable[[int], None]
 
 _FOUND = "are taken from the cache"
-_LINE = re.compile(rf"[^:]+: \d+( \w+| of \d+ \w+ {_FOUND})?")
+_LEFT = "left in all"
+_LINE = re.compile(rf"[^:]+: \d+( \w+| of \d+ \w+ {_FOUND})?(, about [\w. ]+ {_LEFT})?")
+# Stages by how their bars are called; what is called otherwise is the rest.
+_STAGES = ("scoring baselines", "training", "")
+
+
+class TimeLeft:
+    """What all stages of an experiment will still take, from what each took in earlier runs.
+
+    Parameters
+    ----------
+    seconds
+        Expected of the baselines, of training and of the rest, in this order.
+    """
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self._expected = tuple(seconds)
+        self._stage, self._since = 0, time.monotonic()
+
+    def begin(self, description: str) -> None:
+        """Note that a bar of this name begins."""
+        stage = next(i for i, name in enumerate(_STAGES) if description.startswith(name))
+        if stage > self._stage:
+            self._stage, self._since = stage, time.monotonic()
+
+    def seconds(self) -> float:
+        """Return what is left: of the stage under way at least nothing, and all of those to come."""
+        own = self._expected[self._stage] - (time.monotonic() - self._since)
+        return max(0.0, own) + sum(self._expected[self._stage + 1 :])
+
+
+_time_left: ContextVar[TimeLeft | None] = ContextVar("time_left", default=None)
+
+
+@contextmanager
+def expected_to_take(seconds: Sequence[float] | None) -> Iterator[None]:
+    """Have all bars within the block say what is left of all stages too; ``None``: that is not known."""
+    token = _time_left.set(None if seconds is None else TimeLeft(seconds))
+    try:
+        yield
+    finally:
+        _time_left.reset(token)
 
 
 @contextmanager
@@ -36,9 +79,13 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    time_left = _time_left.get()
+    if time_left is not None:
+        time_left.begin(description)
     console = Console(stderr=True)
     if not console.is_terminal:
-        sys.stderr.write(progress_line(description, total, unit) + "\n")
+        in_all = "" if time_left is None else f", {_in_all(time_left)}"
+        sys.stderr.write(f"{progress_line(description, total, unit)}{in_all}\n")
         sys.stderr.flush()
         yield _ignore
         return
@@ -48,10 +95,16 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeRemainingColumn(compact=True),
+        *([] if time_left is None else [TextColumn("{task.fields[in_all]}")]),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda n: bar.advance(task, n)
+        task = bar.add_task(description, total=total, in_all="" if time_left is None else _in_all(time_left))
+
+        def advance(n: int) -> None:
+            in_all = "" if time_left is None else _in_all(time_left)
+            bar.update(task, advance=n, in_all=in_all)
+
+        yield advance
 
 
 @contextmanager
@@ -91,6 +144,17 @@ def progress_line(description: str, total: int, unit: str = "") -> str:
 def is_progress_line(line: str) -> bool:
     """Return whether a line is one that takes a bar's place, or that of a bar's part which the cache holds."""
     return _LINE.fullmatch(line) is not None
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time as one reads it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _in_all(time_left: TimeLeft) -> str:
+    return f"about {duration(time_left.seconds())} {_LEFT}"
 
 
 def _ignore(_: int) -> None:

@@ -15,8 +15,8 @@ from tests.helpers.data_examples import N_CELLS, file_config, small_adata, writt
 from scballast.config.schema import DataConfig
 from scballast.data import dataset_from_anndata, load_dataset
 from scballast.data.load import _build, _Wishes
-from scballast.data.name_forms import _forms, alike, lookalikes
-from scballast.data.names import folded, without_blanks
+from scballast.data.name_forms import _all_common, _common, _forms, alike, lookalikes
+from scballast.data.names import all_without_blanks, folded, without_blanks
 from scballast.data.source import source_of
 from scballast.errors import DataError
 
@@ -263,3 +263,9 @@ def test_rows_and_cells_that_blanks_told_apart_are_explained(tmp_path: Path) -> 
         DataError, match=r"which cell it labels\. 1 of them differ from another only in blanks, as 'cell0'"
     ):
         load_dataset(file_config(path, labels=str(tmp_path / "once.csv")))
+
+
+@given(st.lists(st.text(st.sampled_from("aBs0 1.-_\n\x1cé/"), max_size=6), max_size=8))
+def test_many_names_in_one_go_are_levelled_as_one_by_one(names: list[str]) -> None:
+    assert _all_common(names) == [_common(name) for name in names]
+    assert all_without_blanks(names) == [without_blanks(name) for name in names]

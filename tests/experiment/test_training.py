@@ -18,7 +18,7 @@ from scballast.engine.member_cache import MemberCache
 from scballast.errors import TrainingError
 from scballast.experiment import training
 from scballast.experiment.setup import Setup
-from scballast.experiment.training import MemberKey, condition_column, train_ahead, train_models
+from scballast.experiment.training import MemberKey, condition_column, known_members, train_ahead, train_models
 from scballast.methods.plan import plan_methods
 
 
@@ -81,8 +81,9 @@ def test_models_too_small_to_validate_train_without_early_stopping(caplog: pytes
     few = [Replicate(0, np.array([*range(0, 15), *range(30, 39)]), np.arange(40, 50))]  # 15 cells of A, 9 of B
     members = list(training.plan_members(make_setup(config, few))["per_population"].values())
     assert [dict(member.overrides) for member in members] == [{}, {"early_stopping": False}]
-    assert "the 9 cells of 'B' in replicate 0 leave none to validate on" in caplog.text
+    assert caplog.text == ""  # a plan says nothing
     assert not train_models(make_setup(config, few)).ensembles["per_population"].failures
+    assert "the 9 cells of 'B' in replicate 0 leave none to validate on" in caplog.text
 
 
 def test_the_experiment_goes_on_when_all_models_of_a_role_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +174,18 @@ def test_models_of_the_cache_are_named_as_such_and_are_no_work(
     assert said(REPLICATES) == [
         f"{name}: {n} of {n} models are taken from the cache" for name, n in ((one, 2), (other, 4))
     ]
+
+
+def test_what_the_cache_holds_is_known_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["methods=[contrast,per_population]", "train.max_epochs=2", "train.batch_size=16", "model.n_latent=2"]
+    cache, config = MemberCache(tmp_path, 2**30), compose_config(words)
+    train_models(make_setup(config, REPLICATES[:1]), cache)
+    monkeypatch.setattr("scballast.engine.ensemble.train_on_cpu", lambda *_: pytest.fail("it was trained"))
+    known = known_members(make_setup(config), cache)
+    assert known == {key: key.replicate == 0 for key in known}
+    assert len(known) == 6
+    assert not any(known_members(make_setup(compose_config([*words, "model.n_latent=3"])), cache).values())
+    assert not any(known_members(make_setup(config), MemberCache(tmp_path / "none", 2**30)).values())
 
 
 def test_what_an_ensemble_does_not_hold_is_left_to_its_trial(tmp_path: Path) -> None:

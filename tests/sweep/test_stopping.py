@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from scballast.config import keys
-from scballast.config.duration import duration, seconds_of
+from scballast.config.duration import seconds_of
 from scballast.config.schema import Config, build_config
 from scballast.errors import ConfigError
+from scballast.progress import duration
 from scballast.sweep.stopping import busy_seconds, hypervolume, stop_reason
 
 NOON = datetime(2026, 1, 1, 12)

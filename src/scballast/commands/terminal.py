@@ -79,11 +79,11 @@ def main() -> None:
 def _run(composed: DictConfig, made: Sequence[Path]) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from scballast.sweep.signals import signals_interrupt
+    from scballast.sweep.signals import reader_may_leave, signals_interrupt
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        with _errors_said(), signals_interrupt():
+        with _errors_said(), signals_interrupt(), reader_may_leave():
             try:
                 _run_single(composed)
             except (ConfigError, DataError):

@@ -40,10 +40,3 @@ def seconds_of(key: str, written: str | float | None) -> float | None:
         message = f"{key}: {written!r} is no span of time. Write 90m, 2h, 1d12h, or a number of seconds above 0."
         raise ConfigError(message)
     return seconds
-
-
-def duration(seconds: float) -> str:
-    """Return a span of time as one reads it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

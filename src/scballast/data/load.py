@@ -31,7 +31,7 @@ from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
 from scballast.data.features import gene_features
 from scballast.data.files import open_source
 from scballast.data.label_table import with_labels
-from scballast.data.names import blanks_apart, make_unique, quote, quoted, safe_name, valid_text, without_blanks
+from scballast.data.names import all_without_blanks, blanks_apart, make_unique, quote, quoted, safe_name, valid_text
 from scballast.data.outline import Outline
 from scballast.data.populations import (
     WITHOUT_COUNTS,
@@ -379,7 +379,7 @@ def _columns(
 def _cell_names(index: Any, source: str) -> tuple[list[str], list[str]]:
     """Return unique names of cells without odd blanks, and what was noticed."""
     texts = [valid_text(name) for name in index]
-    cleaned = [without_blanks(text) for text in texts]
+    cleaned = all_without_blanks(texts)
     changed = [text for text, name in zip(texts, cleaned, strict=True) if text != name]
     unique, notes = _unique(cleaned, "cell", source, texts)
     return unique, [

@@ -29,6 +29,8 @@ _PLURAL = re.compile(r"(?<=[^\W\d_]{3})(?<![siu])s(?![^\W_])")
 _LETTERS = {sign: (chr(sign).lower() if chr(sign).isalnum() and chr(sign) not in "sS" else None) for sign in range(128)}
 _SMALL_TWINS = str.maketrans({letter.casefold(): latin.lower() for letter, latin in _TWINS.items()})
 _FRACTION = re.compile(r"(?<=\d)[\W_]0+(?=[\W_]*$)")
+_LETTERS_AND_LINES = {**_LETTERS, ord("\n"): "\n"}
+_FRACTIONS = re.compile(r"(?<=\d)(?:[^\w\n]|_)0+(?=(?:[^\w\n]|_)*$)", re.MULTILINE)
 
 
 def lookalikes(names: Sequence[str]) -> list[list[str]]:
@@ -41,7 +43,7 @@ def lookalikes(names: Sequence[str]) -> list[list[str]]:
     (``1.2``, ``1-2``) tell names apart.
     """
     different = list(set(names))
-    common = [_common(name) for name in different]
+    common = _all_common(different)
     if len(set(common)) == len(different):
         return []
     times = Counter(common)
@@ -77,8 +79,19 @@ def alike(names: Sequence[str], others: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+def _all_common(names: Sequence[str]) -> list[str]:
+    """Return ``_common`` of each, in one go where all are plain: there may be millions of cell names."""
+    joined = "\n".join(names)
+    as_bytes = "b'" in joined or 'b"' in joined
+    if as_bytes or not joined.isascii() or joined.count("\n") != len(names) - 1:
+        return [_common(name) for name in names]
+    if "0" in joined:
+        joined = _FRACTIONS.sub("", joined)
+    return joined.translate(_LETTERS_AND_LINES).split("\n")
+
+
 def _common(name: str) -> str:
-    """Return what no two names that look alike differ in, quickly: there may be millions of cell names."""
+    """Return what no two names that look alike differ in."""
     plain = name if name.isascii() else _without_accents(folded(name)).translate(_SMALL_TWINS)
     plain = _without_quotes(plain)
     if "0" in plain:

@@ -94,12 +94,14 @@ def fit_ensemble(
     # Members of one name are one: trials that differ in their scoring alone share them.
     entries = names or [str(i) for i in range(len(plans))]
     new: dict[str, MemberPlan] = {}
+    no_work = []
     for i, plan in enumerate(plans):
+        no_work.append(i in known or entries[i] in new)
         if i not in known:
             new.setdefault(entries[i], plan)
     todo = list(new.values())
     if cache and cache.on_found is not None:
-        cache.on_found(len(plans) - len(todo))
+        cache.on_found(no_work)
     make_evaluator: Callable[[MemberPlan], Evaluator]
     if compiled:
         kernel_counts = KernelCounts(counts)

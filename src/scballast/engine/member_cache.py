@@ -39,12 +39,16 @@ class MemberCache:
     most_bytes
         Limit on the size of all entries.
     on_found
-        Called with the number of members that need no training, before the others are trained.
+        Called with whether each member needs no training, before the others are trained.
     """
 
     folder: Path
     most_bytes: int
-    on_found: Callable[[int], None] | None = None
+    on_found: Callable[[Sequence[bool]], None] | None = None
+
+    def holds_any(self) -> bool:
+        """Return whether there is an entry at all."""
+        return any(self.folder.glob("*.npz"))
 
     def find(self, plan: MemberPlan, name: str) -> TrainedMember | None:
         """Return the member of a plan, if it is there; a look makes it the most recently used."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -85,7 +85,7 @@ def train_models(setup: Setup, cache: MemberCache | None = None) -> TrainedModel
         Not one global model has a result. Where all models of another role fail, theirs are the methods
         without scores, and the table says so.
     """
-    requests = plan_members(setup)
+    requests = plan_members(setup, logger.warning)
     ensembles: dict[Role, TrainedEnsemble] = {}
     positions: dict[MemberKey, int] = {}
     lost: dict[MemberKey, str] = {}
@@ -134,13 +134,56 @@ def train_ahead(setups: Sequence[Setup], cache: MemberCache) -> None:
             _fit(role, together, setup, cache, note=f" of {len(setups)} trials")
 
 
-def plan_members(setup: Setup) -> dict[Role, dict[MemberKey, Member]]:
-    """Return the members that the methods need, by the ensemble that each is trained in; the global ones always."""
+class _CountedError(Exception):
+    """Ends a training before it begins."""
+
+
+def known_members(setup: Setup, cache: MemberCache) -> dict[MemberKey, bool]:
+    """Return for each model whether the cache holds it; nothing is trained.
+
+    Parameters
+    ----------
+    setup
+        The experiment.
+    cache
+        As of `train_models`.
+    """
+    known: dict[MemberKey, bool] = {}
+    for role, members in plan_members(setup).items():
+        found = [False] * len(members)
+        if members and cache.holds_any() and _in_ensemble(_family(role, setup), setup.config):
+            found = _known(role, list(members.values()), setup, cache)
+        known |= dict(zip(members, found, strict=True))
+    return known
+
+
+def _known(role: Role, members: list[Member], setup: Setup, cache: MemberCache) -> list[bool]:
+    known: list[bool] = []
+
+    def note(found: Sequence[bool]) -> None:
+        known.extend(found)
+        raise _CountedError
+
+    with suppress(_CountedError):
+        _fit(role, members, setup, replace(cache, on_found=note))
+    return known
+
+
+def plan_members(setup: Setup, say: Callable[..., None] | None = None) -> dict[Role, dict[MemberKey, Member]]:
+    """Return the members that the methods need, by the ensemble that each is trained in; the global ones always.
+
+    Parameters
+    ----------
+    setup
+        The experiment.
+    say
+        Told, as a logger's method is, of populations that have no model of their own, or a lesser one.
+    """
     needed = {role for method in setup.methods for role in method.roles} - {"global", setup.family.name}
     streams: dict[Role, Stream] = {"conditioned": Stream.CONDITIONED_MODEL, "scvi": Stream.SCVI_MODEL}
     requests: dict[Role, dict[MemberKey, Member]] = {"global": _replicate_members(setup, "global", Stream.GLOBAL_MODEL)}
     if "per_population" in needed:
-        requests["per_population"] = _population_members(setup)
+        requests["per_population"] = _population_members(setup, say or _ignore)
     for role, stream in streams.items():
         if role in needed:
             requests[role] = _replicate_members(setup, role, stream)
@@ -192,8 +235,10 @@ def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | N
     if cache is None or not _in_ensemble(family, config):
         with progress_bar(title, n, unit="models") as advance:
             return fit(on_progress=advance)
+    if cache.on_found is not None:
+        return fit(cache=cache)
     with progress_of_rest(title, n, unit="models") as (found, advance):
-        return fit(on_progress=advance, cache=replace(cache, on_found=found))
+        return fit(on_progress=advance, cache=replace(cache, on_found=lambda known: found(sum(known))))
 
 
 def _in_ensemble(family: ModelFamily, config: Config) -> bool:
@@ -210,14 +255,18 @@ def _replicate_members(setup: Setup, role: Role, stream: Stream) -> dict[MemberK
     }
 
 
-def _population_members(setup: Setup) -> dict[MemberKey, Member]:
+def _ignore(*_: object) -> None:
+    return
+
+
+def _population_members(setup: Setup, say: Callable[..., None]) -> dict[MemberKey, Member]:
     config, members = setup.config, dict[MemberKey, Member]()
     for replicate in setup.replicates:
         codes = setup.dataset.population_codes[replicate.cells]
         for index, name in enumerate(setup.populations):
             cells = replicate.cells[codes == index]
             if cells.size < _SMALLEST_MODEL:
-                logger.warning(
+                say(
                     "per_population: %r has %d cells in replicate %d; no model of its own.",
                     name,
                     cells.size,
@@ -226,7 +275,7 @@ def _population_members(setup: Setup) -> dict[MemberKey, Member]:
                 continue
             overrides = {}
             if config.train.early_stopping and not split_sizes(cells.size, config.train.train_size, 1)[1]:
-                logger.warning(
+                say(
                     "per_population: the %d cells of %r in replicate %d leave none to validate on; "
                     "its model trains without early stopping.",
                     cells.size,

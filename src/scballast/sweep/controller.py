@@ -35,7 +35,7 @@ from scballast.sweep.outcome import wrap_up
 from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
 from scballast.sweep.racing import is_raced, obstacle
 from scballast.sweep.samplers import build_sampler
-from scballast.sweep.signals import signals_interrupt
+from scballast.sweep.signals import reader_may_leave, signals_interrupt
 from scballast.sweep.space import Point, Space, describe, n_asked_for, split_words
 from scballast.sweep.storage import StorageAddress, storage_address
 from scballast.sweep.study import Progress, Recover, SweepStudy
@@ -79,7 +79,7 @@ def run_sweep(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> N
         The command line's overrides.
     """
     try:
-        with signals_interrupt():
+        with signals_interrupt(), reader_may_leave():
             sweep = _checked(hydra_context, master, words)
             if sweep.config.plan:
                 _plan(hydra_context, master, sweep)

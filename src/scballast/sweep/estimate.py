@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,13 @@ import numpy as np
 from scballast.arrays import FloatArray
 from scballast.config import keys
 from scballast.config.schema import Config, config_hash
+from scballast.engine.interface import Member
 from scballast.engine.schedule import default_max_epochs
 from scballast.experiment.memory import machine_memory, memory_need, memory_obstacle
+from scballast.experiment.run import model_cache
 from scballast.experiment.scoring import baseline_scores
 from scballast.experiment.setup import Setup
-from scballast.experiment.training import plan_members, train_models
+from scballast.experiment.training import known_members, plan_members, train_models
 from scballast.methods.cache import ScoreCache
 from scballast.sweep.messages import Estimated, Work
 from scballast.sweep.rates import stored_rates
@@ -51,7 +53,8 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         The work of each, and the time of one.
     """
     start = time.perf_counter()
-    work = [_count(config, load(config)) for config in configs]
+    counted = [_count(config, load(config)) for config in configs]
+    work = [own for own, _ in counted]
     todo = next((config for config, own in zip(configs, work, strict=True) if not own.finished), configs[0])
     dataset = load(todo)
     if todo.plan == "probe":
@@ -60,17 +63,26 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         return _with_memory(Estimated(tuple(work), training, baselines, math.nan, source), todo, dataset)
     rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
     setup = Setup.of(todo, dataset)
-    own = work[configs.index(todo)]
+    own, new = counted[configs.index(todo)]
     missing = (own.rankings - own.cached) / own.rankings if own.rankings else 0.0
     estimated = Estimated(
         tuple(work),
-        rates.training * _cell_epochs(setup) if setup.from_models else 0.0,
+        rates.training * _cell_epochs(setup, new) if new else 0.0,
         rates.baselines * len(setup.replicates) * dataset.adata.n_obs * missing if missing else 0.0,
         rates.rest,
         f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}",
         reading_seconds=0.0 if dataset.outline is None else dataset.outline.seconds,
     )
     return _with_memory(estimated, todo, dataset)
+
+
+def stage_seconds(config: Config, dataset: Dataset) -> tuple[float, float, float] | None:
+    """Return what baselines, training and the rest will take, as they did in finished runs; None: not known."""
+    if not stored_rates(Path(config.runs_dir).expanduser().resolve(), config.model.name).n_runs:
+        return None
+    found = estimate([replace(config, plan=False)], lambda _: dataset)
+    seconds = found.baseline_seconds, found.training_seconds, found.rest_seconds
+    return None if any(math.isnan(value) for value in seconds) else seconds
 
 
 def _with_memory(estimated: Estimated, config: Config, dataset: Dataset) -> Estimated:
@@ -85,15 +97,14 @@ def _with_memory(estimated: Estimated, config: Config, dataset: Dataset) -> Esti
     )
 
 
-def _cell_epochs(setup: Setup) -> int:
-    """Return the cells of all models, each as often as it has epochs; models without epochs have one."""
+def _cell_epochs(setup: Setup, members: Iterable[Member]) -> int:
+    """Return the cells of models, each as often as it has epochs; models without epochs have one."""
     config = setup.config
     total = 0
-    for members in plan_members(setup).values():
-        for member in members.values():
-            n_cells = setup.dataset.adata.n_obs if member.cells is None else len(member.cells)
-            epochs = (config.train.max_epochs or default_max_epochs(n_cells)) if setup.family.likelihood else 1
-            total += n_cells * epochs
+    for member in members:
+        n_cells = setup.dataset.adata.n_obs if member.cells is None else len(member.cells)
+        epochs = (config.train.max_epochs or default_max_epochs(n_cells)) if setup.family.likelihood else 1
+        total += n_cells * epochs
     return total
 
 
@@ -135,19 +146,24 @@ def _cache_dir(config: Config) -> Path:
     return Path(config.runs_dir).expanduser().resolve() / "cache"
 
 
-def _count(config: Config, dataset: Dataset) -> Work:
+def _count(config: Config, dataset: Dataset) -> tuple[Work, list[Member]]:
+    """Return the work of an experiment, and the models that are to be trained."""
     setup = Setup.of(config, dataset)
     requests = plan_members(setup) if setup.from_models else {}
     cache = _LookingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
     with redirect_stderr(io.StringIO()):  # nothing is scored: no line that says so
         baseline_scores(setup, cache)
+    models = model_cache(config, _cache_dir(config)) if config.cache and dataset.outline is None else None
+    known = known_members(setup, models) if requests and models is not None else {}
+    new = {role: [m for key, m in members.items() if not known.get(key)] for role, members in requests.items()}
     return Work(
-        members=sum(len(members) for members in requests.values()),
-        trainings=sum(bool(members) for members in requests.values()),
+        members=sum(len(members) for members in new.values()),
+        trainings=sum(bool(members) for members in new.values()),
+        known=sum(known.values()),
         rankings=cache.hits + cache.misses,
         cached=cache.hits,
         finished=_has_finished(config, dataset),
-    )
+    ), [member for members in new.values() for member in members]
 
 
 def _has_finished(config: Config, dataset: Dataset) -> bool:

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from scballast.config.duration import duration
-from scballast.progress import is_progress_line
+from scballast.progress import duration, is_progress_line
 from scballast.sweep.standing import Standing, seconds_left, standing
 
 if TYPE_CHECKING:

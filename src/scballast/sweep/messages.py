@@ -18,7 +18,9 @@ class Work:
     Attributes
     ----------
     members, trainings
-        Trained models, and the ensembles in which they are trained together.
+        Models to train, and the ensembles in which they are trained together.
+    known
+        Models that the cache holds beside these.
     rankings, cached
         Rankings by baselines, and those of them that the cache holds.
     finished
@@ -27,6 +29,7 @@ class Work:
 
     members: int
     trainings: int
+    known: int
     rankings: int
     cached: int
     finished: bool

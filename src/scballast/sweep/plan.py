@@ -6,9 +6,10 @@ import math
 import sys
 from collections.abc import Sequence
 
-from scballast.config.duration import duration, seconds_of
+from scballast.config.duration import seconds_of
 from scballast.config.schema import Config
 from scballast.errors import ScballastError
+from scballast.progress import duration
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.messages import Estimated, EstimateRequest, served
 from scballast.sweep.racing import n_pairs, obstacle
@@ -23,10 +24,10 @@ def print_plan(config: Config) -> None:
     found = _estimate([config])
     work = found.work[0]
     print("One experiment.")
-    print(f"Members to train: {work.members}, in {work.trainings} trainings.")
-    print(_rankings(work.rankings, work.cached))
     if work.finished:
-        print("The same configuration has finished on the same data before.")
+        print("The same configuration has finished on the same data before; it would be run anew.")
+    print(_members(work.members, work.trainings, work.known))
+    print(_rankings(work.rankings, work.cached))
     print(_time(found, 1, 1))
     _print_reading_and_memory(found, 1)
     _print_warnings(found)
@@ -68,7 +69,8 @@ def print_sweep_plan(
     print(f"Finished before, and reused: {finished}.")
     members = round(share * sum(own.members for own in work if not own.finished))
     trainings = round(share * sum(own.trainings for own in work if not own.finished))
-    print(f"Members to train: {members}, in {trainings} trainings.")
+    known = round(share * sum(own.known for own in work if not own.finished))
+    print(_members(members, trainings, known))
     # Rankings by baselines do not depend on the model: all trials share them.
     print(_rankings(max(own.rankings for own in work), max(own.cached for own in work)))
     print(_time(found, todo, n_workers, n_pairs(config) if raced else 1))
@@ -131,6 +133,11 @@ def _print_reading_and_memory(found: Estimated, n_workers: int) -> None:
 def _print_warnings(found: Estimated) -> None:
     for warning in found.warnings:
         sys.stderr.write(f"Warning: {warning}\n")
+
+
+def _members(new: int, trainings: int, known: int) -> str:
+    beside = f" The cache holds {known} more." if known else ""
+    return f"Members to train: {new}, in {trainings} trainings.{beside}"
 
 
 def _rankings(number: int, cached: int) -> str:

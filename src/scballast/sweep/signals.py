@@ -1,9 +1,12 @@
-"""The signals by which schedulers and closed terminals end a program, answered as Ctrl-C is."""
+"""How others end a program: schedulers and closed terminals by signals, readers of its output by leaving."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -35,6 +38,21 @@ def signals_interrupt() -> Iterator[None]:
             # None: a handler that was not set from Python, and cannot be set again.
             if handler is not None:
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """End the program without a word where nobody reads its output any more, as ``scballast … | head`` has it."""
+    try:
+        yield
+    except BrokenPipeError:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        if not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+            raise  # another pipe
+        # What is still to be flushed at the end goes nowhere either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def how_stopped(error: KeyboardInterrupt) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from scballast.config import keys
-from scballast.config.duration import duration, seconds_of
+from scballast.config.duration import seconds_of
 from scballast.config.schema import Config
+from scballast.progress import duration
 from scballast.sweep.front import Scores, score_trials
 
 if TYPE_CHECKING:

@@ -22,8 +22,10 @@ from scballast.engine.native import precompile
 from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.experiment.first_answer import OnFirstAnswer
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
+from scballast.progress import expected_to_take
 from scballast.report.description import first_answer_description
 from scballast.results import result_folder, write_results
+from scballast.sweep.estimate import stage_seconds
 from scballast.sweep.messages import SweepPlace
 from scballast.sweep.signals import how_stopped, signals_interrupt
 from scballast.tracking import Tracking, TrackingSettings
@@ -126,13 +128,16 @@ def run_trial(
     parent = place.parent_run_id if place else None
     run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
 
+    # A sweep says what is left of all of its trials.
+    expected = stage_seconds(config, dataset) if place is None else None
+
     def told(tables: Mapping[str, pd.DataFrame]) -> None:
         tracking.set_tags(run_id, {DESCRIPTION: first_answer_description(tables)})
         if on_first_answer is not None:
             on_first_answer(tables)
 
     try:
-        with signals_interrupt(), memory_errors():
+        with signals_interrupt(), memory_errors(), expected_to_take(expected):
             experiment = run_experiment(
                 config, dataset, cache_dir=cache_dir(config), on_first_answer=None if on_first_answer is None else told
             )
