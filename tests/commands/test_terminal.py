@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from scballast.commands.help_page import help_text
 from scballast.commands.report_command import find_folder
 from scballast.commands.report_command import main as report
 from scballast.commands.summary import print_answers
+from scballast.commands.terminal import _errors_said
 from scballast.config.descriptions import DESCRIPTIONS, SIMULATION
 from scballast.config.schema import Config, DataConfig, conf_dir, to_leaves
 from scballast.data.early import check_file, suggestions
@@ -55,6 +58,19 @@ def test_the_package_runs_as_a_module_as_the_command_does(
     monkeypatch.setattr(sys, "argv", ["scballast", "--version"])
     runpy.run_module("scballast", run_name="__main__")
     assert capsys.readouterr().out == f"scballast {scballast.__version__}\n"
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EIO, errno.ESTALE])
+def test_what_a_disk_refuses_is_one_message(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, _errors_said():
+        raise OSError(number, os.strerror(number), "runs/x")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        f"A file cannot be read or written (runs/x): {os.strerror(number)}. Look at the disk and ulimit -f, and run it "
+        "again.\n"
+    )
+    with pytest.raises(FileNotFoundError), _errors_said():
+        raise FileNotFoundError(errno.ENOENT, "a fault of ours")
 
 
 def test_every_key_is_described_in_the_help_at_any_width() -> None:
@@ -109,7 +125,9 @@ def test_a_misspelt_column_is_named_with_its_neighbour(tmp_path: Path) -> None:
     config = DataConfig(kind="file", path=str(path), population_key="kind", labels=str(labels))
     check_file(config, ["donor"])
     with pytest.raises(
-        ConfigError, match=r"association\.keys: .*, with labels\.csv, has no obs column 'donr'\. Did you"
+        ConfigError,
+        match=r"association\.keys: .*, with labels\.csv, has no obs column 'donr'\. Did you .* The header of "
+        r"labels\.csv reads 'cell', 'kind'\.$",
     ):
         check_file(config, ["donr"])
     with pytest.raises(DataError, match=r"absent\.csv: there is no such file of labels"):

@@ -495,6 +495,14 @@ WARNINGS = [
         ),
     ),
     Case(
+        "Excel's words for missing",
+        column("cell_type", ["#N/A", "n/a", "#REF!"] + ["T", "B", "C"] * 19),
+        (
+            "3 cells have an empty text or a word for 'missing' in obs['cell_type'] and count as missing.",
+            "3 of 60 cells have no value in obs['cell_type']",
+        ),
+    ),
+    Case(
         "unused categories",
         column("cell_type", pd.Categorical(["T", "B"] * half, categories=["T", "B", "C", "D"])),
         ("2 unused categories of obs['cell_type'] are left out.",),

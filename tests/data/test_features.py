@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ def typed(column: str, gene: str, others: dict[str, int]) -> ad.AnnData:
         ("feature_type", "mRNA", {"AbSeq": 5}),
         ("kind of feature", "Gene Expression", {"Antibody Capture": 5, "Peaks": 2}),
         ("assay", "RNA", {"ADT": 2, "HTO": 2}),
+        ("assay", "SCT", {"HTO": 3}),
+        ("feature_type", "transcripts", {"proteins": 3}),
+        ("omics", "transcriptomics", {"proteomics": 3}),
     ],
 )
 def test_only_genes_are_analysed_whatever_the_spelling(column: str, gene: str, others: dict[str, int]) -> None:
@@ -124,11 +128,11 @@ def test_raw_with_types_of_its_own_spelling_is_read_as_x_would_be(tmp_path: Path
         ("is_protein_coding", False, N_GENES),
     ],
 )
-@pytest.mark.parametrize("as_text", [False, True])
-def test_a_column_of_truths_says_which_features_are_genes(column: str, genes: bool, n_left: int, as_text: bool) -> None:
+@pytest.mark.parametrize("form", [bool, str, int, {False: "no", True: "yes"}.get])
+def test_a_column_of_truths_says_which_features_are_genes(column: str, genes: bool, n_left: int, form: Any) -> None:
     adata = small_adata()
     truths = [genes] * (N_GENES - 5) + [not genes] * 5
-    adata.var[column] = [str(truth) for truth in truths] if as_text else truths
+    adata.var[column] = [form(truth) for truth in truths]
     dataset = dataset_from_anndata(adata, MEMORY)
     assert dataset.adata.n_vars == n_left
     said = [w for w in dataset.warnings if f"'{column}: {str(not genes).lower()}' (5)" in w]
@@ -152,6 +156,7 @@ def test_raw_follows_the_same_rule(types_in_raw: bool, tmp_path: Path) -> None:
     "values",
     [
         ["protein_coding"] * 40 + ["lncRNA"] * 10,  # CELLxGENE's feature_type
+        ["protein_coding"] * 40 + ["artifact"] * 10,
         ["Genes_GRCh38"] * N_GENES,
         [None] * N_GENES,
         [1] * N_GENES,
@@ -262,6 +267,11 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
         "ANTXR1",
         "RP11-206L10.2",
         "HLA-A",
+        "SGCA",
+        "Sgcb",
+        "NEGR1",
+        "sgg",
+        "N4BP1",
     ]
     var = Annotation.of(pd.DataFrame(index=names))
     features = gene_features(var, [], "x")
@@ -280,6 +290,23 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
         ("AB_CD3", "antibodies or hashtags"),
         ("anti-CD3", "antibodies or hashtags"),
         ("CD3_AB", "antibodies or hashtags"),
+        ("CD3-CTCATTGTAACTCCT", "antibodies or hashtags"),  # CITE-seq-Count
+        ("prot:CD3", "antibodies or hashtags"),
+        ("Hashtag.3", "antibodies or hashtags"),
+        ("TotalSeq-B_12", "antibodies or hashtags"),
+        ("Lib-ADT-CD3", "antibodies or hashtags"),
+        ("GATA1_guide_1", "guides"),
+        ("CRISPR_GATA1", "guides"),
+        ("sgGATA1", "guides"),
+        ("sgGata1-2", "guides"),
+        ("safe-targeting_7", "guides"),
+        ("chr1_1000_99500", "peaks"),
+        ("NegPrb7", "controls or deprecated probes"),
+        ("NegControlProbe_00042", "controls or deprecated probes"),
+        ("Blank-12", "controls or deprecated probes"),
+        ("BLANK_0006", "controls or deprecated probes"),
+        ("UnassignedCodeword_0001", "controls or deprecated probes"),
+        ("DEPRECATED_ENSG00000000419", "controls or deprecated probes"),
         ("CD103:BER-ACT8|ITGAE|AHS0001|pAbO", "antibodies or hashtags"),
         ("SampleTag01_hs|stAbO", "antibodies or hashtags"),
         ("B0251 anti-human Hashtag 1", "antibodies or hashtags"),
@@ -294,3 +321,72 @@ def test_untyped_features_with_telling_names_are_asked_about(name: str, kind: st
     assert features.genes.all()
     (warning,) = features.warnings
     assert warning.startswith(f"x: 1 features have names of {kind} and are analysed as genes: {name!r}.")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["__no_feature", "__ambiguous", "__too_low_aQual", "__not_aligned", "__alignment_not_unique"],  # HTSeq
+        ["N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous"],  # STAR
+        ["unmapped"],  # CITE-seq-Count
+    ],
+)
+def test_rows_of_reads_without_a_gene_are_left_out(rows: list[str]) -> None:
+    adata = small_adata()
+    adata.var_names = [*adata.var_names[: -len(rows)], *rows]
+    dataset = dataset_from_anndata(adata, MEMORY)
+    assert dataset.adata.n_vars == N_GENES - len(rows)
+    assert dataset.total_counts.tolist() == adata.X[:, : -len(rows)].sum(axis=1).A1.tolist()
+    listed = ", ".join(map(repr, rows))
+    assert dataset.warnings == (f"adata: {len(rows)} rows that count reads without a gene are left out: {listed}.",)
+
+
+@pytest.mark.parametrize(
+    ("column", "gene", "other"),
+    [
+        ("feature_types", 0, 1),
+        ("assay", "Spatial", "HTO"),
+        ("of_mine", "x", "Peaks"),
+        ("feature_types", "Genexpression", "Antikörper"),
+    ],
+)
+def test_columns_that_may_tell_genes_from_others_are_asked_about(column: str, gene: object, other: object) -> None:
+    adata = small_adata()
+    adata.var[column] = [gene] * (N_GENES - 5) + [other] * 5
+    dataset = dataset_from_anndata(adata, MEMORY)
+    assert dataset.adata.n_vars == N_GENES
+    assert dataset.warnings == (
+        f"adata: var[{column!r}] may tell genes from other features, but not in words that are known: '{gene}' (45), "
+        f"'{other}' (5). All are analysed as genes. If some are none, call genes 'Gene Expression' there.",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("in_raw", [False, True])
+@pytest.mark.parametrize("ids", [False, True])
+def test_an_antibody_that_is_called_as_its_gene_changes_nothing_of_it(first: bool, in_raw: bool, ids: bool) -> None:
+    adata = typed("feature_types", "Gene Expression", {"Antibody Capture": 5})
+    adata.var_names = [*adata.var_names[:-5], *adata.var_names[:5]]
+    if ids:
+        adata.var["gene_ids"] = [f"ENSG{i:011d}" for i in range(N_GENES - 5)] + [f"CD{i}_TotalSeqB" for i in range(5)]
+    wanted = adata[:, :-5].to_df()
+    adata = adata[:, np.roll(np.arange(N_GENES), 5)].copy() if first else adata
+    if in_raw:
+        adata.raw = adata.copy()
+        adata.raw.var.drop(columns=adata.var.columns, inplace=True)
+        adata.X = np.log1p(adata.X.toarray())
+    dataset = dataset_from_anndata(adata, replace(MEMORY, layer="raw" if in_raw else None))
+    assert dataset.adata.var_names.tolist() == wanted.columns.tolist()
+    np.testing.assert_array_equal(dataset.adata.X.toarray(), wanted)
+    assert [w for w in dataset.warnings if "symbol" not in w] == [
+        "adata: 5 features that are not gene expression are left out: 'Antibody Capture' (5), first 'gene0'."
+    ]
+
+
+def test_of_two_columns_of_types_the_one_that_tells_genes_from_others_counts() -> None:
+    adata = typed("modality", "RNA", {"ADT": 5})
+    adata.var.insert(0, "feature_types", "Gene Expression")
+    assert dataset_from_anndata(adata, MEMORY).adata.n_vars == N_GENES - 5
+    adata.var = adata.var.drop(columns="modality").assign(surface_protein=[False] * (N_GENES - 5) + [True] * 5)
+    assert dataset_from_anndata(adata, MEMORY).adata.n_vars == N_GENES  # genes of such proteins

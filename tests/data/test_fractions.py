@@ -66,6 +66,7 @@ NORMALISED: dict[str, tuple[str, Change]] = {
     "log2": ("log-normalised (base 2)", lambda x: np.log2(x / totals(x) * 1e4 + 1)),
     "log10": ("log-normalised (base 10)", lambda x: np.log10(x / totals(x) * 1e4 + 1)),
     "TPM": ("normalised", lambda x: x / LENGTHS / totals(x / LENGTHS) * 1e6),
+    "RPKM": ("normalised", lambda x: x / LENGTHS / totals(x) * 1e9),
     "log1p of TPM": ("log-normalised", lambda x: np.log1p(x / LENGTHS / totals(x / LENGTHS) * 1e6)),
     "log2 of counts": ("log-normalised (base 2)", lambda x: np.log2(x + 1)),
     "root of counts": ("square-root transformed", np.sqrt),

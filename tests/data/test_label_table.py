@@ -54,10 +54,32 @@ def with_semicolons(path: Path, frame: pd.DataFrame) -> None:
     frame.to_csv(path, sep=";")
 
 
+def as_r_writes_by_default(path: Path, frame: pd.DataFrame) -> None:
+    rows = [f'"{name}" "{kind}" "{lane}"' for name, (kind, lane) in zip(frame.index, frame.to_numpy(), strict=True)]
+    path.write_text("\n".join(['"type" "lane"', *rows]) + "\n", encoding="utf-8")
+
+
+def as_excel_says(path: Path, frame: pd.DataFrame) -> None:
+    path.write_text("sep=;\r\n" + frame.to_csv(sep=";", lineterminator="\r\n"), encoding="utf-8", newline="")
+
+
+def below_comments(path: Path, frame: pd.DataFrame) -> None:
+    path.write_text("# made by hand\n\n#2024\n" + frame.to_csv(), encoding="utf-8")
+
+
+def with_columns_that_are_empty(path: Path, frame: pd.DataFrame) -> None:
+    path.write_text("".join(f"{line},,\n" for line in frame.to_csv().splitlines()), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [
         ("labels.csv", as_csv),
+        ("labels.txt", as_r_writes_by_default),
+        ("labels.csv", as_excel_says),
+        ("labels.csv", below_comments),
+        ("labels.csv", with_columns_that_are_empty),
+        ("labels.csv", compressed),
         ("labels.tsv", as_tsv),
         ("labels.txt", as_tsv),
         ("labels.csv", with_bom_and_crlf),
@@ -80,6 +102,12 @@ def test_every_way_of_writing_the_table_gives_the_same_data(
     assert found.labels == ("B cell, naïve", "T")
     assert found.adata.obs["lane"].tolist() == LABELS["lane"]
     assert found.warnings == expected.warnings == ()
+
+
+def test_one_column_as_r_writes_it_by_default_is_read(tmp_path: Path) -> None:
+    rows = [f'"{name}" "{kind}"' for name, kind in zip(NAMES, TYPES, strict=True)]
+    (tmp_path / "labels.txt").write_text("\n".join(['"type"', *rows]) + "\n", encoding="utf-8")
+    assert load(written(tmp_path), tmp_path / "labels.txt").labels == ("B cell, naïve", "T")
 
 
 def test_a_matrix_folder_is_labelled_from_the_command_line_keys_alone(tmp_path: Path) -> None:
@@ -165,6 +193,51 @@ ERRORS: list[tuple[str, str, bytes | None, tuple[str, ...]]] = [
         "labels.csv",
         f"cell,type\n{ROWS}".replace(",B", "-1,B").replace(",T", "-1,T").encode(),
         ("the first row is 'cell0-1', the first cell 'cell0'.", "They differ in the lane's number at the end (-1)"),
+    ),
+    ("no header", "labels.csv", ROWS.encode(), ("its first line is a cell, 'cell0'", "Put a header above it")),
+    (
+        "cell names in the second column",
+        "labels.csv",
+        "\n".join(["type,barcode", *(f"{'BT'[i % 2]},{name}" for i, name in enumerate(NAMES))]).encode(),
+        ("the cell 'B' has more than one row", "If its column 'barcode' holds the cell names, put it first."),
+    ),
+    (
+        "a cell twice above a short line",
+        "labels.csv",
+        b"cell,type,barcode\ncell0,B,x\ncell0,T,y\ncell1,B\n",
+        ("the cell 'cell0' has more than one row",),
+    ),
+    (
+        "running numbers first",
+        "labels.csv",
+        "\n".join([",barcode,type", *(f"{i},{name},{'BT'[i % 2]}" for i, name in enumerate(NAMES))]).encode(),
+        ("no row belongs to a cell", "Cell names stand in its column 'barcode': put it first."),
+    ),
+    (
+        "samples in front",
+        "labels.csv",
+        "\n".join(["cell,type", *(f"S1_{name},{'BT'[i % 2]}" for i, name in enumerate(NAMES))]).encode(),
+        (
+            "no row belongs to a cell",
+            "The rows have more in front, as 'S1_' in 'S1_cell0' for 'cell0': write both alike.",
+        ),
+    ),
+    (
+        "samples at the end",
+        "labels.csv",
+        "\n".join(["cell,type", *(f"{name}_2,{'BT'[i % 2]}" for i, name in enumerate(NAMES))]).encode(),
+        ("no row belongs to a cell", "The rows have more at the end, as '_2' in 'cell0_2' for 'cell0'"),
+    ),
+    (
+        "a comma without quotes in every label",
+        "labels.csv",
+        "\n".join(
+            [
+                "barcode,type",
+                *(f"{name},{'BT'[i % 2]}, {'naive memory'.split()[i % 2]}" for i, name in enumerate(NAMES)),
+            ]
+        ).encode(),
+        ("line 2 has 3 values where the header has 2", "Quote values"),
     ),
     (
         "key not in the table",

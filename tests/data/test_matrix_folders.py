@@ -295,6 +295,26 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         ("salmon alevin", "read_quants_bin", SAVED, "--dumpMtx"),
     ),
     "STARsolo Velocyto": (velocyto, ("spliced and unspliced", 'scanpy.read_mtx("spliced.mtx")', SAVED)),
+    "STARsolo Velocyto below": (
+        lambda f: velocyto(f / "Velocyto" / "raw").parents[1],
+        ("in 'Velocyto/raw': ", "spliced and unspliced", 'scanpy.read_mtx("spliced.mtx")', SAVED),
+    ),
+    "kallisto lamanno below": (
+        lambda f: kallisto(kallisto(f / "counts", "spliced"), "unspliced").parent,
+        ("spliced and unspliced", "kallisto|bustools (lamanno)", SAVED),
+    ),
+    "kallisto nac below": (
+        lambda f: empty(f, "counts/cells_x_genes.mature.mtx", "counts/cells_x_genes.ambiguous.mtx"),
+        ("kallisto|bustools (nac)", SAVED),
+    ),
+    "STARsolo SJ": (
+        lambda f: tenx(f / "raw", [f"chr1\t{i}\t{i + 99}\t2\t2\t1\t5\t0\t38" for i in range(N_GENES)]).parent,
+        ("counts splice junctions, not genes", "Gene/filtered"),
+    ),
+    "Cell Ranger multi with its unfiltered matrix": (
+        lambda f: tenx(tenx(f / "multi/count/raw").parents[2] / "per_sample_outs/s1/count/sample_filtered").parents[3],
+        ("there are 2 matrices", "'multi/count/raw/matrix.mtx', 'per_sample_outs/s1/count/sample_filtered/matrix.mtx'"),
+    ),
     "kallisto nac": (
         lambda f: empty(f, "cells_x_genes.mature.mtx", "cells_x_genes.nascent.mtx", "cells_x_genes.genes.txt"),
         ("kallisto|bustools (nac)", "--h5ad", SAVED),
@@ -354,6 +374,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
         ("the two are swapped. Exchange their names.",),
     ),
     "an empty list": (lambda f: empty_beside(tenx(f), "features.tsv"), ("features.tsv is empty. Copy or write it",)),
+    "headers in unknown words": (
+        lambda f: tenx(f, ["Gen\tName", *FEATURES], ["Zelle", *CELLS]),
+        ("there are 51 features and 61 barcodes", "a header ('Gen', 'Name' and 'Zelle')? Then remove it."),
+    ),
+    "a blank line": (
+        lambda f: tenx(f, FEATURES, [*CELLS[:5], "", *CELLS[5:]]),
+        ("and 61 barcodes. The files belong to different data.",),
+    ),
     "a last line that is no header": (lambda f: tenx(f, [*FEATURES, "E\tX"]), ("but there are 51 features",)),
 }
 

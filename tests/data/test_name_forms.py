@@ -78,7 +78,7 @@ def test_labels_that_differ_in_what_separates_words_are_asked_about(names: list[
         ["T - cell", "T-cell", "T cell"],
         ["CD4- T", "CD4 - T"],
         ["B (naive)", "B(naive)", "B  (Naive)"],
-        ["T0_", "T0", "T0."],
+        ["T0_", "T0", "T0.", "T0,", "T0;"],
         ["B__cell", "B_cell"],
         ["1", "1.0", "1.00"],
         ["batch_2", "batch_2.0", "batch 2"],
@@ -87,6 +87,8 @@ def test_labels_that_differ_in_what_separates_words_are_asked_about(names: list[
         ["T0", "T\u200b0", "T\u00ad0", "T\ufe0f0", "T\x080"],
         ["B cell", "B cells", "b-cells"],
         ["monocyte", "Monocytes"],
+        ["Naive CD4 T", "Naïve CD4 T", "Nai\u0308ve CD4 T"],
+        ["Schwann", "'Schwann'", '"Schwann"', "b'Schwann'", "\u201cSchwann\u201d"],
     ],
     ids=ascii,
 )

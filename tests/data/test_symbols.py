@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from tests.helpers.data_examples import N_GENES, file_config, small_adata
+from tests.helpers.data_examples import N_GENES, file_config, small_adata, written
 
 from scballast.config.schema import DataConfig
 from scballast.data import dataset_from_anndata, load_dataset
@@ -182,7 +183,7 @@ NAMED: dict[str, tuple[list[str], list[str], str]] = {
 
 
 @pytest.mark.filterwarnings("ignore:Variable names are not unique:UserWarning")
-@pytest.mark.parametrize("column", ["gene_ids", "Ensembl.ID", "feature_id"])
+@pytest.mark.parametrize("column", ["gene_ids", "Ensembl.ID", "feature_id", "Accession"])
 @pytest.mark.parametrize("name", NAMED)
 def test_genes_without_a_name_of_their_own_are_told_apart_by_id(name: str, column: str) -> None:
     index, expected, said = NAMED[name]
@@ -197,3 +198,21 @@ def test_without_ids_of_their_own_shared_names_get_numbers() -> None:
     for ids in ({}, {"gene_ids": "the same"}):
         dataset = dataset_from_anndata(data(index, **ids), CONFIG)
         assert dataset.adata.var_names[:2].tolist() == ["HLA", "HLA-1"]
+
+
+def test_names_that_a_spreadsheet_made_dates_of_are_warned_of() -> None:
+    dates = ["1-Mar", "2-Sep", "Dec-01", "2023-03-02", "7-Sep-24"]
+    names = [*dates, "sep-1", "oct-1", "MARCH1", "DEC1", "H2-Ab1", *SYMBOLS[10:]]
+    (warning,) = dataset_from_anndata(data(names), CONFIG).warnings
+    assert warning.startswith("adata: 5 gene names are dates, first '1-Mar': a spreadsheet makes them of symbols")
+
+
+def test_a_column_of_symbols_that_is_needed_and_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    with h5py.File(path, "r+") as file:
+        column = file["var"].create_dataset("odd", data=np.arange(N_GENES))
+        column.attrs.update({"encoding-type": "future", "encoding-version": "9"})
+        file["var"].attrs["column-order"] = ["odd"]
+    assert load_dataset(file_config(path)).gene_symbols is None
+    with pytest.raises(DataError, match=r"var\['odd'\]: it is stored in a way.*It is needed for data\.gene_symbols"):
+        load_dataset(file_config(path, gene_symbols="odd"))

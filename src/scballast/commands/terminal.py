@@ -95,6 +95,11 @@ def _run(composed: DictConfig, made: Sequence[Path]) -> None:
         sys.exit(_FAILED)
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_THE_DISK = (errno.EFBIG, errno.EIO, errno.ESTALE, errno.EROFS)
+"""A limit on the size of files, a disk that fails, a network drive that went away, or one that became read-only."""
+
+
 @contextmanager
 def _errors_said() -> Iterator[None]:
     """End with a message, and no traceback, on what a user or a machine can cause."""
@@ -103,7 +108,7 @@ def _errors_said() -> Iterator[None]:
     except (ScballastError, TrainingError, MemoryError) as error:
         _fail(error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (*_FULL, *_OF_THE_DISK):
             raise
         _fail(error)
 
@@ -194,6 +199,11 @@ def _message(error: BaseException) -> str:
         return f"There is not enough memory{f' ({text})' if text else ''}. {remedy}"
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
+        if error.errno in _OF_THE_DISK:
+            reason = os.strerror(error.errno or 0)
+            return (
+                f"A file cannot be read or written{where}: {reason}. Look at the disk and ulimit -f, and run it again."
+            )
         return f"The disk is full{where}. Free some space, and run it again."
     return text
 

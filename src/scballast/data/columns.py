@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from scballast.data.annotation import Annotation
 
-MISSING_WORDS = frozenset({"", "nan", "na", "<na>", "none", "null"})
-"""What a missing value becomes when a column is written as text (compared in lower case)."""
+MISSING_WORDS = frozenset({"", "nan", "na", "<na>", "none", "null", "n/a", "#n/a", "#na", "#name?", "#ref!", "#value!"})
+"""What a missing value becomes when a column is written as text, also by Excel (compared in lower case)."""
 MAX_NUMERIC_CATEGORIES = 100
 MAX_LISTED_CATEGORIES = 200
 
@@ -191,7 +191,8 @@ def lookalike_warnings(
     more = f" and {len(groups) - 5} more" if len(groups) > 5 else ""
     return [
         f"{source}: {what} that differ only in case, blanks, hyphens or other separators, an ending (_, .0, plural s), "
-        f"look-alike letters or Unicode form are kept apart: {listed}{more}. If they mean the same, write them alike."
+        f"accents, quotes, look-alike letters or Unicode form are kept apart: {listed}{more}. If they mean the same, "
+        "write them alike."
     ]
 
 

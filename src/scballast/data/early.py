@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scballast.data.names import quote
+from scballast.data.names import quote, quoted
 from scballast.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -66,12 +66,13 @@ def check_file(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:
         from scballast.data.files import missing_file
 
         raise DataError(missing_file(path))
-    columns = _columns(path)
+    columns, header = _columns(path), ""
     if config.labels is not None:
         from scballast.data.label_table import read_label_table
 
-        added = read_label_table(config.labels).columns
-        columns = None if columns is None else [*columns, *(name for name in added if name not in columns)]
+        table = read_label_table(config.labels)
+        columns = None if columns is None else [*columns, *(name for name in table.columns if name not in columns)]
+        header = f" The header of {table.label} reads {quoted([table.first, *table.columns], 4)}."
     if columns is None:
         return
     where = path if config.labels is None else f"{path}, with {Path(config.labels).name},"
@@ -83,7 +84,7 @@ def check_file(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:
             for position, (key, name) in enumerate(absent)
         ]
         message = f"{' '.join(said)} Columns: {', '.join(quote(column) for column in columns) or 'none'}."
-        raise ConfigError(message)
+        raise ConfigError(message + header)
 
 
 def _near(name: str, columns: Sequence[str]) -> str:

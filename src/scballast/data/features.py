@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GENE = frozenset(
     "gene expression|geneexpression|gene|genes|gex|rna|mrna|scrna|expression|gene expr|rna expression|transcript"
-    "|transcriptome".split("|")
+    "|transcripts|transcriptome|transcriptomics|rna seq|sct".split("|")
 )
 """What files call genes, in lower case, with single blanks for ``_``, ``-`` and ``.``"""
 _BIOTYPE = re.compile(
@@ -44,23 +44,39 @@ _FLAG = re.compile(
     r"|(?:is )?(?:antibody|antibodies|adt|hto|hashtag|cite|cmo|guide|grna|sgrna|peak|atac|ercc|spike|spike ?in)s?"
 )
 """Columns of truths that say which features are genes, or are none; that of genes alone needs ``is``."""
+_TRUTHS = dict.fromkeys(("true", "t", "yes", "1", "1.0"), "true") | dict.fromkeys(
+    ("false", "f", "no", "0", "0.0"), "false"
+)
+"""R's truths become numbers on the way into some files."""
 _OTHER = re.compile(
     r"antibod|\badt\b|\bab\b|\babo\b|\bcite|hash|\bhto\b|multiplex|\bcmo\b|crispr|guide|grna|peak|\batac\b|chromatin|custom"
-    r"|antigen|\bvdj\b|^proteins?$|spike|\bercc\b|\btags?\b"
+    r"|antigen|\bvdj\b|^prot(ein|eom|eomic)?s?$|spike|\bercc\b|\btags?\b"
 )
+_SURELY_OTHER = re.compile(r"adt|hto|cmo|cite ?seq|antibod(y|ies)( .*)?|hashtags?.*|atac|peaks?|(sg|g)rnas?|crispr .*")
 MOST_TYPES = 60
 MOST_PROTEINS = 0.25
 """Share of features up to which ``is_protein`` means antibodies: of genes, more code for proteins."""
 _SPIKE_IN = re.compile(r"(?:.*[-_ ])?(?:ERCC[-_. ]?\d{5}|SIRV\d+)(?:[-_.: ].*)?|gSpikein[-_ ].+", re.IGNORECASE)
+_NO_GENE = re.compile(
+    r"__(?:no_feature|ambiguous|too_low_aQual|not_aligned|alignment_not_unique)|N_(?:unmapped|multimapping|noFeature|ambiguous)"
+    r"|unmapped",
+    re.IGNORECASE,
+)
+"""Rows of reads without a gene, which HTSeq, STAR and CITE-seq-Count write below the genes."""
 _LOOKS_LIKE = {
     # No "AB" and a number: GENCODE has genes such as AB015752.1.
-    "antibodies or hashtags": re.compile(r".*Total(?:Seq)?[-_ ]?[ABCD]?\d*$|(?:HTO|ADT|CITE|Hashtag|CMO)[-_ ]?\d.*"
-                                         r"|(?:HTO|ADT|CITE|prot|AB|anti|antibody)[-_].+|.*\|[ps]t?AbO$"
+    "antibodies or hashtags": re.compile(r".*Total(?:Seq)?[-_ ]?[ABCD]?\d*$|(?:HTO|ADT|CITE|Hashtag|CMO)[-_. ]?\d.*"
+                                         r"|(?:.*[-_:])?TotalSeq[-_ ].*|.*[-_:]ADT[-_:].*"
+                                         r"|(?:HTO|ADT|CITE|prot|AB|anti|antibody)[-_:].+|.*\|[ps]t?AbO$"
                                          r"|.+[-_](?:HTO|ADT|prot|protein|AB|antibody|AbSeq)$"
-                                         r"|.*(?:SampleTag\d|anti[-_ ](?:human|mouse|rat)[-_ ]).*", re.IGNORECASE),
-    "guides": re.compile(r"(?:.*[-_])?(?:sgRNA|gRNA)s?(?:[-_.].*|\d*)$|non[-_ ]?target(?:ing)?(?:[-_ ].*|\d*)$",
-                         re.IGNORECASE),
-    "peaks": re.compile(r"(?:chr)?[0-9A-Za-z]{1,5}[:-]\d{3,}-\d{3,}$"),
+                                         r"|.*(?:SampleTag\d|anti[-_ ](?:human|mouse|rat)[-_ ]).*|.+-[ACGT]{10,}$",
+                                         re.IGNORECASE),
+    "guides": re.compile(r"(?:.*[-_])?(?:sgRNA|gRNA)s?(?:[-_.].*|\d*)$|(?:non|safe)[-_ ]?target(?:ing)?(?:[-_ ].*|\d*)$"
+                         r"|(?-i:sg[-_]?[A-Z]\w+.*)|.+[-_]guide[-_]?\d*$|crispr[-_].+", re.IGNORECASE),
+    "peaks": re.compile(r"(?:chr)?[0-9A-Za-z]{1,5}[:-]\d{3,}-\d{3,}$|chr[0-9A-Za-z]{1,2}_\d{3,}_\d{3,}$"),
+    "controls or deprecated probes": re.compile(
+        r"(?:Blank|NegPrb|Negative|(?:Neg|Negative)[-_ ]?(?:Control|Probe)(?:[-_ ]?(?:Probe|Codeword))?|SystemControl"
+        r"|FalseCode|(?:Unassigned|Deprecated)[-_ ]?Codeword)[-_ ]?\d+$|DEPRECATED_.+", re.IGNORECASE),
 }  # fmt: skip
 
 
@@ -106,7 +122,7 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
     if found is None:
         found = next((joined for other in others if (joined := _types_by_name(other, names)) is not None), None)
     is_gene = np.ones(len(names), dtype=np.bool_)
-    notes = []
+    notes = _unclear(var, source) if found is None else []
     if found is not None:
         types = found.of_features
         is_gene = np.array([kind in found.genes for kind in types], dtype=np.bool_)
@@ -134,6 +150,13 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
             notes.append(
                 f"{source}: {len(untyped):,} features without a type are analysed as genes, first {quote(untyped[0])}."
             )
+    unassigned = is_gene & np.array([_NO_GENE.fullmatch(name) is not None for name in names], dtype=np.bool_)
+    if unassigned.any() and (is_gene & ~unassigned).any():
+        listed = quoted([name for name, counts in zip(names, unassigned, strict=True) if counts], 5)
+        notes.append(
+            f"{source}: {int(unassigned.sum()):,} rows that count reads without a gene are left out: {listed}."
+        )
+        is_gene &= ~unassigned
     called = [names, *_symbols(var, others, names)]
     spiked = np.array([any(map(_SPIKE_IN.fullmatch, known)) for known in zip(*called, strict=True)], dtype=np.bool_)
     spiked &= is_gene
@@ -181,7 +204,7 @@ class _Types:
 
 def _types(var: Annotation) -> _Types | None:
     """Return the types that a column of var gives; None where no column does."""
-    unnamed = flagged = None
+    unnamed = flagged = all_genes = None
     for position, key in enumerate(var.columns):
         try:
             values = var.read(position)
@@ -196,10 +219,33 @@ def _types(var: Annotation) -> _Types | None:
         missing = values.isna().to_numpy()
         types = ["" if no else valid_text(value).strip() for value, no in zip(values, missing, strict=True)]
         found = _known(types, named=named)
-        if found is not None and named:
+        if found is not None and named and {*types} - found.genes:
             return found
-        unnamed = unnamed or found
-    return unnamed or flagged
+        if named:
+            all_genes = all_genes or found
+        else:
+            unnamed = unnamed or found
+    return all_genes or unnamed or flagged
+
+
+def _unclear(var: Annotation, source: str) -> list[str]:
+    """Ask about columns that seem to tell genes from other features, in words or numbers that are not known."""
+    notes = []
+    for position, key in enumerate(var.columns):
+        try:
+            values = var.read(position)
+        except DataError:  # named where var is read as a whole
+            continue
+        if not 2 <= n_distinct(values) <= MOST_TYPES:
+            continue
+        kinds = ["" if no else valid_text(value) for value, no in zip(values, values.isna(), strict=True)]
+        told = _spelt(key) not in TYPE_COLUMNS or any(_BIOTYPE.fullmatch(_spelt(kind)) for kind in {*kinds})
+        if not told or any(_SURELY_OTHER.fullmatch(_spelt(kind)) for kind in {*kinds}):
+            notes.append(
+                f"{source}: var[{quote(key)}] may tell genes from other features, but not in words that are known: "
+                f"{_counted(kinds)}. All are analysed as genes. If some are none, call genes 'Gene Expression' there."
+            )
+    return notes
 
 
 def _known(types: list[str], *, named: bool) -> _Types | None:
@@ -223,7 +269,7 @@ def _flagged(key: str, values: pd.Series[Any]) -> _Types | None:
     """Return the types that a column of truths gives."""
     match = _FLAG.fullmatch(_spelt(key))
     missing = values.isna().to_numpy()
-    texts = ["" if no else str(value).lower() for value, no in zip(values, missing, strict=True)]
+    texts = ["" if no else _TRUTHS.get(str(value).lower(), "?") for value, no in zip(values, missing, strict=True)]
     if match is None or not {*texts} - {""} == {"true", "false"}:
         return None
     of_genes = bool(match["genes"])
@@ -262,8 +308,19 @@ def _types_by_name(other: Annotation, names: Sequence[str]) -> _Types | None:
     found = _types(other)
     if found is None:
         return None
-    known = dict(zip((valid_text(name) for name in other.index), found.of_features, strict=True))
-    return replace(found, of_features=[known.get(name, "") for name in names])
+    # Antibodies are often called as their genes: the first of a name here is the first there.
+    known = dict(zip(_numbered([valid_text(name) for name in other.index]), found.of_features, strict=True))
+    return replace(found, of_features=[known.get(name, "") for name in _numbered(names)])
+
+
+def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Return each name with how often it stood before."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        numbered.append((name, seen[name]))
+        seen[name] += 1
+    return numbered
 
 
 def _spelt(text: str) -> str:

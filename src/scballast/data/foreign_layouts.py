@@ -8,8 +8,10 @@ from pathlib import Path
 
 from scballast.data.names import quote, quoted
 
-DEEPEST = 3
-"""How far below the named folder files are looked for: Solo.out/Gene/filtered."""
+DEEPEST = 4
+"""How far below the named folder files are looked for: per_sample_outs/S1/count/sample_filtered_feature_bc_matrix."""
+JUNCTION_COLUMNS = 9
+"""Of STAR's ``SJ.out.tab``."""
 SAVE = 'adata.write_h5ad("counts.h5ad")'
 
 BY_SUFFIX = {
@@ -136,4 +138,14 @@ def spliced_and_unspliced(genes: Sequence[str], folder: Path) -> str | None:
         "columns of their own. "
         + two_lines(f'adata = pyroe.load_fry("{folder.name}", output_format="scRNA")')
         + ' (output_format="snRNA" adds the unspliced counts, for nuclei).'
+    )
+
+
+def splice_junctions(features: Sequence[Sequence[str]]) -> str | None:
+    """Say what to do where STARsolo's list has splice junctions (a chromosome and eight numbers); None: it has not."""
+    if not all(len(row) == len(features[0]) == JUNCTION_COLUMNS and all(map(str.isdigit, row[1:])) for row in features):
+        return None
+    return (
+        "this is a folder of STARsolo (SJ): its matrix counts splice junctions, not genes. Name the folder of genes "
+        "of the same cells (Gene/filtered or GeneFull/filtered)."
     )

@@ -17,8 +17,12 @@ NEARLY = 0.01
 """What is this close to a whole number is one that was computed with noise."""
 SMALLEST_COUNT = 0.5
 """What is smaller may be whole by chance: nearly 0."""
+LARGEST_TELLING = 2.0**15
+"""Above it, float32 is too coarse to tell a whole number from another."""
 TAIL = 0.1
 """What is smaller is what a model of the counts leaves on zeros (CellBender), and says nothing about the others."""
+FEWEST_WITH_SMALL = 1000
+"""Values among which counts have small ones."""
 LARGEST_LOGARITHM = 40.0
 """No logarithm of a count or of its share is larger, and its exponential is still a number."""
 LARGEST_UNDONE = 1000.0
@@ -86,6 +90,8 @@ def kind_of(sample: RowSample) -> str:
     if too_alike:
         return "logged or scaled"
     small = np.concatenate([values[(values > TAIL) & (values < 3.5)] for values in rows] or [np.zeros(0)])
+    if not small.size and sum(values.size for values in rows) >= FEWEST_WITH_SMALL:
+        return "normalised"  # by lengths of genes too: of counts, most are small
     just_below = (small % 1 >= 0.5) | _nearly_whole(small)
     return "corrected" if small.size and just_below.mean() >= 0.65 else "unknown"
 
@@ -104,8 +110,8 @@ def _nearly_whole(values: FloatArray) -> BoolArray:
 
 
 def _share_whole(values: FloatArray) -> float:
-    """Return how many are all but whole, of those that are large enough to be counts."""
-    large = values[values >= SMALLEST_COUNT]
+    """Return how many are all but whole, of those that are large enough to be counts, and small enough to tell."""
+    large = values[(values >= SMALLEST_COUNT) & (values < LARGEST_TELLING)]
     return float(_nearly_whole(large).mean()) if large.size else 0.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,12 @@ ALLOWED = "Allowed: .csv or .tsv, also .gz: a header, then one row per cell, its
 _WORDING = Wording("labels", "data.labels", ALLOWED)
 # A lane's number that Cell Ranger appends to a barcode, and that many tables leave out.
 _LANE = re.compile(r"-\d+$")
+_CELLS = re.compile(r"(cell|barcode|index|cb|bc)s?([ _.-]?(id|name|barcode|code)s?)?|", re.IGNORECASE)
+"""What a first column of cell names is called."""
+_NUMBER = re.compile(r"[-+.\deE]*")
+_SEPARATORS = "_-:#.|/ "
+LOOKED_AT = 100
+"""Names of which one with something before or after it is looked for."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,8 @@ class LabelTable:
     ----------
     label
         The file's name, for messages.
-    columns
-        Names of the columns after the first.
+    first, columns
+        Names of the first column and of those after it.
     rows
         The values of these columns by the name of the cell.
     warnings
@@ -41,6 +48,7 @@ class LabelTable:
     """
 
     label: str
+    first: str
     columns: tuple[str, ...]
     rows: dict[str, list[str]]
     warnings: tuple[str, ...] = ()
@@ -98,7 +106,13 @@ def read_label_table(path: str) -> LabelTable:
         raise DataError(msg)
     header, body = lines[0][1], lines[1:]
     if body and all(len(row) == len(header) + 1 for _, row in body):
-        header = ["", *header]  # R's write.table gives the row names no column name
+        # R's write.table gives the row names no column name; a label with a comma and no quotes does the same.
+        if not _CELLS.fullmatch(header[0].strip()) or len({row[1] for _, row in body}) == len(body):
+            header = ["", *header]
+    while len(header) > 1 and not header[-1].strip() and not any(row[-1].strip() for _, row in body):
+        if any(len(row) != len(header) for _, row in body):
+            break
+        header, body = header[:-1], [(number, row[:-1]) for number, row in body]  # columns that a spreadsheet left
     columns = tuple(valid_text(without_blanks(name)) for name in header[1:])
     if not columns:
         msg = f"{label}: there is one column, {quote(header[0])}, so no labels (separators: comma, tab). {ALLOWED}."
@@ -119,18 +133,32 @@ def read_label_table(path: str) -> LabelTable:
         name = valid_text(without_blanks(row[0]))
         if name in rows:
             same = [valid_text(other[0]) for _, other in body if valid_text(without_blanks(other[0])) == name]
+            values = zip(columns, list(zip_longest(*(row for _, row in body), fillvalue=""))[1:], strict=False)
+            others = [
+                key for key, held in values if len({*held}) == len(body) and not any(map(_NUMBER.fullmatch, held))
+            ]
+            moved = f" If its column {quote(others[0])} holds the cell names, put it first." if others else ""
             msg = (
                 f"{label}: the cell {quote(name)} has more than one row, the second in line {number}."
-                f"{blanks_apart(same)} Allowed: one row per cell. If cells of several samples share barcodes, make "
-                "their names unique here and in the counts."
+                f"{blanks_apart(same)}{moved} Allowed: one row per cell. If cells of several samples share barcodes, "
+                "make their names unique here and in the counts."
             )
             raise DataError(msg)
         rows[name] = row[1:]
-    return LabelTable(label, columns, rows, tuple(blank_name_warnings(with_blanks, label)))
+    return LabelTable(
+        label, valid_text(without_blanks(header[0])), columns, rows, tuple(blank_name_warnings(with_blanks, label))
+    )
 
 
 def _check_names(table: LabelTable, names: list[str], source: str, given: list[str]) -> None:
-    shared = table.rows.keys() & set(names)
+    present = set(names)
+    shared = table.rows.keys() & present
+    if shared and table.first in present:
+        msg = (
+            f"{table.label}: its first line is a cell, {quote(table.first)}, where the names of the columns should "
+            "stand. Put a header above it."
+        )
+        raise DataError(msg)
     if not shared and names:
         first = next(iter(table.rows), None)
         if first is None:
@@ -139,7 +167,14 @@ def _check_names(table: LabelTable, names: list[str], source: str, given: list[s
         bare = {_LANE.sub("", name) for name in table.rows}
         near = any(_LANE.sub("", name) in bare for name in names)
         hint = " They differ in the lane's number at the end (-1): write both alike." if near else ""
+        held = [
+            column
+            for position, column in enumerate(table.columns)
+            if any(valid_text(without_blanks(row[position])) in present for row in table.rows.values())
+        ]
+        hint = hint or (f" Cell names stand in its column {quote(held[0])}: put it first." if held else "")
         hint = hint or _alike_hint(list(table.rows), names)
+        hint = hint or _longer_hint("rows", list(table.rows), names) or _longer_hint("cells", names, list(table.rows))
         msg = (
             f"{table.label}: no row belongs to a cell of {source}: the first row is {quote(first)}, the first cell "
             f"{quote(names[0])}.{hint} Set data.labels to a table whose first column holds the cell names."
@@ -186,6 +221,25 @@ def _alike_hint(rows: list[str], cells: list[str]) -> str:
         f" {len(pairs):,} of them differ from a cell's name only in case, hyphens, dots, blanks, look-alike letters or "
         f"Unicode form, as {escaped(row)} and {escaped(cell)}: write both alike."
     )
+
+
+def _longer_hint(what: str, names: list[str], others: list[str]) -> str:
+    """Say what some names have before or after another name, as where samples were merged; ``""``: nothing."""
+    known = set(others)
+    for name in names[:LOOKED_AT]:
+        for position, character in enumerate(name):
+            if character not in _SEPARATORS:
+                continue
+            for part, rest, place in (
+                (name[position + 1 :], name[: position + 1], "in front"),
+                (name[:position], name[position:], "at the end"),
+            ):
+                if part in known:
+                    return (
+                        f" The {what} have more {place}, as {quote(rest)} in {quote(name)} for {quote(part)}: write "
+                        "both alike."
+                    )
+    return ""
 
 
 def _typed(values: list[str | None]) -> pd.Series[object]:

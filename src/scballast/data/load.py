@@ -202,15 +202,18 @@ def _checked(
     symbols, symbol_notes = gene_symbols(var, others, config.gene_symbols, label)
     notes += symbol_notes
     cell_names, cell_notes = _cell_names(source.obs.index, label)
-    told_apart, told_notes = names_of_genes(var, label)
-    gene_names, gene_notes = _unique(told_apart, "gene", label, [valid_text(name) for name in var.index])
+    gene_names, told_notes = names_of_genes(var, features.genes, label)
+    genes_read = np.flatnonzero(features.genes)
+    given = [valid_text(var.index[i]) for i in genes_read]
+    read_names, gene_notes = _unique([gene_names[i] for i in genes_read], "gene", label, given)
+    # Other features, often called as their gene is, take no name from it.
+    for i, name in zip(genes_read, read_names, strict=True):
+        gene_names[i] = name
     notes += [*cell_notes, *told_notes, *gene_notes]
     shape = (len(cell_names), len(gene_names))
     if min(shape) == 0:
         msg = f"{label}: {chosen.title} is empty: {shape[0]:,} cells, {shape[1]:,} genes. Check how the file was made."
         raise DataError(msg)
-    genes_read = np.flatnonzero(features.genes)
-    read_names = [gene_names[i] for i in genes_read]
     wanted = None
     if wishes.also is not None:
         kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var)}

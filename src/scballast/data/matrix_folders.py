@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.data.features import are_types
-from scballast.data.foreign_layouts import DEEPEST, foreign_layout, spliced_and_unspliced, two_lines_of_mtx
+from scballast.data.foreign_layouts import (
+    DEEPEST,
+    foreign_layout,
+    splice_junctions,
+    spliced_and_unspliced,
+    two_lines_of_mtx,
+)
 from scballast.data.matrix_lists import ENSEMBL, is_csv, list_rows, list_text
 from scballast.data.names import quote, quoted
 from scballast.data.source import Source, quiet_anndata, source_of
@@ -145,7 +151,11 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
 
     matrix = sp.coo_matrix(scipy.io.mmread(files.matrix, spmatrix=True))
     stored = matrix.shape[::-1] if files.layout.genes_first else matrix.shape
-    fit = _fitted(stored, list_rows(files.genes), list_rows(files.cells), files, label)
+    genes = list_rows(files.genes)
+    if genes and (reason := splice_junctions(genes)):
+        msg = f"{label}: {reason}"
+        raise DataError(msg)
+    fit = _fitted(stored, genes, list_rows(files.cells), files, label)
     var = _var(fit, files)
     if files.layout.tool == "alevin-fry" and (reason := spliced_and_unspliced(list(var.index), folder)):
         msg = f"{label}: {reason}"
@@ -163,21 +173,30 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
 
 def _find(folder: Path, label: str) -> MatrixFiles | None:
     """Return the one matrix of the folder, or else of the folders below it."""
-    missing = ""
+    missing, below = "", []
     for depth in range(1, DEEPEST + 2):
         paths = [path for path in sorted(folder.glob("/".join(["*"] * depth))) if _MATRIX.fullmatch(path.name)]
-        found = [_complete(path) for path in paths if path.is_file()]
-        whole = [files for files in found if isinstance(files, MatrixFiles)]
-        if len(whole) == 1:
-            return whole[0]
-        if whole:
-            names = [files.matrix.relative_to(folder).as_posix() for files in whole]
-            msg = (
-                f"{label}: there are {len(whole)} matrices in this folder: {quoted(names)}. Keep one, or set data.path "
-                "to the folder of the one that is meant."
-            )
-            raise DataError(msg)
-        missing = missing or next((text for text in found if isinstance(text, str)), "")
+        for path in filter(Path.is_file, paths):
+            # In a folder that is not read, one matrix of several (spliced) may have lists under known names.
+            foreign = foreign_layout(path.parent)
+            if foreign and path.parent != folder:
+                foreign = f"in {quote(path.parent.relative_to(folder).as_posix())}: {foreign}"
+            found = foreign or _complete(path)
+            if isinstance(found, MatrixFiles):
+                below.append(found)
+            else:
+                missing = missing or found
+        if depth == 1 and below:
+            break
+    if len(below) == 1:
+        return below[0]
+    if below:
+        names = [files.matrix.relative_to(folder).as_posix() for files in below]
+        msg = (
+            f"{label}: there are {len(below)} matrices in this folder: {quoted(names)}. Keep one, or set data.path "
+            "to the folder of the one that is meant."
+        )
+        raise DataError(msg)
     if missing:
         msg = f"{label}: {missing}"
         raise DataError(msg)
@@ -288,9 +307,26 @@ def _fitted(
         )
     msg = (
         f"{label}: the matrix has {stored[1]:,} genes and {stored[0]:,} cells, but there are {len(genes):,} features "
-        f"and {len(cells):,} barcodes. The files belong to different data."
+        f"and {len(cells):,} barcodes. {_header_hint(stored, genes, cells) or 'The files belong to different data.'}"
     )
     raise DataError(msg)
+
+
+def _header_hint(stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]]) -> str:
+    """Ask whether first lines are headers in words that are not known, where each list is as long or a line longer."""
+    for n_cells, n_genes in (stored, stored[::-1]):
+        if {len(genes) - n_genes, len(cells) - n_cells} <= {0, 1}:
+            longer = [rows for rows, n in ((genes, n_genes), (cells, n_cells)) if len(rows) > n]
+            if all(_is_of_its_own(rows) for rows in longer):
+                asked = " and ".join(quoted(rows[0], 4) for rows in longer)
+                return f"Is the first line of the longer list a header ({asked})? Then remove it."
+    return ""
+
+
+def _is_of_its_own(rows: list[list[str]]) -> bool:
+    """Tell whether no line has the form of the first, numbers apart: to remove a gene would move all others."""
+    first, *rest = (re.sub(r"\d+", "0", row[0]) for row in rows)
+    return first not in rest
 
 
 def _are_swapped(genes: list[list[str]], cells: list[list[str]]) -> bool:

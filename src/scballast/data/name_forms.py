@@ -19,6 +19,10 @@ _SEPARATORS = re.compile(r"(?<=[^ _.\d-])[ _.-](?=[^\W_])|(?<=[^ _.-])[ _.-](?=[
 _AROUND_SIGNS = re.compile(r"[ _]*([^\w\s.-])[ _]*")
 _AROUND_HYPHENS = re.compile(r"[ _]*-[ _]*")
 _WHOLE_NUMBER = re.compile(r"(?<![\d.])(\d+)\.0+$")
+_QUOTED = re.compile(
+    r"b?(?P<quote>['\"])(?P<name>.*[^\W_].*)(?P=quote)|[\u2018\u201c](?P<other>.*[^\W_].*)[\u2019\u201d]"
+)
+_ACCENTS = re.compile("[\u0300-\u036f]")
 _PLURAL = re.compile(r"(?<=[^\W\d_]{3})(?<![siu])s(?![^\W_])")
 
 # What all forms of a name share, and other names too: letters but s, and digits but zeros that may be a fraction.
@@ -34,8 +38,9 @@ def lookalikes(names: Sequence[str]) -> list[list[str]]:
 
     What differs may be case, blanks or their kind, also around a sign (``CD8+ T``, ``CD8 + T``), what separates two
     words (``T cell``, ``T_cell``, ``T.cell``, ``T-cell``), an underscore or a dot at the end, ``.0`` after a whole
-    number, a plural s, letters of another script that look Latin, characters without width, or the Unicode form.
-    A sign at the end of a word (``CD4-``) and separators of numbers (``1.2``, ``1-2``) tell names apart.
+    number, a plural s, accents, quotes around all of it (also ``b'…'``), letters of another script that look Latin,
+    characters without width, or the Unicode form. A sign at the end of a word (``CD4-``) and separators of numbers
+    (``1.2``, ``1-2``) tell names apart.
     """
     different = list(set(names))
     common = _all_common(different)
@@ -77,7 +82,8 @@ def alike(names: Sequence[str], others: Sequence[str]) -> list[tuple[str, str]]:
 def _all_common(names: Sequence[str]) -> list[str]:
     """Return ``_common`` of each, in one go where all are plain: there may be millions of cell names."""
     joined = "\n".join(names)
-    if not joined.isascii() or joined.count("\n") != len(names) - 1:
+    as_bytes = "b'" in joined or 'b"' in joined
+    if as_bytes or not joined.isascii() or joined.count("\n") != len(names) - 1:
         return [_common(name) for name in names]
     if "0" in joined:
         joined = _FRACTIONS.sub("", joined)
@@ -86,7 +92,8 @@ def _all_common(names: Sequence[str]) -> list[str]:
 
 def _common(name: str) -> str:
     """Return what no two names that look alike differ in."""
-    plain = name if name.isascii() else folded(name).translate(_SMALL_TWINS)
+    plain = name if name.isascii() else _without_accents(folded(name)).translate(_SMALL_TWINS)
+    plain = _without_quotes(plain)
     if "0" in plain:
         plain = _FRACTION.sub("", plain)
     return plain.translate(_LETTERS) if plain.isascii() else re.sub(r"[\W_s]+", "", plain)
@@ -95,13 +102,23 @@ def _common(name: str) -> str:
 def _forms(name: str) -> tuple[str, ...]:
     """Return the name levelled in several ways; two names look alike if one of these is the same."""
     plain = folded(name)
-    latin = plain if name.isascii() else folded(unicodedata.normalize("NFKC", name).translate(_LATIN))
+    latin = plain if name.isascii() else folded(_without_accents(name).translate(_LATIN))
     return (*_levelled(plain), *_levelled(latin))
+
+
+def _without_accents(name: str) -> str:
+    return unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", name)))
+
+
+def _without_quotes(text: str) -> str:
+    match = _QUOTED.fullmatch(text) if text[-1:] in {"'", '"', "\u2019", "\u201d"} else None
+    return match["name"] or match["other"] if match else text
 
 
 def _levelled(text: str) -> tuple[str, str]:
     """Return a name with separators of words made alike, and with blanks around hyphens removed."""
-    ended = text.lstrip("_ ").rstrip("_. ") or text
+    text = _without_quotes(text).strip()
+    ended = text.lstrip("_ ").rstrip("_.,; ") or text
     whole = _PLURAL.sub("", _WHOLE_NUMBER.sub(r"\1", re.sub("_{2,}", "_", ended)))
     words = _AROUND_SIGNS.sub(r"\1", _SEPARATORS.sub(" ", whole))
     return words, _AROUND_HYPHENS.sub("-", _AROUND_SIGNS.sub(r"\1", whole))

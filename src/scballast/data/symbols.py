@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from scballast.arrays import BoolArray
 from scballast.data.columns import MISSING_WORDS, blank_name_warnings
 from scballast.data.names import blanks_apart, quote, quoted, valid_text, without_blanks
 from scballast.errors import DataError
@@ -24,7 +25,17 @@ KNOWN_COLUMNS = (
     "gene", "genes", "features", "hgnc", "mgi",
 )  # fmt: skip
 """In lower case, with single blanks for ``_``, ``-`` and ``.``; the first one that holds symbols is taken."""
-ID_COLUMNS = ("gene ids", "gene id", "ensembl id", "ensembl ids", "ensembl", "feature id", "feature ids", "id")
+ID_COLUMNS = (
+    "gene ids",
+    "gene id",
+    "ensembl id",
+    "ensembl ids",
+    "ensembl",
+    "feature id",
+    "feature ids",
+    "id",
+    "accession",
+)
 _IDENTIFIER = re.compile(
     r"ENS[A-Z]*[GT]\d{6,}(\.\d+)?(_.*)?|FBgn\d+|WBGene\d+|Y[A-P][LR]\d{3}[WC](-[A-Z])?|AT[\dCM]G\d{5}"  # species
     r"|(NM|NR|XM|XR|NG)_\d+(\.\d+)?|(HGNC|MGI|RGD|ZFIN|Entrez|GeneID|LOC):?[-_]?\d+"
@@ -33,6 +44,9 @@ _IDENTIFIER = re.compile(
 )
 _NO_SYMBOLS_IN = re.compile(r"\b(ids?|ensembl|entrez|accession|genome|type|biotype|chromosome|description)\b")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)"
+_DATE = re.compile(rf"\d{{1,2}}-{_MONTH}(?:-\d{{2,4}})?|{_MONTH}-\d\d|\d{{4}}-\d\d-\d\d(?: 00:00:00)?")
+"""What a spreadsheet makes of MARCH1; not ``sep-1`` and ``oct-1``, genes of the worm."""
 MOST = 0.5
 """Share of the genes from which on a column or an index counts as a whole."""
 LONGEST_SYMBOL = 40
@@ -76,6 +90,10 @@ def gene_symbols(
     columns = {key: values for table in reversed(tables) for key, values in table.items()}
     if wanted is not None:
         if wanted not in columns:
+            for reason in (table.readable()[1].get(wanted) for table in (var, *others)):
+                if reason is not None:
+                    msg = f"{reason} It is needed for data.gene_symbols: set that to another column, or to none."
+                    raise DataError(msg)
             raise DataError(_absent(wanted, columns, source))
         if not any(columns[wanted]):
             msg = (
@@ -91,21 +109,28 @@ def gene_symbols(
     return columns[found], [note]
 
 
-def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
+def names_of_genes(var: Annotation, genes: BoolArray, source: str) -> tuple[list[str], list[str]]:
     """Return a name for each gene: where the index has none, or one for several genes, the id beside it tells.
 
-    Blanks at the ends and repeated blanks are removed before.
+    Blanks at the ends and repeated blanks are removed before. Features that are not ``genes`` (n_features,) keep their
+    names and are no reason to change that of a gene.
 
     Returns
     -------
     list of str, list of str
-        (n_genes,) names, not yet unique where there are no ids; and what was done.
+        (n_features,) names, not yet unique where there are no ids; and what was done.
     """
     given = [valid_text(name) for name in var.index]
     names = [without_blanks(name) for name in given]
     notes = blank_name_warnings([text for text, name in zip(given, names, strict=True) if text != name], source, "gene")
-    counts = Counter(names)
-    if len(counts) == len(names) and "" not in counts:
+    dates = [name for name in names if _DATE.fullmatch(name)]
+    if dates:
+        notes.append(
+            f"{source}: {len(dates):,} gene names are dates, first {quote(dates[0])}: a spreadsheet makes them of "
+            "symbols such as MARCH1, SEPT2 and DEC1. Write the file again from its source."
+        )
+    counts = Counter(name for name, gene in zip(names, genes, strict=True) if gene)
+    if counts.total() == len(counts) and "" not in counts:
         return names, notes
     spelt = {_spelt(key): position for position, key in reversed(list(enumerate(var.columns)))}
     position = next((spelt[key] for key in ID_COLUMNS if key in spelt), None)
@@ -115,11 +140,13 @@ def names_of_genes(var: Annotation, source: str) -> tuple[list[str], list[str]]:
         ids = []
     if len(set(ids)) < len(names) or "" in ids:
         return names, notes
-    bare = [identifier for name, identifier in zip(names, ids, strict=True) if not name.strip()]
+    bare = [ids[row] for row, name in enumerate(names) if genes[row] and not name.strip()]
     if bare:
         notes.append(f"{source}: {len(bare):,} genes have no name and go by their id, first {quote(bare[0])}.")
     told_apart = []
     for row, (name, identifier) in enumerate(zip(names, ids, strict=True)):
+        if not genes[row]:
+            continue
         if not name.strip():
             names[row] = identifier
         elif counts[name] > 1 and name != identifier:

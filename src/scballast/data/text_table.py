@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 from scballast.data.names import quote
 from scballast.errors import DataError
 
+_SAID = re.compile(r'"?sep=([,;\t| ])"?[ \t]*(?=[\r\n])', re.IGNORECASE)
+_IN_BLANKS = re.compile(r'"[^"]*"( "[^"]*"| [^" ,;\t]+)+')
+"""A line of R's ``write.table``."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
@@ -48,7 +52,8 @@ def read_rows(path: Path, wording: Wording) -> list[tuple[int, list[str]]]:
     if "\x00" in text:
         msg = f"{label}: this is not a table of text: it holds NUL bytes. {wording.allowed}."
         raise DataError(msg)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(path, text), strict=True)
+    separator, text = _separator(path, text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         return [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
     except csv.Error as error:
@@ -79,7 +84,8 @@ def _text(path: Path, label: str, wording: Wording) -> str:
         msg = f"{label}: {wording.content} in files of type {kind} are not read. {wording.allowed}."
         raise DataError(msg)
     try:
-        content = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+        compressed = path.suffix.lower() == ".gz" or raw.startswith(b"\x1f\x8b")
+        content = gzip.decompress(raw) if compressed else raw
         return content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
         msg = f"{label}: this is not a whole gzip file ({error}). Copy or write it again."
@@ -89,8 +95,25 @@ def _text(path: Path, label: str, wording: Wording) -> str:
         raise DataError(msg) from error
 
 
-def _separator(path: Path, text: str) -> str:
-    """Return the separator that the name promises if the header has it, else one that the header has."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
+def _separator(path: Path, text: str) -> tuple[str, str]:
+    """Return the separator and the text without what stands above the header; its lines keep their numbers.
+
+    The separator is what Excel's first line says (``sep=;``), or what the name promises if the header has it, else one
+    that the header has; a blank, if every name of the header is quoted, as R's ``write.table`` writes it.
+    """
+    said = _SAID.match(text)
+    if said is not None:
+        return said[1], text[said.end() :]
     promised = SEPARATORS[Path(path.name.lower().removesuffix(".gz")).suffix]
-    return next((separator for separator in (promised, "\t", ",", ";") if separator in header), promised)
+    separators = (promised, "\t", ",", ";")
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        found = next((separator for separator in separators if separator in line), None)
+        if found is None and line.lstrip().startswith("#"):
+            continue  # a comment
+        if line.strip():
+            above = "\n" * number if any(map(str.strip, lines[:number])) else ""
+            both = (line, *lines[number + 1 : number + 2])  # of one column, the header has no blank
+            blank = any(_IN_BLANKS.fullmatch(part.strip()) for part in both) and line.lstrip().startswith('"')
+            return " " if blank else found or promised, above + "".join(lines[number:]) if above else text
+    return promised, text
