@@ -21,7 +21,7 @@ class Components:
 
 
 def consensus_nmf(counts: np.ndarray, k: int, *, n_iterations: int, seed: int) -> Components:
-    """Return the family's programs, read as its authors do: standardised TPM regressed on standardised usages.
+    """Return the family's programs with its authors' gene scores.
 
     Kotliar et al. (2019), see ``scballast.models.consensus_nmf``. No components where its runs agree on too little.
     """
@@ -29,7 +29,7 @@ def consensus_nmf(counts: np.ndarray, k: int, *, n_iterations: int, seed: int) -
         found = programs_of(sparse.csr_matrix(counts), k, [1000 * seed + run for run in range(n_iterations)])
     except TrainingError:
         return Components(np.zeros((counts.shape[1], 0)), np.zeros((counts.shape[0], 0)))
-    return Components(_gene_scores(counts, found.usages), found.usages)
+    return Components(found.gene_scores, found.usages)
 
 
 def plain_nmf(counts: np.ndarray, k: int, *, seed: int) -> Components:
@@ -44,10 +44,3 @@ def _unit_variance(counts: np.ndarray) -> np.ndarray:
     equal = counts / depth * depth.mean()
     deviation = equal.std(axis=0, ddof=1)
     return np.divide(equal, deviation, out=np.zeros_like(equal), where=deviation > 0)
-
-
-def _gene_scores(counts: np.ndarray, usages: np.ndarray) -> np.ndarray:
-    tpm = counts / counts.sum(axis=1, keepdims=True) * 1e6
-    standard = (tpm - tpm.mean(axis=0)) / np.maximum(tpm.std(axis=0), 1e-12)
-    design = (usages - usages.mean(axis=0)) / np.maximum(usages.std(axis=0), 1e-12)
-    return np.linalg.lstsq(design, standard, rcond=None)[0].T

@@ -20,7 +20,7 @@ from scballast.models.consensus_nmf import consensus_nmf
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "consensus_nmf_authors.json").read_text())
 
 
-def test_programs_and_usages_are_those_of_the_authors_package() -> None:
+def test_programs_usages_and_gene_scores_are_those_of_the_authors_package() -> None:
     counts = example()
     found = consensus_nmf(sparse.csr_matrix(counts), N_PROGRAMS, REFERENCE["seeds"])
     per_million = counts / counts.sum(axis=1, keepdims=True) * 1e6
@@ -28,6 +28,7 @@ def test_programs_and_usages_are_those_of_the_authors_package() -> None:
     assert found.n_kept == REFERENCE["n_kept"] < N_PROGRAMS * N_RUNS
     np.testing.assert_allclose(found.loadings, expected, atol=1e-5)
     np.testing.assert_allclose(found.usages, REFERENCE["usages"], atol=1e-5)
+    np.testing.assert_allclose(found.gene_scores.T, REFERENCE["gene_spectra_score"], atol=1e-5)
 
 
 def test_cells_and_genes_without_counts_get_nothing_and_change_nothing() -> None:

@@ -53,6 +53,7 @@ def main() -> None:
         seeds = pd.DataFrame(runs["data"], columns=runs["columns"])["nmf_seed"]
         usages = np.load(run.paths["consensus_usages"] % (N_PROGRAMS, "0_5"), allow_pickle=True)["data"]
         spectra = np.load(run.paths["gene_spectra_tpm"] % (N_PROGRAMS, "0_5"), allow_pickle=True)["data"]
+        scores = np.load(run.paths["gene_spectra_score"] % (N_PROGRAMS, "0_5"), allow_pickle=True)["data"]
         density = np.load(run.paths["local_density_cache"] % N_PROGRAMS, allow_pickle=True)["data"]
     made = {
         "versions": {name: version(name) for name in ("cnmf", "scikit-learn", "numpy", "scipy")}
@@ -61,6 +62,7 @@ def main() -> None:
         "n_kept": int((density < 0.5).sum()),
         "usages": np.round(usages, 6).tolist(),
         "gene_spectra_tpm": np.round(spectra, 3).tolist(),
+        "gene_spectra_score": np.round(scores, 7).tolist(),
     }
     (HERE / "consensus_nmf_authors.json").write_text(json.dumps(made) + "\n", encoding="utf-8")
 

@@ -41,12 +41,16 @@ class ConsensusNMF:
         (n_genes, n_programs) counts per million over the gene's standard deviation, per unit of usage.
     usages
         (n_cells, n_programs) not negative; 0 for a cell without counts.
+    gene_scores
+        (n_genes, n_programs) by which the authors rank a program's genes: coefficients of the standardised counts per
+        million on the usages of the scaled counts; 0 for a gene without counts.
     n_kept
         Components of all runs that passed the density filter.
     """
 
     loadings: FloatArray
     usages: FloatArray
+    gene_scores: FloatArray
     n_kept: int
 
 
@@ -108,11 +112,13 @@ def consensus_nmf(counts: sparse.csr_matrix, n_programs: int, seeds: Sequence[in
         usages = _refitted(scaled, medians)
         shares = _ratio(usages, usages.sum(axis=1, keepdims=True))
         order = np.argsort(-shares.sum(axis=0), kind="stable")
+        standardised = _ratio(per_million - per_million.mean(axis=0), deviation)
+        gene_scores = np.linalg.lstsq(usages[:, order], standardised, rcond=None)[0]
         programs = _refitted(per_million.T, shares[:, order].T).T  # (program, gene)
         loadings = _ratio(programs, deviation)
         usages = np.zeros((len(seen), n_programs))
         usages[seen] = _refitted(_over_deviation(per_million), loadings)
-    return ConsensusNMF(loadings.T, usages, len(spectra))
+    return ConsensusNMF(loadings.T, usages, gene_scores.T, len(spectra))
 
 
 def _runs(scaled: FloatArray, n_programs: int, seeds: Sequence[int]) -> list[FloatArray]:
