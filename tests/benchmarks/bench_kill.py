@@ -1,10 +1,12 @@
-"""Kill an experiment and a sweep at 100 random moments of their lives, and look at what is left each time.
+"""Kill an experiment and two sweeps at 130 random moments of their lives, and look at what is left each time.
 
 Sixty kills are of one experiment in one and the same ``runs/``, each with a seed of its own, so that no score is
 cached: a fresh command for some, imports included, and for the others a process that has imported everything. Forty
 are of one sweep, which the same command takes up again each time: of its controller, or of both it and its trial.
+Thirty are of a raced sweep whose trials are trained two at a time, by two commands at once: of one of them or of both.
 Wanted: after each, the databases open, the next command leaves no run RUNNING, every result that is there is whole, and
-no trial that had finished is lost, run again or changed; in the end the sweep has every trial once.
+no trial that had finished is lost, run again or changed, and no model that the cache holds is trained again; in the
+end the sweep has every trial once.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ N_FRESH = 4
 N_FORKED = 56
 N_SWEEP = 40
 N_TRIALS = 40
+N_RACED = 30
+N_RACED_TRIALS = 80
 SHARE_OF_TRIALS = 0.3
 """Of the kills of the sweep those that hit the process of a trial first, and its controller a moment later."""
 
@@ -42,7 +46,8 @@ def main() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         n_killed = kill_experiments(Path(folder) / "experiment" / "runs", moments, context)
         n_killed += kill_sweep(Path(folder) / "sweep" / "runs", moments, context)
-    n_wanted = N_FRESH + N_FORKED + N_SWEEP
+        n_killed += kill_raced_sweep(Path(folder) / "raced" / "runs", moments, context)
+    n_wanted = N_FRESH + N_FORKED + N_SWEEP + N_RACED
     print(f"{n_killed} of {n_wanted} were killed in time; whole after each")
     return n_killed >= 0.95 * n_wanted
 
@@ -152,6 +157,72 @@ def kill_sweep(runs: Path, moments: random.Random, context: ForkServerContext) -
         f"in the end {N_TRIALS} trials, each once, of which {len(kept)} had finished before the last kill", flush=True
     )
     return n_killed
+
+
+def kill_raced_sweep(runs: Path, moments: random.Random, context: ForkServerContext) -> int:
+    """Kill one or both of two commands that share a raced, fused sweep, let it end, and return the kills in time."""
+    runs.parent.mkdir()
+    words = ("-m", *(word for word in sweeps.TINY if word != "model=pca" and "n_replicates" not in word))
+    words += ("methods=[t_test,contrast]", "resample.n_replicates=6", "train.max_epochs=2", "sweep=optuna")
+    words += ("sweep.search_space=null", "sweep.sampler=random", "sweep.racing=true", "sweep.fused=2")
+    words += (f"sweep.n_trials={N_RACED_TRIALS}", "sweep.name=raced", "sweep.max_failures=1000")
+    words += ("model.n_latent=interval(2,8)", "train.lr=tag(log,interval(1e-4,1e-1))")
+    words += ("objectives=[{metric: stability/contrast, direction: maximize}]",)
+
+    def start(number: int) -> multiprocessing.process.BaseProcess:
+        log = runs.parent / f"log{number}"
+        process = context.Process(target=command_line, args=(log, [*words, f"runs_dir={runs}"]))
+        process.start()
+        return process
+
+    begun = time.monotonic()
+    both = [start(0), start(1)]
+    sweeps.wait_for(lambda: _ended(runs), "the first trial")
+    life = time.monotonic() - begun
+    print(f"a raced sweep has its first trial after {life:.1f} s; {N_RACED} kills", flush=True)
+    n_killed, kept, models = 0, _ended(runs), _models(runs)
+    for kill in range(N_RACED):
+        time.sleep(moments.uniform(0.1, 1.0) * life)
+        victims = [0, 1] if moments.random() < 0.5 else [moments.randrange(2)]
+        n_killed += all(both[victim].exitcode is None for victim in victims)
+        for victim in victims:
+            both[victim].kill()
+        for victim in victims:
+            both[victim].join()
+        ended, there = _ended(runs), _models(runs)
+        assert all(ended.get(number) == end for number, end in kept.items()), "an ended trial is lost or was run again"
+        assert all(there.get(name) == entry for name, entry in models.items()), "a kept model was trained again"
+        kept, models = ended, there
+        states = dict(sweeps.trial_states(runs))
+        print(f"kill {kill} of {len(victims)}: trials {states}, {len(models)} models", flush=True)
+        for victim in victims:
+            both[victim] = start(victim)
+    for process in both:
+        process.join(900)
+    assert [process.exitcode for process in both] == [0, 0], (runs.parent / "log0").read_text()[-4000:]
+    ended = _ended(runs)
+    assert all(ended.get(number) == end for number, end in kept.items())
+    assert all(_models(runs).get(name) == entry for name, entry in models.items())
+    states = sweeps.trial_states(runs)
+    n_ended = states["COMPLETE"] + states["PRUNED"]
+    assert (n_ended, states["RUNNING"], states["WAITING"]) == (N_RACED_TRIALS, 0, 0), states
+    statuses = Counter(tags["status"] for tags in sweeps.children(runs).values())
+    assert (statuses["FINISHED"], statuses["RUNNING"]) == (N_RACED_TRIALS, 0), statuses
+    assert len(assert_whole_results(runs)) >= N_RACED_TRIALS
+    stopped = f"{n_ended} trials ({states['PRUNED']} stopped by racing)"
+    print(f"in the end {stopped}, each once, of which {len(kept)} had ended before the last kill", flush=True)
+    return n_killed
+
+
+def _ended(runs: Path) -> dict[int, str]:
+    """Return when each trial that is over, raced out ones too, ended, by its number."""
+    query = "SELECT number, datetime_complete FROM trials WHERE state IN ('COMPLETE', 'PRUNED')"
+    return {number: str(end) for number, end in sweeps.rows(runs / "optuna.db", query)}
+
+
+def _models(runs: Path) -> dict[str, int]:
+    """Return the file that holds each trained model: one that is trained again is another file."""
+    return {path.name: path.stat().st_ino for path in (runs / "cache" / "models").glob("*.npz")}
 
 
 def _finished(runs: Path) -> dict[str, str]:
