@@ -20,7 +20,7 @@ FOLDERS = (
 )  # fmt: skip
 NOT_KNOWN = {"agreement": {"config", "engine"}, "config": {"engine"}, "report": {"tracking"}}
 FOUNDATION = ("arrays", "errors", "progress", "results", "seeds", "threads")
-ROOT_MODULES = (*FOUNDATION, "__init__", "__main__", "annotate", "api")
+ROOT_MODULES = (*FOUNDATION, "__init__", "annotate", "api")
 HEAVY = {"torch", "scvi", "scanpy", "anndata", "mlflow", "optuna", "pandas", "sklearn", "matplotlib", "lightning"}
 
 
@@ -54,7 +54,7 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_imports_go_down(path: Path) -> None:
     folder = folder_of(path)
-    if folder in ("__init__", "__main__", "api", "annotate"):
+    if folder in ("__init__", "api", "annotate"):
         return
     used = {name.split(".")[1] for name in imports(path) if name.startswith("scballast.")} - {folder}
     lower = () if folder in FOUNDATION else FOLDERS[: FOLDERS.index(folder)]

@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -50,14 +49,6 @@ def test_the_version_is_ours() -> None:
     found = started("--version")
     assert found.stdout == f"scballast {scballast.__version__}\n"
     assert found.stderr == "loaded "
-
-
-def test_the_package_runs_as_a_module_as_the_command_does(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["scballast", "--version"])
-    runpy.run_module("scballast", run_name="__main__")
-    assert capsys.readouterr().out == f"scballast {scballast.__version__}\n"
 
 
 @pytest.mark.parametrize("number", [errno.EFBIG, errno.EIO, errno.ESTALE])
