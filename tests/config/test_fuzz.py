@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from tests.helpers.fuzzing import examples
 
@@ -129,6 +129,7 @@ def test_any_values_end_in_a_configuration_or_a_message(values: dict[str, Any]) 
         max_size=3,
     )
 )
+@example(["=\n"])
 def test_any_words_end_in_a_configuration_or_a_message(words: list[str]) -> None:
     try:
         config = compose_config(words)

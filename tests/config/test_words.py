@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -49,6 +51,16 @@ def test_a_shell_passes_suggestions_on_as_one_word_each() -> None:
 @given(st.text("ab \\\"'$,=:#{}[]()", min_size=1, max_size=6))
 def test_any_signs(name: str) -> None:
     assert understood(shown_word("data.layer", name)) == name
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+@pytest.mark.parametrize("name", ["a\nb", "counts\u00a0", "a\u200b1", "\x1cA\t'b\\", "\U000e0041x"])
+def test_what_cannot_be_seen_stands_as_its_number(name: str) -> None:
+    word = shown_word("data.layer", name)
+    assert word.isprintable()
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, env=environment, check=True)
+    assert OmegaConf.create({"value": parse_override(done.stdout.decode()).value()})["value"] == name
 
 
 @pytest.mark.parametrize("name", ["counts", "layers/raw", "a.b", "my:col"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from tests.helpers.sweep_helpers import (
     BASELINES,
     RANDOM,
+    STABLEST,
     assert_whole,
     parent,
     running_trial,
@@ -37,6 +39,22 @@ def test_joblib_workers_share_the_trials_and_a_killed_one_is_replaced(tmp_path: 
     assert process.wait(300) == 0, (tmp_path / "log.txt").read_text()[-4000:]
     assert_whole(runs, 5)
     assert len(owners(runs)) >= 3
+    assert parent(runs)["status"] == "FINISHED"
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="no Ray here: pip install 'scballast[ray]'")
+def test_ray_workers_share_the_trials_and_a_killed_one_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    runs = tmp_path / "runs"
+    words = (*BASELINES, STABLEST, "hydra/launcher=ray", "sweep.n_workers=2", "seed=1,2,3,4,5,6", "sweep.name=s")
+    process = start(runs, "-m", *words)
+    wait_for(lambda: len(owners(runs)) == 2 and any(running_trial(runs, n) for n in range(6)), "two workers")
+    killed = next(pid for pid in owners(runs) if pid != process.pid)
+    os.kill(killed, signal.SIGKILL)
+    assert process.wait(300) == 0, (tmp_path / "log.txt").read_text()[-4000:]
+    assert_whole(runs, 6)
     assert parent(runs)["status"] == "FINISHED"
 
 

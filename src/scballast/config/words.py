@@ -37,7 +37,20 @@ def shown_word(key: str, value: str) -> str:
     for candidate in (text, f'"{inside}"'):
         if _read(f"{key}={candidate}") == text:
             break
-    return f"{key}={candidate}" if shlex.quote(candidate) == candidate else f"{key}={shlex.quote(candidate)}"
+    return f"{key}={_for_shell(candidate)}"
+
+
+def _for_shell(text: str) -> str:
+    """Quote for a shell, on one line: what cannot be seen stands as its number, which bash and zsh read."""
+    if text.isprintable():
+        return shlex.quote(text)
+    signs = ("\\" + sign if sign in "\\'" else sign if sign.isprintable() else _number(sign) for sign in text)
+    return f"$'{''.join(signs)}'"
+
+
+def _number(sign: str) -> str:
+    # \xNN is a byte to a shell, and a character below 128 only.
+    return f"\\u{ord(sign):04x}" if 128 <= ord(sign) < 2**16 else sign.encode("unicode_escape").decode()
 
 
 def _read(word: str) -> object:
