@@ -71,7 +71,7 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
     total
         Number of units of work.
     unit
-        Name of a unit, plural, for example ``"epochs"``.
+        Name of a unit, a plural in s, for example ``"epochs"``.
     """
     if total == 0:
         yield _ignore
@@ -138,7 +138,8 @@ def progress_of_rest(description: str, total: int, *, unit: str) -> Iterator[tup
 
 def progress_line(description: str, total: int, unit: str = "") -> str:
     """Return the line that takes a bar's place."""
-    return f"{description}: {total} {unit}".rstrip()
+    counted = unit.removesuffix("s") if total == 1 else unit
+    return f"{description}: {total} {counted}".rstrip()
 
 
 def is_progress_line(line: str) -> bool:

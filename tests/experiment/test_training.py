@@ -164,10 +164,10 @@ def test_models_of_the_cache_are_named_as_such_and_are_no_work(
         train_models(make_setup(config, replicates), cache)
         return capsys.readouterr().err.splitlines()
 
-    assert said(REPLICATES[:1]) == [f"{one}: 1 models", f"{other}: 2 models"]
+    assert said(REPLICATES[:1]) == [f"{one}: 1 model", f"{other}: 2 models"]
     assert said(REPLICATES) == [
         f"{one}: 1 of 2 models are taken from the cache",
-        f"{one}: 1 models",
+        f"{one}: 1 model",
         f"{other}: 2 of 4 models are taken from the cache",
         f"{other}: 2 models",
     ]
