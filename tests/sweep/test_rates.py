@@ -7,13 +7,16 @@ import math
 from pathlib import Path
 
 import pytest
+from tests.helpers.sweep_helpers import TINY
 
 from scballast.config.compose import compose_config
 from scballast.errors import ConfigError
+from scballast.experiment.run import prepare_dataset
 from scballast.results import MARKER
+from scballast.sweep import estimate
 from scballast.sweep.messages import Estimated
 from scballast.sweep.plan import _time
-from scballast.sweep.rates import stored_rates
+from scballast.sweep.rates import Rates, stored_rates
 
 
 def stored(root: Path, name: str, model: str, seconds: dict[str, float]) -> None:
@@ -58,3 +61,15 @@ def test_plan_is_true_false_or_probe() -> None:
     assert [compose_config([f"plan={word}"]).plan for word in ("true", "false", "probe")] == [True, False, "probe"]
     with pytest.raises(ConfigError, match="plan: 'prob' is not allowed; allowed: true, false, probe"):
         compose_config(["plan=prob"])
+
+
+def test_what_is_left_is_told_without_a_server_that_gives_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "stored_rates", lambda *_: Rates(1e-3, 2e-3, 5.0, 1))
+    config = compose_config(
+        [*TINY, "model=pca", "methods=[t_test,contrast]", f"runs_dir={tmp_path}", "tracking.uri=http://127.0.0.1:9"]
+    )
+    found = estimate.stage_seconds(config, prepare_dataset(config))
+    # 200 cells in two replicates at 2 ms; a PCA of each half, 100 cells at 1 ms.
+    assert found == pytest.approx((0.8, 0.2, 5.0))

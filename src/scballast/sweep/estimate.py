@@ -25,7 +25,7 @@ from scballast.experiment.setup import Setup
 from scballast.experiment.training import known_members, plan_members, train_models
 from scballast.methods.cache import ScoreCache
 from scballast.sweep.messages import Estimated, Work
-from scballast.sweep.rates import stored_rates
+from scballast.sweep.rates import Rates, stored_rates
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset
@@ -53,8 +53,9 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         The work of each, and the time of one.
     """
     start = time.perf_counter()
-    counted = [_count(config, load(config)) for config in configs]
-    work = [own for own, _ in counted]
+    # To know a model by its name takes a digest of all counts: done for one experiment, not for each of a sweep.
+    counted = [_count(config, load(config), of_cache=len(configs) == 1) for config in configs]
+    work = [replace(own, finished=_has_finished(c, load(c))) for c, (own, _) in zip(configs, counted, strict=True)]
     todo = next((config for config, own in zip(configs, work, strict=True) if not own.finished), configs[0])
     dataset = load(todo)
     if todo.plan == "probe":
@@ -63,13 +64,12 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         return _with_memory(Estimated(tuple(work), training, baselines, math.nan, source), todo, dataset)
     rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
     setup = Setup.of(todo, dataset)
-    own, new = counted[configs.index(todo)]
-    missing = (own.rankings - own.cached) / own.rankings if own.rankings else 0.0
+    baselines, training, rest = _seconds(rates, setup, *counted[configs.index(todo)])
     estimated = Estimated(
         tuple(work),
-        rates.training * _cell_epochs(setup, new) if new else 0.0,
-        rates.baselines * len(setup.replicates) * dataset.adata.n_obs * missing if missing else 0.0,
-        rates.rest,
+        training,
+        baselines,
+        rest,
         f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}",
         reading_seconds=0.0 if dataset.outline is None else dataset.outline.seconds,
     )
@@ -77,12 +77,25 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
 
 
 def stage_seconds(config: Config, dataset: Dataset) -> tuple[float, float, float] | None:
-    """Return what baselines, training and the rest will take, as they did in finished runs; None: not known."""
-    if not stored_rates(Path(config.runs_dir).expanduser().resolve(), config.model.name).n_runs:
+    """Return what baselines, training and the rest will take, as they did in finished runs; None: not known.
+
+    Nothing is asked of MLflow: a run goes on where its server gives no answer.
+    """
+    rates = stored_rates(Path(config.runs_dir).expanduser().resolve(), config.model.name)
+    if not rates.n_runs:
         return None
-    found = estimate([replace(config, plan=False)], lambda _: dataset)
-    seconds = found.baseline_seconds, found.training_seconds, found.rest_seconds
+    seconds = _seconds(rates, Setup.of(config, dataset), *_count(config, dataset, of_cache=True))
     return None if any(math.isnan(value) for value in seconds) else seconds
+
+
+def _seconds(rates: Rates, setup: Setup, work: Work, new: Sequence[Member]) -> tuple[float, float, float]:
+    """Return the seconds of baselines, of training these models and of the rest; NaN where not known."""
+    missing = (work.rankings - work.cached) / work.rankings if work.rankings else 0.0
+    return (
+        rates.baselines * len(setup.replicates) * setup.dataset.adata.n_obs * missing if missing else 0.0,
+        rates.training * _cell_epochs(setup, new) if new else 0.0,
+        rates.rest,
+    )
 
 
 def _with_memory(estimated: Estimated, config: Config, dataset: Dataset) -> Estimated:
@@ -146,14 +159,15 @@ def _cache_dir(config: Config) -> Path:
     return Path(config.runs_dir).expanduser().resolve() / "cache"
 
 
-def _count(config: Config, dataset: Dataset) -> tuple[Work, list[Member]]:
-    """Return the work of an experiment, and the models that are to be trained."""
+def _count(config: Config, dataset: Dataset, *, of_cache: bool) -> tuple[Work, list[Member]]:
+    """Return the work of an experiment, and the models to train: all, or those that the cache does not hold."""
     setup = Setup.of(config, dataset)
     requests = plan_members(setup) if setup.from_models else {}
     cache = _LookingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
     with redirect_stderr(io.StringIO()):  # nothing is scored: no line that says so
         baseline_scores(setup, cache)
-    models = model_cache(config, _cache_dir(config)) if config.cache and dataset.outline is None else None
+    looks = of_cache and config.cache and dataset.outline is None
+    models = model_cache(config, _cache_dir(config)) if looks else None
     known = known_members(setup, models) if requests and models is not None else {}
     new = {role: [m for key, m in members.items() if not known.get(key)] for role, members in requests.items()}
     return Work(
@@ -162,7 +176,7 @@ def _count(config: Config, dataset: Dataset) -> tuple[Work, list[Member]]:
         known=sum(known.values()),
         rankings=cache.hits + cache.misses,
         cached=cache.hits,
-        finished=_has_finished(config, dataset),
+        finished=False,
     ), [member for members in new.values() for member in members]
 
 

@@ -126,10 +126,9 @@ def run_trial(
     tags = trial_tags(config, dataset.name, place)
     folder = root / "results" / name
     parent = place.parent_run_id if place else None
-    run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
-
-    # A sweep says what is left of all of its trials.
+    # A sweep says what is left of all of its trials. Before the run begins: what fails here leaves none RUNNING.
     expected = stage_seconds(config, dataset) if place is None else None
+    run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
 
     def told(tables: Mapping[str, pd.DataFrame]) -> None:
         tracking.set_tags(run_id, {DESCRIPTION: first_answer_description(tables)})
