@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,14 @@ def test_a_launcher_that_does_not_see_that_all_is_done_is_released(
 ) -> None:
     assert waited(study, lambda: [take(study, finish=True) for _ in range(2)] and None) < FOR_EVER / 2
     assert "All trials have ended; the launcher is not waited for any longer." in caplog.text
+
+
+def test_it_is_released_in_the_background_of_a_script_too(study: SweepStudy) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell has it there
+    try:
+        assert waited(study, lambda: [take(study, finish=True) for _ in range(2)] and None) < FOR_EVER / 2
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_one_whose_workers_died_is_released_so_that_others_can_be_sent(study: SweepStudy) -> None:

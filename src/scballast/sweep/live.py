@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from scballast.progress import duration, is_progress_line
@@ -43,7 +43,6 @@ class LiveSweep:
 
     study: SweepStudy | None = None
     now: str = ""
-    since: float = field(default_factory=time.time)
 
     def render(self, console: Console) -> RenderableType:
         """Return the table of trials with what is under way below it."""

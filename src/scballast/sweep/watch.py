@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ POLL_SECONDS = 5.0
 ENDING_SECONDS = 20.0
 # Between two trials of a worker there is less than a second; so long without one, and it is gone.
 SILENT_SECONDS = 300.0
+_RELEASE = signal.SIGUSR1
 
 
 @contextlib.contextmanager
@@ -41,18 +43,26 @@ def released_when_over(study: SweepStudy, recover: Recover) -> Iterator[None]:
         As in `SweepStudy.claim`, for trials whose process is gone.
     """
     watch = _Watch(study, recover)
+    before = signal.signal(_RELEASE, _raise)
     thread = threading.Thread(target=watch.run, name="scballast-sweep-watch", daemon=True)
     thread.start()
     try:
         yield
         watch.end()
-    except KeyboardInterrupt:
-        if not watch.reason:
-            raise
+    except _ReleasedError:
         logger.warning("%s; the launcher is not waited for any longer.", watch.reason)
     finally:
         watch.end()
         thread.join()
+        signal.signal(_RELEASE, before)
+
+
+class _ReleasedError(BaseException):
+    """Ends what a launcher waits for; no `Exception`, which a launcher may take for a job's."""
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise _ReleasedError
 
 
 class _Watch:
@@ -95,5 +105,5 @@ class _Watch:
                 return
             self._over.set()
             self.reason = reason
-            # A real signal: it ends a launcher's sleep, which `_thread.interrupt_main` does not.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            # A real signal ends a launcher's sleep; Ctrl-C's would be ignored in the background of a script.
+            signal.pthread_kill(threading.main_thread().ident or 0, _RELEASE)
