@@ -6,7 +6,8 @@ method's lists is set beside their precision. Truth of programs: the planted set
 E_rest[log rho] above 0.1, in the rates before doublets and ambient counts; programs shift means too, so the planted
 sets are only a part of it.
 
-``python -m tests.benchmarks confirmation``; CONFIRMATION_DATA_SETS=1 for a look.
+``python -m tests.benchmarks confirmation``; ``--seeds 0`` for a look. The depth of a data set is the one at the place
+``seed`` modulo four. An interrupted benchmark goes on where it stopped: each data set is kept in ``--folder``.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is loaded
 
+import argparse
+import itertools
 import logging
+import sys
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 from tests.helpers.baseline_examples import score_of
+from tests.helpers.kept_tables import kept
 
 from scballast.config.simulation import SimulationConfig
 from scballast.data.replicates import draw_replicates
@@ -36,8 +43,7 @@ from scballast.verdict.tables import concordance_table, rank_scores, stability_t
 from scballast.verdict.unseen import Cells
 
 FAMILIES = ("additive", "switch", "path", "shared", "latent", "none")
-N_DATA_SETS = int(os.environ.get("CONFIRMATION_DATA_SETS", "3"))
-N_REPLICATES = int(os.environ.get("CONFIRMATION_REPLICATES", "10"))
+SEEDS, N_REPLICATES = (0, 1, 2, 3), 10
 TOP_K, DEPTHS = 50, (600.0, 1200.0, 2500.0, 3500.0)
 # Name in the tables, method, leading components where they are not chosen by the data.
 LISTS: tuple[tuple[str, str, int | None], ...] = (
@@ -58,7 +64,7 @@ EFFECT = 0.1
 SPEARMAN, BIAS, CLEAN, CONTAMINATED, REGRET = 0.9, 0.05, 0.08, 0.12, 0.01
 
 
-def one_data_set(family: str, seed: int, *, contaminated: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
+def one_data_set(family: str, seed: int, contaminated: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a row per population and method, and the answers."""
     sizes = tuple(int(n) for n in np.random.default_rng(seed).permutation([60, 120, 200, 300, 500]))
     shares = {} if contaminated else {"doublet_share": 0.0, "ambient_share": 0.0}
@@ -113,7 +119,8 @@ def one_data_set(family: str, seed: int, *, contaminated: bool) -> tuple[pd.Data
         over = found.q_values[row.method][position] <= 0.05
         rows.append(
             {
-                "family": family, "seed": seed, "population": row.population, "n_cells": row.n_cells_unseen,
+                "family": family, "seed": seed, "depth": DEPTHS[seed % 4], "contaminated": contaminated,
+                "population": row.population, "n_cells": row.n_cells_unseen,
                 "estimand": row.estimand, "method": row.method, "confirmed": row.confirmed, "lower": row.lower,
                 "precision": right.mean(), "planted": true.any(), "called": called.sum(),
                 "wrong": (called & ~right).sum(), "found": (called & right).sum(), "right": right.sum(),
@@ -124,7 +131,7 @@ def one_data_set(family: str, seed: int, *, contaminated: bool) -> tuple[pd.Data
         )  # fmt: skip
     summary = found.summary[~found.summary["method"].isin(["random", "random_marker", "level"])]
     answers = answer_table(stability_table(score_set, TOP_K), concordance_table(score_set, TOP_K), summary, top_k=TOP_K)
-    return pd.DataFrame(rows), answers.assign(family=family, seed=seed)
+    return pd.DataFrame(rows), answers.assign(family=family, seed=seed, depth=DEPTHS[seed % 4])
 
 
 def figures(table: pd.DataFrame, answers: pd.DataFrame, estimand: str) -> dict[str, float]:
@@ -155,26 +162,48 @@ def figures(table: pd.DataFrame, answers: pd.DataFrame, estimand: str) -> dict[s
     }
 
 
-def main() -> bool:
-    """Print the figures for either estimand, without and with contamination."""
-    logging.disable(logging.WARNING)
+def report(table: pd.DataFrame, answers: pd.DataFrame, title: str) -> bool:
+    """Print the figures of both estimands, whole and by depth; return whether the whole is as wanted."""
     good = True
-    for contaminated in (False, True):
-        parts = [
-            one_data_set(family, seed, contaminated=contaminated) for family in FAMILIES for seed in range(N_DATA_SETS)
-        ]
-        table, answers = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
-        for estimand in ("program", "marker"):
-            values = figures(table, answers, estimand)
-            print(f"{estimand}, {'doublets and ambient counts' if contaminated else 'clean'}:", flush=True)
-            print("  " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()), flush=True)
-            good &= values["spearman"] >= SPEARMAN and abs(values["bias"]) <= BIAS and values["false_alarms"] == 0
-            good &= values["false_discovery_rate"] <= (CONTAMINATED if contaminated else CLEAN)
-            good &= values["regret"] <= REGRET
-        shown = table[table["planted"]].groupby(["estimand", "method"])[["precision", "confirmed", "lower"]].mean()
-        print(shown.round(3).to_string(), flush=True)
+    contaminated = bool(table["contaminated"].iloc[0])
+    for estimand in ("program", "marker"):
+        values = figures(table, answers, estimand)
+        print(f"{estimand}, {title}:\n  " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
+        good &= values["spearman"] >= SPEARMAN and abs(values["bias"]) <= BIAS and values["false_alarms"] == 0
+        good &= values["false_discovery_rate"] <= (CONTAMINATED if contaminated else CLEAN)
+        good &= values["regret"] <= REGRET
     return bool(good)
 
 
+def main(words: list[str] | None = None) -> bool:
+    """Run what is missing; print the figures for either estimand, without and with contamination."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench_confirmation"))
+    options = parser.parse_args(words or [])
+    logging.disable(logging.WARNING)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    good = True
+    # Depth by depth, without and with contamination: an interrupted benchmark has all families.
+    parts: dict[bool, list[tuple[pd.DataFrame, pd.DataFrame]]] = {False: [], True: []}
+    for seed, contaminated, family in itertools.product(options.seeds, (False, True), options.families):
+        stem = f"{family}_{seed}_{'contaminated' if contaminated else 'clean'}"
+        parts[contaminated].append(
+            kept(
+                options.folder, (f"{stem}_lists", f"{stem}_answers"), partial(one_data_set, family, seed, contaminated)
+            )
+        )
+    for contaminated, tables in parts.items():
+        table, answers = (pd.concat(each, ignore_index=True) for each in zip(*tables, strict=True))
+        title = "doublets and ambient counts" if contaminated else "clean"
+        good &= report(table, answers, title)
+        for depth, rows in table.groupby("depth"):
+            report(rows, answers[answers["depth"] == depth], f"{title}, {depth:.0f} counts")
+        shown = table[table["planted"]].groupby(["estimand", "method"])[["precision", "confirmed", "lower"]].mean()
+        print(shown.round(3).to_string(), flush=True)
+    return good
+
+
 if __name__ == "__main__":
-    raise SystemExit(0 if main() else 1)
+    sys.exit(0 if main(sys.argv[1:]) else 1)
