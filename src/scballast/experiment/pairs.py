@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
+from scballast.experiment.confirming import cells_of
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.metrics import collect_metrics
 from scballast.experiment.run import model_cache, populations_table
@@ -17,6 +18,7 @@ from scballast.experiment.scoring import baseline_scores, model_scores, score_se
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import train_models
 from scballast.methods.cache import ScoreCache
+from scballast.verdict.confirmation import confirm
 from scballast.verdict.tables import concordance_table, stability_table
 from scballast.verdict.truth import truth_table
 
@@ -41,8 +43,8 @@ def pair_metrics(
     pair
         Replicates 2 · pair and 2 · pair + 1.
     metrics
-        Names of what is wanted: ``fit/…``, ``stability/…``, ``concordance/…`` or ``truth/…``. Only what they need
-        is trained and scored.
+        Names of what is wanted: ``fit/…``, ``stability/…``, ``concordance/…``, ``confirmed/…`` or ``truth/…``. Only
+        what they need is trained, scored and tested.
     cache_dir
         As for :func:`scballast.experiment.run.run_experiment`.
 
@@ -63,6 +65,9 @@ def pair_metrics(
     score_set = score_set_of(setup, scores)
     tables["stability"] = stability_table(score_set, config.rank.top_k)
     tables["concordance"] = concordance_table(score_set, config.rank.top_k)
+    if any(metric.startswith("confirmed/") for metric in metrics):
+        cells, top_k = cells_of(setup), config.rank.top_k
+        tables["confirmation"] = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed).summary
     if dataset.truth is not None and any(metric.startswith("truth/") for metric in metrics):
         tables["truth"] = truth_table(score_set, dataset.truth, config.rank.top_k)
     found = collect_metrics(tables, config, {})

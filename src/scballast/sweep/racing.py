@@ -1,8 +1,8 @@
 r"""Which trials go on: those that can still reach the front, judged on the replicates that they have had so far.
 
-A trial gets its replicates in complementary pairs. Each pair gives one value per objective: held-out fit is the
-mean of the two, stability the index between the two (which share no cell). Replicate r has the same cells in every
-trial, so trials are compared pair by pair.
+A trial gets its replicates in complementary pairs. Each pair gives one value per objective: held-out fit and the
+confirmed share are the mean of the two, stability is the index between the two (which share no cell). Replicate r has
+the same cells in every trial, so trials are compared pair by pair.
 
 After each pair but the last a trial is stopped when a finished trial of the front beats it in *every* objective:
 for each objective, the mean difference d over the m pairs so far must exceed
@@ -50,7 +50,7 @@ _FEWEST_FINISHED = 3
 # A grid of so many points is raced by itself.
 _LARGE_GRID = 12
 # Metrics that a pair of replicates has a value of.
-_RACED = ("fit", "stability", "concordance", "truth")
+_RACED = ("fit", "stability", "concordance", "confirmed", "truth")
 
 Costs = npt.NDArray[np.float64]
 
