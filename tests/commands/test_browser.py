@@ -150,10 +150,10 @@ def test_the_sweeps_own_row_has_the_objectives_of_its_chosen_trial(
     client, parent = MlflowClient(f"sqlite:///{runs / 'mlflow.db'}"), sweep_helpers.parent(runs)
     own = client.get_run(parent["run_id"]).data.metrics
     chosen = client.get_run(trials[parent["scballast.chosen"]]).data.metrics
-    assert own == {name: chosen[name] for name in ("fit/heldout_nll", "stability/contrast")}
+    assert own == {name: chosen[name] for name in ("confirmed/contrast",)}
     seen.page.goto("about:blank")
     seen.page.goto(address)
-    seen.page.locator(".ag-row", has_text=str(own["fit/heldout_nll"])[:6]).first.wait_for()
+    seen.page.locator(".ag-row", has_text=str(own["confirmed/contrast"])[:6]).first.wait_for()
 
 
 def test_a_run_opens_on_its_answer(seen: Seen, runs: Path, trials: dict[str, str]) -> None:

@@ -110,8 +110,9 @@ def test_too_few_finished_trials_stop_nothing() -> None:
 
 
 def config(**changes: Any) -> Config:
-    found = build_config({"sweep": {"kind": "optuna"}, "resample": {"n_replicates": 2 * PAIRS}})
-    return replace(found, **changes)
+    objectives = (Objective("fit/heldout_nll", "minimize"), Objective("stability/contrast", "maximize"))
+    raced = build_config({"sweep": {"kind": "optuna"}, "resample": {"n_replicates": 2 * PAIRS}})
+    return replace(raced, **{"objectives": objectives, **changes})
 
 
 def finished_trial(number: int, nll: float, phi: float) -> FrozenTrial:

@@ -177,13 +177,13 @@ class SweepConfig:
 class Objective:
     """A logged metric and the direction in which it gets better."""
 
-    metric: str = "stability/contrast"
+    metric: str = "confirmed/contrast"
     direction: str = _key("maximize", allowed=("maximize", "minimize"))
 
 
 DEFAULT_OBJECTIVES = (
-    Objective("fit/heldout_nll", "minimize"),
-    Objective("stability/contrast", "maximize"),
+    Objective("confirmed/contrast", "maximize"),
+    Objective("confirmed/local", "maximize"),
 )
 
 

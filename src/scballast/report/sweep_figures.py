@@ -171,9 +171,8 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
 
 def _shown_methods(sweep: SweepFolder, methods: list[str]) -> list[str]:
     """Keep the methods that depend on the model, the objectives' own first."""
-    wanted = [o.metric.partition("/")[2] for o in sweep.objectives if o.metric.startswith("stability/")]
     usual = ("contrast", "axis", "spread", "local", "conditioned", "per_population", "ldvae_de", "scvi_de")
-    first = [m for m in [*wanted, *usual] if m in methods]
+    first = [m for m in [*sweep.methods_of_objectives, *usual] if m in methods]
     return list(dict.fromkeys(first or methods))[:MAX_METHODS]
 
 

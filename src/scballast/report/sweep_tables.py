@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _UNITS = {"fit/heldout_nll": "nats per cell", "fit/heldout_elbo": "nats per cell"}
-_DEFAULT = (
+# Of a table of trials that has no configuration beside it.
+_USUAL = (
     {"metric": "fit/heldout_nll", "direction": "minimize"},
     {"metric": "stability/contrast", "direction": "maximize"},
 )
+_OF_METHODS = {
+    "stability": "Φ, mean over populations",
+    "confirmed": "share of the top genes that holds in unseen cells, mean over populations",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Objective:
     @property
     def label(self) -> str:
         """Axis label with unit and direction."""
-        unit = _UNITS.get(self.metric, "Φ, mean over populations" if self.metric.startswith("stability/") else "")
+        unit = _UNITS.get(self.metric, _OF_METHODS.get(self.metric.partition("/")[0], ""))
         direction = "higher is better" if self.maximise else "lower is better"
         return f"{self.metric}\n({'; '.join(part for part in (unit, direction) if part)})"
 
@@ -107,9 +112,15 @@ class SweepFolder:
     @cached_property
     def objectives(self) -> list[Objective]:
         """Objectives that the trials' metrics have."""
-        listed = self.config.get("objectives") or _DEFAULT
+        listed = self.config.get("objectives") or _USUAL
         found = [Objective(item["metric"], str(item["direction"]).startswith("max")) for item in listed]
         return [item for item in found if item.metric in self.trials]
+
+    @cached_property
+    def methods_of_objectives(self) -> list[str]:
+        """The methods whose stability or confirmed share is an objective."""
+        parts = [o.metric.partition("/") for o in self.objectives]
+        return [method for group, _, method in parts if group in _OF_METHODS]
 
     @cached_property
     def finished(self) -> pd.DataFrame:
@@ -154,8 +165,7 @@ class SweepFolder:
         if self.stability is None:
             return None
         present = set(self.stability["method"])
-        wanted = [o.metric.partition("/")[2] for o in self.objectives if o.metric.startswith("stability/")]
-        return next((m for m in [*wanted, "contrast", *sorted(present)] if m in present), None)
+        return next((m for m in [*self.methods_of_objectives, "contrast", *sorted(present)] if m in present), None)
 
     @cached_property
     def parameters(self) -> list[str]:

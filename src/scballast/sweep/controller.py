@@ -197,7 +197,7 @@ def _check_objectives(config: Config, dataset: Described) -> None:
     for objective in config.objectives:
         family, _, rest = objective.metric.partition("/")
         method = rest.split("/")[0]
-        if family == "stability" and method not in dataset.methods:
+        if family in ("stability", "confirmed") and method not in dataset.methods:
             message = (
                 f"objectives: {objective.metric!r} is not measured: {method!r} is none of this sweep's methods, "
                 f"{', '.join(dataset.methods)}."

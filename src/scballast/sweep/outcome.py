@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 # Shown of every trial, searched or not: the report draws by them.
 _HEADLINE = ("model.name", "model.n_latent", "model.gene_likelihood", "model.latent_distribution")
-_SHOWN_METRICS = ("fit/", "stability/", "axis/", "seconds/")
+_SHOWN_METRICS = ("fit/", "confirmed/", "stability/", "axis/", "seconds/")
 _STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAILED", "PRUNED": "STOPPED"}
 
 
