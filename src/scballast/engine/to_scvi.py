@@ -44,12 +44,12 @@ def export_member(
     model_class = LinearSCVI if plan.model.decoder == "linear" else SCVI
     with _quiet():
         whole = len(plan.cells) == adata.n_obs and np.array_equal(plan.cells, np.arange(adata.n_obs))
-        own = adata if whole and not adata.is_view else adata[plan.cells].copy()
-        if not own.obs_names.is_unique:
-            own.obs_names_make_unique()
-        model_class.setup_anndata(own, batch_key=batch_key, labels_key=labels_key, layer=layer)
+        member_adata = adata if whole and not adata.is_view else adata[plan.cells].copy()
+        if not member_adata.obs_names.is_unique:
+            member_adata.obs_names_make_unique()
+        model_class.setup_anndata(member_adata, batch_key=batch_key, labels_key=labels_key, layer=layer)
         with torch.random.fork_rng(devices=[]):
-            model = model_class(own, **scvi_arguments(plan.model))
+            model = model_class(member_adata, **scvi_arguments(plan.model))
     state = dict(initial_module(plan).state_dict())
     state.update({name: torch.from_numpy(value) for name, value in trained.packed.state().items()})
     for name, value in state.items():

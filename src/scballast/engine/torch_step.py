@@ -64,8 +64,8 @@ class StepState:
     def select(self, rows: Sequence[int], stack: Stack) -> StepState:
         """Return the state of these rows, for a stack that has already selected them."""
         index = torch.tensor(rows, device=self.flat.device)
-        own = {name: getattr(self, name)[index] for name in ("first", "second", "sums", "order", "kl_weight")}
-        return StepState(flat=stack.flat, running=stack.running, latent_mask=stack.latent_mask, **own)
+        selected = {name: getattr(self, name)[index] for name in ("first", "second", "sums", "order", "kl_weight")}
+        return StepState(flat=stack.flat, running=stack.running, latent_mask=stack.latent_mask, **selected)
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor, each with the member axis first."""
