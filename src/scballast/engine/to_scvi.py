@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.engine import scvi_compat
 from scballast.engine.initial import initial_module
 from scballast.engine.settings import scvi_arguments
 from scballast.engine.trained import TRAIN_CURVES, VALIDATION_CURVES, TrainedMember
@@ -57,11 +58,9 @@ def export_member(
             state[name] = torch.full_like(value, trained.n_steps)
     model.module.load_state_dict(state)
     model.module.eval()
-    model.is_trained_ = True
-    model.history_ = _history(trained)
-    model.train_indices, model.validation_indices = plan.train_positions, plan.validation_positions
-    used = np.concatenate([plan.train_positions, plan.validation_positions])
-    model.test_indices = np.setdiff1d(np.arange(len(plan.cells)), used)
+    train, validation = plan.train_positions, plan.validation_positions
+    test = np.setdiff1d(np.arange(len(plan.cells)), np.concatenate([train, validation]))
+    scvi_compat.set_trained(model, _history(trained), train=train, validation=validation, test=test)
     return model
 
 
