@@ -111,8 +111,8 @@ def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, key
         label = f"{population} {program}"
         values = pd.Series(rows["activity"].to_numpy(), index=rows["cell"].astype(str))
         by_cell[label] = values.reindex(cells).to_numpy()
-        own = weights[(weights["population"] == population) & (weights["program"] == program)]
-        sizes = pd.Series(own["weight"].to_numpy(), index=own["gene"].astype(str))
+        program_weights = weights[(weights["population"] == population) & (weights["program"] == program)]
+        sizes = pd.Series(program_weights["weight"].to_numpy(), index=program_weights["gene"].astype(str))
         by_gene[label] = sizes.reindex(genes, fill_value=0.0).to_numpy()
     adata.obsm[f"{key_added}_programs"] = pd.DataFrame(by_cell, index=adata.obs_names)
     adata.varm[f"{key_added}_programs"] = pd.DataFrame(by_gene, index=adata.var_names)

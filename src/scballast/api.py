@@ -105,8 +105,8 @@ class RunResult(_Tables):
             if value not in known:
                 raise unknown_key(what, value, known)
         table = self.tables["answer_genes"]
-        own = table[(table["population"].astype(str) == population) & (table["estimand"] == estimand)]
-        return own.sort_values("rank").reset_index(drop=True)
+        gene_rows = table[(table["population"].astype(str) == population) & (table["estimand"] == estimand)]
+        return gene_rows.sort_values("rank").reset_index(drop=True)
 
     def model(self, adata: AnnData) -> Any:
         """Return the global model of the first replicate, loaded onto cells.
@@ -184,8 +184,8 @@ class CheckResult(_Tables):
 
         rows = []
         for row in self.tables["check"].itertuples():
-            own = self.tables["check_genes"].query("population == @row.population")
-            fails = ", ".join(failing(own).head(8)) if row.estimand == "marker" else ""
+            gene_rows = self.tables["check_genes"].query("population == @row.population")
+            fails = ", ".join(failing(gene_rows).head(8)) if row.estimand == "marker" else ""
             rows.append((*list_cells(row), agreement(row, self.tables["check_methods"]), fails))
         return _html_table((*LISTS_HEADINGS, "agrees with", "fails"), rows, self.folder)
 
@@ -374,5 +374,5 @@ def check(
     else:
         config = configuration_of_run(run.folder, runs_dir_of(overrides))
     check_file(config.data, config.association.keys)
-    found, folder = check_and_write(config, lists, None if run is None else run.folder)
-    return CheckResult(found.results.tables, found.results.warnings, folder)
+    checked, folder = check_and_write(config, lists, None if run is None else run.folder)
+    return CheckResult(checked.results.tables, checked.results.warnings, folder)

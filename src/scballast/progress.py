@@ -40,8 +40,8 @@ class TimeLeft:
 
     def seconds(self) -> float:
         """Return what is left: of the stage under way at least nothing, and all of those to come."""
-        own = self._expected[self._stage] - (time.monotonic() - self._since)
-        return max(0.0, own) + sum(self._expected[self._stage + 1 :])
+        rest_of_stage = self._expected[self._stage] - (time.monotonic() - self._since)
+        return max(0.0, rest_of_stage) + sum(self._expected[self._stage + 1 :])
 
 
 _time_left: ContextVar[TimeLeft | None] = ContextVar("time_left", default=None)
@@ -118,7 +118,7 @@ def progress_of_rest(description: str, total: int, *, unit: str) -> Iterator[tup
 
     Yields
     ------
-    found
+    begin
         To be called once, before the work, with the number of units that the cache holds: they are no work, take no
         time, and are said to be there. Nothing is shown before.
     advance
@@ -127,13 +127,13 @@ def progress_of_rest(description: str, total: int, *, unit: str) -> Iterator[tup
     with ExitStack() as shown:
         running: list[Advance] = []
 
-        def found(n: int) -> None:
+        def begin(n: int) -> None:
             if n:
                 sys.stderr.write(f"{description}: {n} of {total} {unit} {_FOUND}\n")
                 sys.stderr.flush()
             running.append(shown.enter_context(progress_bar(description, total - n, unit=unit)))
 
-        yield found, lambda n: running[-1](n)
+        yield begin, lambda n: running[-1](n)
 
 
 def progress_line(description: str, total: int, unit: str = "") -> str:

@@ -160,9 +160,9 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
     order = np.argsort(-known, kind="stable")
     rank = np.arange(known.size, 0, -1)
     stepped = np.minimum.accumulate(known[order] * known.size / rank)
-    own = np.empty(known.size)
-    own[order] = np.minimum(stepped, 1.0)
-    adjusted[tested] = own
+    adjusted_known = np.empty(known.size)
+    adjusted_known[order] = np.minimum(stepped, 1.0)
+    adjusted[tested] = adjusted_known
     return adjusted
 
 
@@ -225,11 +225,11 @@ def _check_donors(donors: npt.ArrayLike | None, codes: IntArray) -> IntArray | N
     """Return the donors of the cells that have a category."""
     if donors is None:
         return None
-    found = np.asarray(donors)
-    if found.shape != codes.shape or (found < 0).any():
-        message = f"donors {found.shape} must be one per cell {codes.shape}, and none negative"
+    donor_codes = np.asarray(donors)
+    if donor_codes.shape != codes.shape or (donor_codes < 0).any():
+        message = f"donors {donor_codes.shape} must be one per cell {codes.shape}, and none negative"
         raise ValueError(message)
-    return found[codes >= 0]
+    return donor_codes[codes >= 0]
 
 
 @dataclass(frozen=True)

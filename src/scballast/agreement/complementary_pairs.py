@@ -98,15 +98,15 @@ def largest_tail(mean: float, threshold: float, n: int, r: float) -> float:
         if k + 1 < reach:
             continue
         low, high = sorted((math.log(shifts[k + 1]), math.log(shifts[k])))
-        found = [-_tail(math.exp(edge), k, reach, target, 1.0 / r) for edge in (low, high)]
+        negative_tails = [-_tail(math.exp(edge), k, reach, target, 1.0 / r) for edge in (low, high)]
         if high > low:
             search = minimize_scalar(
                 lambda log_a, k=k: -_tail(math.exp(log_a), k, reach, target, 1.0 / r),
                 bounds=(low, high),
                 method="bounded",
             )
-            found.append(float(search.fun))
-        best = max(best, -min(found))
+            negative_tails.append(float(search.fun))
+        best = max(best, -min(negative_tails))
     return min(best, 1.0)
 
 

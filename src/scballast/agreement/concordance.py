@@ -52,8 +52,8 @@ def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float
 
 def rowwise_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
     """Pearson correlation along the last axis; NaN where a vector is constant."""
-    one, other = standardised(first), standardised(second)
-    correlation: FloatArray = (one * other).sum(axis=-1)
+    first_unit, second_unit = standardised(first), standardised(second)
+    correlation: FloatArray = (first_unit * second_unit).sum(axis=-1)
     return correlation
 
 

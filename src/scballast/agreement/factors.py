@@ -82,8 +82,8 @@ def match_factors(
     >>> match_factors(loadings, -loadings[:, ::-1], seed=0).mean_correlation
     1.0
     """
-    one, other = _loading_pair(first, second)
-    n_genes = one.shape[0]
+    first_loadings, second_loadings = _loading_pair(first, second)
+    n_genes = first_loadings.shape[0]
     if permutations is None:
         generator = np.random.default_rng(seed)
         orders = np.array([generator.permutation(n_genes) for _ in range(n_permutations)])
@@ -93,13 +93,13 @@ def match_factors(
     if orders.ndim != 2 or len(orders) == 0 or not np.array_equal(np.sort(orders, axis=1), genes):
         message = f"permutations must be at least one row of the {n_genes} genes in any order, got {orders.shape}"
         raise ValueError(message)
-    one, other = _unit_columns(one), _unit_columns(other)
-    correlations = np.abs(one.T @ other)
+    first_unit, second_unit = _unit_columns(first_loadings), _unit_columns(second_loadings)
+    correlations = np.abs(first_unit.T @ second_unit)
     rows, columns = optimize.linear_sum_assignment(correlations, maximize=True)
     matched = correlations[rows, columns]
-    if not (one.any() and other.any()):
+    if not (first_unit.any() and second_unit.any()):
         return FactorMatch(rows, columns, matched, math.nan, math.nan, math.nan, "every factor is constant")
-    null = float(np.mean([_matched_mean(np.abs(one.T @ other[order])) for order in orders]))
+    null = float(np.mean([_matched_mean(np.abs(first_unit.T @ second_unit[order])) for order in orders]))
     mean = float(matched.mean())
     return FactorMatch(rows, columns, matched, mean, null, mean - null)
 
@@ -162,13 +162,13 @@ def subspace_agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> SubspaceA
     >>> round(float(subspace_agreement(loadings, loadings[:, ::-1])), 6)
     1.0
     """
-    one, other = (linalg.orth(_unit_columns(loadings)) for loadings in _loading_pair(first, second))
-    smaller, larger = sorted((one.shape[1], other.shape[1]))
+    first_basis, second_basis = (linalg.orth(_unit_columns(loadings)) for loadings in _loading_pair(first, second))
+    smaller, larger = sorted((first_basis.shape[1], second_basis.shape[1]))
     if smaller == 0:
         return SubspaceAgreement(math.nan, "every factor is constant")
-    cosines = linalg.svdvals(one.T @ other)
+    cosines = linalg.svdvals(first_basis.T @ second_basis)
     return SubspaceAgreement(
-        float(np.sum(np.minimum(cosines, 1.0) ** 2)) / smaller, chance=larger / (one.shape[0] - 1.0)
+        float(np.sum(np.minimum(cosines, 1.0) ** 2)) / smaller, chance=larger / (first_basis.shape[0] - 1.0)
     )
 
 
@@ -188,14 +188,14 @@ def _unit_columns(loadings: FloatArray) -> FloatArray:
 
 
 def _loading_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if one.ndim != 2 or other.ndim != 2 or one.shape[0] != other.shape[0] or 0 in one.shape + other.shape:
-        message = f"loadings must be gene × factor matrices over the same genes, got {one.shape} and {other.shape}"
+    left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if left.ndim != 2 or right.ndim != 2 or left.shape[0] != right.shape[0] or 0 in left.shape + right.shape:
+        message = f"loadings must be gene × factor matrices over the same genes, got {left.shape} and {right.shape}"
         raise ValueError(message)
-    if one.shape[0] < 2:
+    if left.shape[0] < 2:
         message = "loadings need at least 2 genes"
         raise ValueError(message)
-    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
         message = "loadings must be finite"
         raise ValueError(message)
-    return one, other
+    return left, right

@@ -189,11 +189,11 @@ def depth_strata(depth: FloatArray, blocks: IntArray | None = None) -> IntArray:
     (n_cells,) int
         Stratum of each cell: up to 5 per block, of 40 cells or more each.
     """
-    own: IntArray = np.zeros(len(depth), dtype=np.int64) if blocks is None else np.asarray(blocks)
+    block_of_cell: IntArray = np.zeros(len(depth), dtype=np.int64) if blocks is None else np.asarray(blocks)
     strata = np.zeros(len(depth), dtype=np.int64)
     n_used = 0
-    for block in np.unique(own):
-        cells = np.flatnonzero(own == block)
+    for block in np.unique(block_of_cell):
+        cells = np.flatnonzero(block_of_cell == block)
         n_strata = int(np.clip(cells.size // _CELLS_PER_STRATUM, 1, _MOST_STRATA))
         place = stats.rankdata(np.asarray(depth)[cells], method="min") - 1
         # Cells of equal depth stay together: cut apart, their order in the file would count.

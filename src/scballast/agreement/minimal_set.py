@@ -101,8 +101,8 @@ def smallest_set(values: FloatArray, inside: BoolArray) -> MinimalSet:
         place = int(np.argmax(scores))
         genes = np.array(sets[place])
         best.append(_refined(values[:, genes], inside, MinimalSet(genes, thresholds[genes], scores[place])))
-    limit = max(one.f_score for one in best) - TOLERANCE
-    return next(one for one in best if one.f_score >= limit)
+    limit = max(best_of_size.f_score for best_of_size in best) - TOLERANCE
+    return next(best_of_size for best_of_size in best if best_of_size.f_score >= limit)
 
 
 def separation(taken: BoolArray, inside: BoolArray) -> Separation:
@@ -130,8 +130,8 @@ def separation(taken: BoolArray, inside: BoolArray) -> Separation:
 
 def _all(taken: BoolArray) -> BoolArray:
     """(n_cells,) Which cells every gene takes."""
-    found: BoolArray = np.logical_and.reduce(taken, axis=1)
-    return found
+    taken_by_all: BoolArray = np.logical_and.reduce(taken, axis=1)
+    return taken_by_all
 
 
 def _f_score(both: IntArray, n_taken: IntArray | int, n_inside: int) -> FloatArray:
@@ -153,9 +153,9 @@ def _refined(values: FloatArray, inside: BoolArray, start: MinimalSet) -> Minima
                 continue
             moved = thresholds.copy()
             moved[gene] = _threshold(values[others, gene], inside[others], n_inside)
-            found = separation(_all(values > moved), inside).f_score
-            if found > score + _ROUNDING:
-                thresholds, score, improved = moved, found, True
+            moved_score = separation(_all(values > moved), inside).f_score
+            if moved_score > score + _ROUNDING:
+                thresholds, score, improved = moved, moved_score, True
     return MinimalSet(start.genes, thresholds, score)
 
 

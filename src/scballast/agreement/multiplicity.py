@@ -168,12 +168,12 @@ def true_lower_bound(p_values: npt.ArrayLike, selected: npt.ArrayLike | None = N
     p = _p_vector(p_values)
     inside = np.ones(p.size, dtype=bool) if selected is None else np.asarray(selected, dtype=bool)
     tested = ~np.isnan(p)
-    own = np.sort(p[tested & inside])
-    if own.size == 0:
+    p_selected = np.sort(p[tested & inside])
+    if p_selected.size == 0:
         return 0
     alpha = 1.0 - level
-    scaled = hommel_number(p[tested], level) * own
-    u = np.arange(1, own.size + 1)
+    scaled = hommel_number(p[tested], level) * p_selected
+    u = np.arange(1, p_selected.size + 1)
     within = np.searchsorted(scaled, u * alpha, side="right")
     return int(max(0, np.max(1 - u + within)))
 

@@ -138,9 +138,9 @@ def _tied_overlap(first: RankSpans, second: RankSpans, weights: DepthWeights) ->
     # … then only the longer one does, up to the later end; from there the gene is in both lists for certain.
     w0, w1, _ = _between(weights, np.maximum(later_top, earlier_bottom + 1), later_bottom)
     first_is_last = first.bottom > second.bottom
-    one = (w1 - np.where(first_is_last, zero_first, zero_second) * w0) / np.where(first_is_last, n_first, n_second)
+    longer = (w1 - np.where(first_is_last, zero_first, zero_second) * w0) / np.where(first_is_last, n_first, n_second)
     certain = weights.from_depth(later_bottom + 1)
-    total: FloatArray = (both + one + certain).sum(axis=-1)
+    total: FloatArray = (both + longer + certain).sum(axis=-1)
     return total
 
 

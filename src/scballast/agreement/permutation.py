@@ -89,9 +89,9 @@ def cell_p_values(
     centred = np.empty(values.shape)
     members = [np.flatnonzero(blocks == block) for block in range(int(blocks.max(initial=-1)) + 1)]
     for cells in members:
-        own = values[cells]
-        varied |= own.min(axis=0) < own.max(axis=0)
-        centred[cells] = own - own.mean(axis=0)
+        stratum_values = values[cells]
+        varied |= stratum_values.min(axis=0) < stratum_values.max(axis=0)
+        centred[cells] = stratum_values - stratum_values.mean(axis=0)
     limit = np.abs(group_sums(centred, labels, n_categories)) * (1 - _RELATIVE_TOLERANCE)
     # A permutation deals the cells of each stratum out anew to its slots. The sums of a block of permutations are one
     # product of a sparse 0/1 matrix, row (permutation, category), with the values.

@@ -70,8 +70,8 @@ def rank_genes(scores: npt.ArrayLike, tie_keys: UInt64Array, *identity: int | st
     if values.ndim != 1 or values.shape != tie_keys.shape:
         message = f"scores {values.shape} and tie keys {tie_keys.shape} must be vectors of one length"
         raise ValueError(message)
-    own = np.full(1, _hash64("\x1f".join(str(part) for part in identity)), dtype=np.uint64)
-    order = np.lexsort((_mix(tie_keys ^ own), -values.astype(np.float64)))
+    identity_hash = np.full(1, _hash64("\x1f".join(str(part) for part in identity)), dtype=np.uint64)
+    order = np.lexsort((_mix(tie_keys ^ identity_hash), -values.astype(np.float64)))
     ranks = np.empty(len(values), dtype=np.int32)
     ranks[order] = np.arange(1, len(values) + 1, dtype=np.int32)
     return ranks

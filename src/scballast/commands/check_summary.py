@@ -72,10 +72,10 @@ def print_lists(console: Console, tables: Mapping[str, pd.DataFrame]) -> None:
                 console.print(line)
     indent = 2 if console.width < 60 else 4
     for population in check["population"].unique():
-        own = genes[genes["population"] == population]
+        listed = genes[genes["population"] == population]
         lines = _agreement(check[check["population"] == population], tables["check_methods"])
-        lines += _gene_lines(own, missed[missed["population"] == population])
-        tested = f"  {(own['gene'] != '').sum()} of {len(own)} genes tested"
+        lines += _gene_lines(listed, missed[missed["population"] == population])
+        tested = f"  {(listed['gene'] != '').sum()} of {len(listed)} genes tested"
         console.print(Text.assemble((f"\n{population}", "bold"), tested))
         for line in lines:
             console.print(Padding(Text(line), (0, 0, 0, indent)))
@@ -129,8 +129,8 @@ def failing(genes: pd.DataFrame) -> pd.Series[str]:
 
 def _agreement(rows: pd.DataFrame, methods: pd.DataFrame) -> list[str]:
     named = [(agreement(row, methods), row.estimand) for row in rows.itertuples()]
-    found = [f"{names} ({estimand})" for names, estimand in named if names]
-    return [f"agrees with: {'; '.join(found) or 'no method'}"]
+    agreements = [f"{names} ({estimand})" for names, estimand in named if names]
+    return [f"agrees with: {'; '.join(agreements) or 'no method'}"]
 
 
 def _gene_lines(genes: pd.DataFrame, missed: pd.DataFrame) -> list[str]:

@@ -59,7 +59,7 @@ def _about(key: str) -> str:
     """Return what a key means, with its allowed values."""
     place: Any = Config
     for part in key.split("."):
-        entry = next(one for one in dataclasses.fields(place) if one.name == part)
+        entry = next(field for field in dataclasses.fields(place) if field.name == part)
         place = entry.default_factory if dataclasses.is_dataclass(entry.default_factory) else place
     allowed = entry.metadata.get("allowed")
     text = DESCRIPTIONS.get(key, "")

@@ -102,11 +102,11 @@ def verdict_lines(name: str, verdict: str, width: int) -> list[RenderableType]:
 
 def _first_genes(genes: pd.DataFrame, row: Any) -> str:
     listed_for = (genes["population"] == row.population) & (genes["estimand"] == row.estimand)
-    own = genes[listed_for].sort_values("rank")
-    first = own.head(_N_GENES)
-    names = _short_names(own).loc[first.index]
+    answer_genes = genes[listed_for].sort_values("rank")
+    first = answer_genes.head(_N_GENES)
+    names = _short_names(answer_genes).loc[first.index]
     listed = [f"{name} {change:+.1f}" for name, change in zip(names, first["log2_fold_change"], strict=True)]
-    more = f", … {len(own)} in all" if len(own) > len(first) else ""
+    more = f", … {len(answer_genes)} in all" if len(answer_genes) > len(first) else ""
     return ", ".join(listed) + more if listed else "no gene is confirmed on its own"
 
 

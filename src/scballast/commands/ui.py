@@ -166,8 +166,9 @@ def _page(tracking: Tracking) -> str:
     """
     from scballast.tracking.shared_view import SHARE_KEY
 
-    found = tracking.experiments()
-    ids = [found[name] for name in found if name == tracking.settings.experiment] or list(found.values())
+    experiments = tracking.experiments()
+    configured = experiments.get(tracking.settings.experiment)
+    ids = list(experiments.values()) if configured is None else [configured]
     if len(ids) != 1:
         return "/#/experiments?workflowType=machine_learning"
     shared = f"&viewStateShareKey={SHARE_KEY}" if tracking.share_view(ids[0]) else ""

@@ -59,11 +59,11 @@ def as_written(message: str, words: Sequence[str]) -> str:
         The command line's overrides, those of a sweep included.
     """
     for key, _, written in (word.partition("=") for word in words):
-        before, found, after = message.partition(f"as it is written: {key}='\"")
-        if found:
+        before, introduction, after = message.partition(f"as it is written: {key}='\"")
+        if introduction:
             shown, end, rest = after.partition("\"'")
             choices = [text for text in written.split(",") if repr(parse_override(f"{key}={text}").value()) == shown]
-            message = f"{before}{found}{choices[0] if choices else shown}{end}{rest}"
+            message = f"{before}{introduction}{choices[0] if choices else shown}{end}{rest}"
     return message
 
 

@@ -32,8 +32,8 @@ def shown_word(key: str, value: str) -> str:
     data.layer='"counts "'
     """
     # What is left of ${…} after Hydra is another key, unless a backslash stands before it.
-    text = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + "\\${", value)
-    inside = re.sub(r"(\\*)($|\")", lambda found: 2 * found[1] + found[2].replace('"', '\\"'), text)
+    text = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", value)
+    inside = re.sub(r"(\\*)($|\")", lambda match: 2 * match[1] + match[2].replace('"', '\\"'), text)
     for candidate in (text, f'"{inside}"'):
         if _read(f"{key}={candidate}") == text:
             break

@@ -76,11 +76,11 @@ class Annotation:
 
     def with_columns(self, added: pd.DataFrame) -> Annotation:
         """Return the annotation with more columns; those of the same name give way."""
-        own = [position for position, name in enumerate(self.columns) if name not in added.columns]
-        names = (*(self.columns[position] for position in own), *added.columns)
+        kept = [position for position, name in enumerate(self.columns) if name not in added.columns]
+        names = (*(self.columns[position] for position in kept), *added.columns)
 
         def read(position: int) -> pd.Series[Any]:
-            return self.read(own[position]) if position < len(own) else added.iloc[:, position - len(own)]
+            return self.read(kept[position]) if position < len(kept) else added.iloc[:, position - len(kept)]
 
         return Annotation(self.index, names, read, in_memory=self.in_memory)
 

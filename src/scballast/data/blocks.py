@@ -130,13 +130,13 @@ def gather(
     for row, part in blocks.parts("cutting to the analysed genes", cells):
         watch(part)
         for k, column in enumerate(columns):
-            found = column[part.indices]
-            kept = found >= 0
+            new_columns = column[part.indices]
+            kept = new_columns >= 0
             before = np.concatenate([[0], np.cumsum(kept)])
             held = slice(filled[k], filled[k] + int(before[-1]))
             if held.stop > n_values[k]:
                 raise DataError(_changed(source))
-            indices[k][held], data[k][held] = found[kept], part.data[kept]
+            indices[k][held], data[k][held] = new_columns[kept], part.data[kept]
             starts[k][row + 1 : row + 1 + part.shape[0]] = filled[k] + before[part.indptr[1:]]
             filled[k] = held.stop
     if filled != n_values:

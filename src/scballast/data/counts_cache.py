@@ -53,22 +53,22 @@ class CountsCache:
         """
         entry = self.folder / name
         try:
-            found = _read(entry)
+            counts = _read(entry)
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             # None, one that a dying machine left torn, or one that another process has just removed: read again.
             return None
         with suppress(OSError):  # in a folder that others keep
             os.utime(entry)
-        return found
+        return counts
 
-    def keep(self, found: AnalysedCounts, name: str) -> AnalysedCounts:
+    def keep(self, counts: AnalysedCounts, name: str) -> AnalysedCounts:
         """Write an entry, and return it as it lies on disk; where that cannot be, as it is."""
-        size = sum(array.nbytes for array in _arrays(found).values())
+        size = sum(array.nbytes for array in _arrays(counts).values())
         if size > self.most_bytes:
             logger.info(
                 "The prepared counts, %.1f GiB, are not kept: cache_gib is %.1f.", size / 2**30, self.most_bytes / 2**30
             )
-            return found
+            return counts
         entry = self.folder / name
         try:
             self._make_room(size)
@@ -77,10 +77,10 @@ class CountsCache:
                     entry.unlink(missing_ok=True)  # a plain file in its place, of which a folder could not take it
                 with whole(entry) as part:
                     part.mkdir()
-                    _write(found, part)
+                    _write(counts, part)
         except OSError as error:  # a full or read-only disk
             logger.warning("The prepared counts are not kept in %s (%s).", self.folder, error)
-        return self.find(name) or found
+        return self.find(name) or counts
 
     def _make_room(self, size: int) -> None:
         """Remove the least recently used entries until there is room, and what killed processes left."""
@@ -142,17 +142,17 @@ def _identity(path: Path) -> Iterable[tuple[str, int, int, int, int]]:
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
         try:
-            found = file.stat()
+            status = file.stat()
         except OSError:  # it went meanwhile
             continue
-        yield str(file.relative_to(path)), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        yield str(file.relative_to(path)), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _arrays(found: AnalysedCounts) -> dict[str, np.ndarray[Any, Any]]:
+def _arrays(counts: AnalysedCounts) -> dict[str, np.ndarray[Any, Any]]:
     """Return the arrays of an entry by the name of their file."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    for field in fields(found):
-        value = getattr(found, field.name)
+    for field in fields(counts):
+        value = getattr(counts, field.name)
         if isinstance(value, np.ndarray):
             arrays[field.name] = value
         elif sp.issparse(value):
@@ -160,17 +160,17 @@ def _arrays(found: AnalysedCounts) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def _write(found: AnalysedCounts, folder: Path) -> None:
-    for name, array in _arrays(found).items():
+def _write(counts: AnalysedCounts, folder: Path) -> None:
+    for name, array in _arrays(counts).items():
         with (folder / f"{name}.npy").open("wb") as file:
             np.save(file, array)
             file.flush()
             os.fsync(file.fileno())
     texts = {
-        "digest": found.digest,
-        "read_warnings": found.read_warnings,
-        "selection_warnings": found.selection_warnings,
-        "shapes": {name: getattr(found, name).shape for name in _MATRICES if getattr(found, name) is not None},
+        "digest": counts.digest,
+        "read_warnings": counts.read_warnings,
+        "selection_warnings": counts.selection_warnings,
+        "shapes": {name: getattr(counts, name).shape for name in _MATRICES if getattr(counts, name) is not None},
     }
     with (folder / _TEXTS).open("w", encoding="utf-8") as texts_file:
         json.dump(texts, texts_file)

@@ -49,11 +49,11 @@ def dispersion(matrix: sp.csr_matrix) -> float:
     tell = np.flatnonzero((n >= FEWEST_CELLS) & (means >= SMALLEST_MEAN))
     tell = tell[np.argsort(-sums[tell], kind="stable")]
     expected = (n[tell] - 1) * _variances(means[tell]) * (1 - sums[tell] / sums.sum())
-    found = []
+    ratios = []
     for n_genes in (tell.size, int(np.ceil(TOP_SHARE * tell.size))):
         if (n[tell[:n_genes]] - 1).sum() >= FEWEST_DEGREES and expected[:n_genes].sum() > 0:
-            found.append(float(spread[tell[:n_genes]].sum() / expected[:n_genes].sum()))
-    return min(found, default=np.nan)
+            ratios.append(float(spread[tell[:n_genes]].sum() / expected[:n_genes].sum()))
+    return min(ratios, default=np.nan)
 
 
 def _variances(means: FloatArray) -> FloatArray:

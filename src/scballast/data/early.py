@@ -103,13 +103,13 @@ def suggestions(config: DataConfig, obs_keys: Sequence[str] = ()) -> list[str]:
     path = Path(config.path or "").expanduser()
     columns = _columns(path) if config.kind == "file" and config.path is not None else None
     used = {*(getattr(config, key) for key in _KEYS), *obs_keys}
-    found = []
+    hints = []
     for key, pattern, use in _LOOKS_LIKE:
         names = [name for name in columns or () if name not in used and re.search(pattern, name.lower())]
         if names and getattr(config, key, None) is None:
             listed = ", ".join(quote(name) for name in names[:_MOST_NAMED])
-            found.append(f"{listed} {'looks' if len(names) == 1 else 'look'} like {use}")
-    return found
+            hints.append(f"{listed} {'looks' if len(names) == 1 else 'look'} like {use}")
+    return hints
 
 
 def say_suggestions(config: DataConfig, obs_keys: Sequence[str] = ()) -> None:

@@ -118,14 +118,14 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
         Every feature is of another type, or a spike-in.
     """
     names = [valid_text(name) for name in var.index]
-    found = _types(var)
-    if found is None:
-        found = next((joined for other in others if (joined := _types_by_name(other, names)) is not None), None)
+    given_types = _types(var)
+    if given_types is None:
+        given_types = next((joined for other in others if (joined := _types_by_name(other, names)) is not None), None)
     is_gene = np.ones(len(names), dtype=np.bool_)
-    notes = _unclear(var, source) if found is None else []
-    if found is not None:
-        types = found.of_features
-        is_gene = np.array([kind in found.genes for kind in types], dtype=np.bool_)
+    notes = _unclear(var, source) if given_types is None else []
+    if given_types is not None:
+        types = given_types.of_features
+        is_gene = np.array([kind in given_types.genes for kind in types], dtype=np.bool_)
         if not is_gene.any() and names:
             msg = (
                 f"{source}: none of the {len(names):,} features is gene expression: the types are "
@@ -139,8 +139,8 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
                 f"{source}: {len(left_out):,} features that are not gene expression are left out: "
                 f"{_counted(left_out)}, first {first}."
             )
-            if found.guessed:
-                kinds = [kind for kind in types if kind in found.guessed]
+            if given_types.guessed:
+                kinds = [kind for kind in types if kind in given_types.guessed]
                 notes.append(
                     f"{source}: {len(kinds):,} features of types that are not known are analysed as genes: "
                     f"{_counted(kinds)}. Where they are genes, call them 'Gene Expression'."
@@ -172,7 +172,7 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
             f"{source}: {int(spiked.sum()):,} spike-ins are left out, first {first}: they are no genes of the cells."
         )
         is_gene &= ~spiked
-    types = found.of_features if found is not None else []
+    types = given_types.of_features if given_types is not None else []
     return Features(is_gene, tuple(types), (*notes, *_suspects(called, is_gene, source)))
 
 
@@ -180,15 +180,16 @@ def _suspects(called: Sequence[Sequence[str]], is_gene: BoolArray, source: str) 
     """Name features that are kept although one of their names is that of an antibody or a peak."""
     notes = []
     for kind, pattern in _LOOKS_LIKE.items():
-        found = [
+        suspects = [
             next(filter(pattern.match, known))
             for known, gene in zip(zip(*called, strict=True), is_gene, strict=True)
             if gene and any(map(pattern.match, known))
         ]
-        if found:
+        if suspects:
             notes.append(
-                f"{source}: {len(found):,} features have names of {kind} and are analysed as genes: "
-                f"{quoted(found, 4)}. If they are none, say so in var['feature_types'] ('Gene Expression' for genes)."
+                f"{source}: {len(suspects):,} features have names of {kind} and are analysed as genes: "
+                f"{quoted(suspects, 4)}. If they are none, say so in var['feature_types'] ('Gene Expression' for "
+                "genes)."
             )
     return notes
 
@@ -218,13 +219,13 @@ def _types(var: Annotation) -> _Types | None:
             continue
         missing = values.isna().to_numpy()
         types = ["" if no else valid_text(value).strip() for value, no in zip(values, missing, strict=True)]
-        found = _known(types, named=named)
-        if found is not None and named and {*types} - found.genes:
-            return found
+        types_of_column = _known(types, named=named)
+        if types_of_column is not None and named and {*types} - types_of_column.genes:
+            return types_of_column
         if named:
-            all_genes = all_genes or found
+            all_genes = all_genes or types_of_column
         else:
-            unnamed = unnamed or found
+            unnamed = unnamed or types_of_column
     return all_genes or unnamed or flagged
 
 
@@ -283,9 +284,9 @@ def _flagged(key: str, values: pd.Series[Any]) -> _Types | None:
 
 def _symbols(var: Annotation, others: Sequence[Annotation], names: Sequence[str]) -> list[list[str]]:
     """Return what else the features are called, by each column of symbols."""
-    found = []
+    names_by_column = []
     for table in (var, *others):
-        own = [valid_text(name) for name in table.index]
+        index_names = [valid_text(name) for name in table.index]
         for position, key in enumerate(table.columns):
             if _spelt(key) not in KNOWN_COLUMNS:
                 continue
@@ -293,9 +294,9 @@ def _symbols(var: Annotation, others: Sequence[Annotation], names: Sequence[str]
                 values = [valid_text(value) for value in table.read(position)]
             except DataError:  # named where var is read as a whole
                 continue
-            by_name = dict(zip(own, values, strict=True))
-            found.append(values if own == names else [by_name.get(name, "") for name in names])
-    return found
+            by_name = dict(zip(index_names, values, strict=True))
+            names_by_column.append(values if index_names == names else [by_name.get(name, "") for name in names])
+    return names_by_column
 
 
 def are_types(values: Sequence[str]) -> bool:
@@ -305,12 +306,12 @@ def are_types(values: Sequence[str]) -> bool:
 
 
 def _types_by_name(other: Annotation, names: Sequence[str]) -> _Types | None:
-    found = _types(other)
-    if found is None:
+    other_types = _types(other)
+    if other_types is None:
         return None
     # Antibodies are often called as their genes: the first of a name here is the first there.
-    known = dict(zip(_numbered([valid_text(name) for name in other.index]), found.of_features, strict=True))
-    return replace(found, of_features=[known.get(name, "") for name in _numbered(names)])
+    known = dict(zip(_numbered([valid_text(name) for name in other.index]), other_types.of_features, strict=True))
+    return replace(other_types, of_features=[known.get(name, "") for name in _numbered(names)])
 
 
 def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:

@@ -106,8 +106,8 @@ def _check_hdf5(path: Path, label: str) -> None:
     if not _is_hdf5(path):
         with path.open("rb") as file:
             start = file.read(2)
-        found = " It is a gzip archive: unpack it first." if start == b"\x1f\x8b" else ""
-        msg = f"{label}: this is not an HDF5 file, whatever its name says.{found} {ALLOWED}"
+        hint = " It is a gzip archive: unpack it first." if start == b"\x1f\x8b" else ""
+        msg = f"{label}: this is not an HDF5 file, whatever its name says.{hint} {ALLOWED}"
         raise DataError(msg)
 
 
@@ -176,11 +176,11 @@ def _open_folder(path: Path, label: str) -> Iterator[Source]:
         yield source
     else:
         with reading(label):
-            found = read_matrix_folder(path, label)
-        if found is None:
+            matrix_source = read_matrix_folder(path, label)
+        if matrix_source is None:
             msg = f"{label}: this folder holds neither a zarr store nor matrix.mtx. {ALLOWED}"
             raise DataError(msg)
-        yield found
+        yield matrix_source
 
 
 def _refuse_pickles(path: Path, label: str) -> None:

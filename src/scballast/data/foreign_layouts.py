@@ -101,9 +101,9 @@ def foreign_layout(folder: Path) -> str | None:
             two_lines('adata = anndata.AnnData(pandas.read_csv("{name}", comment="#", index_col=0))') + ".",
         ),
     ):
-        found = [name for name in names if re.fullmatch(pattern, name)]
-        if found and not any(below(folder, "*.mtx*")):
-            return f"this is a folder of {tool}: {quoted(found, 4)}. {how.format(name=found[0])}"
+        tool_files = [name for name in names if re.fullmatch(pattern, name)]
+        if tool_files and not any(below(folder, "*.mtx*")):
+            return f"this is a folder of {tool}: {quoted(tool_files, 4)}. {how.format(name=tool_files[0])}"
     here = [name for name in names if name.lower().endswith((".h5ad", ".h5"))]
     deeper = [] if here or any(below(folder, "*.mtx*")) else [*below(folder, "*.h5ad"), *below(folder, "*.h5")]
     files = [name for name in here or deeper if not NOT_COUNTS.fullmatch(name)]

@@ -64,18 +64,18 @@ def match_genes(wanted: Sequence[str], known: Mapping[str, Sequence[str]]) -> li
     list of Match
         One for each name, in order.
     """
-    own = next(iter(known.values()), ())
-    known = {**known, **_parts(own)}
+    gene_names = next(iter(known.values()), ())
+    known = {**known, **_parts(gene_names)}
     steps = [(how, _index(known, level), level) for how, level in _LEVELS]
     guesses = _MOST_GUESSED
-    found = []
+    matches = []
     for name in wanted:
-        match = _match(name, steps, own)
+        match = _match(name, steps, gene_names)
         if match.gene is None and not match.how:
             match = Match(name, None, _why_unknown(name, known if guesses > 0 else {}))
             guesses -= 1
-        found.append(match)
-    return found
+        matches.append(match)
+    return matches
 
 
 def why_none_matches(wanted: Sequence[str], known: Mapping[str, Sequence[str]]) -> str:
@@ -105,8 +105,8 @@ def _same(name: str) -> str:
 
 
 def _without_version(name: str) -> str:
-    found = _VERSION.match(name.upper())
-    return found[1] if found else ""
+    versioned = _VERSION.match(name.upper())
+    return versioned[1] if versioned else ""
 
 
 def _one_sign(name: str) -> str:
@@ -135,33 +135,33 @@ def _index(known: Mapping[str, Sequence[str]], level: Callable[[str], str]) -> l
     return indices
 
 
-def _match(name: str, steps: Sequence[_Step], own: Sequence[str]) -> Match:
+def _match(name: str, steps: Sequence[_Step], gene_names: Sequence[str]) -> Match:
     for how, indices, level in steps:
         key = level(name)
         for index in indices:
             places = index.get(key, []) if key else []
             if len(places) == 1:
-                other = f"{how}: {own[places[0]]}" if how else ""
+                other = f"{how}: {gene_names[places[0]]}" if how else ""
                 return Match(name, places[0], other)
             if places:
-                ids = quoted([own[place] for place in places], limit=3)
+                ids = quoted([gene_names[place] for place in places], limit=3)
                 return Match(name, None, f"the name of {len(places)} genes of the data ({ids}): give the id")
     both = _BOTH.match(name)
     parts = [part for part in (both["id"], both["first"], both["symbol"], both["second"]) if part] if both else []
     for part in parts:
-        match = _match(part, steps, own)
+        match = _match(part, steps, gene_names)
         if match.gene is not None:
-            return Match(name, match.gene, f"symbol and id in one: {own[match.gene]}")
+            return Match(name, match.gene, f"symbol and id in one: {gene_names[match.gene]}")
     return Match(name, None)
 
 
 def _parts(names: Sequence[str]) -> dict[str, list[str]]:
     """Return the symbols and the ids of names that are both in one; ``""`` for the others."""
-    found = [_IN_ONE.match(name) for name in names]
-    if not any(found):
+    matches = [_IN_ONE.match(name) for name in names]
+    if not any(matches):
         return {}
     parts = ("symbol", "id")
-    return {f"{part} in the name": [match[part] if match else "" for match in found] for part in parts}
+    return {f"{part} in the name": [match[part] if match else "" for match in matches] for part in parts}
 
 
 def _why_unknown(name: str, known: Mapping[str, Sequence[str]]) -> str:

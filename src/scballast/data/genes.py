@@ -172,8 +172,8 @@ def select_genes(
         return GeneSelection(eligible, n_eligible, (), None, ())
     trends, groups, notes = _trends(survey, cells, eligible, n_top_genes, batches, source)
     limits = np.full((len(trends), eligible.size), np.inf)
-    for own, trend in zip(limits, trends, strict=True):
-        own[eligible] = trend.limits
+    for gene_limits, trend in zip(limits, trends, strict=True):
+        gene_limits[eligible] = trend.limits
     return GeneSelection(eligible, n_top_genes, tuple(trends), ClippedSums(groups, limits), tuple(notes))
 
 
@@ -194,13 +194,13 @@ def _trends(
             )
         group_of = np.full(fits.size, -1)
         group_of[batches.codes] = survey.groups[cells]
-        found = {
+        trend_of_batch = {
             int(code): _trend(survey, group_of[code], int(sizes[code]), eligible, SPANS[0])
             for code in np.flatnonzero(fits)
         }
-        working = {code: trend for code, trend in found.items() if trend is not None}
+        working = {code: trend for code, trend in trend_of_batch.items() if trend is not None}
         if working:
-            failing = [batches.names[code] for code in found if code not in working]
+            failing = [batches.names[code] for code in trend_of_batch if code not in working]
             if failing:
                 notes.append(
                     f"{source}: the trend of variance with mean cannot be fitted in batches {quoted(failing)}, "

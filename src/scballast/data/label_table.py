@@ -79,9 +79,9 @@ def with_labels(source: Source, path: str) -> Source:
     given = [valid_text(name) for name in source.obs.index]
     names = [without_blanks(name) for name in given]
     _check_names(table, names, source.label, given)
-    found = [table.rows.get(name) for name in names]
+    rows = [table.rows.get(name) for name in names]
     columns = {
-        column: _typed([row[position] if row is not None else None for row in found])
+        column: _typed([row[position] if row is not None else None for row in rows])
         for position, column in enumerate(table.columns)
     }
     added = pd.DataFrame({column: values.to_numpy() for column, values in columns.items()}, index=source.obs.index)

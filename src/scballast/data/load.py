@@ -187,8 +187,8 @@ def _checked(
     conditions = read_conditions(source.obs.take(kept), config, source=label)
     notes += conditions.warnings if conditions is not None else ()
     obs = source.obs.take(kept)
-    own = {population_key, config.batch_key, config.sample_key, config.condition_key}
-    others_named = (key for key in wishes.obs_keys if key not in own)
+    role_keys = {population_key, config.batch_key, config.sample_key, config.condition_key}
+    others_named = (key for key in wishes.obs_keys if key not in role_keys)
     words = [read_words(obs, key, option="association.keys", source=label) for key in others_named]
     groups = [column for column in words if column is not None]
     notes += [note for column in groups for note in column.warnings]
@@ -234,25 +234,28 @@ def _checked(
         n_top_genes=config.n_top_genes,
         beside=wanted,
     )
-    outline, found = prepared_counts(
+    outline, prepared = prepared_counts(
         request, source.places(chosen), outlined=wishes.outlined, on_outline=wishes.on_outline, cache=wishes.cache
     )
-    notes += found.read_warnings
-    cells, totals = found.n_values > 0, found.totals[found.n_values > 0]
+    notes += prepared.read_warnings
+    cells, totals = prepared.n_values > 0, prepared.totals[prepared.n_values > 0]
     cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
-    notes += [*_zero_notes(label, "cells", cells, cell_names), *_zero_notes(label, "genes", found.counted, read_names)]
+    notes += [
+        *_zero_notes(label, "cells", cells, cell_names),
+        *_zero_notes(label, "genes", prepared.counted, read_names),
+    ]
     at_first = labels
     grouped_at_first = {w: c for w, c in (("batches", batches), ("samples", samples)) if c is not None}
     labels, batches, samples, taken_notes = taken(labels, batches, samples, cells, label)
     notes += taken_notes
     # First of all: what is found in a matrix of empty droplets is not what was asked for.
     notes[:0] = unfiltered_warnings(labels, totals, label)
-    notes += poverty_warnings(labels, found.n_values[cells], label)
-    notes += found.selection_warnings
-    counts, beside = found.counts, None
+    notes += poverty_warnings(labels, prepared.n_values[cells], label)
+    notes += prepared.selection_warnings
+    counts, beside = prepared.counts, None
     if wanted is not None:
         named = (read_names, None if symbols is None else [symbols[i] for i in genes_read])
-        beside = _beside(found, wanted, *named)
+        beside = _beside(prepared, wanted, *named)
     # A cell without counts in any selected gene has no library to fit: its logarithm is -inf.
     filled = np.diff(counts.indptr) > 0
     if not filled.all():
@@ -274,7 +277,7 @@ def _checked(
         conditions = replace(conditions, codes=conditions.codes[cells])
         notes += condition_notes(conditions, batches, samples, label)
     columns = (labels, batches, samples, conditions, *(column.take(cells) for column in groups))
-    analysed = genes_read[np.flatnonzero(found.selected)]
+    analysed = genes_read[np.flatnonzero(prepared.selected)]
     var_columns, unreadable = var.readable()
     notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
     adata = ad.AnnData(
@@ -284,7 +287,7 @@ def _checked(
     )
     return Dataset(
         name=safe_name(config.name or default_name, empty="data"),
-        digest=found.digest,
+        digest=prepared.digest,
         adata=adata,
         total_counts=totals,
         populations=ranked.populations,
@@ -306,16 +309,16 @@ def _checked(
 
 
 def _beside(
-    found: AnalysedCounts, wanted: BoolArray, names: Sequence[str], symbols: Sequence[str] | None
+    prepared: AnalysedCounts, wanted: BoolArray, names: Sequence[str], symbols: Sequence[str] | None
 ) -> GenesBeside:
     """Return the genes that are wanted, and counted in some cell, but not analysed."""
-    assert found.beside is not None
-    at = [int(i) for i in np.flatnonzero(wanted & found.counted & ~found.selected)]
+    assert prepared.beside is not None
+    at = [int(i) for i in np.flatnonzero(wanted & prepared.counted & ~prepared.selected)]
     return GenesBeside(
-        counts=found.beside,
+        counts=prepared.beside,
         names=tuple(names[i] for i in at),
         symbols=None if symbols is None else tuple(symbols[i] for i in at),
-        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~found.counted)),
+        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~prepared.counted)),
     )
 
 

@@ -181,11 +181,11 @@ def _find(folder: Path, label: str) -> MatrixFiles | None:
             foreign = foreign_layout(path.parent)
             if foreign and path.parent != folder:
                 foreign = f"in {quote(path.parent.relative_to(folder).as_posix())}: {foreign}"
-            found = foreign or _complete(path)
-            if isinstance(found, MatrixFiles):
-                below.append(found)
+            files_or_reason = foreign or _complete(path)
+            if isinstance(files_or_reason, MatrixFiles):
+                below.append(files_or_reason)
             else:
-                missing = missing or found
+                missing = missing or files_or_reason
         if depth == 1 and below:
             break
     if len(below) == 1:

@@ -53,8 +53,8 @@ def lookalikes(names: Sequence[str]) -> list[list[str]]:
     for name in candidates:
         for level, form in zip(levels, forms[name], strict=True):
             level.setdefault(form, []).append(name)
-    found = {tuple(group) for level in levels for group in level.values() if len(group) > 1}
-    return [list(group) for group in sorted(found) if not any(
+    groups = {tuple(group) for level in levels for group in level.values() if len(group) > 1}
+    return [list(group) for group in sorted(groups) if not any(
         set(group) < set(level[form]) for level, form in zip(levels, forms[group[0]], strict=True)
     )]  # fmt: skip
 

@@ -42,18 +42,18 @@ def prepared_counts(
     if not places or sum(map(_stored_bytes, places)) < LARGE_BYTES:
         return None, analysed_counts(request)
     name = "" if cache is None else request_name(request, places)
-    found = None if cache is None else cache.find(name)
-    if found is not None:
-        return None, found
+    counts = None if cache is None else cache.find(name)
+    if counts is not None:
+        return None, counts
     if outlined or on_outline is not None:
         outline = outline_of(request)
         if outline is not None and on_outline is not None:
             on_outline(outline)
         if outline is not None and outlined and request.beside is None:
             return outline, placeholder(request, outline)
-    found = analysed_counts(request)
+    counts = analysed_counts(request)
     # A file that was written meanwhile is another one: what was read of it is of neither.
-    return None, found if cache is None or request_name(request, places) != name else cache.keep(found, name)
+    return None, counts if cache is None or request_name(request, places) != name else cache.keep(counts, name)
 
 
 def _stored_bytes(path: Path) -> int:

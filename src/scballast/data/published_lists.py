@@ -121,7 +121,7 @@ def _collected(
 ) -> PublishedLists:
     """Sort rows, each with its number, into lists; ``unit`` is what numbers count, for messages."""
     place = {wanted: _column(wanted, header, label, allowed) for wanted in _SPELLINGS}
-    found: dict[str, list[tuple[float, int, str]]] = {}
+    rows_of_population: dict[str, list[tuple[float, int, str]]] = {}
     incomplete: list[int] = []
     for number, row in body:
         population, gene = (_text(row, place[wanted]) for wanted in ("population", "gene"))
@@ -129,8 +129,8 @@ def _collected(
             incomplete.append(number)
             continue
         rank = _rank(row, place["rank"], f"{label}: {unit} {number}")
-        found.setdefault(population, []).append((rank, number, gene))
-    if not found:
+        rows_of_population.setdefault(population, []).append((rank, number, gene))
+    if not rows_of_population:
         msg = f"{label}: there is no row with a population and a gene below the header. {allowed}."
         raise DataError(msg)
     lists, warnings = {}, []
@@ -139,7 +139,7 @@ def _collected(
             f"{label}: {len(incomplete):,} rows without a population or a gene are left out, first {unit} "
             f"{incomplete[0]}."
         )
-    for population, rows in found.items():
+    for population, rows in rows_of_population.items():
         names = [gene for _, _, gene in sorted(rows)]
         lists[population] = tuple(dict.fromkeys(names))
         n_twice = len(names) - len(lists[population])

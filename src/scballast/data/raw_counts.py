@@ -94,10 +94,10 @@ def read_counts(
     """
     if getattr(stored, "format", None) == "csr" and hasattr(stored, "group"):  # of an AnnData that its file backs
         stored = SparseRows(stored.group, stored.shape, where)
-    found = tuple(int(n) for n in getattr(stored, "shape", ()))
-    if found != tuple(shape):
+    stored_shape = tuple(int(n) for n in getattr(stored, "shape", ()))
+    if stored_shape != tuple(shape):
         msg = (
-            f"{where}: the matrix has shape {found}, but obs has {shape[0]:,} cells and var {shape[1]:,} genes. "
+            f"{where}: the matrix has shape {stored_shape}, but obs has {shape[0]:,} cells and var {shape[1]:,} genes. "
             "The file is damaged or was written in parts; write it again."
         )
         raise DataError(msg)
@@ -130,8 +130,8 @@ def read_counts(
         return Counts(CountBlocks.of(*kept), tuple(warnings))
 
     def read(purpose: str) -> Iterator[tuple[int, sp.csr_matrix]]:
-        found = _shown(_blocks(stored, where, genes=genes), stored, f"{where}: {purpose}")
-        return ((first, _canonical(block, owned=owned)) for first, block in found)
+        blocks = _shown(_blocks(stored, where, genes=genes), stored, f"{where}: {purpose}")
+        return ((first, _canonical(block, owned=owned)) for first, block in blocks)
 
     return Counts(CountBlocks((shape[0], len(gene_names)), read), tuple(warnings))
 
@@ -141,14 +141,14 @@ def _can_be_read_again(stored: Any) -> bool:
     return not (_is_sparse(stored) or hasattr(stored, "compute"))
 
 
-def _shown(found: Iterator[tuple[int, sp.csr_matrix]], stored: Any, title: str) -> Iterator[tuple[int, sp.csr_matrix]]:
+def _shown(blocks: Iterator[tuple[int, sp.csr_matrix]], stored: Any, title: str) -> Iterator[tuple[int, sp.csr_matrix]]:
     """Yield blocks, with a bar that says what is read where this takes its time."""
     n_values = getattr(stored, "n_values", math.prod(stored.shape))
     if not _can_be_read_again(stored) or n_values <= limits.MOST_KEPT:
-        yield from found
+        yield from blocks
         return
     with progress_bar(title, stored.shape[0], unit="cells") as advance:
-        for first, block in found:
+        for first, block in blocks:
             yield first, block
             advance(block.shape[0])
 
@@ -335,9 +335,9 @@ def _count(matrix: sp.csr_matrix, census: ValueCensus, first_row: int) -> None:
         census.fractional.add(matrix, _rows_with(np.abs(values - np.rint(values)) > ROUNDING_TOLERANCE, matrix))
 
 
-def _rows_with(found: BoolArray, matrix: sp.csr_matrix) -> BoolArray:
-    """Return the rows, (n_rows,), of which some value is ``found`` (n_values,)."""
-    return np.asarray(np.diff(np.concatenate([[0], np.cumsum(found)])[matrix.indptr]) > 0)
+def _rows_with(matching: BoolArray, matrix: sp.csr_matrix) -> BoolArray:
+    """Return the rows, (n_rows,), of which some value is ``matching`` (n_values,)."""
+    return np.asarray(np.diff(np.concatenate([[0], np.cumsum(matching)])[matrix.indptr]) > 0)
 
 
 def _canonical(block: sp.csr_matrix, *, owned: bool) -> sp.csr_matrix:

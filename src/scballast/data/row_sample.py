@@ -31,11 +31,11 @@ class RowSample:
 
     def add(self, matrix: sp.csr_matrix, wanted: BoolArray | None = None) -> None:
         """Take up to ``ROWS_PER_BLOCK`` rows, evenly from the ``wanted`` ones of a CSR block without NaN."""
-        found = np.arange(matrix.shape[0]) if wanted is None else np.flatnonzero(wanted)
-        if found.size:
+        rows = np.arange(matrix.shape[0]) if wanted is None else np.flatnonzero(wanted)
+        if rows.size:
             n_rows = max(1, ROWS_PER_BLOCK // self._step)
-            found = found[np.unique(np.linspace(0, found.size - 1, n_rows).astype(np.int64))]
-        for row in found:
+            rows = rows[np.unique(np.linspace(0, rows.size - 1, n_rows).astype(np.int64))]
+        for row in rows:
             inside = slice(matrix.indptr[row], matrix.indptr[row + 1])
             values = matrix.data[inside]
             self.rows.append((matrix.indices[inside][values > 0], values[values > 0]))

@@ -131,12 +131,12 @@ def dispersions_within(counts: sparse.csr_matrix, codes: IntArray) -> FloatArray
     """
     log_likelihood = np.zeros((_LOG_DISPERSIONS.size, counts.shape[1]))
     for code in np.unique(codes[codes >= 0]):
-        own = sparse.csr_matrix(counts[codes == code], dtype=np.float64)
-        seen = np.flatnonzero(np.asarray(own.sum(axis=0)).ravel() > 0)
-        library = np.asarray(own.sum(axis=1)).ravel()
-        own, library = sparse.csr_matrix(own[library > 0][:, seen]), library[library > 0]
+        population_counts = sparse.csr_matrix(counts[codes == code], dtype=np.float64)
+        seen = np.flatnonzero(np.asarray(population_counts.sum(axis=0)).ravel() > 0)
+        library = np.asarray(population_counts.sum(axis=1)).ravel()
+        population_counts, library = sparse.csr_matrix(population_counts[library > 0][:, seen]), library[library > 0]
         if seen.size > 0:
-            log_likelihood[:, seen] += _population_log_likelihood(own, library)
+            log_likelihood[:, seen] += _population_log_likelihood(population_counts, library)
     return np.asarray(np.exp(_posterior_mean(log_likelihood)))
 
 

@@ -40,8 +40,8 @@ class CellModel:
 
     def active(self, population: int) -> list[tuple[int, Program]]:
         """Return a population's programs, each with its column among the activities."""
-        found = [program for program in self.programs if program.is_active_in(population)]
-        return [(self.n_own_programs if program.is_shared else program.number, program) for program in found]
+        active_programs = [program for program in self.programs if program.is_active_in(population)]
+        return [(self.n_own_programs if program.is_shared else program.number, program) for program in active_programs]
 
     def shift(self, population: int, activity: FloatArray, donors: IntArray) -> FloatArray:
         """Return (n_cells, n_genes) log rates less b, from (n_cells, n_activities) and (n_cells,)."""

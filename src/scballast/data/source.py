@@ -110,13 +110,13 @@ class Source:
             There is no such matrix, and the message names those that hold counts; or the name can mean two.
         """
         if layer:
-            found = [matrix for matrix in self.matrices if layer in matrix.names]
+            matching = [matrix for matrix in self.matrices if layer in matrix.names]
         else:
-            found = [matrix for matrix in self.matrices if matrix.path == X_PATH]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            meanings = " or ".join(f"{matrix.title} ({self.setting(matrix)})" for matrix in found)
+            matching = [matrix for matrix in self.matrices if matrix.path == X_PATH]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            meanings = " or ".join(f"{matrix.title} ({self.setting(matrix)})" for matrix in matching)
             msg = f"{self.label}: data.layer={layer} can mean {meanings}. Set data.layer to the one that is meant."
             raise DataError(msg)
         what = f"no layer {quote(layer)}" if layer else "no matrix X"

@@ -101,12 +101,15 @@ def gene_symbols(
             )
             raise DataError(msg)
         return columns[wanted], []
-    found, notes = _found(columns, names, source)
-    if found is None:
+    symbol_column, notes = _found(columns, names, source)
+    if symbol_column is None:
         return None, [*notes, *_number_warnings(names, source)]
     what = "the gene names look like identifiers" if _mostly(_IDENTIFIER, names) else "genes have two names"
-    note = f"{source}: {what}, first {quote(names[0])}; var[{quote(found)}] is shown beside them (data.gene_symbols)."
-    return columns[found], [note]
+    note = (
+        f"{source}: {what}, first {quote(names[0])}; var[{quote(symbol_column)}] is shown beside them "
+        "(data.gene_symbols)."
+    )
+    return columns[symbol_column], [note]
 
 
 def names_of_genes(var: Annotation, genes: BoolArray, source: str) -> tuple[list[str], list[str]]:
@@ -231,10 +234,10 @@ def _texts(var: Annotation, names: Sequence[str]) -> dict[str, list[str]]:
     """Return the columns of text, one value per name; ``""`` where a gene is not there or has no value."""
     columns, _ = var.readable()
     texts = {key: _without_words(_as_text(values)) for key, values in columns.items() if values.dtype.kind in "OSUT"}
-    own = [valid_text(name) for name in var.index]
-    if own == names:
+    index_names = [valid_text(name) for name in var.index]
+    if index_names == names:
         return texts
-    place = {name: row for row, name in reversed(list(enumerate(own)))}
+    place = {name: row for row, name in reversed(list(enumerate(index_names)))}
     rows = [place.get(name) for name in names]
     return {key: ["" if row is None else values[row] for row in rows] for key, values in texts.items()}
 

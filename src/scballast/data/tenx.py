@@ -55,12 +55,15 @@ def _write_without_counts(file: Any, target: Path, n_cells: int) -> None:
         for name, group in file.items():
             if not hasattr(group, "keys"):
                 continue
-            own = small.create_group(name)
+            small_group = small.create_group(name)
             for key in group:
                 if key not in COUNTS:
-                    group.copy(key, own)
-            own["data"] = np.zeros(0, dtype=np.float32)
-            own["indices"], own["indptr"] = np.zeros(0, dtype=np.int64), np.zeros(n_cells + 1, dtype=np.int64)
+                    group.copy(key, small_group)
+            small_group["data"] = np.zeros(0, dtype=np.float32)
+            small_group["indices"], small_group["indptr"] = (
+                np.zeros(0, dtype=np.int64),
+                np.zeros(n_cells + 1, dtype=np.int64),
+            )
 
 
 def _members(group: Any) -> set[str]:

@@ -108,12 +108,12 @@ def _separator(path: Path, text: str) -> tuple[str, str]:
     separators = (promised, "\t", ",", ";")
     lines = text.splitlines(keepends=True)
     for number, line in enumerate(lines):
-        found = next((separator for separator in separators if separator in line), None)
-        if found is None and line.lstrip().startswith("#"):
+        separator_of_line = next((separator for separator in separators if separator in line), None)
+        if separator_of_line is None and line.lstrip().startswith("#"):
             continue  # a comment
         if line.strip():
             above = "\n" * number if any(map(str.strip, lines[:number])) else ""
             both = (line, *lines[number + 1 : number + 2])  # of one column, the header has no blank
             blank = any(_IN_BLANKS.fullmatch(part.strip()) for part in both) and line.lstrip().startswith('"')
-            return " " if blank else found or promised, above + "".join(lines[number:]) if above else text
+            return " " if blank else separator_of_line or promised, above + "".join(lines[number:]) if above else text
     return promised, text

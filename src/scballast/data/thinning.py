@@ -81,12 +81,16 @@ def gene_dispersions(counts: sparse.csr_matrix, total_counts: FloatArray, codes:
         cells = np.flatnonzero(codes == code)
         if cells.size < 2:
             continue
-        own = sparse.csr_matrix(counts[cells], dtype=np.float64)
+        population_counts = sparse.csr_matrix(counts[cells], dtype=np.float64)
         depth = np.asarray(total_counts, dtype=np.float64)[cells]
-        share = np.asarray(own.sum(axis=0)).ravel() / max(float(depth.sum()), 1.0)
+        share = np.asarray(population_counts.sum(axis=0)).ravel() / max(float(depth.sum()), 1.0)
         # sum (x - sd)^2 = sum x^2 - 2 s sum xd + s^2 sum d^2, without making zeros dense.
         mean_squares = share**2 * float(depth @ depth)
-        deviations = np.asarray(own.multiply(own).sum(axis=0)).ravel() - 2 * share * (own.T @ depth) + mean_squares
+        deviations = (
+            np.asarray(population_counts.multiply(population_counts).sum(axis=0)).ravel()
+            - 2 * share * (population_counts.T @ depth)
+            + mean_squares
+        )
         excess += deviations * cells.size / (cells.size - 1) - share * depth.sum()
         squares += mean_squares
     return np.maximum(np.divide(excess, squares, out=np.zeros_like(excess), where=squares > 0), 0.0)

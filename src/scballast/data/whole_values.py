@@ -43,21 +43,21 @@ def doubts(sample: RowSample) -> list[str]:
     rows = [np.rint(values) for values in sample.values if values.size]
     if not rows or max(values.max() for values in rows) == 1:
         return []
-    found = []
+    reasons = []
     different = np.unique(np.concatenate(rows)).astype(np.int64)
     divisor = int(np.gcd.reduce(different)) if different.size >= FEWEST_DIFFERENT else 1
     if divisor > 1:
-        found.append(f"all are multiples of {divisor}: were counts multiplied, or reads of pairs counted twice?")
+        reasons.append(f"all are multiples of {divisor}: were counts multiplied, or reads of pairs counted twice?")
         rows = [values / divisor for values in rows]
     with_gap = sum(map(_has_gap, rows))
     if with_gap >= max(FEWEST_GAPS, SHARE_OF_GAPS * len(rows)):
-        found.append(
+        reasons.append(
             f"in {with_gap:,} of the {len(rows):,} cells looked at some small number is missing although the next ones "
             "are common: were they normalised or multiplied, and rounded?"
         )
     totals = np.array([values.sum() for values in rows])
     if totals.size >= FEWEST_CELLS and 0 < totals.var() < TOTALS_TOO_ALIKE * totals.mean():
-        found.append(
+        reasons.append(
             f"the totals of the cells are all but the same ({totals.min() * divisor:,.0f} to "
             f"{totals.max() * divisor:,.0f}): were they normalised and rounded? (Counts that were downsampled before "
             "genes were left out are like this too.)"
@@ -65,11 +65,11 @@ def doubts(sample: RowSample) -> list[str]:
     del rows
     varies = dispersion(sample.matrix() / divisor)
     if varies < TOO_LITTLE:
-        found.append(
+        reasons.append(
             f"within genes they vary {varies:.2f} times as much as counts do at the least: were they logged or scaled, "
             "and rounded?"
         )
-    return found
+    return reasons
 
 
 def _has_gap(values: FloatArray) -> bool:

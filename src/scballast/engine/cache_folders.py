@@ -14,8 +14,8 @@ def temporary_folder() -> Path:
     """Return this user's own temporary folder; what lies in it is run, so nobody else may have made it."""
     folder = Path(tempfile.gettempdir()) / f"scballast-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+    status = folder.lstat()
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022:
         return folder
     return Path(tempfile.mkdtemp(prefix="scballast-"))
 

@@ -90,7 +90,11 @@ def fit_ensemble(
     counts = count_matrix(adata, layer, batch_key, labels_key)
     plans = plan_members(counts, members, model, train)
     names = member_names(counts, plans, f"{chosen.type} {compiled}") if cache else []
-    known = {i: found for i, name in enumerate(names) if cache and (found := cache.find(plans[i], name)) is not None}
+    known = {
+        i: known_member
+        for i, name in enumerate(names)
+        if cache and (known_member := cache.find(plans[i], name)) is not None
+    }
     # Members of one name are one: trials that differ in their scoring alone share them.
     entries = names or [str(i) for i in range(len(plans))]
     new: dict[str, MemberPlan] = {}

@@ -86,10 +86,10 @@ class MemberCache:
         entries = []
         for path in self.folder.glob("*.npz"):
             try:
-                found = path.stat()
+                status = path.stat()
             except FileNotFoundError:  # another process shrinks it too
                 continue
-            entries.append((found.st_mtime_ns, found.st_size, path))
+            entries.append((status.st_mtime_ns, status.st_size, path))
         excess = sum(size for _, size, _ in entries) - self.most_bytes
         for _, size, path in sorted(entries, key=lambda entry: (entry[0], entry[2].name)):
             if excess <= 0:

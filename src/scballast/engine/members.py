@@ -182,9 +182,9 @@ def _checked_cells(cells: Any, n_cells: int, position: int) -> IntArray:
 
 def _own_codes(codes: IntArray, n_categories: int) -> tuple[IntArray, int]:
     present = np.flatnonzero(np.bincount(codes, minlength=n_categories))
-    own = np.full(n_categories, -1, dtype=np.int32)
-    own[present] = np.arange(len(present), dtype=np.int32)
-    return own, len(present)
+    code_among_present = np.full(n_categories, -1, dtype=np.int32)
+    code_among_present[present] = np.arange(len(present), dtype=np.int32)
+    return code_among_present, len(present)
 
 
 def _library_prior(totals: FloatArray, batch: IntArray, n_batch: int, position: int) -> tuple[FloatArray, FloatArray]:

@@ -126,9 +126,9 @@ def _compile(compiler: str, flags: list[str], source: Path, target: Path) -> Non
 def _compiler() -> str:
     named = os.environ.get("CXX")
     for candidate in (named,) if named else ("g++", "c++", "clang++"):
-        found = shutil.which(candidate)
-        if found:
-            return found
+        compiler = shutil.which(candidate)
+        if compiler:
+            return compiler
     message = f"no C++ compiler found ({named or 'g++, c++, clang++'}). Install one, or set CXX."
     raise NoCompilerError(message)
 

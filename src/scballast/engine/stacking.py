@@ -75,8 +75,8 @@ class Stack:
         self.running = {name: torch.from_numpy(a).to(device, dtype) for name, a in wide.items() if "running" in name}
         rows = np.concatenate([wide[name].reshape(len(plans), -1) for name in self._shapes], axis=1)
         self.flat = torch.from_numpy(rows).to(device, dtype)
-        own = np.arange(self._width) < np.array([[plan.model.n_latent] for plan in plans])
-        self.latent_mask = torch.from_numpy(own).to(device)
+        has_dimension = np.arange(self._width) < np.array([[plan.model.n_latent] for plan in plans])
+        self.latent_mask = torch.from_numpy(has_dimension).to(device)
         self.parameters = self._views()
 
     def select(self, members: Sequence[int]) -> None:

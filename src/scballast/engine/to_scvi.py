@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.engine import scvi_compat
 from scballast.engine.initial import initial_module
 from scballast.engine.settings import scvi_arguments
 from scballast.engine.trained import TRAIN_CURVES, VALIDATION_CURVES, TrainedMember
@@ -44,12 +45,12 @@ def export_member(
     model_class = LinearSCVI if plan.model.decoder == "linear" else SCVI
     with _quiet():
         whole = len(plan.cells) == adata.n_obs and np.array_equal(plan.cells, np.arange(adata.n_obs))
-        own = adata if whole and not adata.is_view else adata[plan.cells].copy()
-        if not own.obs_names.is_unique:
-            own.obs_names_make_unique()
-        model_class.setup_anndata(own, batch_key=batch_key, labels_key=labels_key, layer=layer)
+        member_adata = adata if whole and not adata.is_view else adata[plan.cells].copy()
+        if not member_adata.obs_names.is_unique:
+            member_adata.obs_names_make_unique()
+        model_class.setup_anndata(member_adata, batch_key=batch_key, labels_key=labels_key, layer=layer)
         with torch.random.fork_rng(devices=[]):
-            model = model_class(own, **scvi_arguments(plan.model))
+            model = model_class(member_adata, **scvi_arguments(plan.model))
     state = dict(initial_module(plan).state_dict())
     state.update({name: torch.from_numpy(value) for name, value in trained.packed.state().items()})
     for name, value in state.items():
@@ -57,11 +58,9 @@ def export_member(
             state[name] = torch.full_like(value, trained.n_steps)
     model.module.load_state_dict(state)
     model.module.eval()
-    model.is_trained_ = True
-    model.history_ = _history(trained)
-    model.train_indices, model.validation_indices = plan.train_positions, plan.validation_positions
-    used = np.concatenate([plan.train_positions, plan.validation_positions])
-    model.test_indices = np.setdiff1d(np.arange(len(plan.cells)), used)
+    train, validation = plan.train_positions, plan.validation_positions
+    test = np.setdiff1d(np.arange(len(plan.cells)), np.concatenate([train, validation]))
+    scvi_compat.set_trained(model, _history(trained), train=train, validation=validation, test=test)
     return model
 
 

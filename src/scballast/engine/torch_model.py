@@ -133,10 +133,10 @@ class StackedVAE:
     def place(self, posterior: Posterior, draw: Tensor) -> Tensor:
         """Latent values from standard normal draws; 0 beyond a member's own dimensions."""
         z = posterior.mean + posterior.sd * draw
-        own = self.latent_mask[:, None]
+        has_dimension = self.latent_mask[:, None]
         if self.settings.latent_distribution == "ln":
-            z = torch.softmax(z.masked_fill(~own, -torch.inf), dim=-1)
-        return z * own
+            z = torch.softmax(z.masked_fill(~has_dimension, -torch.inf), dim=-1)
+        return z * has_dimension
 
     def log_likelihood(self, minibatch: Minibatch, z: Tensor, library: Tensor, *, training: bool) -> Tensor:
         """(member, cell) log p(x | z, library)."""
@@ -194,9 +194,9 @@ class StackedVAE:
     def _batch_norm(self, prefix: str, y: Tensor, mask: Tensor, *, training: bool) -> Tensor:
         running_mean, running_var = self.tensors[prefix + "running_mean"], self.tensors[prefix + "running_var"]
         if training:
-            n, own = mask.sum(1)[:, None], mask[..., None]
-            mean = (y * own).sum(1) / n
-            var = ((y - mean[:, None]).square() * own).sum(1) / n
+            n, valid = mask.sum(1)[:, None], mask[..., None]
+            mean = (y * valid).sum(1) / n
+            var = ((y - mean[:, None]).square() * valid).sum(1) / n
             with torch.no_grad():
                 running_mean.lerp_(mean, _MOMENTUM)
                 running_var.lerp_(var * n / (n - 1), _MOMENTUM)

@@ -87,8 +87,8 @@ def _places(sizes: Tensor, widths: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """(member, rows, columns) word and counter of each element; beyond a member's own size they mean nothing."""
     rows, columns = (torch.arange(w, device=sizes.device) for w in widths)
     element = rows[:, None] * sizes[:, 1, None, None] + columns
-    own = ((sizes[:, 0] * sizes[:, 1] + 3) // 4)[:, None, None]
-    return torch.div(element, own, rounding_mode="floor").clamp(max=3), element % own
+    n_counters = ((sizes[:, 0] * sizes[:, 1] + 3) // 4)[:, None, None]
+    return torch.div(element, n_counters, rounding_mode="floor").clamp(max=3), element % n_counters
 
 
 def _pick(words: Tensor, word: Tensor, counter: Tensor) -> Tensor:

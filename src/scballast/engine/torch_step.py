@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scballast.engine import noise as streams
-from scballast.engine import torch_noise
+from scballast.engine import torch_compat, torch_noise
 from scballast.engine.settings import ModelSettings
 from scballast.engine.torch_model import Noise, StackedVAE
 
@@ -64,8 +64,8 @@ class StepState:
     def select(self, rows: Sequence[int], stack: Stack) -> StepState:
         """Return the state of these rows, for a stack that has already selected them."""
         index = torch.tensor(rows, device=self.flat.device)
-        own = {name: getattr(self, name)[index] for name in ("first", "second", "sums", "order", "kl_weight")}
-        return StepState(flat=stack.flat, running=stack.running, latent_mask=stack.latent_mask, **own)
+        selected = {name: getattr(self, name)[index] for name in ("first", "second", "sums", "order", "kl_weight")}
+        return StepState(flat=stack.flat, running=stack.running, latent_mask=stack.latent_mask, **selected)
 
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor, each with the member axis first."""
@@ -174,8 +174,7 @@ def compile_step(step: Step, *, required: bool) -> Step:
     Where it cannot be compiled (no Triton, no C compiler) it runs as it is, with a logged warning, or raises if
     ``required``. ``fullgraph`` makes torch raise where it would otherwise give up on a graph later.
     """
-    # Code that several groups share would count their graphs together, up to torch's limit for one function.
-    torch._dynamo.reset_code(step.__code__)  # type: ignore[attr-defined]
+    torch_compat.forget_graphs(step)  # groups share its code
     graph: Any = torch.compile(step, fullgraph=True, dynamic=False, backend=_BACKEND)
     started = False
 
@@ -185,12 +184,12 @@ def compile_step(step: Step, *, required: bool) -> Step:
         n_members = host.shape[1]
         if first and n_members > 1:  # torch always specialises on 1
             for tensor in (*state.tensors(), *vars(plans).values()):
-                torch._dynamo.mark_dynamic(tensor, 0)
-            torch._dynamo.mark_dynamic(host, 1)
+                torch_compat.any_size(tensor, 0)
+            torch_compat.any_size(host, 1)
         started = True
         try:
             graph(state, plans, host)
-        except torch._dynamo.exc.TorchDynamoException as error:  # raised before the step changes anything
+        except torch_compat.compile_error() as error:  # raised before the step changes anything
             if required:
                 raise
             logger.warning("ensemble: the step cannot be compiled; training is slower: %s", str(error).split("\n")[0])

@@ -251,8 +251,8 @@ class TorchEvaluator:
             return join_evaluations(results)
         device, dtype = resident.device, resident.dtype
         state = {name: torch.from_numpy(value)[None].to(device, dtype) for name, value in packed.state().items()}
-        own = torch.ones((1, plan.model.n_latent), dtype=torch.bool, device=device)
-        model = StackedVAE(plan.model, plan.n_batch, own, state)
+        latent_mask = torch.ones((1, plan.model.n_latent), dtype=torch.bool, device=device)
+        model = StackedVAE(plan.model, plan.n_batch, latent_mask, state)
         index = torch.from_numpy(np.asarray(cells, dtype=np.int64))[None].to(device)
         with torch.inference_mode():
             minibatch = resident.minibatch(index, torch.ones_like(index, dtype=torch.bool), self._tensors)

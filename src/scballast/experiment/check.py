@@ -110,8 +110,8 @@ def run_check(
         What is wrong with the configuration, the data or the lists.
     """
     config = check_config(config)
-    found: dict[str, Match] = {}
-    dataset = prepare_dataset(config, also=lambda known: _wanted(lists, known, found))
+    match_of_name: dict[str, Match] = {}
+    dataset = prepare_dataset(config, also=lambda known: _wanted(lists, known, match_of_name))
     populations = tuple(population.name for population in dataset.populations)
     sizes = dict(zip(dataset.labels, np.bincount(dataset.label_codes[dataset.label_codes >= 0]), strict=True))
     matched, notes = match_populations(
@@ -127,13 +127,15 @@ def run_check(
     if rankings is None:
         rankings = _new_rankings(config, dataset, cache_dir)
     genes, symbols, cells = _cells_with_listed(config, dataset)
-    of_names = _located(found, genes)
-    own = {population: _distinct(lists.lists[name], of_names, notes, name) for name, population in matched.items()}
-    columns = {name: _columns(matches) for name, matches in own.items()}
+    of_names = _located(match_of_name, genes)
+    matches_of_population = {
+        population: _distinct(lists.lists[name], of_names, notes, name) for name, population in matched.items()
+    }
+    columns = {name: _columns(matches) for name, matches in matches_of_population.items()}
     replicates = replicates_of(config, dataset)
     with progress_bar("testing lists", len(replicates), unit="replicates") as advance, one_thread():
         check = check_lists(columns, rankings.score_set, cells, replicates, seed=config.seed, advance=advance)
-    table = list_genes_table(own, check.q_values, cells, populations, genes, symbols)
+    table = list_genes_table(matches_of_population, check.q_values, cells, populations, genes, symbols)
     n_named = table.groupby("population")["listed"].size()
     tables = {
         "check": check.summary.assign(n_listed=check.summary["population"].map(n_named)),
@@ -168,17 +170,17 @@ def _metrics(summary: pd.DataFrame) -> dict[str, float]:
     return metrics
 
 
-def _wanted(lists: PublishedLists, known: Mapping[str, Sequence[str]], found: dict[str, Match]) -> BoolArray:
+def _wanted(lists: PublishedLists, known: Mapping[str, Sequence[str]], match_of_name: dict[str, Match]) -> BoolArray:
     """Find the genes of all lists among those of the file; ``found`` gets what became of each name."""
-    names = list(dict.fromkeys(name for own in lists.lists.values() for name in own))
-    found.update(zip(names, match_genes(names, known), strict=True))
-    own = known["name"]
-    wanted = np.zeros(len(own), dtype=np.bool_)
-    for name, match in found.items():
+    names = list(dict.fromkeys(name for listed in lists.lists.values() for name in listed))
+    match_of_name.update(zip(names, match_genes(names, known), strict=True))
+    gene_names = known["name"]
+    wanted = np.zeros(len(gene_names), dtype=np.bool_)
+    for name, match in match_of_name.items():
         if match.gene is not None:
             wanted[match.gene] = True
             # By name from here on: the analysed genes have another order.
-            found[name] = replace(match, known_as=str(own[match.gene]))
+            match_of_name[name] = replace(match, known_as=str(gene_names[match.gene]))
     if not wanted.any():
         message = (
             f"{lists.label}: none of its {len(names):,} genes is one of the data: {why_none_matches(names, known)}."
@@ -220,25 +222,27 @@ def _cells_with_listed(config: Config, dataset: Dataset) -> tuple[list[str], lis
     )
 
 
-def _located(found: Mapping[str, Match], genes: Sequence[str]) -> dict[str, Match]:
+def _located(match_of_name: Mapping[str, Match], genes: Sequence[str]) -> dict[str, Match]:
     """Return the matches with the places of their genes among the counts."""
     place = {gene: position for position, gene in enumerate(genes)}
     located = {}
-    for name, match in found.items():
+    for name, match in match_of_name.items():
         where = place.get(match.known_as) if match.gene is not None else None
         missing = "no count in any cell of the data" if match.gene is not None and where is None else match.how
         located[name] = replace(match, gene=where, how=match.how if where is not None else missing)
     return located
 
 
-def _distinct(names: Sequence[str], found: Mapping[str, Match], notes: list[str], population: str) -> list[Match]:
+def _distinct(
+    names: Sequence[str], match_of_name: Mapping[str, Match], notes: list[str], population: str
+) -> list[Match]:
     """Return what became of the names of a list; of several names of one gene only the first has it."""
     if len(names) > MOST_GENES:
         notes.append(f"{quote(population)} has a list of {len(names):,} genes; its first {MOST_GENES} are checked.")
     first: dict[int, str] = {}
     matches = []
     for name in names[:MOST_GENES]:
-        match = found[name]
+        match = match_of_name[name]
         if match.gene is not None and match.gene in first:
             match = replace(match, gene=None, how=f"the same gene as {first[match.gene]}")
         elif match.gene is not None:

@@ -102,20 +102,22 @@ def circularity_table(config: Config, thinned: Thinned) -> pd.DataFrame:
     given, again = (_markers(config, dataset) for dataset in (thinned.given, thinned.again))
     rows = []
     for position, population in enumerate(thinned.given.populations):
-        one, other = given.loc[population.name], again.loc[population.name]
-        gone = other["lower"] < SMALLEST_SHARE  # False where nothing could be tested
-        circular = bool(gone and (one["lower"] >= SMALLEST_SHARE or thinned.recurrence[position] < MOST_IN_COMMON))
-        untested = one["reason"] or other["reason"]
+        row_given, row_again = given.loc[population.name], again.loc[population.name]
+        gone = row_again["lower"] < SMALLEST_SHARE  # False where nothing could be tested
+        circular = bool(
+            gone and (row_given["lower"] >= SMALLEST_SHARE or thinned.recurrence[position] < MOST_IN_COMMON)
+        )
+        untested = row_given["reason"] or row_again["reason"]
         rows.append(
             {
                 "population": population.name,
                 "n_cells": population.n_cells,
                 "n_cells_again": int((thinned.again.population_codes == position).sum()),
                 "recurrence": float(thinned.recurrence[position]),
-                **{f"{name}_given": one[name] for name in ("phi", "confirmed", "lower")},
-                **{f"{name}_again": other[name] for name in ("phi", "confirmed", "lower")},
-                "phi_left": _ratio(other["phi"], one["phi"]),
-                "confirmed_left": _ratio(other["confirmed"], one["confirmed"]),
+                **{f"{name}_given": row_given[name] for name in ("phi", "confirmed", "lower")},
+                **{f"{name}_again": row_again[name] for name in ("phi", "confirmed", "lower")},
+                "phi_left": _ratio(row_again["phi"], row_given["phi"]),
+                "confirmed_left": _ratio(row_again["confirmed"], row_given["confirmed"]),
                 "circular": circular,
                 "reason": untested or ("no markers under labels that have not seen the test" if circular else ""),
             }
@@ -147,14 +149,14 @@ def _markers(config: Config, dataset: Dataset) -> pd.DataFrame:
         seed=config.seed,
     )
     top_k = config.rank.top_k
-    found = confirm(score_set, cells_of(setup), setup.replicates, top_k, seed=config.seed)
+    confirmation = confirm(score_set, cells_of(setup), setup.replicates, top_k, seed=config.seed)
     ranks = score_set.ranks[MARKER_METHOD]
     scored = score_set.scored(MARKER_METHOD)
     phi = []
     for position in range(len(setup.populations)):
         selected = ranks[scored[:, position], position] <= top_k
         phi.append(jackknife_interval(pairwise_kuncheva(selected)).estimate if len(selected) else math.nan)
-    return found.summary.set_index("population")[["confirmed", "lower", "reason"]].assign(phi=phi)
+    return confirmation.summary.set_index("population")[["confirmed", "lower", "reason"]].assign(phi=phi)
 
 
 def _relabelled(dataset: Dataset, codes: IntArray) -> Dataset:

@@ -89,8 +89,8 @@ def _levels(
     each = max(1, min(5, MOST_SHOWN // max(1, of_markers["population"].nunique())))
     chosen: dict[str, str] = {}
     for population in populations:
-        own = of_markers[of_markers["population"] == population].sort_values("rank").head(each)
-        for gene in own["gene"]:
+        best_markers = of_markers[of_markers["population"] == population].sort_values("rank").head(each)
+        for gene in best_markers["gene"]:
             if len(chosen) < MOST_SHOWN:
                 chosen.setdefault(str(gene), population)
     place = {gene: position for position, gene in enumerate(names)}

@@ -96,16 +96,16 @@ def enrichment_table(
     called = dict(zip(names, known, strict=True))
     rows = []
     for population, label, genes in _lists(tables):
-        for found in enriched_sets([called[gene] for gene in genes], known, gene_sets)[:KEPT_SETS]:
-            numbers = (found.n_set, found.n_list, found.n_common, found.fold, found.p_value, found.q_value)
-            rows.append((population, label, found.gene_set, *numbers, " ".join(found.common)))
+        for hit in enriched_sets([called[gene] for gene in genes], known, gene_sets)[:KEPT_SETS]:
+            numbers = (hit.n_set, hit.n_list, hit.n_common, hit.fold, hit.p_value, hit.q_value)
+            rows.append((population, label, hit.gene_set, *numbers, " ".join(hit.common)))
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def program_genes(rows: pd.DataFrame) -> dict[str, list[str]]:
     """Return a program's genes by side, ``up`` and ``down``: those of its top 50 that half of the halves select."""
-    own = rows[(rows["rank"] <= TOP_GENES) & (rows["selection_frequency"] >= LEAST_FREQUENCY)]
-    sides = {"up": own[own["weight"] > 0], "down": own[own["weight"] < 0]}
+    program_rows = rows[(rows["rank"] <= TOP_GENES) & (rows["selection_frequency"] >= LEAST_FREQUENCY)]
+    sides = {"up": program_rows[program_rows["weight"] > 0], "down": program_rows[program_rows["weight"] < 0]}
     return {side: [str(gene) for gene in part["gene"]] for side, part in sides.items() if len(part)}
 
 

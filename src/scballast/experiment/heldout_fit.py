@@ -48,25 +48,25 @@ def fit_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
 
 def _replicate_rows(setup: Setup, replicate: Replicate, models: TrainedModels) -> list[tuple[Any, ...]]:
     config, dataset = setup.config, setup.dataset
-    found = models.find(MemberKey("global", replicate.number))
+    global_model = models.find(MemberKey("global", replicate.number))
     heldout = _at_most(replicate.heldout, config, replicate)
     heldout = heldout[_known_batches(dataset, replicate.cells, heldout)]
-    if found is None or not heldout.size:
+    if global_model is None or not heldout.size:
         return []
-    ensemble, position = found
+    ensemble, position = global_model
     whole = ensemble.heldout_fit(position, heldout, config.fit.n_mc_samples)
     rows = [_row("global", replicate, "", whole)]
     for index, population in enumerate(dataset.populations):
         key = MemberKey("per_population", replicate.number, index)
-        own = models.find(key)
+        separate_model = models.find(key)
         inside = dataset.population_codes[heldout] == index
-        if own is not None:
+        if separate_model is not None:
             inside &= _known_batches(dataset, models.cells[key], heldout)
         if not inside.any():
             continue
         rows.append(_row("global", replicate, population.name, _subset(whole, inside)))
-        if own is not None:
-            fit = own[0].heldout_fit(own[1], heldout[inside], config.fit.n_mc_samples)
+        if separate_model is not None:
+            fit = separate_model[0].heldout_fit(separate_model[1], heldout[inside], config.fit.n_mc_samples)
             rows.append(_row("per_population", replicate, population.name, fit))
     return rows
 

@@ -107,7 +107,7 @@ def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd
             if view is None:
                 continue
             for key, (codes, names) in groupings.items():
-                found = association(
+                group_association = association(
                     view.scores,
                     codes[replicate.cells],
                     len(names),
@@ -115,7 +115,7 @@ def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd
                     generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, key),
                     donors=None if donors is None else donors[replicate.cells],
                 )
-                associations[key, replicate.number] = (names, found)
+                associations[key, replicate.number] = (names, group_association)
             codes, names = groupings[dataset.population_key]
             purities[replicate.number] = axis_purity(
                 view.scores,
@@ -135,13 +135,13 @@ def _region_table(setup: Setup, views: Mapping[int, FactorView], models: Trained
     from scballast.methods.region_de import region_differential_expression
 
     number = min(views)
-    found = models.find(MemberKey("global", number))
-    if found is None:
+    trained = models.find(MemberKey("global", number))
+    if trained is None:
         message = "a view without its model"
         raise ValueError(message)
     seed = integer_for(setup.config.seed, Stream.DIFFERENTIAL_EXPRESSION, number, "regions")
     with one_thread():
-        return region_differential_expression(found[0].export(found[1]), views[number].scores, seed=seed)
+        return region_differential_expression(trained[0].export(trained[1]), views[number].scores, seed=seed)
 
 
 def _centred(view: FactorView) -> FloatArray:

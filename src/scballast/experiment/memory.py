@@ -95,13 +95,13 @@ def machine_memory() -> float:
     """Return the bytes of memory that this machine has, or that this container or process may take."""
     import psutil
 
-    found = float(psutil.virtual_memory().total)
+    smallest_limit = float(psutil.virtual_memory().total)
     for path in LIMITS:
         try:
-            found = min(found, float(Path(path).read_text(encoding="ascii")))
+            smallest_limit = min(smallest_limit, float(Path(path).read_text(encoding="ascii")))
         except (OSError, ValueError):  # not there, or "max"
             continue
-    return min(found, _address_limit())
+    return min(smallest_limit, _address_limit())
 
 
 def _address_limit() -> float:

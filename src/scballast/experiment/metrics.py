@@ -113,13 +113,13 @@ def mean_history(models: TrainedModels | None) -> dict[str, list[tuple[int, floa
     names = {"elbo_train": "train/elbo", "kl_local_train": "train/kl", "kl_weight": "train/kl_weight"}
     curves: dict[str, list[list[float]]] = {name: [] for name in names.values()}
     for key in models.positions:
-        found = models.find(key)
-        if key.role != "global" or found is None:
+        trained = models.find(key)
+        if key.role != "global" or trained is None:
             continue
-        history = found[0].history(found[1])
-        for own, name in names.items():
-            if own in history:
-                curves[name].append(list(history[own]))
+        history = trained[0].history(trained[1])
+        for history_name, name in names.items():
+            if history_name in history:
+                curves[name].append(list(history[history_name]))
     return {name: _mean_curve(rows) for name, rows in curves.items() if rows}
 
 

@@ -66,12 +66,12 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
 
     rows: list[dict[str, Any]] = []
     genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
-    found: dict[int, list[_Found]] = {position: [] for position in range(len(setup.populations))}
+    sets_of_population: dict[int, list[_Found]] = {position: [] for position in range(len(setup.populations))}
     with progress_bar("minimal sets", len(setup.replicates), unit="replicates") as advance, one_thread():
         for row, replicate in enumerate(setup.replicates):
             seen, unseen = (cell_view(setup, cells, seed=0) for cells in (replicate.cells, replicate.heldout))
             means = _mean_levels(seen)
-            for position, sets in found.items():
+            for position, sets in sets_of_population.items():
                 ranked = scores[CANDIDATES_FROM][row, position]
                 if np.isnan(ranked).all() or not (seen.codes == position).any():
                     continue
@@ -81,7 +81,7 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
                 taken = np.logical_and.reduce(unseen.log_counts[:, columns].toarray() > chosen.thresholds, axis=1)
                 sets.append(_of_counts(chosen, columns.tolist(), separation(taken, unseen.codes == position)))
             advance(1)
-    for position, sets in found.items():
+    for position, sets in sets_of_population.items():
         rows += _rows(setup.populations[position], sets, genes)
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
@@ -99,8 +99,8 @@ def _mean_levels(view: CellView) -> FloatArray:
 def _candidates(ranked: FloatArray, means: FloatArray, position: int) -> IntArray:
     """Of the first genes of a ranking those that are on here and off elsewhere: NS-Forest's binary score, of means."""
     first = np.argsort(-ranked, kind="stable")[:N_LOOKED_AT]
-    own, others = means[position, first], np.delete(means[:, first], position, axis=0)
-    ratio = np.divide(others, own, out=np.full_like(others, np.inf), where=own > 0)
+    inside, others = means[position, first], np.delete(means[:, first], position, axis=0)
+    ratio = np.divide(others, inside, out=np.full_like(others, np.inf), where=inside > 0)
     binary = np.maximum(0.0, 1.0 - ratio).mean(axis=0)
     return np.asarray(first[np.argsort(-binary, kind="stable")[:N_CANDIDATES]])
 
@@ -114,12 +114,12 @@ def _of_counts(chosen: MinimalSet, columns: list[int], worth: Separation) -> _Fo
 def _rows(population: str, sets: list[_Found], names: Any) -> list[dict[str, Any]]:
     if not sets:
         return []
-    times = Counter(one.genes for one in sets)
+    times = Counter(minimal_set.genes for minimal_set in sets)
     # Of sets that come out equally often, the smaller, then the one that comes first by its columns.
-    genes = min(times, key=lambda one: (-times[one], len(one), one))
-    thresholds = np.median([one.thresholds for one in sets if one.genes == genes], axis=0)
+    genes = min(times, key=lambda columns: (-times[columns], len(columns), columns))
+    thresholds = np.median([minimal_set.thresholds for minimal_set in sets if minimal_set.genes == genes], axis=0)
     worth = {
-        name: _mean([getattr(one.worth, attribute) for one in sets])
+        name: _mean([getattr(minimal_set.worth, attribute) for minimal_set in sets])
         for name, attribute in (("heldout_f", "f_score"), ("precision", "precision"), ("recall", "recall"))
     }
     return [
@@ -127,7 +127,7 @@ def _rows(population: str, sets: list[_Found], names: Any) -> list[dict[str, Any
             "population": population,
             "gene": names[gene],
             "threshold": float(threshold),
-            "gene_recurrence": float(np.mean([gene in one.genes for one in sets])),
+            "gene_recurrence": float(np.mean([gene in minimal_set.genes for minimal_set in sets])),
             "n_genes": len(genes),
             "recurrence": times[genes] / len(sets),
             **worth,

@@ -76,8 +76,8 @@ class Experiment:
         keys = global_keys(self.models) if self.models else []
         if not keys or self.models is None or not FAMILIES[self.results.config["model"]["name"]].likelihood:
             return None
-        found = self.models.find(keys[0])
-        return found[0].export(found[1]) if found else None
+        trained = self.models.find(keys[0])
+        return trained[0].export(trained[1]) if trained else None
 
 
 def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined: bool = False) -> Dataset:
@@ -344,11 +344,11 @@ def _source_commit() -> dict[str, str]:
         return {}
     try:
         command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty"]
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        described = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError) as error:
         logger.info("The commit of the source is not known: %s.", error)
         return {}
-    return {"mlflow.source.git.commit": found.stdout.strip()}
+    return {"mlflow.source.git.commit": described.stdout.strip()}
 
 
 def _device_name(setup: Setup) -> str:

@@ -57,8 +57,8 @@ class ReplicateEvidence:
         """Return the scvi-tools model of a role; the configured family's own is the global one."""
         if self._models is None:
             return None
-        own: Role = "global" if role == self._setup.family.name else role
-        trained = self._models.find(MemberKey(own, self._replicate.number))
+        trained_role: Role = "global" if role == self._setup.family.name else role
+        trained = self._models.find(MemberKey(trained_role, self._replicate.number))
         return None if trained is None else trained[0].export(trained[1])
 
     def seed(self, method: str) -> int:
@@ -84,7 +84,7 @@ def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
             n_before = cache.misses
             rows[method.name].append(cache.scores(origin, _scoring(method, ReplicateEvidence(setup, replicate))))
             advance(cache.misses - n_before)
-    return {name: np.stack(own) for name, own in rows.items()}
+    return {name: np.stack(replicate_scores) for name, replicate_scores in rows.items()}
 
 
 def _origin(setup: Setup, method: Method, replicate: Replicate) -> dict[str, Any]:
@@ -174,12 +174,12 @@ def factor_view(
     ensemble, position = trained
     family = FAMILIES["scvi"] if role == "scvi" else setup.family
     cells = models.cells[key]
-    own = population >= 0
+    one_population = population >= 0
     return FactorView(
         scores=ensemble.posterior_means(position),
         loadings=ensemble.loadings(position) if family.linear else None,
         counts=setup.counts[cells],
-        codes=np.zeros(len(cells), dtype=np.int64) if own else setup.dataset.population_codes[cells],
+        codes=np.zeros(len(cells), dtype=np.int64) if one_population else setup.dataset.population_codes[cells],
         softmax=family.softmax,
         simplex=family.likelihood and setup.config.model.latent_distribution == "ln",
         ridge=setup.config.rank.local_ridge,

@@ -58,9 +58,9 @@ def stored_rankings(folders: Sequence[Path], config: Config, dataset: Dataset) -
         Its content, genes and populations must be the run's.
     """
     for folder in folders:
-        found = _rankings(folder, config, dataset)
-        if found is not None:
-            return found
+        rankings = _rankings(folder, config, dataset)
+        if rankings is not None:
+            return rankings
     return None
 
 

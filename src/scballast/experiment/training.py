@@ -150,18 +150,18 @@ def known_members(setup: Setup, cache: MemberCache) -> dict[MemberKey, bool]:
     """
     known: dict[MemberKey, bool] = {}
     for role, members in plan_members(setup).items():
-        found = [False] * len(members)
+        in_cache = [False] * len(members)
         if members and cache.holds_any() and _in_ensemble(_family(role, setup), setup.config):
-            found = _known(role, list(members.values()), setup, cache)
-        known |= dict(zip(members, found, strict=True))
+            in_cache = _known(role, list(members.values()), setup, cache)
+        known |= dict(zip(members, in_cache, strict=True))
     return known
 
 
 def _known(role: Role, members: list[Member], setup: Setup, cache: MemberCache) -> list[bool]:
     known: list[bool] = []
 
-    def note(found: Sequence[bool]) -> None:
-        known.extend(found)
+    def note(in_cache: Sequence[bool]) -> None:
+        known.extend(in_cache)
         raise _CountedError
 
     with suppress(_CountedError):
@@ -237,8 +237,8 @@ def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | N
             return fit(on_progress=advance)
     if cache.on_found is not None:
         return fit(cache=cache)
-    with progress_of_rest(title, n, unit="models") as (found, advance):
-        return fit(on_progress=advance, cache=replace(cache, on_found=lambda known: found(sum(known))))
+    with progress_of_rest(title, n, unit="models") as (begin, advance):
+        return fit(on_progress=advance, cache=replace(cache, on_found=lambda known: begin(sum(known))))
 
 
 def _in_ensemble(family: ModelFamily, config: Config) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.engine import scvi_compat
 from scballast.seeds import Stream, integer_for
 
 if TYPE_CHECKING:
@@ -282,8 +283,8 @@ def encode_cells(model: LinearSCVI | SCVI, positions: IntArray) -> CellPosterior
     locations, scales, batches = [], [], []
     # The encoder draws from the global generator whether or not the draw is used: others must not notice.
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        for tensors in model._make_data_loader(adata=model.adata, indices=positions, batch_size=2_048):
-            outputs = module.inference(**module._get_inference_input(tensors))
+        for tensors in scvi_compat.minibatches(model, model.adata, size=2_048, positions=positions):
+            outputs = scvi_compat.encoded(module, tensors)
             locations.append(outputs["qz"].loc)
             scales.append(outputs["qz"].scale)
             batches.append(tensors[REGISTRY_KEYS.BATCH_KEY].to(module.device))
@@ -396,13 +397,4 @@ def pseudocount_offset(
     float
         An expression share, at least 1e-10.
     """
-    from scvi.model.base._differential import estimate_pseudocounts_offset
-
-    offset = estimate_pseudocounts_offset(
-        scales_a=scales.cpu().numpy(),
-        scales_b=rest.cpu().numpy(),
-        where_zero_a=unexpressed,
-        where_zero_b=unexpressed_rest,
-        quantile=0.9,
-    )
-    return float(offset)
+    return scvi_compat.estimated_pseudocount(scales.cpu().numpy(), rest.cpu().numpy(), unexpressed, unexpressed_rest)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.arrays import FloatArray, IntArray
+from scballast.engine import scvi_compat
 from scballast.engine.interface import HeldoutFit, Member
 from scballast.engine.schedule import default_max_epochs
 from scballast.errors import ConfigError, TrainingError
@@ -128,9 +129,11 @@ class SequentialEnsemble:
         """Return importance-weighted fit on ``cells``."""
         model = self._models[member]
         with quiet_scvi(), seeded(self._members[member].seed):
-            part = model._validate_anndata(self._part(cells))
-            loader = model._make_data_loader(adata=part, batch_size=self._minibatch)
-            fits = [importance_weighted_fit(model.module, tensors, n_mc_samples) for tensors in loader]
+            part = scvi_compat.registered(model, self._part(cells))
+            fits = [
+                importance_weighted_fit(model.module, tensors, n_mc_samples)
+                for tensors in scvi_compat.minibatches(model, part, size=self._minibatch)
+            ]
         return HeldoutFit(
             nll=np.concatenate([fit.nll for fit in fits]), elbo=np.concatenate([fit.elbo for fit in fits])
         )

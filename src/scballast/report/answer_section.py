@@ -92,10 +92,10 @@ def answers(results: ResultFolder) -> list[Answer]:
     genes = _first_genes(results)
     place = {name: i for i, name in enumerate(results.populations)}
     order: dict[str, int] = {name: i for i, name in enumerate(ESTIMANDS)}
-    found = []
+    in_table_order = []
     for row in table.itertuples():
         method = "" if row.method in {"", "none"} else str(row.method)
-        found.append(
+        in_table_order.append(
             Answer(
                 population=row.population,
                 estimand=row.estimand,
@@ -114,7 +114,7 @@ def answers(results: ResultFolder) -> list[Answer]:
             )
         )
     last = len(place)
-    return sorted(found, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
+    return sorted(in_table_order, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
 
 
 def _first_genes(results: ResultFolder) -> dict[tuple[str, str, str], tuple[Gene, ...]]:

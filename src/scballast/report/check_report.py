@@ -205,10 +205,12 @@ def agreeing(methods: pd.DataFrame | None, population: str, estimand: str) -> st
     """Name the methods that a list agrees with beyond chance and beyond lists of other populations, best first."""
     if methods is None:
         return ""
-    own = methods[(methods["population"] == population) & (methods["estimand"] == estimand)]
-    own = own[own["agrees"].astype(bool) & ~own["method"].isin(CONTROLS)].sort_values("overlap", ascending=False)
-    more = [f"{len(own) - _MOST_AGREEING} more"] if len(own) > _MOST_AGREEING else []
-    return ", ".join([*(f"{row.method} {row.overlap:.2f}" for row in own.head(_MOST_AGREEING).itertuples()), *more])
+    agreed = methods[(methods["population"] == population) & (methods["estimand"] == estimand)]
+    agreed = agreed[agreed["agrees"].astype(bool) & ~agreed["method"].isin(CONTROLS)].sort_values(
+        "overlap", ascending=False
+    )
+    more = [f"{len(agreed) - _MOST_AGREEING} more"] if len(agreed) > _MOST_AGREEING else []
+    return ", ".join([*(f"{row.method} {row.overlap:.2f}" for row in agreed.head(_MOST_AGREEING).itertuples()), *more])
 
 
 def _sizes(results: ResultFolder) -> dict[str, int]:
@@ -226,14 +228,16 @@ def _cards(results: ResultFolder, rows: Sequence[Row]) -> list[ListCard]:
     genes, missed = results.table("check_genes"), results.table("check_missed")
     made = []
     for place, population in enumerate(dict.fromkeys(row.population for row in rows)):
-        own = None if genes is None else genes[genes["population"] == population]
+        listed = None if genes is None else genes[genes["population"] == population]
         instead = None if missed is None else missed[missed["population"] == population]
         made.append(
             ListCard(
                 place,
                 population,
                 (
-                    _listing("The list", _GENES, None if own is None else _with_status(own), population, place, "list"),
+                    _listing(
+                        "The list", _GENES, None if listed is None else _with_status(listed), population, place, "list"
+                    ),
                     _listing(
                         "Confirmed, and not in the list", _MISSED, instead, population, place, "instead",
                         "No confirmed gene of the answers is missing from the list.",

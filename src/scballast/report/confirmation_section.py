@@ -56,8 +56,8 @@ def against_stability(results: ResultFolder, table: pd.DataFrame) -> Picture:
     figure = style.new_figure(3.4)
     panels = figure.subplots(1, len(present), sharex=True, sharey=True, squeeze=False)[0]
     for axes, estimand in zip(panels, present, strict=True):
-        own = joined[joined["estimand"] == estimand]
-        for number, (method, rows) in enumerate(own.groupby("method", sort=False)):
+        estimand_rows = joined[joined["estimand"] == estimand]
+        for number, (method, rows) in enumerate(estimand_rows.groupby("method", sort=False)):
             colour = style.CYCLE[number % len(style.CYCLE)]
             marker = "osD^"[number // len(style.CYCLE) % 4]
             axes.vlines(rows["phi"], rows["lower"], rows["confirmed"], color=colour, linewidth=0.8, alpha=0.6)
@@ -85,8 +85,8 @@ def against_stability(results: ResultFolder, table: pd.DataFrame) -> Picture:
 def _grid(table: pd.DataFrame) -> Grid:
     rows = []
     for estimand in ESTIMANDS:
-        own = table[table["estimand"] == estimand]
-        for method, part in own.groupby("method", sort=False):
+        estimand_rows = table[table["estimand"] == estimand]
+        for method, part in estimand_rows.groupby("method", sort=False):
             tested = part[part["confirmed"].notna()]
             means = [tested[name].mean() for name in ("confirmed", "lower", "pi", "n_cells_unseen")]
             rows.append((str(method), estimand, *means, len(tested), len(part)))

@@ -27,14 +27,14 @@ def markdown(text: str) -> str:
     return "".join(_REFERENCES.get(c, f"\\{c}" if c in _ESCAPED else c) for c in one_line(text))
 
 
-def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
+def trial_description(results: ResultFolder, answers: Sequence[Answer]) -> str:
     """Write the headline table: the answer per population, as many rows as fit.
 
     Parameters
     ----------
     results
         Result folder.
-    found
+    answers
         The answers, in the order to show.
 
     Returns
@@ -48,34 +48,36 @@ def trial_description(results: ResultFolder, found: Sequence[Answer]) -> str:
         "list never saw (in brackets: at least, 95%). Φ: stability, 0 chance, 1 identical. Details: `report.html`."
     )
     lines = [
-        *(line for text in _in_a_line(found) for line in (f"**{text}**", "")),
+        *(line for text in _in_a_line(answers) for line in (f"**{text}**", "")),
         f"Of {name}, population by population:",
         "",
         "| population | genes | method to trust | confirmed | Φ [95%] | floor | first genes (log2 fold change) |",
         "|---|---|---|---|---|---|---|",
     ]
     size = sum(len(line.encode()) + 1 for line in (*lines, end))
-    for i, answer in enumerate(found):
+    for i, answer in enumerate(answers):
         line = _row(answer)
         size += len(line.encode()) + 1
         if size > LIMIT - 80:
-            lines += ["", f"{len(found) - i} more rows: see `report.html`."]
+            lines += ["", f"{len(answers) - i} more rows: see `report.html`."]
             break
         lines.append(line)
     return "\n".join([*lines, "", end]) + "\n"
 
 
-def _in_a_line(found: Sequence[Answer]) -> list[str]:
+def _in_a_line(answers: Sequence[Answer]) -> list[str]:
     """Say for each estimand which methods can be trusted, and in how many populations."""
     lines = []
-    for estimand in dict.fromkeys(answer.estimand for answer in found):
-        own = [answer for answer in found if answer.estimand == estimand]
-        counts = Counter(answer.method for answer in own if answer.trusted)
-        named = [f"{markdown(method)} in {n} of {len(own)} populations" for method, n in counts.most_common(3)]
+    for estimand in dict.fromkeys(answer.estimand for answer in answers):
+        estimand_answers = [answer for answer in answers if answer.estimand == estimand]
+        counts = Counter(answer.method for answer in estimand_answers if answer.trusted)
+        named = [
+            f"{markdown(method)} in {n} of {len(estimand_answers)} populations" for method, n in counts.most_common(3)
+        ]
         what = {"marker": "Marker genes", "program": "Program genes", "response": "Response genes"}.get(
             estimand, markdown(estimand)
         )
-        lines.append(f"{what}: {', '.join(named) or f'no method in any of {len(own)} populations'}.")
+        lines.append(f"{what}: {', '.join(named) or f'no method in any of {len(estimand_answers)} populations'}.")
     return lines or ["There is no answer."]
 
 
@@ -99,8 +101,9 @@ def first_answer_description(tables: Mapping[str, pd.DataFrame]) -> str:
     )
     genes = tables["answer_genes"]
     for row in tables["answer"].itertuples():
-        own = genes[(genes["population"] == row.population) & (genes["estimand"] == row.estimand)].nsmallest(5, "rank")
-        first = ", ".join(f"*{markdown(str(name))}*" for name in own["symbol"])
+        of_answer = (genes["population"] == row.population) & (genes["estimand"] == row.estimand)
+        first_genes = genes[of_answer].nsmallest(5, "rank")
+        first = ", ".join(f"*{markdown(str(name))}*" for name in first_genes["symbol"])
         confirmed = "" if row.method == "none" else f"{two(row.confirmed)} [{two(row.confirmed_lower)}]"
         line = (
             f"| {markdown(str(row.population))} | {row.estimand} | {markdown(row.method)} | {confirmed} | {first} |\n"

@@ -46,7 +46,7 @@ def panels(results: ResultFolder) -> dict[tuple[str, str], pd.DataFrame]:
     if table is None:
         return {}
     table = table[table["k"] == results.top_k]
-    found = {}
+    rows_of_pair = {}
     for first, second in PAIRS:
         same = table[(table["method_a"] == first) & (table["method_b"] == second)]
         swapped = table[(table["method_a"] == second) & (table["method_b"] == first)]
@@ -57,8 +57,8 @@ def panels(results: ResultFolder) -> dict[tuple[str, str], pd.DataFrame]:
             rows = -swapped.set_index("population")[["difference", "upper", "lower"]].set_axis(columns, axis=1)
         rows = rows.reindex(results.populations)
         if rows["difference"].notna().any():
-            found[first, second] = rows
-    return found
+            rows_of_pair[first, second] = rows
+    return rows_of_pair
 
 
 def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame]) -> Picture:

@@ -82,12 +82,12 @@ def _minimal_sets(results: ResultFolder) -> list[Section]:
     if table is None:
         return []
     rows = []
-    for population, own in table.groupby("population", sort=False):
+    for population, set_rows in table.groupby("population", sort=False):
         genes = ", ".join(
             f"{results.gene_label(str(gene))} > {threshold:.1f}"
-            for gene, threshold in zip(own["gene"], own["threshold"], strict=True)
+            for gene, threshold in zip(set_rows["gene"], set_rows["threshold"], strict=True)
         )
-        first = own.iloc[0]
+        first = set_rows.iloc[0]
         numbers = (float(first[name]) for name in ("heldout_f", "precision", "recall", "recurrence"))
         rows.append((str(population), genes, *numbers))
     columns = (
@@ -130,10 +130,10 @@ def _method_grid(results: ResultFolder) -> Grid:
     rows = []
     for estimand in ESTIMANDS:
         for method in results.methods(estimand):
-            own = results.headline[results.headline["method"] == method]
-            above = int((own["lower"] > own["floor"]).sum())
-            parts = [own[name].mean() for name in shown]
-            rows.append((method, estimand, own["phi"].mean(), *parts, above, len(own)))
+            method_rows = results.headline[results.headline["method"] == method]
+            above = int((method_rows["lower"] > method_rows["floor"]).sum())
+            parts = [method_rows[name].mean() for name in shown]
+            rows.append((method, estimand, method_rows["phi"].mean(), *parts, above, len(method_rows)))
     columns = (
         ("Method", None),
         ("Estimand", None),
@@ -224,8 +224,8 @@ def _factors(results: ResultFolder) -> Section:
         return Section("factors", "Factor agreement", lead, missing="Left out: there is no tables/factors.csv.")
     rows: list[tuple[Any, ...]] = []
     names = ["matched_correlation", "null", "subspace_cos2", "chance"]
-    for model, own in table.groupby("model", sort=False):
-        rows.append((model, len(own), *(own[name].mean() for name in names)))
+    for model, model_rows in table.groupby("model", sort=False):
+        rows.append((model, len(model_rows), *(model_rows[name].mean() for name in names)))
     columns = (
         ("Model", None),
         ("Pairs of replicates", 0),
@@ -247,13 +247,13 @@ def _training(results: ResultFolder) -> Section:
         rows = tuple(
             (
                 role,
-                len(own),
-                own["n_cells"].min(),
-                own["n_steps"].min(),
-                own["epochs"].min(),
-                own["final_kl_weight"].min(),
+                len(role_rows),
+                role_rows["n_cells"].min(),
+                role_rows["n_steps"].min(),
+                role_rows["epochs"].min(),
+                role_rows["final_kl_weight"].min(),
             )
-            for role, own in trained.groupby("role", sort=False)
+            for role, role_rows in trained.groupby("role", sort=False)
         )
         columns = (
             ("Models", None),

@@ -36,17 +36,17 @@ def render(folder: Path) -> None:
     from scballast.report.description import trial_description
 
     results = ResultFolder(folder)
-    found = answers(results)
+    stored_answers = answers(results)
     with figure_style():
         sections = evidence(results)
-    places = {name: i for i, name in enumerate(dict.fromkeys(a.population for a in found))}
+    places = {name: i for i, name in enumerate(dict.fromkeys(a.population for a in stored_answers))}
     values = {
         "title": f"Which genes can be trusted? {results.dataset}",
         "facts": _facts(results),
-        "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in found],
-        "cards": cards(results, found),
-        "n_trusted": sum(a.trusted for a in found),
-        "responds": any(a.estimand == "response" for a in found),
+        "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in stored_answers],
+        "cards": cards(results, stored_answers),
+        "n_trusted": sum(a.trusted for a in stored_answers),
+        "responds": any(a.estimand == "response" for a in stored_answers),
         "top_k": results.top_k,
         "again": again(setting(results.config, "resample.kind")),
         "floor_parts": floor_parts(results),
@@ -59,7 +59,7 @@ def render(folder: Path) -> None:
         "version": version("scballast"),
     }
     write_page(folder / "report.html", "trial.html.j2", values)
-    (folder / "description.md").write_text(trial_description(results, found), encoding="utf-8")
+    (folder / "description.md").write_text(trial_description(results, stored_answers), encoding="utf-8")
 
 
 def _config_text(folder: Path) -> str:

@@ -40,20 +40,22 @@ def _heat_map(results: ResultFolder, _: str) -> str:
     means = _lists(results).groupby(["estimand", "method"])["phi"].mean()
     parts = []
     for estimand in means.index.unique("estimand"):
-        own = means[estimand].sort_values()
-        parts.append(f"{own.index[-1]} is the most stable {estimand} method ({own.iloc[-1]:z.2f} on average)")
-        if len(own) > 1:
-            parts[-1] += f", {own.index[0]} the least ({own.iloc[0]:z.2f})"
+        method_means = means[estimand].sort_values()
+        parts.append(
+            f"{method_means.index[-1]} is the most stable {estimand} method ({method_means.iloc[-1]:z.2f} on average)"
+        )
+        if len(method_means) > 1:
+            parts[-1] += f", {method_means.index[0]} the least ({method_means.iloc[0]:z.2f})"
     return f"{'; '.join(parts)}." if parts else ""
 
 
 def _dots(results: ResultFolder, estimand: str) -> str:
-    own = _lists(results)
-    own = own[own["estimand"] == estimand]
-    if own.empty:
+    lists = _lists(results)
+    lists = lists[lists["estimand"] == estimand]
+    if lists.empty:
         return ""
-    above = own.assign(above=own["lower"] > own["floor"]).groupby("method")["above"].sum()
-    n_populations = own["population"].nunique()
+    above = lists.assign(above=lists["lower"] > lists["floor"]).groupby("method")["above"].sum()
+    n_populations = lists["population"].nunique()
     best = above.sort_values(kind="stable").index[-1]
     nothing = [name for name, count in above.items() if count == 0]
     text = f"{best} lies clearly above its floor in {above[best]} of {n_populations} populations"
@@ -61,10 +63,12 @@ def _dots(results: ResultFolder, estimand: str) -> str:
 
 
 def _by_size(results: ResultFolder, _: str) -> str:
-    own = _lists(results).assign(n_cells=lambda rows: rows["population"].map(results.n_cells)).dropna(subset="n_cells")
-    if own["n_cells"].nunique() < 3:
+    lists = (
+        _lists(results).assign(n_cells=lambda rows: rows["population"].map(results.n_cells)).dropna(subset="n_cells")
+    )
+    if lists["n_cells"].nunique() < 3:
         return ""
-    means = own.groupby("population")[["phi", "n_cells"]].mean()
+    means = lists.groupby("population")[["phi", "n_cells"]].mean()
     rank = means.rank().corr().iloc[0, 1]
     if math.isnan(rank):
         return ""
@@ -78,8 +82,10 @@ def _pairs(results: ResultFolder, estimand: str) -> str:
     table = results.table("concordance")
     if table is None:
         return ""
-    own = table[(table["estimand"] == estimand) & ~table["method_a"].isin(CONTROLS) & ~table["method_b"].isin(CONTROLS)]
-    means = own.groupby(["method_a", "method_b"])["overlap"].mean().dropna().sort_values()
+    pair_rows = table[
+        (table["estimand"] == estimand) & ~table["method_a"].isin(CONTROLS) & ~table["method_b"].isin(CONTROLS)
+    ]
+    means = pair_rows.groupby(["method_a", "method_b"])["overlap"].mean().dropna().sort_values()
     if means.empty:
         return ""
     (a, b), (c, d) = means.index[-1], means.index[0]
@@ -91,8 +97,10 @@ def _ranges(results: ResultFolder, estimand: str) -> str:
     table = results.table("concordance")
     if table is None:
         return ""
-    own = table[(table["estimand"] == estimand) & ~table["method_a"].isin(CONTROLS) & ~table["method_b"].isin(CONTROLS)]
-    known = own[own["lower"].notna() & own["floor"].notna()]
+    pair_rows = table[
+        (table["estimand"] == estimand) & ~table["method_a"].isin(CONTROLS) & ~table["method_b"].isin(CONTROLS)
+    ]
+    known = pair_rows[pair_rows["lower"].notna() & pair_rows["floor"].notna()]
     above = int((known["lower"] > known["floor"]).sum())
     return f"{above} of {len(known)} pairs of lists agree by clearly more than their floor." if len(known) else ""
 
@@ -161,10 +169,12 @@ def _confirmed(results: ResultFolder, _: str) -> str:
     table = results.table("confirmation")
     if table is None:
         return ""
-    own = table[~table["method"].isin(CONTROLS) & table["confirmed"].notna()]
-    means = own.groupby(["estimand", "method"])["confirmed"].mean()
+    tested = table[~table["method"].isin(CONTROLS) & table["confirmed"].notna()]
+    means = tested.groupby(["estimand", "method"])["confirmed"].mean()
     parts = [f"{rows.idxmax()} is confirmed most as {name} ({rows.max():.0%})" for name, rows in _by_estimand(means)]
-    stable = own.merge(_lists(results)[["method", "population", "phi"]], on=["method", "population"]).query("phi > 0.5")
+    stable = tested.merge(_lists(results)[["method", "population", "phi"]], on=["method", "population"]).query(
+        "phi > 0.5"
+    )
     if len(stable):
         wrong = int((stable["confirmed"] < 0.5).sum())
         parts.append(f"of {len(stable)} lists that come back (Φ above 0.5), less than half of {wrong} is confirmed")
@@ -204,8 +214,8 @@ def _ranks(results: ResultFolder, pair: str) -> str:
     if table is None:
         return ""
     methods = set(pair.split("_vs_"))
-    own = table[[{a, b} == methods for a, b in zip(table["method_a"], table["method_b"], strict=True)]]
-    shares = own.set_index("population")["overlap"].dropna()
+    pair_rows = table[[{a, b} == methods for a, b in zip(table["method_a"], table["method_b"], strict=True)]]
+    shares = pair_rows.set_index("population")["overlap"].dropna()
     if shares.empty:
         return ""
     text = f"Of the first {results.top_k} genes {shares.mean():.0%} are the same on average"
@@ -235,7 +245,10 @@ def _truth(results: ResultFolder, _: str) -> str:
     if table is None or table["average_precision"].isna().all():
         return ""
     means = table.groupby(["estimand", "method"])["average_precision"].mean()
-    best = [f"{own.idxmax()} finds most {name} genes ({own.max():.2f})" for name, own in _by_estimand(means)]
+    best = [
+        f"{method_means.idxmax()} finds most {name} genes ({method_means.max():.2f})"
+        for name, method_means in _by_estimand(means)
+    ]
     return f"{'; '.join(best)}."
 
 

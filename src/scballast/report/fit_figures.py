@@ -44,10 +44,10 @@ def paired_fit(results: ResultFolder) -> pd.DataFrame | None:
     if table is None:
         return None
     rows = table[(table["population"] != "") & table["heldout_nll"].notna()]
-    shared, own = rows[rows["model"] == "global"], rows[rows["model"] == "per_population"]
+    shared, separate = rows[rows["model"] == "global"], rows[rows["model"] == "per_population"]
     keys = ["population", "replicate"]
     left = shared[[*keys, "heldout_nll"]].rename(columns={"heldout_nll": "shared"})
-    right = own[[*keys, "heldout_nll"]].rename(columns={"heldout_nll": "own"})
+    right = separate[[*keys, "heldout_nll"]].rename(columns={"heldout_nll": "own"})
     merged = left.merge(right, on=keys)
     return None if merged.empty else merged
 
@@ -74,10 +74,12 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
     style.name_rows(left, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
     for i, name in enumerate(names):
         rows = pairs[pairs["population"] == name]
-        shared, own = float(rows["shared"].mean()), float(rows["own"].mean())
-        left.plot([shared, own], [i, i], color=style.PALE, linewidth=2.5, zorder=1, solid_capstyle="butt")
+        shared, separate = float(rows["shared"].mean()), float(rows["own"].mean())
+        left.plot([shared, separate], [i, i], color=style.PALE, linewidth=2.5, zorder=1, solid_capstyle="butt")
         left.scatter(shared, i, s=26, color=style.BLUE, zorder=3)
-        left.scatter(own, i, s=26, marker="D", facecolor="white", edgecolor=style.VERMILION, linewidth=1.3, zorder=2)
+        left.scatter(
+            separate, i, s=26, marker="D", facecolor="white", edgecolor=style.VERMILION, linewidth=1.3, zorder=2
+        )
         gain = (rows["own"] - rows["shared"]).to_numpy(dtype=float)
         right.scatter(gain, np.full(len(gain), i), s=10, color=style.GREY, alpha=0.6, linewidth=0)
         better = style.BLUE if gain.mean() > 0 else style.VERMILION

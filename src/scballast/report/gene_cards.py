@@ -76,14 +76,14 @@ class Card:
     lists: tuple[GeneList, ...]
 
 
-def cards(results: ResultFolder, found: Sequence[Answer]) -> list[Card]:
+def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:
     """Put the genes of the answers together by population.
 
     Parameters
     ----------
     results
         Result folder; read: ``answer_genes``, ``genes``.
-    found
+    answers
         The answers, in the order to show.
 
     Returns
@@ -97,16 +97,16 @@ def cards(results: ResultFolder, found: Sequence[Answer]) -> list[Card]:
     lists = {key: rows.sort_values("rank") for key, rows in table.groupby(["population", "estimand"], sort=False)}
     most = max(20, MOST_ROWS // max(1, len(lists)))
     made = []
-    for place, population in enumerate(dict.fromkeys(answer.population for answer in found)):
-        own = [answer for answer in found if answer.population == population]
+    for place, population in enumerate(dict.fromkeys(answer.population for answer in answers)):
+        population_answers = [answer for answer in answers if answer.population == population]
         made.append(
             Card(
                 place,
                 population,
-                own[0].n_cells,
+                population_answers[0].n_cells,
                 tuple(
                     _gene_list(results, answer, lists.get((population, answer.estimand)), most, f"{place + 1}")
-                    for answer in own
+                    for answer in population_answers
                 ),
             )
         )

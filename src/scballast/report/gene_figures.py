@@ -37,7 +37,7 @@ def dot_plot(results: ResultFolder, table: pd.DataFrame) -> Picture:
     present = set(table["population"])
     names = [name for name in results.populations if name in present]
     order = {name: i for i, name in enumerate(names)}
-    owners = table.drop_duplicates("gene").sort_values("of", key=lambda own: own.map(order), kind="stable")
+    owners = table.drop_duplicates("gene").sort_values("of", key=lambda owner: owner.map(order), kind="stable")
     genes = list(owners["gene"])
     means = table.pivot_table(index="population", columns="gene", values="mean").loc[names, genes].to_numpy()
     percents = table.pivot_table(index="population", columns="gene", values="pct").loc[names, genes].to_numpy()
@@ -96,12 +96,12 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
     size = 60.0 / max(1.0, len(table) ** 0.5) * 4
     axes.scatter(others["x"], others["y"], s=size, color=style.PALE, linewidth=0, rasterized=True)
     for i, name in enumerate(names):
-        own = table[table["population"] == name]
+        cells = table[table["population"] == name]
         colour = _PALETTE[i % len(_PALETTE)]
         label = f"{i + 1}  {labels[name]}"
-        axes.scatter(own["x"], own["y"], s=size, color=colour, linewidth=0, label=label, rasterized=True)
+        axes.scatter(cells["x"], cells["y"], s=size, color=colour, linewidth=0, label=label, rasterized=True)
         axes.annotate(
-            str(i + 1), (own["x"].median(), own["y"].median()), fontsize=8, ha="center", va="center",
+            str(i + 1), (cells["x"].median(), cells["y"].median()), fontsize=8, ha="center", va="center",
             bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 1.0},
         )  # fmt: skip
     axes.set_xticks([])
@@ -130,12 +130,12 @@ def separation(table: pd.DataFrame) -> tuple[float, str]:
     """
     from scipy.spatial import cKDTree
 
-    own = table[table["population"] != ""]
-    points = own[["x", "y"]].to_numpy(dtype=float)
+    in_population = table[table["population"] != ""]
+    points = in_population[["x", "y"]].to_numpy(dtype=float)
     if len(points) < 2:
         return float("nan"), ""
     nearest = cKDTree(points).query(points, k=2)[1][:, 1]
-    names = own["population"].to_numpy()
+    names = in_population["population"].to_numpy()
     same = names == names[nearest]
-    by_population = own.assign(same=same).groupby("population")["same"].mean()
+    by_population = in_population.assign(same=same).groupby("population")["same"].mean()
     return float(same.mean()), str(by_population.idxmin())

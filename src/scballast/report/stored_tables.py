@@ -101,10 +101,10 @@ class ResultFolder:
     def table(self, name: str) -> pd.DataFrame | None:
         """Give a table by name, or None where the folder has none or it has no row."""
         if name not in self._cache:
-            found = [
+            paths = [
                 path for suffix in ("csv", "parquet") if (path := self.path / "tables" / f"{name}.{suffix}").is_file()
             ]
-            table = read_table(found[0]) if found else None
+            table = read_table(paths[0]) if paths else None
             self._cache[name] = None if table is None or table.empty else table
         return self._cache[name]
 

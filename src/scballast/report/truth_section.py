@@ -55,8 +55,8 @@ def _by_population(results: ResultFolder, table: pd.DataFrame) -> Grid:
     overall = means.mean(axis=1)
     rows = []
     for estimand in ESTIMANDS:
-        own = [key for key in means.index if key[0] == estimand]
-        for key in sorted(own, key=lambda key: -overall[key]):
+        estimand_keys = [key for key in means.index if key[0] == estimand]
+        for key in sorted(estimand_keys, key=lambda key: -overall[key]):
             rows.append((key[1], estimand, overall[key], *(means.loc[key].get(name, np.nan) for name in names)))
     columns = (
         ("Method", None),

@@ -339,9 +339,9 @@ class Tracking:
 
     def _entry(self, run_id: str) -> OutboxEntry:
         """Return what is known of a run; one that has ended already is taken up as it is in the store."""
-        found = self._outbox.find(run_id)
-        if found is not None:
-            return found
+        entry = self._outbox.find(run_id)
+        if entry is not None:
+            return entry
         key = run_id.removeprefix(PENDING_PREFIX)
         known = run_id if key == run_id else None
         return OutboxEntry(

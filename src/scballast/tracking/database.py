@@ -110,26 +110,26 @@ def _migrate(settings: TrackingSettings, database: Path) -> None:
 
     engine = sqlalchemy.create_engine(settings.store_uri)
     try:
-        found = mlflow_compat.schema_of(engine)
+        schema = mlflow_compat.schema_of(engine)
         wanted = mlflow_compat.newest_schema()
-        if found == wanted:
+        if schema == wanted:
             return
-        if found is not None and not mlflow_compat.knows_schema(found):
+        if schema is not None and not mlflow_compat.knows_schema(schema):
             msg = (
-                f"{database}: was made by a newer MLflow than the one installed here (its form is {found}; "
+                f"{database}: was made by a newer MLflow than the one installed here (its form is {schema}; "
                 f"the newest known here is {wanted}). It is left as it is.\n"
                 "Install that MLflow (pip install --upgrade mlflow), or name another runs_dir."
             )
             raise ConfigError(msg)
         copy = database.with_name(f"{database.name}.before-{wanted}")
-        if found is not None:
+        if schema is not None:
             _log.warning("%s: brought to the installed MLflow's form; the old one is kept as %s", database, copy.name)
             copy_database(database, copy)
         try:
-            mlflow_compat.upgrade(engine, found)
+            mlflow_compat.upgrade(engine, schema)
         except Exception as error:
             msg = (
-                f"{database}: its form ({found}) cannot be brought to that of the installed MLflow ({wanted}): "
+                f"{database}: its form ({schema}) cannot be brought to that of the installed MLflow ({wanted}): "
                 f"{error}\n"
                 "Install the MLflow that made it, or name another runs_dir."
             )

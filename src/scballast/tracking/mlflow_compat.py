@@ -30,8 +30,8 @@ def schema_of(engine: Any) -> str | None:
     """Return the revision of a database's tables; None for a database without any."""
     from mlflow.store.db import utils
 
-    found: str | None = utils._get_schema_version(engine)
-    return found
+    schema: str | None = utils._get_schema_version(engine)
+    return schema
 
 
 def newest_schema() -> str:
@@ -51,11 +51,11 @@ def knows_schema(revision: str) -> bool:
     return revision in {known.revision for known in script.walk_revisions()}
 
 
-def upgrade(engine: Any, found: str | None) -> None:
+def upgrade(engine: Any, schema: str | None) -> None:
     """Make a database's tables, or bring those of an older MLflow up to date."""
     from mlflow.store.db import utils
 
-    if found is None:
+    if schema is None:
         utils._initialize_tables(engine)
     else:
         utils._upgrade_db(engine)

@@ -115,8 +115,8 @@ class Outbox:
 
     def entries(self) -> list[OutboxEntry]:
         """Return all entries, oldest run first, so that parents come before their children."""
-        found = [self._read(path) for path in sorted(self.root.glob("*.json"))]
-        return sorted((entry for entry in found if entry is not None), key=lambda e: (e.start_time, e.key))
+        entries = [self._read(path) for path in sorted(self.root.glob("*.json"))]
+        return sorted((entry for entry in entries if entry is not None), key=lambda e: (e.start_time, e.key))
 
     def _path(self, key: str) -> Path:
         return self.root / f"{key}.json"

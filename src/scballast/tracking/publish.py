@@ -202,7 +202,7 @@ def _compared_tables(folder: Path) -> dict[str, str]:
     """
     import pandas as pd
 
-    found = {}
+    texts = {}
     for name in COMPARED_TABLES:
         path = folder / "tables" / f"{name}.csv"
         if path.exists():
@@ -210,8 +210,8 @@ def _compared_tables(folder: Path) -> dict[str, str]:
             rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
             # Not pandas' own writer: it rounds.
             text = json.dumps({"columns": list(frame.columns), "data": rows}, ensure_ascii=False)
-            found[f"tables/{name}.json"] = text
-    return found
+            texts[f"tables/{name}.json"] = text
+    return texts
 
 
 def _log_files(client: Any, run_id: str, artifact_uri: str, folder: Path, texts: Mapping[str, str]) -> None:

@@ -32,9 +32,9 @@ def register_model(store: Store, run_id: str, folder: Path, name: str, alias: st
     _ensure_name(client, name)
     version = next(
         (
-            str(found.version)
-            for found in client.search_model_versions(f"name = '{name}'")
-            if found.run_id == run_id and found.tags.get(keys.MODEL_DIGEST) == digest
+            str(registered.version)
+            for registered in client.search_model_versions(f"name = '{name}'")
+            if registered.run_id == run_id and registered.tags.get(keys.MODEL_DIGEST) == digest
         ),
         None,
     )
@@ -57,13 +57,15 @@ def load_model(store: Store, uri: str, adata: AnnData) -> Any:
     name, alias, number = match.groups()
     client = store.client
     try:
-        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        model_version = (
+            client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+        )
     except MlflowException as error:
         known = sorted(model.name for model in client.search_registered_models())
         msg = f"{uri}: there is no such model; registered here: {', '.join(known) or 'none'}."
         raise ScballastError(msg) from error
     with tempfile.TemporaryDirectory() as place:
-        source = client.get_model_version_download_uri(name, str(found.version))
+        source = client.get_model_version_download_uri(name, str(model_version.version))
         folder = download_artifacts(source, "model", place, store_uri=store.settings.store_uri)
         return load_saved_model(folder, adata)
 

@@ -56,8 +56,8 @@ def result_metrics(names: Iterable[str]) -> list[str]:
         group, _, method = name.partition("/")
         if group in methods and "/" not in method and method not in CONTROLS:
             methods[group].append(method)
-    for found in methods.values():
-        found.sort(key=method_order)
+    for names_of_group in methods.values():
+        names_of_group.sort(key=method_order)
     shown = methods["confirmed"][:_MOST_METHODS]
     stable = [name for name in methods["stability"] if name == "contrast"] or methods["stability"][:1]
     wanted = (

@@ -120,10 +120,10 @@ class Store:
 
     def experiments(self) -> dict[str, str]:
         """Return the ids of the experiments that have runs, by name."""
-        found = self.client.search_experiments()
+        experiments = self.client.search_experiments()
         return {
             experiment.name: str(experiment.experiment_id)
-            for experiment in found
+            for experiment in experiments
             if self.client.search_runs([experiment.experiment_id], max_results=1)
         }
 
@@ -211,15 +211,15 @@ class Store:
             *(f"tags.`{name}` = '{value}'" for name, value in plain.items()),
             *([condition] if condition else []),
         ]
-        found: list[StoredRun] = []
+        tagged_runs: list[StoredRun] = []
         token = None
         while True:
             page = self.client.search_runs(experiments, " and ".join(conditions), max_results=1000, page_token=token)
-            found += [stored(run) for run in page]
+            tagged_runs += [stored(run) for run in page]
             token = page.token
             if not token:
                 break
-        wanted = [run for run in found if all(run.tags.get(name) == value for name, value in tags.items())]
+        wanted = [run for run in tagged_runs if all(run.tags.get(name) == value for name, value in tags.items())]
         return sorted(wanted, key=lambda run: (run.start_time, run.run_id))
 
     def artifacts_folder(self, run_id: str) -> Path:
@@ -234,8 +234,8 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         settings = self.settings
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             tags = {
                 "mlflow.experimentKind": "custom_model_development",
                 "mlflow.experiment.primaryMetric.name": settings.primary_metric,
@@ -251,14 +251,14 @@ class Store:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             # Another process was a moment quicker.
-            found = self.client.get_experiment_by_name(name)
-        if found.lifecycle_stage == "deleted":
+            experiment = self.client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage == "deleted":
             msg = (
                 f"tracking.experiment: {name!r} was deleted in {settings.shown_uri}.\n"
                 "Restore it there, or choose another name."
             )
             raise ScballastError(msg)
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
 def life_tags(process: ProcessIdentity) -> dict[str, str]:

@@ -142,28 +142,28 @@ def answer_table(
 
 def _decide(candidates: Sequence[_Candidate], overlaps: Mapping[frozenset[str], float]) -> dict[str, Any]:
     trusted = [candidate for candidate in candidates if candidate.trusted]
-    best = max(trusted or candidates, key=lambda one: (one.confirmed, one.confirmed_lower))
+    best = max(trusted or candidates, key=lambda candidate: (candidate.confirmed, candidate.confirmed_lower))
     if not trusted:
         return _none(
             f"No method is confirmed: of the list of {best.name}, the closest, {best.holds}; "
             f"{math.ceil(SMALLEST_SHARE * best.n_genes)} are asked for."
         )
-    found = {
+    overlap_by_reference = {
         other.name: overlaps[pair]
         for other in trusted
         if other.name != best.name and (pair := frozenset((best.name, other.name))) in overlaps
     }
     rest = ", ".join(
-        f"{one.name} {one.confirmed * one.n_genes:.0f}"
-        for one in sorted(trusted, key=lambda one: -one.confirmed)[:4]
-        if one.name != best.name
+        f"{candidate.name} {candidate.confirmed * candidate.n_genes:.0f}"
+        for candidate in sorted(trusted, key=lambda candidate: -candidate.confirmed)[:4]
+        if candidate.name != best.name
     )
     nearest = f" Next: {rest}." if rest else ""
     return {
         "method": best.name,
         **{name: best.stability.get(name, math.nan) for name in ("phi", "lower", "upper", "floor")},
-        "concordance": float(np.mean(list(found.values()))) if found else math.nan,
-        "reference": ", ".join(found),
+        "concordance": float(np.mean(list(overlap_by_reference.values()))) if overlap_by_reference else math.nan,
+        "reference": ", ".join(overlap_by_reference),
         "confirmed": best.confirmed,
         "confirmed_lower": best.confirmed_lower,
         "reason": f"{best.holds[0].upper()}{best.holds[1:]}: the most of {len(trusted)} trusted "

@@ -49,9 +49,11 @@ def answer_genes_table(answer: pd.DataFrame, consensus: pd.DataFrame) -> pd.Data
     confirmed = consensus[consensus["confirmed"]]
     parts = []
     for row in answer.itertuples():
-        own = confirmed[(confirmed["population"] == row.population) & (confirmed["method"] == row.method)]
-        if len(own):
-            named = own.assign(population=str(row.population), estimand=str(row.estimand), method=str(row.method))
+        confirmed_rows = confirmed[(confirmed["population"] == row.population) & (confirmed["method"] == row.method)]
+        if len(confirmed_rows):
+            named = confirmed_rows.assign(
+                population=str(row.population), estimand=str(row.estimand), method=str(row.method)
+            )
             parts.append(named.sort_values("rank")[list(COLUMNS)])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
 
@@ -82,13 +84,13 @@ def with_levels(
     place = {gene: position for position, gene in enumerate(genes)}
     names = [str(gene) for gene in table["gene"]]
     at = np.array([place[name] for name in names], dtype=np.intp)
-    found = {name: np.zeros(at.size) for name in LEVELS}
+    level_columns = {name: np.zeros(at.size) for name in LEVELS}
     groups = table.groupby(["population", table["estimand"] == "response"], observed=True).indices
     for (population, of_response), rows in groups.items():
         levels = (response_levels if of_response else expression_levels)(cells, code[str(population)])
         for name in LEVELS:
-            found[name][rows] = levels[name][at[rows]]
-    with_all = table.assign(symbol=[symbols.get(name) or name for name in names], **found)
+            level_columns[name][rows] = levels[name][at[rows]]
+    with_all = table.assign(symbol=[symbols.get(name) or name for name in names], **level_columns)
     columns = [name for name in table.columns if name != "symbol"]
     columns.insert(columns.index("gene") + 1, "symbol")
     after = columns.index("rank") + 1

@@ -84,53 +84,53 @@ def caveats(tables: Tables, config: Mapping[str, Any], notes: Sequence[str] = ()
     )
 
 
-def caveats_table(found: Sequence[Caveat]) -> pd.DataFrame:
+def caveats_table(caveats: Sequence[Caveat]) -> pd.DataFrame:
     """Return the caveats as a table: title, text, value, unit, source, warned."""
     import pandas as pd
 
     columns = list(Caveat.__dataclass_fields__)
-    return pd.DataFrame([asdict(caveat) for caveat in found], columns=columns)
+    return pd.DataFrame([asdict(caveat) for caveat in caveats], columns=columns)
 
 
 def _replicates(config: Mapping[str, Any]) -> list[Caveat]:
     kind, count = str(config["resample"]["kind"]), int(config["resample"]["n_replicates"])
     source, unit = "config/resolved.yaml", "replicates"
-    found = []
+    caveats = []
     if count < 3:
         text = "Fewer than 3 replicates give point estimates and no intervals. Raise resample.n_replicates to 10."
-        found.append(Caveat("No intervals", text, count, unit, source, warned=True))
+        caveats.append(Caveat("No intervals", text, count, unit, source, warned=True))
     elif count < FEW_REPLICATES:
         text = (
             f"{count} replicates give {count * (count - 1) // 2} comparisons. Intervals are wide, or narrow by luck: "
             "one without width says that the comparisons happened to agree, not that Φ is certain. A selection "
             f"frequency of 1.00 means {count} of {count}. Raise resample.n_replicates to 10."
         )
-        found.append(Caveat("Few replicates", text, count, unit, source))
+        caveats.append(Caveat("Few replicates", text, count, unit, source))
     if kind == "bootstrap":
         text = (
             "Bootstrap replicates hold the same cell more than once, also across training and validation, which "
             "flatters fit and tests. Prefer resample.kind=subsample."
         )
-        found.append(Caveat("Bootstrap", text, count, unit, source, warned=True))
+        caveats.append(Caveat("Bootstrap", text, count, unit, source, warned=True))
     if kind == "seed":
         text = (
             "All replicates saw the same cells: Φ shows what the training's random numbers change, "
             "not what other cells would. Deterministic methods have no stability here."
         )
-        found.append(Caveat("Same cells in every replicate", text, count, unit, source))
-    return found
+        caveats.append(Caveat("Same cells in every replicate", text, count, unit, source))
+    return caveats
 
 
 def _training(tables: Tables) -> list[Caveat]:
     if "training" not in tables or not len(tables["training"]):
         return []
     table, source = tables["training"], "tables/training.csv"
-    found = []
+    caveats = []
     failed = table[table["failure"] != ""]
     if len(failed):
         roles = ", ".join(f"{len(rows)} {role} models" for role, rows in failed.groupby("role", sort=False))
         text = f"{roles} failed and are left out; the first said: {failed['failure'].iloc[0]}."
-        found.append(Caveat("Failed models", text, len(failed), "models", source, warned=True))
+        caveats.append(Caveat("Failed models", text, len(failed), "models", source, warned=True))
     trained = table[(table["failure"] == "") & (table["n_steps"] > 0)]  # models without gradient steps have 0
     fewest = float(trained["n_steps"].min()) if len(trained) else math.inf
     if fewest < FEWEST_STEPS:
@@ -139,13 +139,13 @@ def _training(tables: Tables) -> list[Caveat]:
             "steps: their decoder's batch norm still carries its start, which distorts the loadings, so their lists "
             "are never the answer. Raise train.max_epochs or lower train.batch_size."
         )
-        found.append(Caveat("Too few steps", text, fewest, "steps, the fewest", source, warned=True))
+        caveats.append(Caveat("Too few steps", text, fewest, "steps, the fewest", source, warned=True))
     elif fewest < COMFORTABLE_STEPS:
         text = (
             f"{_by_role(trained, trained[trained['n_steps'] < COMFORTABLE_STEPS])} saw fewer than "
             f"{COMFORTABLE_STEPS:,} gradient steps: enough to be used, not enough to be sure. Raise train.max_epochs."
         )
-        found.append(Caveat("Not many steps", text, fewest, "steps, the fewest", source))
+        caveats.append(Caveat("Not many steps", text, fewest, "steps, the fewest", source))
     low = trained[trained["final_kl_weight"] < KL_REACHED]
     if len(low):
         text = (
@@ -153,22 +153,22 @@ def _training(tables: Tables) -> list[Caveat]:
             "different objectives. Set train.kl_warmup_epochs to a share of the epochs, for example 0.5."
         )
         lowest = float(low["final_kl_weight"].min())
-        found.append(Caveat("KL weight below 1", text, lowest, "final weight, the lowest", source, warned=True))
-    return found
+        caveats.append(Caveat("KL weight below 1", text, lowest, "final weight, the lowest", source, warned=True))
+    return caveats
 
 
 def _by_role(trained: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Count the models of each role, and name the populations of those that have one of their own."""
     parts = []
-    for role, own in rows.groupby("role", sort=False):
-        with_population = own[own["population"] != ""]
+    for role, rows_of_role in rows.groupby("role", sort=False):
+        with_population = rows_of_role[rows_of_role["population"] != ""]
         names = f" ({_some(with_population)})" if len(with_population) else ""
-        parts.append(f"{len(own)} of {(trained['role'] == role).sum()} {role} models{names}")
+        parts.append(f"{len(rows_of_role)} of {(trained['role'] == role).sum()} {role} models{names}")
     return " and ".join(parts)
 
 
 def _at_floor(tables: Tables, top_k: int) -> list[Caveat]:
-    found = []
+    caveats = []
     if "answer" in tables:
         answer = tables["answer"]
         none = answer[answer["method"].isin(["", "none"])]
@@ -177,7 +177,7 @@ def _at_floor(tables: Tables, top_k: int) -> list[Caveat]:
                 f"In {len(none)} of {len(answer)} cases no method gives a list of which enough holds in cells it never "
                 f"saw: {_some(none)}."
             )
-            found.append(Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv"))
+            caveats.append(Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv"))
     head = _headline(tables, top_k)
     head = head[~head["method"].isin(CONTROLS)]
     # Without its control (methods=[…]) a response has no floor to lie at.
@@ -190,13 +190,13 @@ def _at_floor(tables: Tables, top_k: int) -> list[Caveat]:
             f"{len(low)} of {len(known)} lists are no more stable than lists without a signal may be "
             f"(methods: {methods}). Do not interpret their order."
         )
-        found.append(Caveat("Stability at or below the floor", text, len(low), "lists", "tables/stability.csv"))
+        caveats.append(Caveat("Stability at or below the floor", text, len(low), "lists", "tables/stability.csv"))
     lost = head[head["phi"].isna()]
     if len(lost):
         reasons = "; ".join(sorted({str(reason) for reason in lost["reason"] if str(reason)})) or "no reason stored"
         text = f"{len(lost)} of {len(head)} lists have no stability: {reasons}."
-        found.append(Caveat("Stability not available", text, len(lost), "lists", "tables/stability.csv"))
-    return found
+        caveats.append(Caveat("Stability not available", text, len(lost), "lists", "tables/stability.csv"))
+    return caveats
 
 
 def _headline(tables: Tables, top_k: int) -> pd.DataFrame:
@@ -246,7 +246,7 @@ def _classes(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
     genes = tables.get("answer_genes")
     if genes is None or genes.empty or "flags" not in genes:
         return []
-    found = []
+    caveats = []
     first = genes[genes.groupby(["population", "estimand"], sort=False).cumcount() < FIRST_GENES]
     for name in GENE_CLASSES:
         of_class = first["flags"].str.split(", ").map(lambda flags, name=name: name in flags)
@@ -259,12 +259,12 @@ def _classes(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
                 f"genes.exclude=[{name}] leaves them out."
             )
             largest = float(lists.max())
-            found.append(Caveat(f"Many {name} genes", text, largest, "largest share", "tables/answer_genes.csv"))
-    return found
+            caveats.append(Caveat(f"Many {name} genes", text, largest, "largest share", "tables/answer_genes.csv"))
+    return caveats
 
 
 def _controls(tables: Tables, top_k: int) -> list[Caveat]:
-    found = []
+    caveats = []
     head = _headline(tables, top_k)
     for control in sorted(CONTROLS):
         rows = head[head["method"] == control]
@@ -274,8 +274,8 @@ def _controls(tables: Tables, top_k: int) -> list[Caveat]:
                 f"In {above} of {len(rows)} populations the control '{control}', which knows nothing of the "
                 "population, lies above its floor. Something gives it structure: read every Φ with care."
             )
-            found.append(Caveat("A control is stable", text, above, "populations", "tables/stability.csv"))
-    return found
+            caveats.append(Caveat("A control is stable", text, above, "populations", "tables/stability.csv"))
+    return caveats
 
 
 def _sizes(tables: Tables) -> list[Caveat]:
@@ -285,18 +285,18 @@ def _sizes(tables: Tables) -> list[Caveat]:
     is_ranked = table["ranked"].astype(str) == "True"
     ranked, left_out = table[is_ranked], table[~is_ranked]
     small = ranked[ranked["n_cells"] < SMALL_POPULATION]
-    found = []
+    caveats = []
     if len(small):
         text = (
             f"{len(small)} of {len(ranked)} populations have fewer than {SMALL_POPULATION} cells ({_some(small)}). "
             "Low stability there may only be a lack of cells: compare the figure of stability against size."
         )
         smallest = float(small["n_cells"].min())
-        found.append(Caveat("Small populations", text, smallest, "cells in the smallest", source))
+        caveats.append(Caveat("Small populations", text, smallest, "cells in the smallest", source))
     if len(left_out):
         text = f"Not ranked, too small: {_some(left_out)}. Their cells were still part of the global model."
-        found.append(Caveat("Populations left out", text, len(left_out), "populations", source))
-    return found
+        caveats.append(Caveat("Populations left out", text, len(left_out), "populations", source))
+    return caveats
 
 
 def _batch(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:

@@ -107,17 +107,17 @@ def confirm(
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
         for position in range(len(score_set.populations)):
-            own = _OneMethod(score_set, method, position, p_values[method.name][:, position], top_k)
+            lists = _OneMethod(score_set, method, position, p_values[method.name][:, position], top_k)
             why = untested.get(position, "") if method.estimand == "response" else ""
-            summaries.append(own.summary(n_unseen[:, position], why))
-            genes.append(own.genes())
-            q_values[method.name][position] = own.q_values()
+            summaries.append(lists.summary(n_unseen[:, position], why))
+            genes.append(lists.genes())
+            q_values[method.name][position] = lists.q_values()
     import pandas as pd
 
-    found = [table for table in genes if len(table)]
+    gene_tables = [table for table in genes if len(table)]
     return Confirmation(
         pd.DataFrame(summaries, columns=list(_COLUMNS)),
-        pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(_GENE_COLUMNS)),
+        pd.concat(gene_tables, ignore_index=True) if gene_tables else pd.DataFrame(columns=list(_GENE_COLUMNS)),
         q_values,
         p_values,
     )
@@ -206,10 +206,10 @@ def _test_markers(
     if unseen.replicate.heldout.size == 0 or not any(genes.size for genes in chosen.values()):
         return
     union = np.unique(np.concatenate(list(chosen.values())))
-    found = unseen.marker_p_values(union)
+    marker_p_values = unseen.marker_p_values(union)
     place = np.searchsorted(union, np.arange(len(score_set.genes)))
     for (name, position), genes in chosen.items():
-        p_values[name][row, position, genes] = found[position, place[genes]]
+        p_values[name][row, position, genes] = marker_p_values[position, place[genes]]
 
 
 def _test_programs(

@@ -144,22 +144,24 @@ def between_replicates(
     asked, pairs = pairs, [*pairs, *((control, control) for control in controls)]
     replicates, disjoint = _replicates_to_compare(score_set.n_replicates, score_set.resample_kind)
     names = {method.name for pair in pairs for method in pair}
-    found: list[dict[Index, list[tuple[FloatArray, FloatArray]]]] = [defaultdict(list) for _ in pairs]
-    for one, other in replicates:
+    values_by_pair: list[dict[Index, list[tuple[FloatArray, FloatArray]]]] = [defaultdict(list) for _ in pairs]
+    for replicate_a, replicate_b in replicates:
         lists = {
             (name, replicate): _Lists.of(score_set, name, replicate, ks, curve_k, p)
             for name in names
-            for replicate in {one, other}
+            for replicate in {replicate_a, replicate_b}
         }
-        for (first, second), by_index in zip(pairs, found, strict=True):
-            indices = _indices(lists[first.name, one], lists[second.name, other])
+        for (first, second), by_index in zip(pairs, values_by_pair, strict=True):
+            indices = _indices(lists[first.name, replicate_a], lists[second.name, replicate_b])
             if first.name == second.name:
                 mirrored = {index: values.T for index, values in indices.items()}
             else:
-                mirrored = _indices(lists[first.name, other], lists[second.name, one])
+                mirrored = _indices(lists[first.name, replicate_b], lists[second.name, replicate_a])
             for index, values in indices.items():
                 by_index[index].append(_same_and_different(values, mirrored[index]))
-    stacked = [{index: _stack(values, disjoint=disjoint) for index, values in by_index.items()} for by_index in found]
+    stacked = [
+        {index: _stack(values, disjoint=disjoint) for index, values in by_index.items()} for by_index in values_by_pair
+    ]
     return [
         _against_null(by_index, stacked[-1] if controls else None) if first.estimand == "response" else by_index
         for (first, _), by_index in zip(asked, stacked, strict=False)
@@ -171,8 +173,8 @@ def _against_null(
 ) -> dict[Index, BetweenReplicates]:
     """Put lists under conditions that mean nothing in the place of lists of other populations."""
     return {
-        index: replace(found, null=np.full_like(found.same, np.nan) if null is None else null[index].same)
-        for index, found in by_index.items()
+        index: replace(between, null=np.full_like(between.same, np.nan) if null is None else null[index].same)
+        for index, between in by_index.items()
     }
 
 
@@ -185,7 +187,8 @@ def _replicates_to_compare(n_replicates: int, resample_kind: str) -> tuple[list[
     """Pairs of replicates without a common cell, or else each replicate and the next."""
     if n_replicates > 1 and resample_kind in KINDS_WITH_DISJOINT_PAIRS:
         return [(even, even + 1) for even in range(0, n_replicates - 1, 2)], True
-    return [(one, (one + 1) % n_replicates) for one in range(n_replicates if n_replicates != 2 else 1)], False
+    n_pairs = n_replicates if n_replicates != 2 else 1
+    return [(replicate, (replicate + 1) % n_replicates) for replicate in range(n_pairs)], False
 
 
 @dataclass(frozen=True)
@@ -226,9 +229,9 @@ def _indices(first: _Lists, second: _Lists) -> dict[Index, FloatArray]:
     values: dict[Index, FloatArray] = {k: first.selected[k] @ second.selected[k].T for k in first.selected}
     values["rbo"] = shared_weight(first.rank_biased, second.rank_biased) + first.beyond
     values["aucc"] = shared_weight(first.curve, second.curve)
-    found: dict[Index, FloatArray] = {index: np.where(both, value, np.nan) for index, value in values.items()}
+    scored_values: dict[Index, FloatArray] = {index: np.where(both, value, np.nan) for index, value in values.items()}
     ordered = np.outer(first.ordered, second.ordered)
-    return {**found, "spearman": np.where(ordered, first.midranks @ second.midranks.T, np.nan)}
+    return {**scored_values, "spearman": np.where(ordered, first.midranks @ second.midranks.T, np.nan)}
 
 
 def _same_and_different(values: FloatArray, mirrored: FloatArray) -> tuple[FloatArray, FloatArray]:

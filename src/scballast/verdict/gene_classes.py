@@ -62,8 +62,8 @@ def gene_classes(symbol: str) -> tuple[str, ...]:
         Of ``ribosomal``, ``mitochondrial``, ``haemoglobin``, ``stress`` (immediate early, heat shock), ``cell cycle``.
     """
     name = symbol.upper()
-    by_pattern = [found for found, pattern in _PATTERNS.items() if re.fullmatch(pattern, name)]
-    return (*by_pattern, *(found for found, members in _MEMBERS.items() if name in members))
+    by_pattern = [gene_class for gene_class, pattern in _PATTERNS.items() if re.fullmatch(pattern, name)]
+    return (*by_pattern, *(gene_class for gene_class, members in _MEMBERS.items() if name in members))
 
 
 def gene_flags(
@@ -95,7 +95,7 @@ def gene_flags(
     """
     flags = []
     for place, (gene, symbol) in enumerate(zip(genes, symbols, strict=True)):
-        found = list(gene_classes(symbol))
+        flags_of_gene = list(gene_classes(symbol))
         level = means[population][place]
         rivals = [
             (means[other][place], other)
@@ -103,8 +103,8 @@ def gene_flags(
             if other != population and gene in listed and means[other][place] >= MARKER_RATIO * level
         ]
         if rivals:
-            found.append(f"marker of {max(rivals)[1]}")
-        flags.append(", ".join(found))
+            flags_of_gene.append(f"marker of {max(rivals)[1]}")
+        flags.append(", ".join(flags_of_gene))
     return flags
 
 

@@ -74,19 +74,20 @@ def association_table(
     import pandas as pd
 
     parts = []
-    for (key, replicate), (names, found) in results.items():
-        n_dimensions, n_categories = found.smd.shape
+    for (key, replicate), (names, association) in results.items():
+        n_dimensions, n_categories = association.smd.shape
         reasons, permuted = (
-            [words.get(code, "") for code in range(n_categories)] for words in (found.reason, found.permuted)
+            [words.get(code, "") for code in range(n_categories)]
+            for words in (association.reason, association.permuted)
         )
         part = {
             "key": key,
             "category": np.repeat(np.asarray(names, dtype=object), n_dimensions),
             "dimension": np.tile(np.arange(n_dimensions), n_categories),
-            "smd": found.smd.T.ravel(),
-            "auroc": found.auroc.T.ravel(),
-            "eta2": found.eta2.T.ravel(),
-            "p_value": found.p_value.T.ravel(),
+            "smd": association.smd.T.ravel(),
+            "auroc": association.auroc.T.ravel(),
+            "eta2": association.eta2.T.ravel(),
+            "p_value": association.p_value.T.ravel(),
             "replicate": replicate,
             "reason": np.repeat(np.asarray(reasons, dtype=object), n_dimensions),
             "permuted": np.repeat(np.asarray(permuted, dtype=object), n_dimensions),
@@ -124,15 +125,15 @@ def axis_purity_table(results: Mapping[int, AxisPurity], populations: Sequence[s
             "replicate": replicate,
             "dimension": dimension,
             "end": end,
-            "population": populations[found.category[dimension, side]],
-            "purity": float(found.purity[dimension, side]),
-            "base_rate": float(found.base_rate[dimension, side]),
-            "expected": found.expected,
-            "p_value": float(found.p_value[dimension, side]),
-            "n_cells": found.n_cells,
+            "population": populations[purities.category[dimension, side]],
+            "purity": float(purities.purity[dimension, side]),
+            "base_rate": float(purities.base_rate[dimension, side]),
+            "expected": purities.expected,
+            "p_value": float(purities.p_value[dimension, side]),
+            "n_cells": purities.n_cells,
         }
-        for replicate, found in results.items()
-        for dimension in range(found.purity.shape[0])
+        for replicate, purities in results.items()
+        for dimension in range(purities.purity.shape[0])
         for side, end in enumerate(("low", "high"))
     ]
     columns = ["replicate", "dimension", "end", "population", "purity", "base_rate", "expected", "p_value", "n_cells"]

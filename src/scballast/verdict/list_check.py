@@ -113,9 +113,9 @@ def check_lists(
     q_values: dict[tuple[str, str], FloatArray] = {}
     for population in lists:
         for estimand in LIST_ESTIMANDS:
-            own = check.methods_rows(population, estimand)
-            methods += own
-            summary.append(check.summary_row(population, estimand, own))
+            method_rows = check.methods_rows(population, estimand)
+            methods += method_rows
+            summary.append(check.summary_row(population, estimand, method_rows))
             q_values[estimand, population] = check.q_values(population, estimand)
     return ListCheck(pd.DataFrame(summary), pd.DataFrame(methods, columns=list(_METHOD_COLUMNS)), q_values)
 
@@ -156,17 +156,17 @@ class _Check:
             self._p_values[key].append(p_values)
 
     def _all_lists(self, row: int, population: str, estimand: str) -> list[tuple[str, str, IntArray]]:
-        own = self._lists[population]
-        found = [("own", "", own), *self._compared[population][estimand]]
+        genes = self._lists[population]
+        entries = [("own", "", genes), *self._compared[population][estimand]]
         for method in self._score_set.methods_of(estimand):
             ranks = self._score_set.ranks[method.name][row, self._place[population]]
             if ranks[0] > 0:
-                found.append(("method", method.name, np.argsort(ranks, kind="stable")[: own.size]))
-        return [entry for entry in found if entry[2].size]
+                entries.append(("method", method.name, np.argsort(ranks, kind="stable")[: genes.size]))
+        return [entry for entry in entries if entry[2].size]
 
     def _compared_lists(self, population: str) -> dict[str, list[tuple[str, str, IntArray]]]:
         """Random lists and those of other populations, by estimand."""
-        own, position = self._lists[population], self._place[population]
+        listed, position = self._lists[population], self._place[population]
         rng = generator_for(self._seed, Stream.CONTROLS, "check", population)
         names = [name for name in self._lists if name != population and self._lists[name].size]
         chosen = [names[i] for i in sorted(rng.permutation(len(names))[:MOST_OTHERS])]
@@ -176,15 +176,15 @@ class _Check:
             "marker": np.asarray(self._cells.counts.mean(axis=0)).ravel(),
             "program": np.asarray(self._cells.counts[inside].mean(axis=0)).ravel(),
         }
-        found = {}
+        compared = {}
         for estimand, values in abundance.items():
             randoms = [
                 ("random", str(number), genes)
                 for number in range(N_RANDOM)
-                if (genes := random_genes(own, values, self._n_genes, rng)).size
+                if (genes := random_genes(listed, values, self._n_genes, rng)).size
             ]
-            found[estimand] = [*randoms, *others]
-        return found
+            compared[estimand] = [*randoms, *others]
+        return compared
 
     def _shares(self, estimand: str, position: int, kind: str) -> list[float]:
         return [
@@ -201,9 +201,9 @@ class _Check:
         return bh_q_values(combined_p_values(np.stack(lists)))
 
     def summary_row(self, population: str, estimand: str, methods: Sequence[Mapping[str, object]]) -> dict[str, object]:
-        position, own = self._place[population], self._lists[population]
+        position, listed = self._place[population], self._lists[population]
         lists = self._p_values.get((estimand, position, "own", ""), [])
-        numbers = confirmed_shares(lists, max(1, own.size))
+        numbers = confirmed_shares(lists, max(1, listed.size))
         randoms, others = (self._shares(estimand, position, kind) for kind in ("random", "other"))
         other = _mean(others)
         floor = max((value for value in (*randoms, other) if not math.isnan(value)), default=math.nan)
@@ -216,7 +216,7 @@ class _Check:
         return {
             "population": population,
             "estimand": estimand,
-            "n_genes": own.size,
+            "n_genes": listed.size,
             **numbers,
             "random": _mean(randoms),
             "others": other,
@@ -225,7 +225,7 @@ class _Check:
             "method": "" if best is None else best["method"],
             "method_confirmed": math.nan if best is None else best["confirmed"],
             "verdict": _verdict(numbers, floor, other, above=above) if lists else "not tested",
-            "reason": "" if lists else self._why_untested(position, own.size, estimand),
+            "reason": "" if lists else self._why_untested(position, listed.size, estimand),
         }
 
     def _why_untested(self, position: int, n_genes: int, estimand: str) -> str:
@@ -239,8 +239,8 @@ class _Check:
     def methods_rows(self, population: str, estimand: str) -> list[dict[str, object]]:
         position = self._place[population]
         listed = np.zeros(self._n_genes, dtype=bool)
-        own = self._lists[population]
-        listed[own[own < self._n_genes]] = True
+        columns = self._lists[population]
+        listed[columns[columns < self._n_genes]] = True
         k = int(listed.sum())
         rows: list[dict[str, object]] = []
         for method in self._score_set.methods_of(estimand):
@@ -254,7 +254,7 @@ class _Check:
             others = _mean(elsewhere[~np.isnan(elsewhere)])
             chance = k / self._n_genes
             lists = self._p_values.get((estimand, position, "method", method.name), [])
-            shares = confirmed_shares(lists, own.size)
+            shares = confirmed_shares(lists, columns.size)
             rows.append(
                 {
                     "population": population,
@@ -274,12 +274,12 @@ class _Check:
         return rows
 
 
-def random_genes(own: IntArray, abundance: FloatArray, n_genes: int, rng: np.random.Generator) -> IntArray:
+def random_genes(listed: IntArray, abundance: FloatArray, n_genes: int, rng: np.random.Generator) -> IntArray:
     """Draw as many other genes, each about as abundant as one of the list.
 
     Parameters
     ----------
-    own : (n,) int
+    listed : (n,) int
         The list.
     abundance : (≥ n_genes,) float
         Of every gene, in any unit.
@@ -293,12 +293,12 @@ def random_genes(own: IntArray, abundance: FloatArray, n_genes: int, rng: np.ran
     (n,) int
         Empty where fewer than n genes are left.
     """
-    free = np.setdiff1d(np.arange(n_genes), own)
-    if free.size < own.size:
+    free = np.setdiff1d(np.arange(n_genes), listed)
+    if free.size < listed.size:
         return np.zeros(0, dtype=np.int64)
     free = free[np.argsort(abundance[free], kind="stable")]
     drawn = []
-    for gene in rng.permutation(own):
+    for gene in rng.permutation(listed):
         place = int(np.searchsorted(abundance[free], abundance[gene]))
         start = min(max(0, place - _NEIGHBOURS // 2), max(0, free.size - _NEIGHBOURS))
         at = int(rng.integers(start, min(start + _NEIGHBOURS, free.size)))

@@ -48,8 +48,10 @@ class ScoreSet:
         for method in self.methods:
             for name, values in (("scores", self.scores), ("ranks", self.ranks)):
                 if method.name not in values or values[method.name].shape != shape:
-                    found = values[method.name].shape if method.name in values else "none"
-                    message = f"{name} of {method.name}: expected replicate × population × gene {shape}, got {found}"
+                    actual_shape = values[method.name].shape if method.name in values else "none"
+                    message = (
+                        f"{name} of {method.name}: expected replicate × population × gene {shape}, got {actual_shape}"
+                    )
                     raise ValueError(message)
 
     @property
@@ -59,8 +61,8 @@ class ScoreSet:
 
     def scored(self, method: str) -> BoolArray:
         """(n_replicates, n_populations) Whether the method gave scores."""
-        found: BoolArray = self.ranks[method][..., 0] > 0
-        return found
+        has_scores: BoolArray = self.ranks[method][..., 0] > 0
+        return has_scores
 
     def methods_of(self, estimand: str) -> tuple[NamedMethod, ...]:
         """Methods with one estimand, in order."""
@@ -106,11 +108,11 @@ def rank_scores(
     ranks: dict[str, IntArray] = {}
     for method in methods:
         values = scores[method.name]
-        own = np.zeros(values.shape, dtype=np.int32)
+        method_ranks = np.zeros(values.shape, dtype=np.int32)
         for replicate, position in np.argwhere(~np.isnan(values).all(axis=2)):
             identity = (seed, method.name, populations[position], int(replicate))
-            own[replicate, position] = rank_genes(values[replicate, position], keys, *identity)
-        ranks[method.name] = own
+            method_ranks[replicate, position] = rank_genes(values[replicate, position], keys, *identity)
+        ranks[method.name] = method_ranks
     return ScoreSet(
         genes=tuple(genes),
         methods=tuple(methods),
@@ -205,7 +207,7 @@ def score_set_from_rankings(
     score_column, rank_column = table["score"].to_numpy(), table["rank"].to_numpy()
     scores: dict[str, FloatArray] = {}
     ranks: dict[str, IntArray] = {}
-    found: list[NamedMethod] = []
+    named_methods: list[NamedMethod] = []
     for code, name in enumerate(methods):
         rows = np.flatnonzero(method_codes == code)
         cells = (replicates[rows], population_codes[rows], gene_codes[rows])
@@ -214,8 +216,8 @@ def score_set_from_rankings(
         ranks[name] = np.zeros(shape, dtype=np.int32)
         ranks[name][cells] = rank_column[rows]
         if code in estimand_of:
-            found.append(NamedMethod(name, estimand_of[code], deterministic=name in deterministic))
-    return ScoreSet(tuple(genes), tuple(found), tuple(populations), resample_kind, scores, ranks)
+            named_methods.append(NamedMethod(name, estimand_of[code], deterministic=name in deterministic))
+    return ScoreSet(tuple(genes), tuple(named_methods), tuple(populations), resample_kind, scores, ranks)
 
 
 def _codes(column: pd.Series[Any]) -> tuple[IntArray, list[str]]:

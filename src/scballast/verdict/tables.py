@@ -94,12 +94,12 @@ def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95
     methods = [method for method in score_set.methods if not score_set.without_stability(method)]
     pairs = [(method, method) for method in methods]
     between = between_replicates(score_set, pairs, ks, top_k, RBO_PERSISTENCE)
-    found = {method.name: by_index for method, by_index in zip(methods, between, strict=True)}
+    between_of_method = {method.name: by_index for method, by_index in zip(methods, between, strict=True)}
     rows = []
     for method in score_set.methods:
         for position, population in enumerate(score_set.populations):
             names = {"method": method.name, "estimand": method.estimand, "population": population}
-            values = _stability_rows(score_set, method, position, ks, found.get(method.name, {}), level)
+            values = _stability_rows(score_set, method, position, ks, between_of_method.get(method.name, {}), level)
             rows += [{**names, **row} for row in values]
     return pd.DataFrame(rows)
 
@@ -125,11 +125,11 @@ def differences_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
         if reason or both.size == 0:
             interval = _no_interval(reason or "no replicate has scores of both", level)
         else:
-            one, other = (
+            first_overlaps, second_overlaps = (
                 pairwise_kuncheva(select(score_set.ranks[method.name][both, position], top_k))
                 for method in (first, second)
             )
-            interval = jackknife_interval(one - other, level)
+            interval = jackknife_interval(first_overlaps - second_overlaps, level)
         rows.append(
             {
                 "method_a": first.name,
@@ -164,7 +164,9 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
     rows = []
     for position, population in enumerate(score_set.populations):
         spans = {method.name: rank_spans(score_set.scores[method.name][:, position]) for method in score_set.methods}
-        own = {method.name: _self_agreement(score_set, method, position, top_k) for method in score_set.methods}
+        self_agreements = {
+            method.name: _self_agreement(score_set, method, position, top_k) for method in score_set.methods
+        }
         for (first, second), by_index in zip(pairs, between, strict=True):
             both = _both_scored(score_set, first, second, position)
             values = agreement_by_replicate(spans[first.name][both], spans[second.name][both], top_k, RBO_PERSISTENCE)
@@ -180,7 +182,7 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
                 "lower": overlap.lower,
                 "upper": overlap.upper,
                 "floor": by_index[top_k].floor(position, overlap.estimate),
-                "ceiling": _ceiling(own[first.name]["phi"], own[second.name]["phi"]),
+                "ceiling": _ceiling(self_agreements[first.name]["phi"], self_agreements[second.name]["phi"]),
                 "other_populations": by_index[top_k].between_populations(position),
                 "disjoint": by_index[top_k].without_shared_cells(position),
             }
@@ -189,7 +191,7 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
                 mean = float(by_replicate.mean()) if both.size else math.nan
                 row[name] = mean
                 row[f"{name}_floor"] = by_index[name].floor(position, mean)
-                row[f"{name}_ceiling"] = _ceiling(own[first.name][name], own[second.name][name])
+                row[f"{name}_ceiling"] = _ceiling(self_agreements[first.name][name], self_agreements[second.name][name])
             rows.append({**row, "reason": overlap.reason})
     return pd.DataFrame(rows, columns=list(_CONCORDANCE_COLUMNS))
 
@@ -230,8 +232,8 @@ def consensus_table(
             selections = select(score_set.ranks[method.name][scored, position], top_k)
             consensus = consensus_ranking(score_set.scores[method.name][scored, position], selections, keys)
             q = np.full(genes.size, np.nan) if q_values is None else q_values[method.name][position]
-            own = q <= FALSE_DISCOVERY_RATE
-            best = consensus.order[(np.arange(genes.size) < length) | own[consensus.order]]
+            confirmed = q <= FALSE_DISCOVERY_RATE
+            best = consensus.order[(np.arange(genes.size) < length) | confirmed[consensus.order]]
             parts.append(
                 pd.DataFrame(
                     {
@@ -243,7 +245,7 @@ def consensus_table(
                         "selection_frequency": consensus.frequency[best],
                         "mean_rank": consensus.mean_rank[best],
                         "q_value": q[best],
-                        "confirmed": own[best],
+                        "confirmed": confirmed[best],
                     }
                 )
             )
@@ -259,8 +261,8 @@ def _stability_rows(
     level: float,
 ) -> list[dict[str, object]]:
     """Rows of one method and population, one for each k."""
-    own = np.flatnonzero(score_set.scored(method.name)[:, position])
-    reason = score_set.without_stability(method) or ("" if own.size else "no replicate has a score")
+    scored_replicates = np.flatnonzero(score_set.scored(method.name)[:, position])
+    reason = score_set.without_stability(method) or ("" if scored_replicates.size else "no replicate has a score")
     agreement = _self_agreement(score_set, method, position)
     by_rank: dict[str, float] = {
         "rbo": agreement["rbo"],
@@ -275,14 +277,14 @@ def _stability_rows(
         floor = other_populations = disjoint = math.nan
         if not reason:
             corrected = between[k].corrected(k, len(score_set.genes))
-            phi = _phi(score_set.ranks[method.name][own, position], k, level)
+            phi = _phi(score_set.ranks[method.name][scored_replicates, position], k, level)
             floor = corrected.floor(position, phi.estimate)
             other_populations = corrected.between_populations(position)
             disjoint = corrected.without_shared_cells(position)
         rows.append(
             {
                 "k": k,
-                "n_replicates": own.size,
+                "n_replicates": scored_replicates.size,
                 "phi": phi.estimate,
                 "lower": phi.lower,
                 "upper": phi.upper,
@@ -306,14 +308,14 @@ def _phi(ranks: IntArray, k: int, level: float) -> Interval:
 
 def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int = 0) -> dict[str, float]:
     """Mean agreement of a method's lists over pairs of replicates, by each index; without k, of whole rankings."""
-    own = np.flatnonzero(score_set.scored(method.name)[:, position])
+    scored_replicates = np.flatnonzero(score_set.scored(method.name)[:, position])
     agreement = dict.fromkeys(("phi", "rbo", "aucc", "spearman", "kendall_w"), math.nan)
-    if score_set.without_stability(method) or own.size < 2 or len(score_set.genes) < 2:
+    if score_set.without_stability(method) or scored_replicates.size < 2 or len(score_set.genes) < 2:
         return agreement
-    ranks = score_set.ranks[method.name][own, position]
+    ranks = score_set.ranks[method.name][scored_replicates, position]
     n_genes = ranks.shape[1]
-    spans = rank_spans(score_set.scores[method.name][own, position])
-    upper = np.triu_indices(own.size, 1)
+    spans = rank_spans(score_set.scores[method.name][scored_replicates, position])
+    upper = np.triu_indices(scored_replicates.size, 1)
     unit = standardised(spans.midranks)
     rbo = pairwise_expected_overlap(spans, rank_biased_weights(n_genes, RBO_PERSISTENCE))
     agreement["rbo"] = float(rbo[upper].mean())
@@ -342,7 +344,9 @@ def _ceiling(first: float, second: float) -> float:
 
 
 def _estimand_pairs(score_set: ScoreSet) -> list[tuple[NamedMethod, NamedMethod]]:
-    return [(one, other) for one, other in combinations(score_set.methods, 2) if one.estimand == other.estimand]
+    return [
+        (first, second) for first, second in combinations(score_set.methods, 2) if first.estimand == second.estimand
+    ]
 
 
 def _both_scored(score_set: ScoreSet, first: NamedMethod, second: NamedMethod, position: int) -> IntArray:

@@ -67,9 +67,9 @@ def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> Statis
     order = np.argsort(-values, kind="stable")
     ordered = values[order]
     ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), values.size - 1)
-    found = np.cumsum(planted[order])[ends]
-    gained = np.diff(found, prepend=0)
-    return Statistic(float((gained * found / (ends + 1)).sum() / n_planted))
+    true_positives = np.cumsum(planted[order])[ends]
+    gained = np.diff(true_positives, prepend=0)
+    return Statistic(float((gained * true_positives / (ends + 1)).sum() / n_planted))
 
 
 def precision_at_k(ranks: npt.ArrayLike, positives: npt.ArrayLike, k: int) -> Statistic:
@@ -159,11 +159,11 @@ def truth_table(score_set: ScoreSet, truth: Truth, k: int) -> pd.DataFrame:
         for position, truth_row in enumerate(truth_rows):
             positives = planted[method.estimand][truth_row]
             for replicate in range(score_set.n_replicates):
-                own = scores[replicate, position]
+                gene_scores = scores[replicate, position]
                 no_score = undefined("no score")
                 has = bool(scored[replicate, position])
                 precision = precision_at_k(ranks[replicate, position], positives, k) if has else no_score
-                area = average_precision(own, positives) if has else no_score
+                area = average_precision(gene_scores, positives) if has else no_score
                 rows.append(
                     {
                         "method": method.name,
@@ -173,7 +173,7 @@ def truth_table(score_set: ScoreSet, truth: Truth, k: int) -> pd.DataFrame:
                         "average_precision": float(area),
                         "precision_at_k": float(precision),
                         "k": k,
-                        "spearman": _correlation(own, midranks[method.estimand][truth_row]) if has else np.nan,
+                        "spearman": _correlation(gene_scores, midranks[method.estimand][truth_row]) if has else np.nan,
                         "chance": float(positives.mean()),
                         "reason": area.reason or precision.reason,
                     }
@@ -184,10 +184,10 @@ def truth_table(score_set: ScoreSet, truth: Truth, k: int) -> pd.DataFrame:
 
 def _correlation(scores: FloatArray, truth_midranks: FloatArray) -> float:
     """Spearman's correlation; NaN where either side is tied throughout."""
-    own = rank_spans(scores).midranks
-    own, other = own - own.mean(), truth_midranks - truth_midranks.mean()
-    size = float(np.sqrt((own @ own) * (other @ other)))
-    return float(own @ other) / size if size > 0 else float("nan")
+    midranks = rank_spans(scores).midranks
+    centred, truth_centred = midranks - midranks.mean(), truth_midranks - truth_midranks.mean()
+    size = float(np.sqrt((centred @ centred) * (truth_centred @ truth_centred)))
+    return float(centred @ truth_centred) / size if size > 0 else float("nan")
 
 
 def _same_length(values: npt.NDArray[Any], positives: BoolArray) -> None:

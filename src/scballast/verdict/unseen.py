@@ -121,27 +121,27 @@ class UnseenCells:
         conditions = cells.null_conditions if permuted else cells.conditions
         if conditions is None:
             return ResponseTest(np.full(genes.size, np.nan), "there are no conditions")
-        own = heldout[(cells.codes[heldout] == position) & (conditions[heldout] >= 0)]
-        if own.size == 0:
+        tested_cells = heldout[(cells.codes[heldout] == position) & (conditions[heldout] >= 0)]
+        if tested_cells.size == 0:
             return ResponseTest(np.full(genes.size, np.nan), "no unseen cell has a condition")
-        shared = (cells.counts[own], cells.total_counts[own], conditions[own])
+        shared = (cells.counts[tested_cells], cells.total_counts[tested_cells], conditions[tested_cells])
         if samples is not None and not np.isin(samples[heldout], samples[self.replicate.cells]).any():
-            return over_donors_test(*shared, samples[own], genes)
-        return within_donor_test(*shared, _joined(cells.batches, samples, own), genes)
+            return over_donors_test(*shared, samples[tested_cells], genes)
+        return within_donor_test(*shared, _joined(cells.batches, samples, tested_cells), genes)
 
     def sides(self, position: int) -> tuple[PopulationCells, PopulationCells]:
         """Return the seen and the unseen cells of a population, ready for ``agreement.program_p_values``."""
-        found = []
+        both_sides = []
         sides = (self.replicate.cells, self.replicate.heldout)
         for name, side, shares in zip(("seen", "unseen"), sides, self._profiles, strict=True):
-            own = side[self.cells.codes[side] == position]
-            if own.size > MOST_CELLS:
+            side_cells = side[self.cells.codes[side] == position]
+            if side_cells.size > MOST_CELLS:
                 identity = ("confirmation", name, self.replicate.number, self.populations[position])
-                own = np.sort(
-                    generator_for(self.seed, Stream.HELDOUT, *identity).choice(own, MOST_CELLS, replace=False)
+                side_cells = np.sort(
+                    generator_for(self.seed, Stream.HELDOUT, *identity).choice(side_cells, MOST_CELLS, replace=False)
                 )
-            found.append(_population_cells(self.cells, own, shares, position))
-        return found[0], found[1]
+            both_sides.append(_population_cells(self.cells, side_cells, shares, position))
+        return both_sides[0], both_sides[1]
 
     @cached_property
     def _profiles(self) -> tuple[FloatArray, FloatArray]:
@@ -178,11 +178,11 @@ def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, flo
     }
 
 
-def _population_cells(cells: Cells, own: IntArray, profiles: FloatArray, position: int) -> PopulationCells:
+def _population_cells(cells: Cells, rows: IntArray, profiles: FloatArray, position: int) -> PopulationCells:
     return population_cells(
-        cells.counts[own],
-        cells.total_counts[own],
-        batches=None if cells.batches is None else cells.batches[own],
+        cells.counts[rows],
+        cells.total_counts[rows],
+        batches=None if cells.batches is None else cells.batches[rows],
         # A population without counts on this side has no profile that a cell could resemble.
         profiles=profiles[profiles.any(axis=1)] if profiles[position].any() else None,
         own=int(np.count_nonzero(profiles[:position].any(axis=1))),

@@ -1,0 +1,87 @@
+"""What this program uses of scvi-tools beyond its documented interface: one place to look when scvi-tools moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from scballast.arrays import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import torch
+    from anndata import AnnData
+    from scvi.model import SCVI, LinearSCVI
+    from scvi.module import LDVAE, VAE
+
+
+def minibatches(
+    model: LinearSCVI | SCVI, adata: AnnData, *, size: int, positions: IntArray | None = None
+) -> Iterable[Mapping[str, torch.Tensor]]:
+    """Return the minibatches of cells, in order, by scvi-tools' names of their tensors.
+
+    Parameters
+    ----------
+    model
+        Trained or not.
+    adata
+        The model's own, or one that :func:`registered` has returned.
+    size
+        Cells in a minibatch, but for the last.
+    positions
+        (n,) positions in ``adata``; default: all.
+    """
+    loader: Iterable[Mapping[str, torch.Tensor]] = model._make_data_loader(
+        adata=adata, indices=positions, batch_size=size
+    )
+    return loader
+
+
+def registered(model: LinearSCVI | SCVI, adata: AnnData) -> AnnData:
+    """Return other cells of the model's genes with its registration, as the model's own methods take them."""
+    checked: AnnData = model._validate_anndata(adata)
+    return checked
+
+
+def encoded(module: LDVAE | VAE, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, Any]:
+    """Return what the encoders make of a minibatch: ``qz``, ``ql`` (None: the library is observed), ``library``."""
+    outputs: Mapping[str, Any] = module.inference(**module._get_inference_input(tensors))
+    return outputs
+
+
+def estimated_pseudocount(
+    scales: FloatArray, rest: FloatArray, unexpressed: BoolArray, unexpressed_rest: BoolArray
+) -> float:
+    """Return the pseudocount that scvi-tools' own ``differential_expression`` would add to expression shares.
+
+    Parameters
+    ----------
+    scales, rest
+        (n_samples, n_genes) draws of the expression shares on each side.
+    unexpressed, unexpressed_rest
+        (n_genes,) which genes are next to absent on each side.
+    """
+    from scvi.model.base._differential import estimate_pseudocounts_offset
+
+    offset = estimate_pseudocounts_offset(
+        scales_a=scales, scales_b=rest, where_zero_a=unexpressed, where_zero_b=unexpressed_rest, quantile=0.9
+    )
+    return float(offset)
+
+
+def set_trained(
+    model: LinearSCVI | SCVI, history: Mapping[str, Any], *, train: IntArray, validation: IntArray, test: IntArray
+) -> None:
+    """Make a model with weights from elsewhere one that has been trained, for all of scvi-tools' methods.
+
+    Parameters
+    ----------
+    model
+        Changed in place; its module holds the weights.
+    history
+        Data frames of the training curves, by scvi-tools' names.
+    train, validation, test
+        Positions of the cells of each part in ``model.adata``.
+    """
+    model.is_trained_ = True
+    model.history_ = history
+    model.train_indices, model.validation_indices, model.test_indices = train, validation, test
