@@ -22,6 +22,7 @@ USED = {
     ("scvi.model", "SCVI._validate_anndata"): {"adata"},
     ("scvi.module", "VAE._get_inference_input"): {"tensors"},
     ("scvi.module", "LDVAE._get_inference_input"): {"tensors"},
+    ("scvi.module", "VAE._compute_local_library_params"): {"batch_index"},
     ("scvi.model.base._differential", "estimate_pseudocounts_offset"): {
         "scales_a", "scales_b", "where_zero_a", "where_zero_b", "quantile",
     },
@@ -67,6 +68,17 @@ def test_encoders_give_the_posterior_of_the_documented_method(model: Any) -> Non
     means, variances = model.get_latent_representation(return_dist=True)
     np.testing.assert_allclose(outputs["qz"].loc.numpy(), means, atol=1e-6, err_msg=MOVED)
     np.testing.assert_allclose(outputs["qz"].scale.numpy() ** 2, variances, rtol=1e-5, err_msg=MOVED)
+
+
+def test_the_prior_of_the_library_is_that_of_each_batch() -> None:
+    from scvi.module import LDVAE
+
+    means, variances = np.array([[5.0, 7.0]]), np.array([[0.25, 4.0]])
+    sizes = {"n_input": 4, "n_batch": 2, "n_hidden": 8, "n_latent": 2}
+    module = LDVAE(**sizes, use_observed_lib_size=False, library_log_means=means, library_log_vars=variances)
+    prior = scvi_compat.library_prior(module, torch.tensor([[1], [0], [1]]))
+    np.testing.assert_allclose(prior.loc.numpy(), [[7.0], [5.0], [7.0]], err_msg=MOVED)
+    np.testing.assert_allclose(prior.scale.numpy(), [[2.0], [0.5], [2.0]], err_msg=MOVED)
 
 
 def test_the_pseudocount_is_that_of_the_documented_formula() -> None:

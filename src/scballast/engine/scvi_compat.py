@@ -48,6 +48,22 @@ def encoded(module: LDVAE | VAE, tensors: Mapping[str, torch.Tensor]) -> Mapping
     return outputs
 
 
+def library_prior(module: LDVAE | VAE, batch: torch.Tensor) -> torch.distributions.Normal:
+    """Return the prior of the logarithm of cells' totals, (n, 1), of a module that models them.
+
+    Parameters
+    ----------
+    module
+        With ``use_observed_lib_size=False``.
+    batch
+        (n, 1) codes.
+    """
+    from torch.distributions import Normal
+
+    means, variances = module._compute_local_library_params(batch)
+    return Normal(means, variances.sqrt())
+
+
 def estimated_pseudocount(
     scales: FloatArray, rest: FloatArray, unexpressed: BoolArray, unexpressed_rest: BoolArray
 ) -> float:

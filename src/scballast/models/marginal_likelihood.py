@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from scballast.engine import scvi_compat
 from scballast.engine.interface import HeldoutFit
 
 
@@ -36,15 +37,13 @@ def importance_weighted_fit(module: Any, tensors: Any, n_mc_samples: int) -> Hel
     with torch.inference_mode():
         counts = tensors[REGISTRY_KEYS.X_KEY].to(module.device)
         batch_index = tensors[REGISTRY_KEYS.BATCH_KEY].to(module.device)
-        inference_input = module._get_inference_input({k: v.to(module.device) for k, v in tensors.items()})
-        inferred = module.inference(**inference_input)
+        inferred = scvi_compat.encoded(module, {k: v.to(module.device) for k, v in tensors.items()})
         q_z, q_l = inferred["qz"], inferred["ql"]
         prior_z = Normal(torch.zeros_like(q_z.loc), torch.ones_like(q_z.scale))
         divergence = kl_divergence(q_z, prior_z).sum(-1)
         prior_l = None
         if q_l is not None:
-            means, variances = module._compute_local_library_params(batch_index)
-            prior_l = Normal(means, variances.sqrt())
+            prior_l = scvi_compat.library_prior(module, batch_index)
             divergence = divergence + kl_divergence(q_l, prior_l).sum(-1)
         log_weights, log_likelihoods = [], []
         for _ in range(n_mc_samples):
