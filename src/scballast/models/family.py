@@ -72,6 +72,8 @@ class ModelFamily:
         Whether the cells alone decide the result.
     latent_distributions
         Values of ``model.latent_distribution`` that have a meaning for it.
+    gene_likelihoods
+        Values of ``model.gene_likelihood`` that it can be trained with; none: all, or the key has no meaning for it.
     settings
         From the configuration, what a member of an ensemble may have for itself; None: models of different settings
         are not trained together.
@@ -86,4 +88,5 @@ class ModelFamily:
     conditional: bool
     deterministic: bool
     latent_distributions: tuple[str, ...] = ("normal",)
+    gene_likelihoods: tuple[str, ...] = ()
     settings: Callable[[Config], Mapping[str, Any]] | None = None
