@@ -71,6 +71,13 @@ def test_vaes_state_their_likelihood_and_training(model: str, said: str, tmp_pat
     assert "Ridge of local: 1000" in text
 
 
+def test_topics_state_their_training_and_what_their_loadings_are(tmp_path: Path) -> None:
+    text = text_of(tmp_path, "model=topic", "model.n_latent=7", "train.max_epochs=33", "train.lr=0.004")
+    assert "AmortizedLDA of scvi-tools) with 7 topics, trained for 33 epochs" in text
+    assert "learning rate 0.004, of the topics 0.04" in text
+    assert "negative binomial" not in text
+
+
 def test_the_rule_of_the_answer_is_stated_step_by_step() -> None:
     steps = rule_steps()
     assert len(steps) == 3

@@ -12,12 +12,13 @@ from scballast.models.factor_analysis import FACTOR_ANALYSIS
 from scballast.models.family import ModelFamily
 from scballast.models.glm_pca import GLMPCA
 from scballast.models.scvi_tools import LDVAE, SCVI
+from scballast.models.topic import TOPIC
 
 if TYPE_CHECKING:
     from scballast.config.schema import Config
 
 FAMILIES: dict[str, ModelFamily] = {
-    family.name: family for family in (LDVAE, SCVI, PCA, NMF, FACTOR_ANALYSIS, CNMF, GLMPCA)
+    family.name: family for family in (LDVAE, SCVI, PCA, NMF, FACTOR_ANALYSIS, CNMF, GLMPCA, TOPIC)
 }
 
 

@@ -70,6 +70,10 @@ class ModelFamily:
         Whether it can be trained conditioned on a covariate.
     deterministic
         Whether the cells alone decide the result.
+    epochs
+        Whether it is trained by gradient steps, in epochs.
+    simplex
+        Whether its scores sum to one whatever the settings; with a likelihood, ``latent_distribution=ln`` says so.
     latent_distributions
         Values of ``model.latent_distribution`` that have a meaning for it.
     gene_likelihoods
@@ -87,6 +91,8 @@ class ModelFamily:
     likelihood: bool
     conditional: bool
     deterministic: bool
+    epochs: bool = False
+    simplex: bool = False
     latent_distributions: tuple[str, ...] = ("normal",)
     gene_likelihoods: tuple[str, ...] = ()
     settings: Callable[[Config], Mapping[str, Any]] | None = None

@@ -65,7 +65,7 @@ def fit_sequential(
     """
     import scvi
 
-    accelerator = _accelerator(device)
+    accelerator = accelerator_for(device)
     model_class = scvi.model.LinearSCVI if linear else scvi.model.SCVI
     trained: dict[int, Any] = {}
     failures: dict[int, str] = {}
@@ -173,7 +173,7 @@ def _train_one(
     fitted = model_class(adata, **{name: settings[name] for name in model_names})
     batch_size = settings["batch_size"]
     n_train = int(np.ceil(settings["train_size"] * adata.n_obs))
-    with _interruptible(), _alone():
+    with interruptible(), alone():
         fitted.train(
             max_epochs=settings["max_epochs"],
             accelerator=accelerator,
@@ -198,7 +198,7 @@ def _train_one(
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Train in this process, whatever a Slurm allocation of several tasks says (SLURM_NTASKS).
 
     Lightning leaves a job of this name alone; scvi-tools makes parts of Lightning that take no such setting.
@@ -215,7 +215,7 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let Ctrl-C out of training; Lightning makes it an exit of the program, and ignores every further one."""
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -228,7 +228,14 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _accelerator(device: str) -> str:
+def accelerator_for(device: str) -> str:
+    """Return Lightning's accelerator for ``device``.
+
+    Raises
+    ------
+    ConfigError
+        The device is not there.
+    """
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
