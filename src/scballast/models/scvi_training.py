@@ -262,6 +262,8 @@ def seeded(seed: int) -> Iterator[None]:
 @contextmanager
 def quiet_scvi() -> Iterator[None]:
     """Keep scvi-tools' and Lightning's notices about devices, workers and saved columns off the terminal."""
+    import scvi  # noqa: F401 - when it is first imported, Lightning sets the levels of its loggers
+
     levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
