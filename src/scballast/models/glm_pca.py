@@ -17,6 +17,7 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.errors import TrainingError
 from scballast.models.decomposition import fitted_by
 from scballast.models.family import ModelFamily
+from scballast.threads import one_thread
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -285,7 +286,8 @@ def _decompose(
     *,
     poisson: bool,
 ) -> tuple[FloatArray, FloatArray]:
-    found = glm_pca(counts, n_factors, covariate, poisson=poisson)
+    with one_thread():
+        found = glm_pca(counts, n_factors, covariate, poisson=poisson)
     return found.loadings, found.scores
 
 
