@@ -42,7 +42,7 @@ def fitted(members: list[Member], settings: Config) -> TrainedEnsemble:
 @pytest.fixture(scope="module")
 def trained() -> TrainedEnsemble:
     members = [Member(np.arange(N_CELLS), seed=1), Member(np.arange(65), seed=2, overrides={"n_latent": 2})]
-    return fitted(members, config("train.max_epochs=60", "train.batch_size=64", "train.lr=0.01"))
+    return fitted(members, config("train.max_epochs=40", "train.batch_size=64", "train.lr=0.015"))
 
 
 def test_planted_mixtures_are_recovered(trained: TrainedEnsemble) -> None:
@@ -73,14 +73,14 @@ def test_units_are_those_of_a_dense_calculation() -> None:
 
 def test_training_is_told_by_epoch_and_by_cell(trained: TrainedEnsemble) -> None:
     curves = trained.history(0)
-    assert len(curves["elbo_train"]) == len(curves["kl_weight"]) == 60
-    assert curves["kl_weight"][:2] == pytest.approx([0.0, 1 / 15])
+    assert len(curves["elbo_train"]) == len(curves["kl_weight"]) == 40
+    assert curves["kl_weight"][:2] == pytest.approx([0.0, 1 / 10])
     assert curves["kl_weight"][-1] == 1.0
     # Nats of a cell of 300 counts among 60 genes: below those of equal shares, above those of one gene.
     assert 300 < curves["elbo_train"][-1] < 300 * np.log(N_GENES)
-    assert trained.n_steps(0) == 60 * 3
+    assert trained.n_steps(0) == 40 * 3
     assert trained.loadings(1).shape == (N_GENES, 2)
-    assert trained.n_steps(1) == 60  # of 59 cells to train on
+    assert trained.n_steps(1) == 40  # of 59 cells to train on
 
 
 def test_a_member_does_not_depend_on_those_trained_beside_it() -> None:
