@@ -286,7 +286,7 @@ def test_other_models_run_under_the_same_rankers(model: str, counts_file: Path, 
         "factor_analysis": "contrast,spread,conditioned,per_population",
         "nmf": "contrast,spread",
         "cnmf": "contrast,spread,per_population",
-        "scvi": "local,scvi_de",
+        "scvi": "local,hotspot,scvi_de",
     }
     words = ["data=h5ad", f'data.path="{counts_file}"', f"runs_dir={tmp_path}", *WORDS, f"model={model}"]
     words += ["model.n_latent=4", "resample.n_replicates=2", "train.max_epochs=3", f"methods=[{methods[model]}]"]

@@ -39,6 +39,17 @@ def test_decompositions_claim_no_likelihood_and_no_training(model: str, said: st
         assert claim not in text
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("nb", "negative binomial counts with one size for all genes"), ("poisson", "7 factors of Poisson counts")],
+)
+def test_glm_pca_states_its_counts_and_no_training(word: str, said: str, tmp_path: Path) -> None:
+    text = text_of(tmp_path, "model=glmpca", "model.n_latent=7", f"model.gene_likelihood={word}")
+    assert said in text
+    for claim in ("scvi-tools", "KL", "epochs", "learning rate", "latent distribution"):
+        assert claim not in text
+
+
 @pytest.mark.parametrize(("model", "has_likelihood"), [("ldvae", True), ("pca", False), ("factor_analysis", False)])
 def test_the_head_of_the_report_names_a_likelihood_where_there_is_one(
     model: str, has_likelihood: bool, tmp_path: Path
@@ -58,6 +69,13 @@ def test_vaes_state_their_likelihood_and_training(model: str, said: str, tmp_pat
     assert "trained for 33 epochs" in text
     assert "KL warm-up over 25% of the epochs" in text
     assert "Ridge of local: 1000" in text
+
+
+def test_topics_state_their_training_and_what_their_loadings_are(tmp_path: Path) -> None:
+    text = text_of(tmp_path, "model=topic", "model.n_latent=7", "train.max_epochs=33", "train.lr=0.004")
+    assert "AmortizedLDA of scvi-tools) with 7 topics, trained for 33 epochs" in text
+    assert "learning rate 0.004, of the topics 0.04" in text
+    assert "negative binomial" not in text
 
 
 def test_the_rule_of_the_answer_is_stated_step_by_step() -> None:

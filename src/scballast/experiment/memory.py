@@ -26,7 +26,7 @@ WORKING_BYTES = 44
 """Per value of a replicate: its own counts, their logarithms in float64, and a copy of these at work."""
 DENSE_BYTES = 24
 """Per number of a dense matrix: itself and two copies at work."""
-DENSE_BY_POPULATION = ("within_pca", "residual_pca", "cross_covariance", "sparse_factors")
+DENSE_BY_POPULATION = ("within_pca", "residual_pca", "cross_covariance", "sparse_factors", "hotspot")
 """Methods that hold the cells of one population as a dense matrix."""
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says how much memory a container may take."""

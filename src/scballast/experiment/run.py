@@ -352,9 +352,9 @@ def _source_commit() -> dict[str, str]:
 
 
 def _device_name(setup: Setup) -> str:
-    """Return where models are trained; those without a likelihood are fitted on the CPU, and torch is not needed."""
+    """Return where models are trained; those without epochs are fitted on the CPU, and torch is not needed."""
     device = setup.config.device
-    if device == "cpu" or not (setup.family.likelihood or any("scvi" in method.roles for method in setup.methods)):
+    if device == "cpu" or not (setup.family.epochs or any("scvi" in method.roles for method in setup.methods)):
         return "cpu"
     import torch
 

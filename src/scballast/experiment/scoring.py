@@ -181,7 +181,7 @@ def factor_view(
         counts=setup.counts[cells],
         codes=np.zeros(len(cells), dtype=np.int64) if one_population else setup.dataset.population_codes[cells],
         softmax=family.softmax,
-        simplex=family.likelihood and setup.config.model.latent_distribution == "ln",
+        simplex=family.simplex or (family.likelihood and setup.config.model.latent_distribution == "ln"),
         ridge=setup.config.rank.local_ridge,
     )
 

@@ -11,6 +11,7 @@ from scballast.arrays import FloatArray
 from scballast.methods.cell_view import CellView
 from scballast.methods.controls import random_scores
 from scballast.methods.cross_covariance import cross_covariance_scores
+from scballast.methods.hotspot import hotspot_scores
 from scballast.methods.logreg import logreg_scores
 from scballast.methods.method import (
     CONDITIONAL,
@@ -121,6 +122,7 @@ RESIDUALS = "Lause, Berens & Kobak (2021), Genome Biology 22 (Pearson residuals)
 PARALLEL = "Horn (1965), Psychometrika 30 (parallel analysis)"
 SPIKE_AND_SLAB = "Mitchell & Beauchamp (1988), JASA 83 (the prior)"
 VARIATIONAL = "Carbonetto & Stephens (2012), Bayesian Analysis 7 (the updates)"
+HOTSPOT = "DeTomaso & Yosef (2021), Cell Systems 12 (local autocorrelation)"
 COUNT_FACTORS = "Townes, Hicks, Aryee & Irizarry (2019), Genome Biology 20 (factors of the counts' likelihood)"
 
 METHODS: dict[str, Method] = {
@@ -243,6 +245,15 @@ METHODS: dict[str, Method] = {
             of_every_model=True,
             as_the_model=True,
             references=(SVENSSON, RESIDUALS),
+        ),
+        Method(
+            "hotspot",
+            "program",
+            score=hotspot_scores,
+            label="autocorrelation of the counts among neighbours within the population on the global latent space",
+            roles=("global",),
+            as_the_model=True,
+            references=(HOTSPOT,),
         ),
         Method(
             "conditioned",

@@ -8,14 +8,19 @@ from scballast.config.schema import unknown_key
 from scballast.errors import ConfigError
 from scballast.models.consensus_nmf import CNMF
 from scballast.models.decomposition import NMF, PCA
+from scballast.models.drvi import DRVI
 from scballast.models.factor_analysis import FACTOR_ANALYSIS
 from scballast.models.family import ModelFamily
+from scballast.models.glm_pca import GLMPCA
 from scballast.models.scvi_tools import LDVAE, SCVI
+from scballast.models.topic import TOPIC
 
 if TYPE_CHECKING:
     from scballast.config.schema import Config
 
-FAMILIES: dict[str, ModelFamily] = {family.name: family for family in (LDVAE, SCVI, PCA, NMF, FACTOR_ANALYSIS, CNMF)}
+FAMILIES: dict[str, ModelFamily] = {
+    family.name: family for family in (LDVAE, SCVI, PCA, NMF, FACTOR_ANALYSIS, CNMF, GLMPCA, TOPIC, DRVI)
+}
 
 
 def family_of(config: Config) -> ModelFamily:
@@ -24,17 +29,27 @@ def family_of(config: Config) -> ModelFamily:
     Raises
     ------
     ConfigError
-        There is no such family, or the latent distribution has no meaning for it.
+        There is no such family, it cannot be trained yet, or the latent distribution or the likelihood has no meaning
+        for it.
     """
     model = config.model
     if model.name not in FAMILIES:
         key = "model.name"
         raise unknown_key(key, model.name, tuple(FAMILIES))
     family = FAMILIES[model.name]
+    if family.not_yet is not None:
+        message = f"model.name: {family.not_yet}"
+        raise ConfigError(message)
     if model.latent_distribution not in family.latent_distributions:
         message = (
             f"model.latent_distribution: {model.latent_distribution} has no meaning for model.name={model.name}; "
             f"use {' or '.join(family.latent_distributions)}."
+        )
+        raise ConfigError(message)
+    if family.gene_likelihoods and model.gene_likelihood not in family.gene_likelihoods:
+        message = (
+            f"model.gene_likelihood: {model.gene_likelihood} has no meaning for model.name={model.name}; "
+            f"use {' or '.join(family.gene_likelihoods)}."
         )
         raise ConfigError(message)
     return family

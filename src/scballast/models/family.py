@@ -70,11 +70,19 @@ class ModelFamily:
         Whether it can be trained conditioned on a covariate.
     deterministic
         Whether the cells alone decide the result.
+    epochs
+        Whether it is trained by gradient steps, in epochs.
+    simplex
+        Whether its scores sum to one whatever the settings; with a likelihood, ``latent_distribution=ln`` says so.
     latent_distributions
         Values of ``model.latent_distribution`` that have a meaning for it.
+    gene_likelihoods
+        Values of ``model.gene_likelihood`` that it can be trained with; none: all, or the key has no meaning for it.
     settings
         From the configuration, what a member of an ensemble may have for itself; None: models of different settings
         are not trained together.
+    not_yet
+        Why it cannot be trained and what it needs; None: it can.
     """
 
     name: str
@@ -85,5 +93,9 @@ class ModelFamily:
     likelihood: bool
     conditional: bool
     deterministic: bool
+    epochs: bool = False
+    simplex: bool = False
     latent_distributions: tuple[str, ...] = ("normal",)
+    gene_likelihoods: tuple[str, ...] = ()
     settings: Callable[[Config], Mapping[str, Any]] | None = None
+    not_yet: str | None = None

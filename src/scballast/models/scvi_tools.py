@@ -100,6 +100,7 @@ LDVAE = ModelFamily(
     likelihood=True,
     conditional=True,
     deterministic=False,
+    epochs=True,
     latent_distributions=("normal", "ln"),
     settings=_member_settings,
 )
@@ -112,6 +113,7 @@ SCVI = ModelFamily(
     likelihood=True,
     conditional=True,
     deterministic=False,
+    epochs=True,
     latent_distributions=("normal", "ln"),
     settings=_member_settings,
 )

@@ -66,7 +66,7 @@ def fit_sequential(
     """
     import scvi
 
-    accelerator = _accelerator(device)
+    accelerator = accelerator_for(device)
     model_class = scvi.model.LinearSCVI if linear else scvi.model.SCVI
     trained: dict[int, Any] = {}
     failures: dict[int, str] = {}
@@ -176,7 +176,7 @@ def _train_one(
     fitted = model_class(adata, **{name: settings[name] for name in model_names})
     batch_size = settings["batch_size"]
     n_train = int(np.ceil(settings["train_size"] * adata.n_obs))
-    with _interruptible(), _alone():
+    with interruptible(), alone():
         fitted.train(
             max_epochs=settings["max_epochs"],
             accelerator=accelerator,
@@ -201,7 +201,7 @@ def _train_one(
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Train in this process, whatever a Slurm allocation of several tasks says (SLURM_NTASKS).
 
     Lightning leaves a job of this name alone; scvi-tools makes parts of Lightning that take no such setting.
@@ -218,7 +218,7 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let Ctrl-C out of training; Lightning makes it an exit of the program, and ignores every further one."""
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -231,7 +231,14 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def _accelerator(device: str) -> str:
+def accelerator_for(device: str) -> str:
+    """Return Lightning's accelerator for ``device``.
+
+    Raises
+    ------
+    ConfigError
+        The device is not there.
+    """
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -258,6 +265,8 @@ def seeded(seed: int) -> Iterator[None]:
 @contextmanager
 def quiet_scvi() -> Iterator[None]:
     """Keep scvi-tools' and Lightning's notices about devices, workers and saved columns off the terminal."""
+    import scvi  # noqa: F401 - when it is first imported, Lightning sets the levels of its loggers
+
     levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -95,7 +95,7 @@ def _load_libraries(config: Config) -> None:
     """Import what training needs while the worker prepares the study."""
     from scballast.models import FAMILIES
 
-    if FAMILIES[config.model.name].likelihood:
+    if FAMILIES[config.model.name].epochs:  # by scvi-tools, or as it does
         # What cannot be loaded, for whatever reason, is the first trial's to report.
         with suppress(Exception):
             import scvi  # noqa: F401

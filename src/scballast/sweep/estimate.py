@@ -116,7 +116,7 @@ def _cell_epochs(setup: Setup, members: Iterable[Member]) -> int:
     total = 0
     for member in members:
         n_cells = setup.dataset.adata.n_obs if member.cells is None else len(member.cells)
-        epochs = (config.train.max_epochs or default_max_epochs(n_cells)) if setup.family.likelihood else 1
+        epochs = (config.train.max_epochs or default_max_epochs(n_cells)) if setup.family.epochs else 1
         total += n_cells * epochs
     return total
 
@@ -198,7 +198,7 @@ def _probe_training(config: Config, dataset: Dataset) -> float:
     setup = Setup.of(config, dataset)
     if not setup.from_models:
         return 0.0
-    if not setup.family.likelihood:
+    if not setup.family.epochs:
         return _time_training(setup)
     one, three = (
         _time_training(replace(setup, config=replace(config, train=replace(config.train, max_epochs=n))))

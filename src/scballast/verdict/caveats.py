@@ -136,7 +136,7 @@ def _training(tables: Tables) -> list[Caveat]:
     if fewest < FEWEST_STEPS:
         text = (
             f"{_by_role(trained, trained[trained['n_steps'] < FEWEST_STEPS])} saw fewer than {FEWEST_STEPS} gradient "
-            "steps: their decoder's batch norm still carries its start, which distorts the loadings, so their lists "
+            "steps: what they learnt (of an LDVAE, its decoder's batch norm) still carries its start, so their lists "
             "are never the answer. Raise train.max_epochs or lower train.batch_size."
         )
         caveats.append(Caveat("Too few steps", text, fewest, "steps, the fewest", source, warned=True))
