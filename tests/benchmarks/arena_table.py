@@ -78,7 +78,7 @@ def leaderboard(table: pd.DataFrame, estimand: str) -> pd.DataFrame:
     """
     own = with_mean(table[table["estimand"] == estimand])
     own = own.assign(kind=own["simulator"] + "_" + own["depth"].astype(str))
-    sizes = [name for name in own if name.startswith(CELLS)]
+    sizes = [name for name in own if name.startswith(CELLS) and own[name].notna().any()]
     rows = {}
     for name, part in own.groupby(ROW, sort=False):
         mean, half = mean_with_interval(part["mean"], part["kind"])
