@@ -248,7 +248,7 @@ def controls_at_chance(table: pd.DataFrame) -> bool:
 def main(words: list[str] | None = None) -> bool:
     """Run what is missing, write the tables, return whether the controls stay at chance."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", nargs="+", default=[name for name in FAMILIES if name != "scvi"])
+    parser.add_argument("--families", nargs="+", default=tuple(FAMILIES))
     parser.add_argument("--cells-only", action="store_true")
     parser.add_argument("--simulators", nargs="+", default=SIMULATORS, choices=SIMULATORS)
     parser.add_argument("--depths", nargs="+", type=int, default=DEPTHS)
