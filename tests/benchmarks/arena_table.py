@@ -136,29 +136,36 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def markdown_of(table: pd.DataFrame, estimand: str) -> str:
-    """Return one estimand's leaderboard as a Markdown table."""
+    """Return one estimand's leaderboard as two Markdown tables: what is found at what cost, and where."""
     board = leaderboard(table, estimand)
     simulators = simulators_of(table[table["estimand"] == estimand])
     depths = sorted(table["depth"].unique())
     sizes = [name for name in board if str(name).startswith(CELLS)]
-    head = [
-        "method", "average precision", "behind the first", *(TITLES.get(name, name) for name in simulators),
-        *(f"{depth:,} counts" for depth in depths), *(f"{str(name).removeprefix(CELLS)} cells" for name in sizes),
-        "data sets", "seconds", "MB",
-    ]  # fmt: skip
-    rows = [
-        [
-            name_of(*name),
-            _with_half(row["mean"], row["half"]),
-            "" if row.name == board.index[0] else _with_half(row["behind"], row["behind_half"]),
-            *(f"{row[column]:.2f}" for column in (*simulators, *depths, *sizes)),
-            f"{row['n']:.0f}",
-            _short(row["seconds"]),
-            _short(row["megabytes"]),
-        ]
-        for name, row in board.iterrows()
+    names = [name_of(*name) for name in board.index]
+    behind = [_with_half(*pair) for pair in zip(board["behind"], board["behind_half"], strict=True)]
+    found = {
+        "average precision": [_with_half(*pair) for pair in zip(board["mean"], board["half"], strict=True)],
+        "behind the first": ["", *behind[1:]],
+        "data sets": [f"{n:.0f}" for n in board["n"]],
+        "seconds": [_short(value) for value in board["seconds"]],
+        "MB": [_short(value) for value in board["megabytes"]],
+    }
+    titles = {
+        **{name: TITLES.get(name, name) for name in simulators},
+        **{depth: f"{depth:,} counts" for depth in depths},
+        **{name: f"{str(name).removeprefix(CELLS)} cells" for name in sizes},
+    }
+    where = {title: [f"{value:.2f}" for value in board[column]] for column, title in titles.items()}
+    return f"{_table(names, found)}\n\n{_table(names, where)}"
+
+
+def _table(names: Sequence[str], columns: dict[str, list[str]]) -> str:
+    head = ["method", *columns]
+    lines = [
+        head,
+        ["---"] * len(head),
+        *([name, *cells] for name, *cells in zip(names, *columns.values(), strict=True)),
     ]
-    lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -175,7 +182,7 @@ def name_of(model: str, method: str) -> str:
 
 
 def _with_half(mean: float, half: float) -> str:
-    return f"{mean:.3f}" + ("" if np.isnan(half) else f" ± {half:.3f}")
+    return f"{mean:.3f}" + ("" if np.isnan(half) else f"\u00a0±\u00a0{half:.3f}")  # on one line
 
 
 def _short(value: float) -> str:
