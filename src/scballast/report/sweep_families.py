@@ -12,13 +12,16 @@ from scballast.report.figure_names import drawable
 from scballast.report.html import Grid, Section
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from scballast.report.style import Picture
     from scballast.report.sweep_tables import SweepFolder
 
 FAMILY = "model.name"
-_FIT, _SECONDS = "fit/heldout_nll", "seconds/training"
+# Columns of the table beside stability: the metric, and its decimals.
+_BESIDE = {"held-out NLL": ("fit/heldout_nll", 1), "seconds of training": ("seconds/training", 1)}
 
 
 def families_section(sweep: SweepFolder) -> Section | None:
@@ -27,10 +30,10 @@ def families_section(sweep: SweepFolder) -> Section | None:
     margins = above_floor(sweep)
     if margins is None:
         return None
-    grids = [_grid("Φ less its floor", _means(margins), sweep)]
+    grids = [_margin_grid(margins, sweep)]
     truth = recovered(sweep)
     if truth is not None:
-        grids.append(_grid("Average precision of the planted genes", truth, sweep))
+        grids.append(_truth_grid(truth, sweep))
     return Section("families", "Families of models", lead, (_picture(sweep, margins),), tuple(grids))
 
 
@@ -76,26 +79,30 @@ def _means(margins: pd.DataFrame) -> pd.DataFrame:
     return wide[list(dict.fromkeys(margins["method"]))]
 
 
-def _grid(what: str, values: pd.DataFrame, sweep: SweepFolder) -> Grid:
-    trials = sweep.trials.groupby(FAMILY, sort=False)
-    beside = {"held-out NLL": (_FIT, 1), "seconds of training": (_SECONDS, 1)}
-    means = {name: trials[column].mean() for name, (column, _) in beside.items() if column in sweep.trials}
-    rows = [
-        (name, int(trials.size()[name]), *values.loc[name], *(column[name] for column in means.values()))
-        for name in dict.fromkeys(sweep.trials[FAMILY])
-        if name in values.index
-    ]
-    columns = (
-        ("Family", None),
-        ("Trials", 0),
-        *((str(method), 2) for method in values),
-        *((name, beside[name][1]) for name in means),
-    )
+def _margin_grid(margins: pd.DataFrame, sweep: SweepFolder) -> Grid:
+    by_family = sweep.trials.groupby(FAMILY, sort=False)
+    costs = {name: by_family[column].mean() for name, (column, _) in _BESIDE.items() if column in sweep.trials}
     caption = (
-        f"{what}, mean over populations and the family's trials, by the method that reads the models; n/a: the family "
-        "cannot have it. The held-out loss is in nats per cell, of models of counts; seconds are those of training."
+        "Φ less its floor, mean over populations and the family's trials, by the method that reads the models; n/a: "
+        "the family cannot have it. The held-out loss is in nats per cell, of models of counts; seconds: training."
     )
-    return Grid(caption, columns, tuple(rows))
+    return _grid(caption, _means(margins), sweep, costs)
+
+
+def _truth_grid(truth: pd.DataFrame, sweep: SweepFolder) -> Grid:
+    caption = "Average precision of the planted genes, mean over populations and the family's trials."
+    return _grid(caption, truth, sweep, {})
+
+
+def _grid(caption: str, values: pd.DataFrame, sweep: SweepFolder, beside: Mapping[str, pd.Series]) -> Grid:
+    n_trials = sweep.trials[FAMILY].value_counts()
+    families = [name for name in dict.fromkeys(sweep.trials[FAMILY]) if name in values.index]
+    rows = [
+        (name, int(n_trials[name]), *values.loc[name], *(column[name] for column in beside.values()))
+        for name in families
+    ]
+    numbers = [*((str(method), 2) for method in values), *((name, _BESIDE[name][1]) for name in beside)]
+    return Grid(caption, (("Family", None), ("Trials", 0), *numbers), tuple(rows))
 
 
 def _picture(sweep: SweepFolder, margins: pd.DataFrame) -> Picture:
