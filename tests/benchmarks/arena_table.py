@@ -35,7 +35,7 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     cells = sorted((name for name in table if name.startswith(CELLS)), key=lambda name: int(name.removeprefix(CELLS)))
     ordered = table.sort_values(["estimand", *ROW, *DATA_SET], ignore_index=True)
     ordered = ordered[["estimand", *ROW, *DATA_SET, *cells, "seconds", "megabytes"]]
-    return ordered.round({**dict.fromkeys(cells, 4), "seconds": 2, "megabytes": 0})
+    return ordered.round({**dict.fromkeys(cells, 4), "seconds": 3, "megabytes": 0})
 
 
 def with_mean(table: pd.DataFrame) -> pd.DataFrame:
@@ -147,8 +147,8 @@ def markdown_of(table: pd.DataFrame, estimand: str) -> str:
         "average precision": [_with_half(*pair) for pair in zip(board["mean"], board["half"], strict=True)],
         "behind the first": ["", *behind[1:]],
         "data sets": [f"{n:.0f}" for n in board["n"]],
-        "seconds": [_short(value) for value in board["seconds"]],
-        "MB": [_short(value) for value in board["megabytes"]],
+        "seconds": [_short(value, 0.01) for value in board["seconds"]],
+        "MB": [_short(value, 1) for value in board["megabytes"]],
     }
     titles = {
         **{name: TITLES.get(name, name) for name in simulators},
@@ -185,7 +185,9 @@ def _with_half(mean: float, half: float) -> str:
     return f"{mean:.3f}" + ("" if np.isnan(half) else f"\u00a0±\u00a0{half:.3f}")  # on one line
 
 
-def _short(value: float) -> str:
+def _short(value: float, least: float) -> str:
+    if value < least:
+        return f"below {least:g}"
     return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
