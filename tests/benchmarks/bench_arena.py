@@ -1,7 +1,7 @@
 """Who finds what was planted: every method of the registry, every model family, every simulator, in one command.
 
     python -m tests.benchmarks arena [--families ldvae …] [--cells-only] [--simulators …] [--depths …] [--seeds …]
-        [--trained-seeds …] [--folder runs/bench_arena] [--store] [overrides of the configuration]
+        [--trained-seeds …] [--folder runs/bench_arena] [--store] [--overrides train.max_epochs=800 …]
 
 Genes of markers and of programs are judged by average precision; beside it stand seconds of processor time and peak
 memory. A unit is one method of cells alone, or one model family with all that reads it, on one data set: it runs in a
@@ -261,12 +261,13 @@ def main(words: list[str] | None = None) -> bool:
     parser.add_argument("--trained-seeds", nargs="+", type=int, default=TRAINED_SEEDS)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_arena"))
     parser.add_argument("--store", action="store_true", help="store what is there already, and run nothing")
-    options, overrides = parser.parse_known_args(words or [])
+    parser.add_argument("--overrides", nargs="+", default=[], help="of the configuration")
+    options = parser.parse_args(words or [])
     logging.disable(logging.WARNING)
     options.folder.mkdir(parents=True, exist_ok=True)
     size = Size()
     # Other settings are other results.
-    suffix = hashlib.blake2b(f"{size} {SETTINGS} {overrides}".encode(), digest_size=4).hexdigest()
+    suffix = hashlib.blake2b(f"{size} {SETTINGS} {options.overrides}".encode(), digest_size=4).hexdigest()
     path = options.folder / f"arena_{suffix}.jsonl"
     models = [(CELLS, options.seeds)]
     models += [] if options.cells_only else [(name, options.trained_seeds) for name in options.families]
@@ -279,7 +280,7 @@ def main(words: list[str] | None = None) -> bool:
         results = {unit: result for unit, result in stored(path).items() if unit in units}
         arena_table.store(as_table(results))
     else:
-        results = run(units, path, size, overrides)
+        results = run(units, path, size, options.overrides)
     table = as_table(results)
     table.to_csv(options.folder / "arena.csv", index=False)
     text = arena_table.markdown(table)
