@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from tests.benchmarks import arena_table, published_simulators
-from tests.benchmarks.arena_data import Size, data_set, setup_of
+from tests.benchmarks.arena_data import OWN, Size, data_set, setup_of
 from tests.benchmarks.bench_arena import CELLS, Unit, of_cells, of_family, score_cells, stored
 
 from scballast.methods.registry import METHODS
@@ -66,6 +66,37 @@ def test_every_row_is_of_the_same_kinds_of_data_sets() -> None:
     for estimand, own in STORED.groupby("estimand"):
         kinds = own.groupby(["model", "method"])[["simulator", "depth"]].apply(lambda rows: len(rows.drop_duplicates()))
         assert kinds.nunique() == 1, estimand
+
+
+def test_what_the_page_concludes_follows_from_the_stored_rows() -> None:
+    boards = {estimand: arena_table.leaderboard(STORED, estimand) for estimand in arena_table.ESTIMANDS}
+    program, marker = boards["program"], boards["marker"]
+    sparse, spread = (CELLS, "sparse_factors"), ("factor_analysis", "spread")
+    assert list(program.index[:2]) == [sparse, spread]
+    assert program.loc[spread, "behind"] < program.loc[spread, "behind_half"]
+    assert {name: program[name].idxmax() for name in OWN} == dict.fromkeys(OWN, sparse)
+    assert program["cnmf"].idxmax() == spread
+    for (family, method), row in marker.iterrows():
+        if method == "axis":
+            assert row["mean"] < marker.loc[(family, "contrast"), "mean"]
+    of_ldvae = program[program.index.get_level_values("model") == "ldvae"]
+    assert of_ldvae.index[0] == ("ldvae", "local")
+    local = ("factor_analysis", "local")
+    assert 15 < of_ldvae["seconds"].iloc[0] / program.loc[local, "seconds"] < 30  # a twentieth
+    assert marker.index[0] == (CELLS, "wilcoxon")
+    said = {
+        f"cNMF's ({program.loc[sparse, 'cnmf']:.2f})",
+        f"leads ({program.loc[spread, 'cnmf']:.2f})",
+        f"finds {of_ldvae['mean'].iloc[0]:.2f} on average",
+        f"factor analysis {program.loc[local, 'mean']:.2f} in",
+        f"`wilcoxon` finds {marker['mean'].iloc[0]:.2f}, the LDVAE's own test "
+        f"{marker.loc[('ldvae', 'ldvae_de'), 'mean']:.2f}",
+        f"finds {program.loc[spread, 'mean']:.2f} from a factor analysis and "
+        f"{program.loc[('cnmf', 'spread'), 'mean']:.2f} from consensus NMF",
+        *(f"{program.loc[(family, 'spread'), 'mean']:.2f} from PCA and NMF" for family in ("pca", "nmf")),
+    }
+    page = " ".join(arena_table.PAGE.read_text(encoding="utf-8").split())
+    assert [words for words in said if words not in page] == []
 
 
 def test_intervals_by_hand() -> None:
