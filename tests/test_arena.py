@@ -99,6 +99,28 @@ def test_what_the_page_concludes_follows_from_the_stored_rows() -> None:
     assert [words for words in said if words not in page] == []
 
 
+def test_what_more_epochs_do_to_the_ldvae_is_what_is_stored() -> None:
+    epochs = pd.read_csv(arena_table.STORED.with_name("arena_epochs.csv"))
+    wide = epochs.pivot(index=["method", *arena_table.DATA_SET], columns="max_epochs", values="average_precision")
+    local, contrast = wide.loc["local"], wide.loc["contrast"]
+    longest = local[1600].dropna().index
+    page = " ".join(arena_table.PAGE.read_text(encoding="utf-8").split())
+    assert (
+        f"(2,000 counts, {len(local)} data sets) `local` finds {(local[800] - local[400]).mean():.3f} more and "
+        f"`contrast` {(contrast[800] - contrast[400]).mean():.3f};"
+    ) in page
+    assert (
+        f"With 1,600 ({len(longest)} data sets) `local` gains another "
+        f"{(local[1600] - local[800]).mean():.3f}, and `contrast` loses {(contrast[800] - contrast[1600]).mean():.3f}."
+    ) in page
+    rotated = arena_table.with_mean(STORED[(STORED["model"] == "factor_analysis") & (STORED["method"] == "local")])
+    assert (rotated.set_index(arena_table.DATA_SET)["mean"].reindex(local.index) > local[800]).all()
+    stored = arena_table.with_mean(STORED[(STORED["model"] == "ldvae") & (STORED["method"] == "local")])
+    np.testing.assert_allclose(
+        stored.set_index(arena_table.DATA_SET)["mean"].reindex(local.index), local[400], atol=1e-4
+    )
+
+
 def test_intervals_by_hand() -> None:
     values, kinds = pd.Series([0.2, 0.4, 0.6, 0.9, 0.9]), pd.Series(["a", "a", "b", "b", "b"])
     mean, half = arena_table.mean_with_interval(values, kinds)
