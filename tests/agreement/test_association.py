@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
+from tests.helpers.donor_examples import donor_effects, error_rate, of_many_donors, of_whole_donors, within_donors
 
 from scballast.agreement.association import Association, association, benjamini_hochberg
 from scballast.agreement.purity import axis_purity
@@ -170,52 +171,22 @@ class TestAssociation:
             axis_purity(scores, codes, 4, generator=np.random.default_rng(0))
 
 
-def donor_effects(rng: np.random.Generator, n_dimensions: int, n_donors: int = 12):
-    """Cells of donors that differ, unequal in number: scores (cell, dimension) and the donor of each cell."""
-    donors = np.repeat(np.arange(n_donors), rng.integers(10, 60, n_donors))
-    effects = rng.normal(0, 1, (n_donors, n_dimensions))
-    return effects[donors] + rng.normal(0, 1, (donors.size, n_dimensions)), donors
-
-
-def error_rate(draw, *, by_donor: bool) -> float:
-    """Share of p-values at most 0.05 in 20 data sets of 100 dimensions without a difference."""
-    found = []
-    for seed in range(20):
-        rng = np.random.default_rng([seed, 77])
-        scores, codes, donors = draw(rng)
-        tested = association(scores, codes, 2, n_permutations=199, generator=rng, donors=donors if by_donor else None)
-        found.append(tested.p_value[:, 1] <= 0.05)
-    return float(np.mean(found))
-
-
 # 2,000 p-values: a rate of 0.05 has a standard error of 0.005.
 HONEST_RATE = (0.03, 0.07)
 
 
 class TestDonors:
     def test_a_label_of_whole_donors_has_the_error_rate_that_it_says(self):
-        def draw(rng):
-            scores, donors = donor_effects(rng, 100)
-            return scores, rng.permutation(np.arange(12) % 2)[donors], donors
-
-        assert HONEST_RATE[0] < error_rate(draw, by_donor=True) < HONEST_RATE[1]
+        assert HONEST_RATE[0] < error_rate(of_whole_donors, by_donor=True) < HONEST_RATE[1]
         # Permuted cells take the differences between donors for an effect of the label.
-        assert error_rate(draw, by_donor=False) > 0.5
+        assert error_rate(of_whole_donors, by_donor=False) > 0.5
 
     def test_so_it_has_with_more_donors_than_can_be_enumerated(self):
-        def draw(rng):
-            scores, donors = donor_effects(rng, 100, n_donors=24)
-            return scores, rng.permutation(np.arange(24) % 3 == 0).astype(int)[donors], donors
-
-        assert HONEST_RATE[0] < error_rate(draw, by_donor=True) < HONEST_RATE[1]
+        assert HONEST_RATE[0] < error_rate(of_many_donors, by_donor=True) < HONEST_RATE[1]
 
     def test_a_label_that_varies_within_donors_has_it_though_donors_have_it_unequally_often(self):
-        def draw(rng):
-            scores, donors = donor_effects(rng, 100, n_donors=4)
-            return scores, (rng.random(donors.size) < np.array([0.1, 0.4, 0.6, 0.9])[donors]).astype(int), donors
-
-        assert HONEST_RATE[0] < error_rate(draw, by_donor=True) < HONEST_RATE[1]
-        assert error_rate(draw, by_donor=False) > 0.3
+        assert HONEST_RATE[0] < error_rate(within_donors, by_donor=True) < HONEST_RATE[1]
+        assert error_rate(within_donors, by_donor=False) > 0.3
 
     @pytest.mark.parametrize("sizes", [(4, 4), (3, 6), (2, 3, 4), (8, 1)])
     def test_donors_are_enumerated(self, sizes):

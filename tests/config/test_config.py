@@ -73,6 +73,7 @@ def test_the_yaml_defaults_are_the_defaults_of_the_code() -> None:
         ("seed=true", ("seed", "True")),
         ("model.n_latent", ("model.n_latent", "key=value")),
         ("++model.nothing=1", ("model.nothing",)),
+        ("model.n_runs=10", ("no such key", "++model.n_runs=10")),
     ],
 )
 def test_a_mistake_is_named_with_the_remedy(word: str, fragments: tuple[str, ...]) -> None:

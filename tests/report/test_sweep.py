@@ -127,6 +127,82 @@ def test_a_trial_that_is_best_in_both_is_said_to_be(tmp_path: Path) -> None:
     )
 
 
+FAMILIES = ("ldvae", "pca", "cnmf")
+
+
+@pytest.fixture(scope="module")
+def over_families(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trials of each of three families; only the LDVAE has a held-out fit, and cNMF no `conditioned`."""
+    folder = tmp_path_factory.mktemp("families")
+    (folder / "tables").mkdir()
+    rng = np.random.default_rng(4)
+    trials, stability = [], []
+    for trial, family in enumerate(FAMILIES * 2):
+        params = {"model.name": family, "model.n_latent": 20}
+        truth = {f"truth/{name}/average_precision": rng.random() for name in ("contrast", "wilcoxon")}
+        fit = {"fit/heldout_nll": rng.uniform(900, 1000) if family == "ldvae" else np.nan}
+        own = {"stability/contrast": rng.random(), "seconds/training": rng.uniform(5, 50), **fit, **truth}
+        trials.append({"trial": trial, "state": "COMPLETE", **params, **own, "chosen": trial == 4, "reason": "best"})
+        for method in ("contrast", "spread", "wilcoxon", "shuffled", *(["conditioned"] if family != "cnmf" else [])):
+            for population in ("A", "B", "C"):
+                values = {"phi": rng.random(), "floor": rng.random() / 2, "lower": 0.0, "upper": 1.0}
+                stability.append({"trial": trial, "method": method, "population": population, **params, **values})
+    warned = [{"trial": trial, "title": "Too few steps", "text": "few steps"} for trial in (0, 3)]
+    pd.DataFrame(trials).to_csv(folder / "trials.csv", index=False)
+    pd.DataFrame(stability).to_csv(folder / "tables" / "sweep_stability.csv", index=False)
+    pd.DataFrame(warned).to_csv(folder / "tables" / "sweep_warnings.csv", index=False)
+    (folder / "config").mkdir()
+    (folder / "config" / "resolved.yaml").write_text(
+        "objectives:\n- {metric: stability/contrast, direction: maximize}\n", encoding="utf-8"
+    )
+    render_sweep_report(folder)
+    return folder
+
+
+def test_families_stand_side_by_side(over_families: Path) -> None:
+    trials, stability = (
+        pd.read_csv(over_families / name, float_precision="round_trip")
+        for name in ("trials.csv", "tables/sweep_stability.csv")
+    )
+    page = (over_families / "report.html").read_text(encoding="utf-8")
+    heads = [row.split("</td>")[0] for row in rows_of(page, "grid")]
+    of_families = [any(f"<bdi>{name}</bdi>" in head for name in FAMILIES) for head in heads]
+    found = [row for row, is_family in zip(rows_of(page, "grid"), of_families, strict=True) if is_family]
+    assert len(found) == 2 * len(FAMILIES)  # stability, and the truth
+    for family, row, truth in zip(FAMILIES, found[:3], found[3:], strict=True):
+        own = stability[stability["model.name"] == family]
+        expected = [2.0]
+        for method in ("contrast", "spread", "conditioned"):
+            lists = own[own["method"] == method]
+            expected += [np.mean(lists["phi"] - lists["floor"])] if len(lists) else []
+        mine = trials[trials["model.name"] == family]
+        fit = [mine["fit/heldout_nll"].mean()] if family == "ldvae" else []
+        cost = [*fit, mine["seconds/training"].mean()]
+        assert [value for value, _ in numbers(row)] == pytest.approx([*expected, *cost])
+        recovered = mine["truth/contrast/average_precision"].mean()
+        assert [value for value, _ in numbers(truth)] == pytest.approx([2.0, recovered])
+    assert "n/a" in found[1]
+    assert (over_families / "figures" / "families.svg").is_file()
+
+
+def test_the_warnings_of_trials_stand_in_the_report_of_the_sweep(over_families: Path) -> None:
+    assert "Trials 0, 3: few steps" in (over_families / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_sentence_names_the_family_that_is_most_stable(over_families: Path) -> None:
+    table = pd.read_csv(over_families / "tables" / "sweep_stability.csv")
+    table["margin"] = table["phi"] - table["floor"]
+    said = finding(SweepFolder(over_families), "families")
+    for method in (("contrast",), ("spread", "conditioned")):
+        means = table[table["method"].isin(method)].groupby(["method", "model.name"])["margin"].mean()
+        name, family = means.idxmax()
+        assert f"by {name} of {family} ({means.max():.2f};" in said
+
+
+def test_a_sweep_of_one_family_has_no_such_section(sweep: Path) -> None:
+    assert "Families of models" not in (sweep / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_bare_table_of_trials_is_enough(tmp_path: Path) -> None:
     rows = [{"trial": i, "run_id": "r", "state": "COMPLETE", "fit/heldout_nll": 5.0 - i} for i in range(3)]
     pd.DataFrame(rows).to_csv(tmp_path / "trials.csv", index=False)

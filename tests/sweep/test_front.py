@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from scballast.config.schema import Objective
-from scballast.sweep.front import Scores, best_so_far, choose, pareto_front, score_trials, short_reason
+from scballast.sweep.front import Scores, best_so_far, choose, not_compared, pareto_front, score_trials, short_reason
 
 FIT = Objective("fit/heldout_nll", "minimize")
 STABLE = Objective("stability/contrast", "maximize")
@@ -82,6 +82,30 @@ def test_only_finished_trials_and_measured_objectives_are_compared() -> None:
     scores = score_trials([*trials, _trial(3, [12.0, 0.1])], (FIT, STABLE))  # type: ignore[list-item]
     assert scores.values == {3: (12.0, 0.1)}
     assert best_so_far(trials, (FIT, STABLE)) == "stability/contrast 0.4 (trial 2)"  # type: ignore[arg-type]
+
+
+def test_families_of_models_are_compared_by_what_all_of_them_have() -> None:
+    trials = [
+        _trial(0, [1000.0, 0.2]),
+        _trial(1, [INFINITY, 0.8]),
+        _trial(2, [INFINITY, 0.7]),
+        _trial(3, [1010.0, 0.3]),
+    ]
+    for trial, family in zip(trials, ("ldvae", "pca", "nmf", "ldvae"), strict=True):
+        trial.params = {"model": family}  # type: ignore[attr-defined]
+    scores = score_trials(trials, (FIT, STABLE))  # type: ignore[arg-type]
+    assert scores.objectives == (STABLE,)
+    assert scores.values == {0: (0.2,), 1: (0.8,), 2: (0.7,), 3: (0.3,)}
+    assert not_compared(scores) == ["fit/heldout_nll is not compared: pca, nmf have none."]
+    chosen = choose(scores)
+    assert chosen is not None
+    assert chosen.number == 1
+    # A trial of a family that has fits, without one, takes no part; and families that share nothing are not compared.
+    trials[0].values = [INFINITY, 0.2]  # type: ignore[attr-defined]
+    of_ldvae = score_trials([trials[0], trials[3]], (FIT, STABLE))  # type: ignore[list-item]
+    assert of_ldvae.values == {3: (1010.0, 0.3)}
+    assert of_ldvae.not_shared == {}
+    assert score_trials([trials[1], trials[3]], (FIT,)).objectives == (FIT,)  # type: ignore[list-item]
 
 
 def test_a_fit_out_of_all_proportion_is_a_failed_fit_and_takes_no_part() -> None:

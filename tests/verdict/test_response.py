@@ -6,21 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.helpers.response_examples import Example, donors_example
+from tests.helpers.response_examples import donors_example
+from tests.helpers.response_lists import NULL, RESPONSE, confirmed_lists
 from tests.helpers.score_set_examples import signal
 
 from scballast.data.replicates import draw_replicates
 from scballast.methods.method import RESPONSE_NULL, NamedMethod
-from scballast.methods.response import permuted_conditions, response_wilcoxon_scores
 from scballast.verdict.answer import answer_table
 from scballast.verdict.answer_genes import answer_genes_table, expression_levels, response_levels, with_levels
-from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.floors import between_replicates
 from scballast.verdict.score_set import ScoreSet, rank_scores
 from scballast.verdict.tables import concordance_table, consensus_table, stability_table
-from scballast.verdict.unseen import Cells, UnseenCells
-
-RESPONSE, NULL = NamedMethod("response_wilcoxon", "response"), NamedMethod(RESPONSE_NULL, "response")
+from scballast.verdict.unseen import UnseenCells
 
 
 def made_up(*, null: bool = True, all_alike: bool = True) -> ScoreSet:
@@ -86,33 +83,6 @@ def test_without_the_control_there_is_no_floor() -> None:
 def test_response_is_compared_with_response_alone() -> None:
     table = concordance_table(made_up(), 10)
     assert set(zip(table["method_a"], table["method_b"], strict=True)) == {("response_wilcoxon", RESPONSE_NULL)}
-
-
-def confirmed_lists(
-    example: Example, kind: str, seed: int = 0, top_k: int = 20
-) -> tuple[Confirmation, ScoreSet, Cells]:
-    """Two halves of one population, ranked by the rank test of real and of permuted conditions, and confirmed."""
-    replicates = draw_replicates(kind, 2, example.codes, ("A",), seed=seed, samples=example.donors)  # type: ignore[arg-type]
-    generator = np.random.default_rng(seed)
-    null = permuted_conditions(example.conditions, example.codes, example.donors, generator)
-    permuted = example.with_conditions(null)
-    scores = {
-        name: np.stack([response_wilcoxon_scores(one.view(replicate.cells)) for replicate in replicates])
-        for name, one in (("response_wilcoxon", example), (RESPONSE_NULL, permuted))
-    }
-    genes = [f"gene{number}" for number in range(example.counts.shape[1])]
-    score_set = rank_scores(
-        scores, methods=[RESPONSE, NULL], populations=("A",), genes=genes, resample_kind=kind, seed=seed
-    )
-    cells = Cells(
-        example.counts,
-        example.total_counts,
-        example.codes,
-        samples=example.donors,
-        conditions=example.conditions,
-        null_conditions=null,
-    )
-    return confirm(score_set, cells, replicates, top_k, seed=seed), score_set, cells
 
 
 @pytest.mark.parametrize("paired", [True, False])

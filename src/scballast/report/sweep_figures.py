@@ -301,7 +301,9 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
         linewidth=0.6,
     )
     style.name_rows(axes, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
-    labels = [f"{drawable(str(t))}{' ←' if t == sweep.chosen else ''}" for t in trials]
+    families = sweep.families
+    named = {t: f"{t} {families[t]}" if len(set(families.values())) > 1 else str(t) for t in trials}
+    labels = [f"{drawable(named[t])}{' ←' if t == sweep.chosen else ''}" for t in trials]
     axes.set_xticks(range(len(labels)), labels=labels, rotation=90, fontsize=8 if len(labels) <= 25 else 6.5)
     for tick, trial in zip(axes.get_xticklabels(), trials, strict=True):
         if trial == sweep.chosen:

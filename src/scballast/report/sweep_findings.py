@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scballast.methods.registry import CONTROLS
+from scballast.methods.registry import CONTROLS, METHODS
+from scballast.report.sweep_families import FAMILY, above_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,9 +92,29 @@ def _by_trial(sweep: SweepFolder) -> str:
     )
 
 
+def _families(sweep: SweepFolder) -> str:
+    margins = above_floor(sweep)
+    if margins is None:
+        return ""
+    means = margins.groupby(["method", FAMILY], sort=False)["margin"].mean()
+    parts = []
+    for estimand in ("marker", "program"):
+        own = means[[METHODS[method].estimand == estimand for method, _ in means.index]]
+        if own.notna().any():
+            method, family = own.idxmax()
+            among = own[method].dropna()
+            parts.append(
+                f"{estimand} genes are most stable above their floor by {method} of {family} ({among[family]:z.2f}; "
+                f"{method} of {among.idxmin()}, the least: {among.min():z.2f})"
+            )
+    said = "; ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}. What comes back may still be wrong."
+
+
 _SENTENCES: dict[str, Callable[[SweepFolder], str]] = {
     "pareto": _front,
     "stability_by_n_latent": _dimensions,
+    "families": _families,
     "importance": _importance,
     "stability_by_trial": _by_trial,
 }

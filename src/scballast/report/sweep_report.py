@@ -9,6 +9,7 @@ from scballast.report.description import markdown
 from scballast.report.html import Fact, Grid, Section, with_sentences, write_page
 from scballast.report.stored_tables import setting
 from scballast.report.style import figure_style, two
+from scballast.report.sweep_families import families_section
 from scballast.report.sweep_findings import finding
 from scballast.report.sweep_tables import SweepFolder
 from scballast.report.wording import again
@@ -29,8 +30,9 @@ def render(folder: Path) -> None:
 
     sweep = SweepFolder(folder)
     with figure_style():
+        families = families_section(sweep)
         drawn = [_front(sweep), _dimensions(sweep), _importance(sweep), _answers(sweep), _trials(sweep)]
-    sections = with_sentences(drawn, lambda stem: finding(sweep, stem))
+    sections = with_sentences([*([families] if families else []), *drawn], lambda stem: finding(sweep, stem))
     values = {
         "title": f"Which configuration gives genes that can be trusted? {_name(sweep)}",
         "facts": _facts(sweep),
@@ -102,6 +104,8 @@ def _importance(sweep: SweepFolder) -> Section:
     table = sweep.table("importance")
     if table is None:
         return Section("importance", title, lead, missing="Left out: there is no tables/importance.csv.")
+    if table["parameter"].nunique() < 2:
+        return Section("importance", title, lead, missing="Left out: one setting was searched, and decides all.")
     return Section("importance", title, lead, (sweep_figures.importance(sweep, table),))
 
 
@@ -170,8 +174,10 @@ def _caveats(sweep: SweepFolder) -> list[Caveat]:
     found = []
     lost = len(sweep.trials) - len(sweep.finished)
     if lost:
-        text = f"{lost} of {len(sweep.trials)} trials failed, were pruned or did not finish, and are not compared."
-        found.append(Caveat("Unfinished trials", text, lost, "trials", "trials.csv"))
+        text = (
+            f"{lost} of {len(sweep.trials)} trials failed, were pruned, did not finish or lack an objective, and are "
+        )
+        found.append(Caveat("Trials not compared", f"{text}not compared.", lost, "trials", "trials.csv"))
     if len(sweep.finished) < FEW_TRIALS:
         text = "With so few trials the front and the importances are rough."
         found.append(Caveat("Few trials", text, len(sweep.finished), "finished trials", "trials.csv"))
@@ -181,6 +187,11 @@ def _caveats(sweep: SweepFolder) -> list[Caveat]:
             "confirm it with fresh replicates (another seed) before reporting it."
         )
         found.append(Caveat("Chosen by looking", text, len(sweep.finished), "trials compared", "trials.csv"))
+    warned = sweep.table("sweep_warnings")
+    if warned is not None:
+        for (title, text), own in warned.groupby(["title", "text"], sort=False):
+            which = f"Trial{'s' if len(own) > 1 else ''} {', '.join(own['trial'])}"
+            found.append(Caveat(title, f"{which}: {text}"))
     for text in sweep.warnings:
         found.append(Caveat("Note", text))
     return found

@@ -168,6 +168,14 @@ class SweepFolder:
         return next((m for m in [*self.methods_of_objectives, "contrast", *sorted(present)] if m in present), None)
 
     @cached_property
+    def families(self) -> dict[str, str]:
+        """The family of models of each trial; empty where ``trials.csv`` does not say."""
+        trials = self.trials
+        return (
+            dict(zip(trials["trial"], trials["model.name"].astype(str), strict=True)) if "model.name" in trials else {}
+        )
+
+    @cached_property
     def parameters(self) -> list[str]:
         """Columns of parameters, which have a dot in their names, that differ between trials."""
         return [

@@ -40,17 +40,20 @@ class Scores:
     Attributes
     ----------
     objectives
-        Those that at least one trial has: a grid of decompositions has no held-out fit, but can be compared
-        by its stability.
+        Those that every family of models in the sweep has in at least one trial: decompositions have no held-out fit,
+        but can be compared by their stability. Where the families share none, those that any trial has.
     values
         By the trial's number, in the order of the objectives.
     failed_fits
         Trials left out because a fit of theirs is far worse than the rest, and what is said of it.
+    not_shared
+        Objectives that are not compared, by their metrics, and the families of models that do not have them.
     """
 
     objectives: tuple[Objective, ...]
     values: Mapping[int, tuple[float, ...]]
     failed_fits: Mapping[int, str] = field(default_factory=dict)
+    not_shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def costs(self, number: int) -> tuple[float, ...]:
         """Return a trial's values, signed so that lower is better."""
@@ -61,7 +64,10 @@ class Scores:
 def score_trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> Scores:
     """Return the finished trials' values of the objectives; infinity stands for one that was not measured."""
     done = {trial.number: trial.values for trial in trials if trial.state.name == "COMPLETE" and trial.values}
-    measured = [i for i in range(len(objectives)) if any(math.isfinite(values[i]) for values in done.values())]
+    without = _families_without(trials, done, len(objectives))
+    anywhere = [i for i in range(len(objectives)) if any(math.isfinite(values[i]) for values in done.values())]
+    measured = [i for i in anywhere if not without[i]] or anywhere
+    not_shared = {objectives[i].metric: without[i] for i in anywhere if i not in measured}
     values = {number: tuple(own[i] for i in measured) for number, own in done.items()}
     found = tuple(objectives[i] for i in measured)
     whole = {number: own for number, own in values.items() if own and all(math.isfinite(value) for value in own)}
@@ -70,7 +76,31 @@ def score_trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective])
         if objective.metric.split("/")[0] == "fit":
             column = {number: own[index] for number, own in whole.items()}
             failed |= _far_worse(column, objective)
-    return Scores(found, {number: own for number, own in whole.items() if number not in failed}, failed)
+    kept = {number: own for number, own in whole.items() if number not in failed}
+    return Scores(found, kept, failed, not_shared)
+
+
+def not_compared(scores: Scores) -> list[str]:
+    """Return a sentence for each objective that is not compared, since not every family of models has it."""
+    return [
+        f"{metric} is not compared: {', '.join(families)} {'have' if len(families) > 1 else 'has'} none."
+        for metric, families in scores.not_shared.items()
+    ]
+
+
+def _families_without(
+    trials: Sequence[FrozenTrial], done: Mapping[int, Sequence[float]], n_objectives: int
+) -> list[tuple[str, ...]]:
+    """Return for each objective the families of models of which no finished trial has it; without a search, none."""
+    families: dict[str, list[Sequence[float]]] = {}
+    for trial in trials:
+        if trial.number in done:
+            name = trial.params.get("model", trial.params.get("model.name", ""))
+            families.setdefault(str(name), []).append(done[trial.number])
+    return [
+        tuple(name for name, own in families.items() if not any(math.isfinite(values[i]) for values in own))
+        for i in range(n_objectives)
+    ]
 
 
 def _far_worse(values: Mapping[int, float], objective: Objective) -> dict[int, str]:

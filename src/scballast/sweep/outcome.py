@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,12 +19,13 @@ from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
 from scballast.results import Results, result_folder, write_results
 from scballast.sweep.confirm import confirmation_sentence
-from scballast.sweep.front import Scores, choose, pareto_front, score_trials
+from scballast.sweep.front import Scores, choose, not_compared, pareto_front, score_trials
 from scballast.sweep.messages import Described
 from scballast.sweep.parent import keep_parent, parent_params
 from scballast.sweep.study import SweepStudy
 from scballast.tracking import Tracking
 from scballast.tracking.faults import UnreachableError
+from scballast.verdict.caveats import OF_THE_DATA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 # Shown of every trial, searched or not: the report draws by them.
 _HEADLINE = ("model.name", "model.n_latent", "model.gene_likelihood", "model.latent_distribution")
-_SHOWN_METRICS = ("fit/", "confirmed/", "stability/", "axis/", "seconds/")
+_SHOWN_METRICS = re.compile(r"(fit|confirmed|stability|axis|seconds)/[^/]+|truth/[^/]+/average_precision")
 _STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAILED", "PRUNED": "STOPPED"}
 
 
@@ -84,9 +86,7 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
         # On the scale of a fit out of all proportion no figure would show the others.
         values = {o.metric: math.nan if failed_fit else values.get(o.metric, math.nan) for o in scores.objectives}
         metrics = _read_json(folder / "metrics.json") if folder else {}
-        shown = {
-            name: value for name, value in metrics.items() if name.startswith(_SHOWN_METRICS) and name.count("/") == 1
-        }
+        shown = {name: value for name, value in metrics.items() if _SHOWN_METRICS.fullmatch(name)}
         rows.append(
             {
                 "trial": trial.number,
@@ -211,10 +211,10 @@ def chosen_objectives(scores: Scores) -> dict[str, float]:
 
 
 def _trial_tables(study: SweepStudy, tracking: Tracking, root: Path) -> dict[str, pd.DataFrame]:
-    """Return stability and answer of every finished trial, with the trial's parameters."""
+    """Return stability, answer and warnings of every finished trial; stability with the trial's parameters."""
     import pandas as pd
 
-    stability, answers = [], []
+    stability, answers, warned = [], [], []
     for trial in study.trials():
         if trial.state.name != "COMPLETE":
             continue
@@ -228,11 +228,18 @@ def _trial_tables(study: SweepStudy, tracking: Tracking, root: Path) -> dict[str
             stability.append(own.assign(trial=trial.number, **parameters))
         if found.get("answer") is not None:
             answers.append(found["answer"].assign(trial=trial.number))
+        if found.get("caveats") is not None:
+            own = found["caveats"]
+            # What is odd about the data is the same in every trial.
+            own = own[own["warned"].astype(bool) & (own["title"] != OF_THE_DATA)]
+            warned.append(own[["title", "text"]].assign(trial=trial.number))
     joined = {}
     if stability:
         joined["sweep_stability"] = pd.concat(stability, ignore_index=True)
     if answers:
         joined["sweep_answer"] = pd.concat(answers, ignore_index=True)
+    if warned:
+        joined["sweep_warnings"] = pd.concat(warned, ignore_index=True)
     return joined
 
 
@@ -240,7 +247,7 @@ def _stored_tables(trial: FrozenTrial, folder: Path | None, tracking: Tracking) 
     import pandas as pd
 
     if folder is not None:
-        paths = {name: folder / "tables" / f"{name}.csv" for name in ("stability", "answer")}
+        paths = {name: folder / "tables" / f"{name}.csv" for name in ("stability", "answer", "caveats")}
         return {
             name: pd.read_csv(path, keep_default_na=False, na_values=[""])
             for name, path in paths.items()
@@ -328,7 +335,8 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
 
 
 def _notes(trials: Sequence[FrozenTrial], scores: Scores) -> list[str]:
-    notes = [f"Trial {number} is left out of front and axes: {why}." for number, why in scores.failed_fits.items()]
+    notes = not_compared(scores)
+    notes += [f"Trial {number} is left out of front and axes: {why}." for number, why in scores.failed_fits.items()]
     notes += [
         f"Trial {trial.number} was stopped {trial.user_attrs.get(keys.STOPPED, '')}."
         for trial in trials

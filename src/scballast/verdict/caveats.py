@@ -19,6 +19,7 @@ FEW_REPLICATES = 5  # with fewer, an interval rests on at most 3 degrees of free
 SMALL_POPULATION = 100  # cells; a half then has 50
 KL_REACHED = 0.95  # the last of 400 epochs of warm-up has 0.9975
 FIRST_GENES, MANY_OF_A_CLASS = 20, 0.5
+OF_THE_DATA = "Data"
 STRONG_BATCH = 0.25  # share of a dimension's variance (η²)
 
 Tables = Mapping[str, "pd.DataFrame"]
@@ -70,7 +71,7 @@ def caveats(tables: Tables, config: Mapping[str, Any], notes: Sequence[str] = ()
         Only those whose condition holds.
     """
     return (
-        *(Caveat("Data", note, warned=True) for note in notes),
+        *(Caveat(OF_THE_DATA, note, warned=True) for note in notes),
         *_replicates(config),
         *_training(tables),
         *_at_floor(tables, int(config["rank"]["top_k"])),

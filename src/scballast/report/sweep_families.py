@@ -1,0 +1,140 @@
+"""Families of models side by side: stability above its floor, truth, held-out fit and seconds; of a sweep over them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scballast.methods.registry import CONTROLS, METHODS, method_order
+from scballast.report import style
+from scballast.report.figure_names import drawable
+from scballast.report.html import Grid, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from scballast.report.style import Picture
+    from scballast.report.sweep_tables import SweepFolder
+
+FAMILY = "model.name"
+# Columns of the table beside stability: the metric, and its decimals.
+_BESIDE = {"held-out NLL": ("fit/heldout_nll", 1), "seconds of training": ("seconds/training", 1)}
+
+
+def families_section(sweep: SweepFolder) -> Section | None:
+    """Return the section of a sweep over families of models; None where there is one family."""
+    lead = "Does another kind of model give lists that come back more often?"
+    margins = above_floor(sweep)
+    if margins is None:
+        return None
+    grids = [_margin_grid(margins, sweep)]
+    truth = recovered(sweep)
+    if truth is not None:
+        grids.append(_truth_grid(truth, sweep))
+    return Section("families", "Families of models", lead, (_picture(sweep, margins),), tuple(grids))
+
+
+def above_floor(sweep: SweepFolder) -> pd.DataFrame | None:
+    """Return Φ less its floor of the methods that read models, by family, method and population.
+
+    Parameters
+    ----------
+    sweep
+        Sweep folder; read: ``sweep_stability``.
+
+    Returns
+    -------
+    DataFrame or None
+        ``model.name``, ``method``, ``population``, ``margin``: means over the trials of a family, methods in the order
+        of the registry. Methods that fewer than two families have are left out. None where there is one family.
+    """
+    table = sweep.stability
+    if table is None or FAMILY not in table or table[FAMILY].nunique() < 2:
+        return None
+    table = table[table["method"].isin([name for name in METHODS if METHODS[name].roles and name not in CONTROLS])]
+    shared = table.groupby("method")[FAMILY].nunique() >= 2
+    table = table[table["method"].map(shared)]
+    if table.empty:
+        return None
+    margins = table.assign(margin=table["phi"] - table["floor"])
+    means = margins.groupby([FAMILY, "method", "population"], sort=False)["margin"].mean().reset_index()
+    return means.sort_values("method", key=lambda names: names.map(method_order), kind="stable", ignore_index=True)
+
+
+def recovered(sweep: SweepFolder) -> pd.DataFrame | None:
+    """Return the average precision of the methods that read models, (family, method); None without a truth."""
+    names = {f"truth/{name}/average_precision": name for name in METHODS if METHODS[name].roles}
+    found = [column for column in sweep.trials if column in names and names[column] not in CONTROLS]
+    if not found or FAMILY not in sweep.trials:
+        return None
+    means = sweep.trials.groupby(FAMILY, sort=False)[found].mean().rename(columns=names)
+    return means[sorted(means.loc[:, means.notna().sum() >= 2], key=method_order)]
+
+
+def _means(margins: pd.DataFrame) -> pd.DataFrame:
+    wide = margins.pivot_table(index=FAMILY, columns="method", values="margin", sort=False)
+    return wide[list(dict.fromkeys(margins["method"]))]
+
+
+def _margin_grid(margins: pd.DataFrame, sweep: SweepFolder) -> Grid:
+    by_family = sweep.trials.groupby(FAMILY, sort=False)
+    costs = {name: by_family[column].mean() for name, (column, _) in _BESIDE.items() if column in sweep.trials}
+    caption = (
+        "Φ less its floor, mean over populations and the family's trials, by the method that reads the models; n/a: "
+        "the family cannot have it. The held-out loss is in nats per cell, of models of counts; seconds: training."
+    )
+    return _grid(caption, _means(margins), sweep, costs)
+
+
+def _truth_grid(truth: pd.DataFrame, sweep: SweepFolder) -> Grid:
+    caption = "Average precision of the planted genes, mean over populations and the family's trials."
+    return _grid(caption, truth, sweep, {})
+
+
+def _grid(caption: str, values: pd.DataFrame, sweep: SweepFolder, beside: Mapping[str, pd.Series]) -> Grid:
+    n_trials = sweep.trials[FAMILY].value_counts()
+    families = [name for name in dict.fromkeys(sweep.trials[FAMILY]) if name in values.index]
+    rows = [
+        (name, int(n_trials[name]), *values.loc[name], *(column[name] for column in beside.values()))
+        for name in families
+    ]
+    numbers = [*((str(method), 2) for method in values), *((name, _BESIDE[name][1]) for name in beside)]
+    return Grid(caption, (("Family", None), ("Trials", 0), *numbers), tuple(rows))
+
+
+def _picture(sweep: SweepFolder, margins: pd.DataFrame) -> Picture:
+    from matplotlib.lines import Line2D
+
+    methods, families = (list(dict.fromkeys(margins[column])) for column in ("method", FAMILY))
+    families.sort(key=list(dict.fromkeys(sweep.trials[FAMILY])).index)
+    step = 0.8 / len(families)
+    figure = style.new_figure(0.9 + len(methods) * max(0.34, 0.13 * len(families)))
+    axes = figure.subplots()
+    for number, family in enumerate(families):
+        colour = style.CYCLE[number % len(style.CYCLE)]
+        for row, method in enumerate(methods):
+            own = margins[(margins[FAMILY] == family) & (margins["method"] == method)]["margin"]
+            if own.empty:
+                continue
+            place = row - 0.4 + step * (number + 0.5)
+            axes.scatter(own, np.full(len(own), place), s=9, color=colour, alpha=0.4, linewidth=0)
+            axes.scatter([own.mean()], [place], s=38, color=colour, zorder=3, linewidth=0)
+    axes.axvline(0, color=style.GREY, linewidth=1, linestyle=(0, (3, 2)))
+    for edge in range(1, len(methods)):
+        axes.axhline(edge - 0.5, color=style.PALE, linewidth=0.8)
+    style.name_rows(axes, [drawable(method) for method in methods])
+    axes.set_xlabel("stability Φ less its floor")
+    axes.grid(axis="x")
+    marks = [
+        Line2D([], [], color=style.CYCLE[i % len(style.CYCLE)], marker="o", linewidth=0) for i in range(len(families))
+    ]
+    figure.legend(marks, [drawable(str(name)) for name in families], loc="outside upper center", ncols=7)
+    caption = (
+        "Families of models under the methods that read them. Large dots: mean over populations; small ones: the "
+        "populations. Left of the dashed line lists come back no more often than lists without a signal would."
+    )
+    alt = f"Dot plot of stability above its floor of {len(methods)} methods in {len(families)} families of models."
+    return style.finish(figure, sweep.path, "families", caption=caption, alt=alt)

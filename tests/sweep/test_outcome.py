@@ -1,0 +1,45 @@
+"""A sweep's tables from its trials' stored ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+from optuna.trial import TrialState, create_trial
+
+from scballast.config import keys
+from scballast.config.schema import Objective
+from scballast.sweep.outcome import _trial_tables, trials_table
+from scballast.verdict.caveats import OF_THE_DATA, Caveat, caveats_table
+
+STABLE = Objective("stability/contrast", "maximize")
+
+
+def stored_trial(root: Path, number: int, metrics: dict[str, float], found: list[Caveat]) -> object:
+    folder = root / "results" / f"trial{number}"
+    for part in ("tables", "config"):
+        (folder / part).mkdir(parents=True)
+    (folder / "config" / "resolved.yaml").write_text("model: {name: pca, n_latent: 3}\n", encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    caveats_table(found).to_csv(folder / "tables" / "caveats.csv", index=False)
+    attributes = {keys.RESULTS: f"results/trial{number}"}
+    trial = create_trial(state=TrialState.COMPLETE, values=[metrics[STABLE.metric]], user_attrs=attributes)
+    trial.number = number
+    return trial
+
+
+def test_warnings_and_truth_of_trials_reach_the_sweep(tmp_path: Path) -> None:
+    data, few = Caveat(OF_THE_DATA, "small populations", warned=True), Caveat("Few replicates", "two")
+    steps = Caveat("Too few steps", "100 steps", warned=True)
+    metrics = {"stability/contrast": 0.5, "truth/contrast/average_precision": 0.7, "confirmed/contrast": 0.9}
+    trials = [stored_trial(tmp_path, number, metrics, [data, few, *[steps] * (number == 1)]) for number in (0, 1)]
+    config = SimpleNamespace(objectives=(STABLE,), resample=SimpleNamespace(n_replicates=2))
+    study = SimpleNamespace(trials=lambda: trials, space=(), config=config)
+    warned = _trial_tables(study, None, tmp_path)["sweep_warnings"]  # type: ignore[arg-type]
+    expected = pd.DataFrame([{"title": "Too few steps", "text": "100 steps", "trial": 1}])
+    pd.testing.assert_frame_equal(warned.reset_index(drop=True), expected, check_dtype=False)
+    table = trials_table(study, tmp_path)  # type: ignore[arg-type]
+    assert table["truth/contrast/average_precision"].tolist() == [0.7, 0.7]
+    assert "confirmed/contrast" not in table
