@@ -93,7 +93,7 @@ def test_what_the_page_concludes_follows_from_the_stored_rows() -> None:
         f"{marker.loc[('ldvae', 'ldvae_de'), 'mean']:.2f}",
         f"finds {program.loc[spread, 'mean']:.2f} from a factor analysis and "
         f"{program.loc[('cnmf', 'spread'), 'mean']:.2f} from consensus NMF",
-        *(f"{program.loc[(family, 'spread'), 'mean']:.2f} from PCA and NMF" for family in ("pca", "nmf")),
+        *(f"{program.loc[(name.lower(), 'spread'), 'mean']:.2f} from {name}" for name in ("PCA", "NMF")),
     }
     page = " ".join(arena_table.PAGE.read_text(encoding="utf-8").split())
     assert [words for words in said if words not in page] == []
