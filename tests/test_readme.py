@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.benchmarks import bench_truth
+from tests.benchmarks import bench_objectives, bench_truth
 
 import scballast
 from scballast.commands.terminal import _overrides, _sweeps
@@ -31,6 +31,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DEMO = pd.read_csv(REFERENCE / "readme_demo.csv").set_index("method")
 ANSWER = pd.read_csv(REFERENCE / "readme_answer.csv", keep_default_na=False, na_values=[""])
 TRUTH = pd.read_csv(REFERENCE / "readme_truth.csv")
+OBJECTIVES = pd.read_csv(REFERENCE / "readme_objectives.csv").set_index(["objective", "method"])["spearman"].sort_index()
 SHOWN_SEED = bench_truth.SEEDS[0]
 FAMILY_NAMES = {"switches": "switch", "switch": "switch", "additive": "additive"}
 
@@ -102,6 +103,14 @@ def test_the_means_of_the_results_are_those_of_the_stored_data_sets() -> None:
         assert shown == {name: f"{means[family, depth, name]:.2f}" for name in shown}
 
 
+def test_the_table_of_objectives_is_what_the_benchmark_gave() -> None:
+    columns, *rows = table_of(RESULTS, "objective", "`contrast`")
+    for objective, *cells in rows:
+        for column, cell in zip(columns[1:5], cells, strict=False):
+            stored = OBJECTIVES[objective.strip("`"), column.strip("`")]
+            assert cell == " / ".join(f"{value:.2f}" for value in stored), (objective, column)
+
+
 def test_what_readme_concludes_follows_from_the_stored_tables() -> None:
     programs = DEMO[DEMO["estimand"] == "program"]
     markers = DEMO[(DEMO["estimand"] == "marker") & ~DEMO.index.isin(["random", "shuffled"])]
@@ -134,6 +143,9 @@ def test_every_other_number_of_the_prose_is_accounted_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     gains = lead(TRUTH[TRUTH["seed"] != SHOWN_SEED])
     most = DEMO[DEMO["estimand"] == "program"]["phi"].max()
+    true = pd.concat([OBJECTIVES[f"confirmed/{name}", name] for name in ("contrast", "local")])
+    loss = pd.concat([OBJECTIVES["fit/heldout_nll", name] for name in ("contrast", "local")])
+    stable = OBJECTIVES["stability/local", "local"]
     assert demo.rank.top_k in set(ANSWER["genes_that_hold"])
     assert 47 in set(ANSWER["genes_that_hold"])
     said = [
@@ -143,6 +155,9 @@ def test_every_other_number_of_the_prose_is_accounted_for() -> None:
         f"share of the top {demo.rank.top_k} that",
         f"by {gains.min():.2f} to {gains.max():.2f} (average precision, {len(gains)} data sets)",
         f"highest Φ of the program methods ({most:.2f})",
+        f"over {bench_objectives.N_CONFIGURATIONS} configurations on each",
+        f"(rank correlation {true.min():.2f} to {true.max():.2f})",
+        f"({loss.min():.2f} to {loss.max():.2f}), nor does the Φ of ({stable.min():.2f} to {stable.max():.2f})",
     ]
     text = " ".join(prose().split())
     assert [words for words in said if words not in text] == []

@@ -6,7 +6,8 @@ Configurations are drawn at random from the space of ``experiment=tune``, widene
 ``local``. Each is trained on the same replicates of one simulated data set, and its metrics are kept: an interrupted
 benchmark goes on. Printed: within a data set, the rank correlation over configurations of an objective (higher is
 better; held-out loss with its sign changed) with the average precision of the planted genes, method by method; then
-what choosing by it costs: the best average precision less that of the chosen configuration.
+what choosing by it costs: the best average precision less that of the chosen configuration. ``objectives.csv`` in the
+folder has both; README's numbers are those of ``--families latent switch`` (``tests/reference/readme_objectives.csv``).
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ def main(words: list[str] | None = None) -> bool:
         found.append(correlations(table).assign(data=f"{family} {depth}", seed=seed))
         print(table[[f"truth/{method}/average_precision" for method in METHODS]].describe().round(3).to_string())
     every = pd.concat(found, ignore_index=True)
+    every.round(4).to_csv(options.folder / "objectives.csv", index=False, lineterminator="\n")
     for value in ("spearman", "regret"):
         mean = every.pivot_table(index="objective", columns="method", values=value, aggfunc="mean", sort=False)
         print(f"\n{value}, mean over {len(found)} data sets, {len(configurations)} configurations\n{mean.round(3)}")

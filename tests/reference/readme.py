@@ -1,8 +1,7 @@
 """Write ``readme_demo.csv``, ``readme_answer.csv`` and ``readme_truth.csv``: the numbers that README states.
 
     scballast experiment=demo
-    python -m tests.benchmarks.bench_truth --families switch additive --depths 600 2000 --seeds 5002
-    python -m tests.benchmarks.bench_truth --families switch additive --depths 600 2000 --seeds 5003 5004 --cells-only
+    python -m tests.benchmarks truth
     python tests/reference/readme.py runs/results/pbmc68k-… runs/bench_truth
 
 Means over populations: of the demo, the share of the top 50 that is confirmed in unseen cells, and Φ; of each

@@ -234,7 +234,7 @@ def _first_lines(error: Exception) -> str:
     text = re.sub(r"\s+", " ", str(error).split("\n\n")[0].split("\n    full_key")[0]).strip()
     # What a terminal cannot show, bytes of another encoding, is written as numbers.
     text = text.encode("utf-8", "backslashreplace").decode()
-    if own := re.match(r"Could not override '([\w.]+)'\. To append to your config use \+\S+?=", text):
-        key, value = own[1], text[own.end() :]
+    if unknown := re.match(r"Could not override '([\w.]+)'\. To append to your config use \+\S+?=", text):
+        key, value = unknown[1], text[unknown.end() :]
         text = f"{key}: what is chosen here has no such key. To give it where it has a meaning, write ++{key}={value}"
     return text if text.endswith(".") else f"{text}."
