@@ -1,7 +1,8 @@
 """From the cells of one population to candidate programs: log residuals, noise, components, simple structure.
 
 Single components are not identified: any rotation of a space of components fits the cells as well. What picks one
-is simple structure, few genes of large weight, which is what a program is.
+is simple structure, few genes of large weight, which is what a program is. Its weights are then refined with the
+other genes held back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from scipy import linalg
 from scipy.special import gammaln
 
+from scballast.agreement.program_weights import sparse_weights
 from scballast.arrays import FloatArray
 
 MOST_COMPONENTS = 12
@@ -19,6 +21,7 @@ OVERDISPERSION = 0.2  # of a usual gene within a population; sets the pseudocoun
 SMALL_GRAM = 800  # cells or genes up to which all eigenvalues cost less than iterating
 NOISE_STEPS = 3
 SMALLEST_NOISE_SHARE = 0.2
+FEWEST_CELLS_WITH_GENE, SMALLEST_CELL_SHARE = 5, 0.01
 _MARGIN = 1.05  # how far a component must stand above its like after permutation to become a candidate
 
 
@@ -77,6 +80,22 @@ def log_residuals(counts: FloatArray, total_counts: FloatArray) -> FloatArray:
     basis, _ = np.linalg.qr(np.column_stack([np.ones_like(log_depth), log_depth, log_depth**2]))
     residuals: FloatArray = logs - basis @ (basis.T @ logs)
     return residuals
+
+
+def without_rare_genes(residuals: FloatArray, counts: FloatArray) -> FloatArray:
+    """Return residuals with 0 for the genes that too few of the cells have to come back in others.
+
+    In units of its own noise a gene that one cell has is as loud as any, and one foreign cell brings dozens of them:
+    components of single cells would take the place of programs.
+
+    Parameters
+    ----------
+    residuals, counts
+        (n_cells, n_genes); a gene stays that 5 of the cells or more have, and 1% of them.
+    """
+    seen = (counts > 0).sum(axis=0)
+    fewest = max(FEWEST_CELLS_WITH_GENE, SMALLEST_CELL_SHARE * len(counts))
+    return np.where(seen >= fewest, residuals, 0.0)
 
 
 def counting_variance(counts: FloatArray) -> FloatArray:
@@ -275,7 +294,7 @@ def join_correlated(loadings: FloatArray, *, most: float = 0.7) -> FloatArray:
 
 
 def rotated_programs(values: FloatArray, n_components: int, null_variance: float, *, rotate: bool = True) -> FloatArray:
-    """Return the programs of some cells: leading components, rotated to simple structure and joined.
+    """Return the programs of some cells: leading components, rotated to simple structure, joined, and made sparse.
 
     Parameters
     ----------
@@ -299,5 +318,6 @@ def rotated_programs(values: FloatArray, n_components: int, null_variance: float
     if rotate:
         signal = np.maximum(spectrum - min(0.8 * null_variance, 0.9 * float(spectrum[-1])), 1e-3)
         components = join_correlated(varimax(components * np.sqrt(signal)))
+    components = sparse_weights(values, components)
     signs = np.sign((components**3).sum(axis=0))
     return components * np.where(signs == 0, 1.0, signs)
