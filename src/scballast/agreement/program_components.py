@@ -22,6 +22,7 @@ SMALL_GRAM = 800  # cells or genes up to which all eigenvalues cost less than it
 NOISE_STEPS = 3
 SMALLEST_NOISE_SHARE = 0.2
 FEWEST_CELLS_WITH_GENE, SMALLEST_CELL_SHARE = 5, 0.01
+_TOLERANCE = 1e-4  # of the rotation, whose weights are refined afterwards
 _MARGIN = 1.05  # how far a component must stand above its like after permutation to become a candidate
 
 
@@ -317,7 +318,7 @@ def rotated_programs(values: FloatArray, n_components: int, null_variance: float
         return components
     if rotate:
         signal = np.maximum(spectrum - min(0.8 * null_variance, 0.9 * float(spectrum[-1])), 1e-3)
-        components = join_correlated(varimax(components * np.sqrt(signal)))
+        components = join_correlated(varimax(components * np.sqrt(signal), tolerance=_TOLERANCE))
     components = sparse_weights(values, components)
     signs = np.sign((components**3).sum(axis=0))
     return components * np.where(signs == 0, 1.0, signs)

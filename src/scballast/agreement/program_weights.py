@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from scballast.arrays import FloatArray
 
-N_STEPS = 6
+N_STEPS = 4
 _PRIOR_GENES = 1.0, 20.0  # genes in and in all, added to those of a program: 5% before any is seen
 _SHARES = 1e-3, 0.4  # of the genes in one program
 _SLABS = 1.0, 400.0  # variance of the z-scores of a program's genes

@@ -32,7 +32,6 @@ TOP_GENES = 50
 N_PERMUTATIONS = 2
 _BY_PROGRAM = ("explained", "reproducibility", "lower", "upper", "floor", "weight_agreement", "weight_floor")
 _CURVE = 0.5  # share of a weaker program's reliable variance that a curve over a stronger one explains
-_CURVE_GENES = 0.3  # share of their top genes in common
 
 
 @dataclass(frozen=True)
@@ -150,6 +149,10 @@ def find_programs(
     if cells.n_candidates == 0:
         return no_programs(n_cells, n_genes, 0, "no component stands above permuted cells")
     found = _search(cells, cells.values, pairs, parts, rotate=rotate)
+    n_tried = found.half_weights.shape[2]
+    tried = f"{n_tried} candidate{'s' if n_tried > 1 else ''}, none found again in unseen cells"
+    if not ((found.unseen.lower > 0) & (found.weight_agreement > 0)).any():
+        return no_programs(n_cells, n_genes, cells.n_candidates, tried)
     floors = [
         _search(cells, generator.permuted(cells.values, axis=0), pairs, parts, rotate=rotate).highest()
         for _ in range(N_PERMUTATIONS)
@@ -161,9 +164,7 @@ def find_programs(
     programs = programs.only(order)
     programs = programs.only(~_curves(programs))
     if programs.n_programs == 0:
-        n_tried = found.half_weights.shape[2]
-        tried = f"{n_tried} candidate{'s' if n_tried > 1 else ''}"
-        return no_programs(n_cells, n_genes, cells.n_candidates, f"{tried}, none found again in unseen cells")
+        return no_programs(n_cells, n_genes, cells.n_candidates, tried)
     return programs
 
 
@@ -252,15 +253,16 @@ def _summarise(
 
 
 def _curves(programs: PopulationPrograms) -> BoolArray:
-    """Say which programs are only the curvature of a stronger one: a bent activity of the same genes."""
+    """Say which programs are only the curvature of a stronger one: its activity, bent.
+
+    The genes need not be the same: where a strong program takes its cells' counts, all other genes lose their share.
+    """
     n_programs = programs.n_programs
     bent = np.zeros(n_programs, dtype=bool)
     activity = programs.activity - programs.activity.mean(axis=0)
-    n_top = min(TOP_GENES, programs.weights.shape[0])
-    top = [set(np.argsort(-np.abs(column))[:n_top].tolist()) for column in programs.weights.T]
     for weaker in range(1, n_programs):
         for stronger in range(weaker):
-            if bent[stronger] or len(top[weaker] & top[stronger]) < _CURVE_GENES * n_top:
+            if bent[stronger]:
                 continue
             basis = np.vander(activity[:, stronger] / max(float(activity[:, stronger].std()), 1e-300), 4)
             fitted = basis @ np.linalg.lstsq(basis, activity[:, weaker], rcond=None)[0]
