@@ -4,7 +4,7 @@ Candidates come from all cells. The search is then made again without a part of 
 and in the complementary halves of the experiment. A candidate counts as a program if in the cells left out the weights
 found without them make an activity that is more than the noise of its single genes, if the five searches agree on the
 weights, and if complementary halves, which share no cell, do; each by more than the same search reaches after every
-gene's cells are permuted.
+gene's cells are permuted, and an activity by more than half.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ FEWEST_PAIRS = 3  # of halves
 FEWEST_PARTS = 2
 TOP_GENES = 50
 N_PERMUTATIONS = 2
+LEAST_SHARE = 0.5  # of an unseen activity's variance: more program than noise
+LEAST_AGREEMENT = 0.5  # cosine of weights found without one part or another
 _BY_PROGRAM = ("explained", "reproducibility", "lower", "upper", "floor", "weight_agreement", "weight_floor")
 _CURVE = 0.5  # share of a weaker program's reliable variance that a curve over a stronger one explains
 
@@ -151,13 +153,15 @@ def find_programs(
     found = _search(cells, cells.values, pairs, parts, rotate=rotate)
     n_tried = found.half_weights.shape[2]
     tried = f"{n_tried} candidate{'s' if n_tried > 1 else ''}, none found again in unseen cells"
-    if not ((found.unseen.lower > 0) & (found.weight_agreement > 0)).any():
+    hopeful = (found.unseen.lower > LEAST_SHARE) & (found.unseen.agreement > LEAST_AGREEMENT)
+    if not (hopeful & (found.weight_agreement > 0)).any():
         return no_programs(n_cells, n_genes, cells.n_candidates, tried)
     floors = [
         _search(cells, generator.permuted(cells.values, axis=0), pairs, parts, rotate=rotate).highest()
         for _ in range(N_PERMUTATIONS)
     ]
-    floor, part_floor, weight_floor = np.maximum(np.max(floors, axis=0), 0.0).tolist()
+    least = (LEAST_SHARE, LEAST_AGREEMENT, 0.0)
+    floor, part_floor, weight_floor = np.maximum(np.max(floors, axis=0), least).tolist()
     programs = _summarise(found, cells, residuals, counts, floor=floor, weight_floor=weight_floor)
     kept = (programs.lower > floor) & (found.unseen.agreement > part_floor) & (found.weight_agreement > weight_floor)
     order = np.argsort(-np.where(kept, programs.explained, -1.0), kind="stable")[: int(kept.sum())]
