@@ -214,12 +214,12 @@ def shallow(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_few_genes_make_programs_of_few_cells_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def n_recovered() -> int:
-        programs = [(truth, found_in(counts)) for truth, counts in map(shallow, range(4))]
+        programs = [(truth, found_in(counts)) for truth, counts in map(shallow, range(3))]
         return sum(recovered(found.weights, found.activity, truth) for truth, found in programs)
 
-    assert n_recovered() >= 3
+    assert n_recovered() >= 2
     monkeypatch.setattr(program_components, "sparse_weights", lambda values, weights: weights)
-    assert n_recovered() <= 1
+    assert n_recovered() == 0
 
 
 def test_foreign_cells_with_genes_of_their_own_do_not_take_the_place_of_a_program() -> None:

@@ -174,7 +174,7 @@ def find_programs(
 
 @dataclass(frozen=True)
 class _Search:
-    """What was found in all cells, in all but a part, and in halves; ``half_weights`` (n_halves, n_genes, n_programs)."""
+    """Candidates found again without a part, and in halves: ``half_weights`` (n_halves, n_genes, n_programs)."""
 
     unseen: Unseen
     half_weights: FloatArray
@@ -214,7 +214,9 @@ def _check(n_cells: int, pairs: Sequence[tuple[IntArray, IntArray]], parts: Sequ
         message = "the halves of a pair share cells"
         raise ValueError(message)
     if len(parts) < FEWEST_PARTS or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(n_cells)):
-        message = f"the {len(parts)} parts do not hold each of the {n_cells} cells once, in {FEWEST_PARTS} parts or more"
+        message = (
+            f"the {len(parts)} parts do not hold each of the {n_cells} cells once, in {FEWEST_PARTS} parts or more"
+        )
         raise ValueError(message)
 
 
