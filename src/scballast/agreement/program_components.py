@@ -1,7 +1,8 @@
 """From the cells of one population to candidate programs: log residuals, noise, components, simple structure.
 
 Single components are not identified: any rotation of a space of components fits the cells as well. What picks one
-is simple structure, few genes of large weight, which is what a program is.
+is simple structure, few genes of large weight, which is what a program is. Its weights are then refined with the
+other genes held back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 from scipy import linalg
 from scipy.special import gammaln
 
+from scballast.agreement.program_weights import sparse_weights
 from scballast.arrays import FloatArray
 
 MOST_COMPONENTS = 12
@@ -19,6 +21,8 @@ OVERDISPERSION = 0.2  # of a usual gene within a population; sets the pseudocoun
 SMALL_GRAM = 800  # cells or genes up to which all eigenvalues cost less than iterating
 NOISE_STEPS = 3
 SMALLEST_NOISE_SHARE = 0.2
+FEWEST_CELLS_WITH_GENE, SMALLEST_CELL_SHARE = 5, 0.01
+_TOLERANCE = 1e-3  # of the rotation, whose weights are refined afterwards
 _MARGIN = 1.05  # how far a component must stand above its like after permutation to become a candidate
 
 
@@ -77,6 +81,22 @@ def log_residuals(counts: FloatArray, total_counts: FloatArray) -> FloatArray:
     basis, _ = np.linalg.qr(np.column_stack([np.ones_like(log_depth), log_depth, log_depth**2]))
     residuals: FloatArray = logs - basis @ (basis.T @ logs)
     return residuals
+
+
+def without_rare_genes(residuals: FloatArray, counts: FloatArray) -> FloatArray:
+    """Return residuals with 0 for the genes that too few of the cells have to come back in others.
+
+    In units of its own noise a gene that one cell has is as loud as any, and one foreign cell brings dozens of them:
+    components of single cells would take the place of programs.
+
+    Parameters
+    ----------
+    residuals, counts
+        (n_cells, n_genes); a gene stays that 5 of the cells or more have, and 1% of them.
+    """
+    seen = (counts > 0).sum(axis=0)
+    fewest = max(FEWEST_CELLS_WITH_GENE, SMALLEST_CELL_SHARE * len(counts))
+    return np.where(seen >= fewest, residuals, 0.0)
 
 
 def counting_variance(counts: FloatArray) -> FloatArray:
@@ -218,22 +238,23 @@ def varimax(loadings: FloatArray, n_sweeps: int = 50, tolerance: float = 1e-5) -
     Kaiser (1958), The varimax criterion for analytic rotation in factor analysis.
     Rohe & Zeng (2023), Vintage factor analysis with varimax performs statistical inference.
     """
-    rotated = loadings.astype(np.float64)
-    n_genes, n_factors = rotated.shape
+    rotated = np.array(loadings.T, dtype=np.float64, order="C")  # (factor, gene)
+    n_factors, n_genes = rotated.shape
     for _ in range(n_sweeps):
-        before = float((rotated**2).var(axis=0).sum())
+        before = float((rotated**2).var(axis=1).sum())
         for first in range(n_factors - 1):
             for second in range(first + 1, n_factors):
-                x, y = rotated[:, first].copy(), rotated[:, second].copy()
-                u, v = x**2 - y**2, 2 * x * y
-                sine = 2 * (u @ v) - 2 * u.sum() * v.sum() / n_genes
-                cosine = u @ u - v @ v - (u.sum() ** 2 - v.sum() ** 2) / n_genes
+                x, y = rotated[first], rotated[second]
+                u, v = (x + y) * (x - y), 2 * x * y
+                u_sum, v_sum = u.sum(), v.sum()
+                sine = 2 * (u @ v) - 2 * u_sum * v_sum / n_genes
+                cosine = u @ u - v @ v - (u_sum**2 - v_sum**2) / n_genes
                 angle = float(np.arctan2(sine, cosine)) / 4
-                rotated[:, first] = x * np.cos(angle) + y * np.sin(angle)
-                rotated[:, second] = y * np.cos(angle) - x * np.sin(angle)
-        if float((rotated**2).var(axis=0).sum()) <= before * (1 + tolerance):
+                cos, sin = np.cos(angle), np.sin(angle)
+                rotated[first], rotated[second] = cos * x + sin * y, cos * y - sin * x
+        if float((rotated**2).var(axis=1).sum()) <= before * (1 + tolerance):
             break
-    return rotated
+    return rotated.T.copy()
 
 
 def join_correlated(loadings: FloatArray, *, most: float = 0.7) -> FloatArray:
@@ -275,7 +296,7 @@ def join_correlated(loadings: FloatArray, *, most: float = 0.7) -> FloatArray:
 
 
 def rotated_programs(values: FloatArray, n_components: int, null_variance: float, *, rotate: bool = True) -> FloatArray:
-    """Return the programs of some cells: leading components, rotated to simple structure and joined.
+    """Return the programs of some cells: leading components, rotated to simple structure, joined, and made sparse.
 
     Parameters
     ----------
@@ -298,6 +319,7 @@ def rotated_programs(values: FloatArray, n_components: int, null_variance: float
         return components
     if rotate:
         signal = np.maximum(spectrum - min(0.8 * null_variance, 0.9 * float(spectrum[-1])), 1e-3)
-        components = join_correlated(varimax(components * np.sqrt(signal)))
+        components = join_correlated(varimax(components * np.sqrt(signal), tolerance=_TOLERANCE))
+    components = sparse_weights(values, components)
     signs = np.sign((components**3).sum(axis=0))
     return components * np.where(signs == 0, 1.0, signs)

@@ -22,7 +22,7 @@ from scballast.agreement.programs import (
 )
 from scballast.arrays import FloatArray, IntArray
 from scballast.experiment.program_flags import CellFacts, Flags, cell_facts, flags_of
-from scballast.experiment.setup import Setup
+from scballast.experiment.setup import Setup, sample_codes
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for
 from scballast.threads import one_thread
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LISTED_GENES = 200
 LEAST_FREQUENCY = 0.5
 N_OWN_PAIRS = 5
+N_PARTS = 5
 _MAP_GENES, _MAP_BINS = 20, 40
 
 
@@ -100,6 +101,24 @@ def halves_of(setup: Setup, cells: IntArray, generator: np.random.Generator) -> 
     return pairs
 
 
+def parts_of(setup: Setup, cells: IntArray, generator: np.random.Generator) -> list[IntArray]:
+    """Return five disjoint parts that hold some cells, as positions among them; whole samples for ``donor``.
+
+    Samples are dealt, the largest first, each to the part with the fewest cells; cells of no known sample go together.
+    """
+    samples = sample_codes(setup.dataset)
+    if setup.config.resample.kind != "donor" or samples is None:
+        return [np.sort(part) for part in np.array_split(generator.permutation(len(cells)), N_PARTS)]
+    codes, sizes = np.unique(samples[cells], return_counts=True)
+    parts: list[list[int]] = [[] for _ in range(min(N_PARTS, len(codes)))]
+    filled = np.zeros(len(parts), dtype=np.int64)
+    for sample in np.argsort(-sizes, kind="stable"):
+        smallest = int(filled.argmin())
+        parts[smallest].append(int(codes[sample]))
+        filled[smallest] += sizes[sample]
+    return [np.flatnonzero(np.isin(samples[cells], part)) for part in parts]
+
+
 def _of_population(setup: Setup, name: str, cells: IntArray) -> PopulationPrograms:
     generator = generator_for(setup.config.seed, Stream.PROGRAMS, name)
     pairs = halves_of(setup, cells, generator)
@@ -107,7 +126,8 @@ def _of_population(setup: Setup, name: str, cells: IntArray) -> PopulationProgra
     if len(pairs) < FEWEST_PAIRS:
         reason = f"fewer than {FEWEST_PAIRS} pairs of halves have {FEWEST_CELLS} of its cells on either side"
         return no_programs(counts.shape[0], counts.shape[1], 0, reason)
-    return find_programs(counts, setup.dataset.total_counts[cells], pairs, generator)
+    parts = parts_of(setup, cells, generator)
+    return find_programs(counts, setup.dataset.total_counts[cells], pairs, parts, generator)
 
 
 def _above_other_populations(found: Sequence[PopulationPrograms]) -> list[PopulationPrograms]:

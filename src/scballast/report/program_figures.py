@@ -73,7 +73,7 @@ def maps(results: ResultFolder, summary: pd.DataFrame) -> Picture:
         f"The {_GENES} genes of the largest weight of each program, over the population's cells ordered by the "
         "program's activity from low (left) to high (right), mean of up to 40 bins of equally many cells. Above: how "
         "the activity is spread over cells, in standard deviations of counting noise. Each cell's activity comes from "
-        "halves of the data that do not hold the cell."
+        "weights that were found without the cell."
     )
     alt = f"Heat maps of {len(summary)} programs: genes by cells ordered by activity, with histograms of the activity."
     return style.finish(figure, results.path, "programs", caption=caption, alt=alt)

@@ -33,9 +33,10 @@ def section(results: ResultFolder) -> Section:
     """
     title = "Programs"
     lead = (
-        "Which genes go together within a population, and in which cells are they on? A program is shown only if the "
-        "two halves of the cells find the same weights, and if the weights of one half make an activity in the other "
-        "that is more than the noise of its single genes, both beyond permuted cells and other populations."
+        "Which genes go together within a population, and in which cells are they on? A program is shown only if "
+        "weights found without a fifth of the cells make an activity in that fifth that is more program than noise of "
+        "single genes, and if two halves of the cells, each blind to the other, find the same weights; both beyond "
+        "permuted cells, the weights also beyond other populations."
     )
     counts = results.table("program_counts")
     if counts is None:

@@ -1,0 +1,61 @@
+"""Programs of real blood cells, and what is left out together where the cells come from donors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scballast.agreement.programs import PopulationPrograms
+from scballast.config.compose import compose_config
+from scballast.experiment import programs
+from scballast.experiment.program_flags import cell_facts, flags_of
+from scballast.experiment.run import prepare_dataset
+from scballast.experiment.setup import Setup
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def blood() -> Setup:
+    config = compose_config(["data=pbmc68k", "methods=[residual_pca]", "model=pca"])
+    return Setup.of(config, prepare_dataset(config))
+
+
+def found_in(setup: Setup, population: str) -> tuple[PopulationPrograms, list[set[str]], list[list[str]]]:
+    """Return a population's programs, the 15 genes of the largest weight of each, and its flags."""
+    code = setup.populations.index(population)
+    cells = np.flatnonzero(setup.dataset.population_codes == code)
+    found = programs._of_population(setup, population, cells)
+    genes = np.array(setup.dataset.gene_symbols or setup.dataset.adata.var_names)
+    order = np.argsort(-np.abs(found.weights), axis=0)[:15]
+    return found, [set(genes[rows]) for rows in order.T], flags_of(found, cell_facts(setup), cells, code).words
+
+
+def test_known_programs_of_blood_cells_are_found_and_foreign_cells_are_flagged(blood: Setup) -> None:
+    _, tops, flags = found_in(blood, "CD14+ Monocyte")
+    (complement,) = (k for k, top in enumerate(tops) if {"C1QA", "C1QB"} <= top)
+    assert not flags[complement]
+    (t_cells,) = (k for k, top in enumerate(tops) if {"LTB", "IL32"} <= top)
+    assert "T" in flags[t_cells][0]
+    assert flags[t_cells][0].startswith("markers of CD")
+    _, tops, flags = found_in(blood, "CD19+ B")
+    (plasma,) = (k for k, top in enumerate(tops) if {"MZB1", "FKBP11", "PPIB"} <= top)
+    assert not flags[plasma]
+
+
+def test_donors_are_left_out_whole(blood: Setup) -> None:
+    adata = blood.dataset.adata.copy()
+    cells = np.flatnonzero(blood.dataset.population_codes == 0)
+    donors = np.full(adata.n_obs, "other", dtype=object)
+    donors[cells] = np.repeat(["a", "b", "c", "d", "e", "f", "g"], [40, 20, 19, 18, 16, 9, 7])
+    adata.obs["donor"] = donors
+    dataset = replace(blood.dataset, adata=adata, sample_key="donor")
+    resample = replace(blood.config.resample, kind="donor")
+    setup = replace(blood, dataset=dataset, config=replace(blood.config, resample=resample))
+    parts = programs.parts_of(setup, cells, np.random.default_rng(0))
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(cells.size))
+    assert sorted("".join(sorted(set(donors[cells[part]]))) for part in parts) == ["a", "b", "c", "dg", "ef"]
+    whole = replace(setup, config=blood.config)
+    assert [len(part) for part in programs.parts_of(whole, cells, np.random.default_rng(0))] == [26, 26, 26, 26, 25]
