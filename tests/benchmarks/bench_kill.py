@@ -1,17 +1,20 @@
-"""Kill an experiment and two sweeps at 130 random moments of their lives, and look at what is left each time.
+"""Kill an experiment and two sweeps at more than 130 random moments of their lives, and look at what is left each time.
 
 Sixty kills are of one experiment in one and the same ``runs/``, each with a seed of its own, so that no score is
 cached: a fresh command for some, imports included, and for the others a process that has imported everything. Forty
 are of one sweep, which the same command takes up again each time: of its controller, or of both it and its trial.
-Thirty are of a raced sweep whose trials are trained two at a time, by two commands at once: of one of them or of both.
+A raced sweep whose trials are trained two at a time, by two commands at once, is killed, one of them or both, until
+thirty kills have met trials at work; every fourth kill is at any moment of a command's life, its start included.
 Wanted: after each, the databases open, the next command leaves no run RUNNING, every result that is there is whole, and
 no trial that had finished is lost, run again or changed, and no model that the cache holds is trained again; in the
-end the sweep has every trial once.
+end the sweep has every trial once. One part alone: ``python -m tests.benchmarks kill --only raced``.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import multiprocessing
 import os
 import random
@@ -21,12 +24,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Set
+from functools import partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import psutil
 from tests.helpers import sweep_helpers as sweeps
 from tests.helpers.fault_helpers import PCA, PRELOAD, assert_whole, command_line, kill_at, used
+
+from scballast.config import keys
 
 N_FRESH = 4
 N_FORKED = 56
@@ -38,16 +45,25 @@ SHARE_OF_TRIALS = 0.3
 """Of the kills of the sweep those that hit the process of a trial first, and its controller a moment later."""
 
 
-def main() -> bool:
+def main(words: list[str] | None = None) -> bool:
     """Print what was found after each kill, and return whether all of it was whole."""
+    parts = {
+        "experiment": (kill_experiments, N_FRESH + N_FORKED),
+        "sweep": (kill_sweep, N_SWEEP),
+        "raced": (kill_raced_sweep, N_RACED),
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=list(parts), choices=list(parts), help="what is killed")
+    wanted = parser.parse_args(words or []).only
     moments = random.Random(0)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
+    n_killed = n_wanted = 0
     with tempfile.TemporaryDirectory() as folder:
-        n_killed = kill_experiments(Path(folder) / "experiment" / "runs", moments, context)
-        n_killed += kill_sweep(Path(folder) / "sweep" / "runs", moments, context)
-        n_killed += kill_raced_sweep(Path(folder) / "raced" / "runs", moments, context)
-    n_wanted = N_FRESH + N_FORKED + N_SWEEP + N_RACED
+        for name in wanted:
+            kill, n_kills = parts[name]
+            n_killed += kill(Path(folder) / name / "runs", moments, context)
+            n_wanted += n_kills
     print(f"{n_killed} of {n_wanted} were killed in time; whole after each")
     return n_killed >= 0.95 * n_wanted
 
@@ -177,14 +193,24 @@ def kill_raced_sweep(runs: Path, moments: random.Random, context: ForkServerCont
 
     begun = time.monotonic()
     both = [start(0), start(1)]
+    sweeps.wait_for(lambda: len(_at_work(runs)) == 2, "two commands at work")
+    claimed = time.monotonic()
     sweeps.wait_for(lambda: _ended(runs), "the first trial")
-    life = time.monotonic() - begun
-    print(f"a raced sweep has its first trial after {life:.1f} s; {N_RACED} kills", flush=True)
-    n_killed, kept, models = 0, _ended(runs), _models(runs)
-    for kill in range(N_RACED):
-        time.sleep(moments.uniform(0.1, 1.0) * life)
+    life, work = time.monotonic() - begun, time.monotonic() - claimed
+    print(f"a raced sweep has its first trial after {life:.1f} s, {work:.1f} s of them at work; {N_RACED} kills")
+    n_kills = n_met = 0
+    kept, models = _ended(runs), _models(runs)
+    while n_met < N_RACED:
         victims = [0, 1] if moments.random() < 0.5 else [moments.randrange(2)]
-        n_killed += all(both[victim].exitcode is None for victim in victims)
+        pids = {both[victim].pid for victim in victims}
+        n_kills += 1
+        if n_kills % 4:
+            sweeps.wait_for(partial(_all_at_work, runs, pids), "the victims at work")
+            time.sleep(moments.uniform(0, 1.5) * work)
+        else:
+            time.sleep(moments.uniform(0.1, 1.0) * life)
+        n_lost = sum(_at_work(runs)[pid] for pid in pids)
+        n_met += bool(n_lost)
         for victim in victims:
             both[victim].kill()
         for victim in victims:
@@ -194,11 +220,11 @@ def kill_raced_sweep(runs: Path, moments: random.Random, context: ForkServerCont
         assert all(there.get(name) == entry for name, entry in models.items()), "a kept model was trained again"
         kept, models = ended, there
         states = dict(sweeps.trial_states(runs))
-        print(f"kill {kill} of {len(victims)}: trials {states}, {len(models)} models", flush=True)
+        print(f"kill {n_kills} of {len(victims)}, at {n_lost} trials: now {states}, {len(models)} models", flush=True)
         for victim in victims:
             both[victim] = start(victim)
     for process in both:
-        process.join(900)
+        process.join(3600)
     assert [process.exitcode for process in both] == [0, 0], (runs.parent / "log0").read_text()[-4000:]
     ended = _ended(runs)
     assert all(ended.get(number) == end for number, end in kept.items())
@@ -211,7 +237,21 @@ def kill_raced_sweep(runs: Path, moments: random.Random, context: ForkServerCont
     assert len(assert_whole_results(runs)) >= N_RACED_TRIALS
     stopped = f"{n_ended} trials ({states['PRUNED']} stopped by racing)"
     print(f"in the end {stopped}, each once, of which {len(kept)} had ended before the last kill", flush=True)
-    return n_killed
+    print(f"{n_met} of {n_kills} kills met trials at work; {len(_models(runs))} models, each kept one trained once")
+    return n_met
+
+
+def _at_work(runs: Path) -> Counter[int]:
+    """Return how many trials each process is at."""
+    query = (
+        "SELECT value_json FROM trial_user_attributes JOIN trials USING (trial_id) "
+        f"WHERE state = 'RUNNING' AND key = '{keys.PROCESS}'"
+    )
+    return Counter(json.loads(json.loads(owner))["pid"] for (owner,) in sweeps.rows(runs / "optuna.db", query))
+
+
+def _all_at_work(runs: Path, pids: Set[int | None]) -> bool:
+    return pids <= set(_at_work(runs))
 
 
 def _ended(runs: Path) -> dict[int, str]:
@@ -243,4 +283,4 @@ def assert_whole_results(runs: Path) -> list[Path]:
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    sys.exit(0 if main() else 1)
+    sys.exit(0 if main(sys.argv[1:]) else 1)

@@ -34,11 +34,11 @@ def main():
     scvi.model.LinearSCVI.setup_anndata(adata)
     start = time.perf_counter()
     space = {{
-        "model_params": {{"n_latent": tune.choice([5, 10, 15, 20])}},
-        "train_params": {{"max_epochs": {epochs}, "plan_kwargs": {{"lr": tune.loguniform(3e-4, 1e-2)}}}},
+        "model_params": {model},
+        "train_params": {{"max_epochs": {epochs}, "plan_kwargs": {{"lr": {lr}}}}},
     }}
     result = run_autotune(
-        scvi.model.LinearSCVI, adata, metrics="validation_loss", mode="min", search_space=space, num_samples={trials},
+        scvi.model.LinearSCVI, adata, metrics="validation_loss", mode="min", search_space=space, num_samples={samples},
         resources={{"cpu": 1, "gpu": 0}}, scheduler="fifo", searcher="random", seed=0, logging_dir=sys.argv[2],
     )
     losses = [r.metrics.get("validation_loss") for r in result.result_grid]
@@ -47,6 +47,8 @@ def main():
 
 main()
 """
+
+RANDOM = {"model": '{"n_latent": tune.choice([5, 10, 15, 20])}', "lr": "tune.loguniform(3e-4, 1e-2)"}
 
 
 def main() -> bool:
@@ -57,7 +59,8 @@ def main() -> bool:
         return True
     with tempfile.TemporaryDirectory() as folder:
         own = _time_own(Path(folder))
-        tuning, theirs = _time_tuner(tuner, Path(folder))
+        script = TUNER.format(epochs=N_EPOCHS, trials=N_TRIALS, samples=N_TRIALS, **RANDOM)
+        tuning, theirs = time_tuner(tuner, script, Path(folder))
     print(f"scballast: {N_TRIALS} trials of {N_REPLICATES} replicates, {N_EPOCHS} epochs, all ranked: {own:.0f} s")
     print(
         f"scvi.autotune: {N_TRIALS} trials of one training each: {theirs:.0f} s, of which run_autotune {tuning:.0f} s"
@@ -92,11 +95,11 @@ def _time_own(folder: Path) -> float:
     return time.perf_counter() - start
 
 
-def _time_tuner(python: str, folder: Path) -> tuple[float, float]:
-    """Seconds of the tuning itself and of the whole command."""
-    script = folder / "tuner.py"
-    script.write_text(TUNER.format(epochs=N_EPOCHS, trials=N_TRIALS), encoding="utf-8")
-    words = [python, str(script), str(DATA), str(folder / "tuner")]
+def time_tuner(python: str, script: str, folder: Path) -> tuple[float, float]:
+    """Return the seconds of the tuning itself and of the whole command."""
+    path = folder / "tuner.py"
+    path.write_text(script, encoding="utf-8")
+    words = [python, str(path), str(DATA), str(folder / "tuner")]
     # Ray gives each trial the threads of its cores; a number of its own here would have them wait for each other.
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     environment["RAY_USAGE_STATS_ENABLED"] = "0"

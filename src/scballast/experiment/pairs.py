@@ -53,7 +53,12 @@ def pair_metrics(
     dict
         Those that this configuration measures, finite values only.
     """
-    setup = pair_setup(config, dataset, pair, metrics)
+    return setup_metrics(pair_setup(config, dataset, pair, metrics), metrics, cache_dir=cache_dir)
+
+
+def setup_metrics(setup: Setup, metrics: Sequence[str], *, cache_dir: Path | None) -> dict[str, float]:
+    """Return metrics of the replicates and methods of a setup, as `pair_metrics` does of one pair of them."""
+    config, dataset = setup.config, setup.dataset
     scores = baseline_scores(setup, ScoreCache(cache_dir))
     tables: dict[str, pd.DataFrame] = {"populations": populations_table(dataset)}
     fit_wanted = any(metric.startswith("fit/") for metric in metrics) and setup.family.likelihood

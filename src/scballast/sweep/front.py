@@ -104,25 +104,29 @@ def _families_without(
 
 
 def _far_worse(values: Mapping[int, float], objective: Objective) -> dict[int, str]:
-    """Return the trials whose fit is out of all proportion to the better half, and what to say of each.
-
-    Robust, since a front drawn on the scale of a fit of 122,405 nats shows nothing of those around 1,700: worse
-    than the better half's median by more than ten of its (normal-consistent) median absolute deviations, and by
-    more than a tenth.
-    """
+    """Return the trials whose fit is out of all proportion to the better half, and what to say of each."""
     sign = 1.0 if objective.direction == "minimize" else -1.0
-    costs = sorted(sign * value for value in values.values())
-    if len(costs) < _FEWEST_TO_JUDGE:
-        return {}
-    better = costs[: -(-len(costs) // 2)]
-    middle = statistics.median(better)
-    spread = 1.4826 * statistics.median([abs(cost - middle) for cost in better])
-    limit = middle + max(10 * spread, abs(middle) / 10)
+    middle, limit = failed_fit_limit([sign * value for value in values.values()])
     return {
         number: f"a failed fit: {objective.metric} of {value:.6g}, where the better half has {sign * middle:.6g}"
         for number, value in values.items()
         if sign * value > limit
     }
+
+
+def failed_fit_limit(costs: Sequence[float]) -> tuple[float, float]:
+    """Return the median fit of the better half of trials, and the cost above which a fit is a failed one.
+
+    Robust, since a front drawn on the scale of a fit of 122,405 nats shows nothing of those around 1,700: worse
+    than the better half's median by more than ten of its (normal-consistent) median absolute deviations, and by
+    more than a tenth. Infinite where there are too few fits to say.
+    """
+    if len(costs) < _FEWEST_TO_JUDGE:
+        return math.nan, math.inf
+    better = sorted(costs)[: -(-len(costs) // 2)]
+    middle = statistics.median(better)
+    spread = 1.4826 * statistics.median([abs(cost - middle) for cost in better])
+    return middle, middle + max(10 * spread, abs(middle) / 10)
 
 
 def pareto_front(scores: Scores) -> list[int]:

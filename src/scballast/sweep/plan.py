@@ -12,7 +12,7 @@ from scballast.errors import ScballastError
 from scballast.progress import duration
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.messages import Estimated, EstimateRequest, served
-from scballast.sweep.racing import n_pairs, obstacle
+from scballast.sweep.racing import USUAL_SHARE, n_pairs, obstacle, share_trained
 from scballast.sweep.space import Space
 
 # Counting the work of a configuration takes a moment; of larger sweeps the first ones stand for all.
@@ -145,17 +145,21 @@ def _rankings(number: int, cached: int) -> str:
 
 
 def _time(found: Estimated, todo: int, n_workers: int, pairs: int = 1) -> str:
-    """Say how long it takes; with racing over several pairs of replicates, from the best case to that of no racing."""
+    """Say how long it takes; with racing over several pairs of replicates what to expect, and the least."""
     if not todo:
         return "Time: none; everything has finished before."
-    of_one = found.training_seconds + (0.0 if math.isnan(found.rest_seconds) else found.rest_seconds)
+    rest_of_one = 0.0 if math.isnan(found.rest_seconds) else found.rest_seconds
     rounds = math.ceil(todo / max(1, min(n_workers, todo)))
-    seconds = found.baseline_seconds + of_one * rounds
-    if math.isnan(seconds):
+
+    def seconds(share_trained: float) -> float:
+        return found.baseline_seconds + (found.training_seconds * share_trained + rest_of_one) * rounds
+
+    if math.isnan(seconds(1.0)):
         return "Time: not known; no run of this model in this folder has been timed. plan=probe tries a little of it."
     shared = f", {n_workers} workers" if n_workers > 1 else ""
     rest = ", and some seconds per experiment for its statistics and report" if math.isnan(found.rest_seconds) else ""
-    least = found.baseline_seconds + of_one * (1 + (rounds - 1) / pairs)
-    best = f" without racing; with it {duration(least)} at least, if one trial outraces all others at once"
-    raced = best if pairs > 1 else ""
-    return f"Time: about {duration(seconds)}{raced}{shared}{rest} (from {found.source})."
+    raced = ""
+    if pairs > 1:
+        usual, least = (duration(seconds(share_trained(todo, of_others))) for of_others in (USUAL_SHARE, 1 / pairs))
+        raced = f" without racing; with it about {usual}, {least} at least"
+    return f"Time: about {duration(seconds(1.0))}{raced}{shared}{rest} (from {found.source})."

@@ -4,34 +4,46 @@ A trial gets its replicates in complementary pairs. Each pair gives one value pe
 confirmed share are the mean of the two, stability is the index between the two (which share no cell). Replicate r has
 the same cells in every trial, so trials are compared pair by pair.
 
-After each pair but the last a trial is stopped when a finished trial of the front beats it in *every* objective:
-for each objective, the mean difference d over the m pairs so far must exceed
+After each pair but the last, the trial's values after all n pairs are predicted, and it is stopped when a finished
+trial j is better in *every* objective by more than the prediction may be wrong:
 
-.. math:: t_{1-\alpha/(L K),\,\nu} \cdot \sqrt{\max(2 s^2, s_d^2) / m}
+.. math:: \hat y - y_j > t_{1 - a_m,\,\nu} \cdot \sqrt{(1 + 1/K)\,(\tau^2 + s^2 (1/m - 1/n))},\quad
+    \hat y = \bar y + \frac{1}{m}\sum_{i \le m} (x_i - \bar x_i)
 
-- s² is the residual variance of pairs × finished trials after the means of both (two-way analysis of variance,
-  ν = (A − 1)(n − 1) degrees of freedom for A trials of n pairs): one pair alone has no variance of its own;
-- s_d² is the variance of this trial's own differences (from two pairs on), so that a trial noisier than the others
-  is held to its own noise;
-- to be beaten in every objective is an intersection of hypotheses, each tested at the full level (Berger 1982);
-- the level α is spent evenly over the L looks (all pairs but the last) and over all K finished trials, not over
-  those of the front alone: the front was chosen by looking at the same pairs.
+- x̄_i and ȳ are the means of the K finished trials on pair i and of their values: what is hard about a pair is so for
+  all trials;
+- s² is the residual variance of pairs × finished trials after the means of both (two-way analysis of variance): one
+  pair alone has no variance of its own. From two pairs on, a trial noisier than that is held to its own variance;
+- τ² is the variance between finished trials of y less the mean over pairs: stability is the index over all replicates;
+- 1/m − 1/n: pairs that the trial has had are part of its final value. ν combines the degrees of freedom of τ² and s²
+  (Satterthwaite);
+- the level a is spent in every objective, over the looks in proportion to the pairs that a stop there saves,
+  a_m ∝ n − m.
 
-So a trial that no finished trial beats in truth is stopped with a probability of at most α = 0.05, however often
-one looks. Simulated in ``tests/sweep/test_racing.py``.
+The level. A trial that would be on the front is better than trial j in some objective in the end, so it is stopped
+only where its prediction is worse than its own end by more than the bound, in some objective at some look. Which and
+how many trials it is compared with is not part of that, and neither is how they were chosen. So, of normal noise that
+is the same in all trials, a trial with a place on the front is stopped with a probability of at most what is spent in
+all objectives together. Of the level of 0.05 a = 0.0025 is spent in each: the rest is for noise with heavy tails and
+trials that are noisier than others. Simulated in ``tests/sweep/test_racing.py``. A trial as good as the front in
+truth, and behind it in all objectives on these replicates, may be stopped: the whole sweep would show it behind too.
+
+A trial is stopped too when its fit on the pairs so far makes it a failed fit (``front.failed_fit_limit``) even if the
+others fit perfectly: no front holds those.
 
 References
 ----------
 Maron and Moore (1994), Hoeffding races. Birattari et al. (2002), A racing algorithm for configuring metaheuristics.
-Berger (1982), Multiparameter hypothesis testing and acceptance sampling.
+Lan, Simon and Halperin (1982), Stochastically curtailed tests in long-term clinical trials. Satterthwaite (1946), An
+approximate distribution of estimates of variance components.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,14 +51,18 @@ import numpy.typing as npt
 
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
-from scballast.sweep.front import pareto_front, score_trials
+from scballast.sweep.front import failed_fit_limit, pareto_front, score_trials
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+# Of trials with a place on the front so many may be stopped; so much is spent on normal noise in each objective.
 LEVEL = 0.05
+_SPENT = 0.0025
 # Fewer finished trials say too little of the noise.
 _FEWEST_FINISHED = 3
+# What trials but those first ones are trained of in raced sweeps: 0.52 and 0.76 in tests/benchmarks/bench_racing.py.
+USUAL_SHARE = 0.65
 # A grid of so many points is raced by itself.
 _LARGE_GRID = 12
 # Metrics that a pair of replicates has a value of.
@@ -65,14 +81,19 @@ class Stopped:
         How many pairs of replicates it had.
     rivals
         Numbers of the finished trials that beat it.
+    failed_fit
+        What is said of a fit that cannot but fail; it has no rivals.
     """
 
     pairs: int
     rivals: tuple[int, ...]
+    failed_fit: str = ""
 
     @property
     def reason(self) -> str:
         """One clause for a tag."""
+        if self.failed_fit:
+            return f"after {2 * self.pairs} replicates {self.failed_fit}"
         trials = ", ".join(map(str, self.rivals))
         plural = "s" if len(self.rivals) > 1 else ""
         return f"after {2 * self.pairs} replicates worse than trial{plural} {trials} in every objective"
@@ -110,6 +131,18 @@ def is_raced(config: Config, n_points: int) -> bool:
     return config.sweep.racing
 
 
+def share_trained(n_trials: int, of_others: float) -> float:
+    """Return the share of a sweep's replicates that a raced one trains.
+
+    Parameters
+    ----------
+    of_others
+        Of the trials that come when there are enough finished ones to stop them.
+    """
+    first = min(_FEWEST_FINISHED, n_trials)
+    return (first + (n_trials - first) * of_others) / n_trials
+
+
 def judge(config: Config, own: Mapping[str, Sequence[float]], trials: Sequence[FrozenTrial]) -> Stopped | None:
     """Return why a trial is stopped after its last pair, or None when it goes on.
 
@@ -120,20 +153,40 @@ def judge(config: Config, own: Mapping[str, Sequence[float]], trials: Sequence[F
     trials
         The sweep's trials; those that have finished are its rivals.
     """
+    done = min(len(own.get(objective.metric, ())) for objective in config.objectives)
+    costs = as_costs(own, config.objectives, done)
     scores = score_trials(trials, config.objectives)
+    if costs is None or done >= n_pairs(config) or scores.objectives != config.objectives:
+        return None
+    failed_fit = _failed_fit(config, own, trials)
+    if failed_fit:
+        return Stopped(done, (), failed_fit)
     values = {trial.number: pair_values(trial) for trial in trials}
-    finished = {}
+    finished, ends = dict[int, Costs](), dict[int, Costs]()
     for number in scores.values:
         found = as_costs(values.get(number, {}), config.objectives, n_pairs(config))
         if found is not None:
-            finished[number] = found
-    done = min(len(own.get(objective.metric, ())) for objective in config.objectives)
-    costs = as_costs(own, config.objectives, done)
-    if costs is None or done >= n_pairs(config):
-        return None
-    front = [number for number in pareto_front(scores) if number in finished]
-    rivals = beaten_by(costs, finished, front)
+            finished[number], ends[number] = found, np.array(scores.costs(number))
+    # Behind any trial is behind one of the front too, and these are the ones to name.
+    front = pareto_front(scores)
+    rivals = [number for number in beaten_by(costs, finished, ends) if number in front]
     return Stopped(done, tuple(rivals)) if rivals else None
+
+
+def _failed_fit(config: Config, own: Mapping[str, Sequence[float]], trials: Sequence[FrozenTrial]) -> str:
+    """Return what to say of a trial whose fit will be a failed one even if its other pairs fit perfectly; else nothing.
+
+    Fits are negative log-likelihoods of counts, and bounds of them: none is below 0.
+    """
+    done = [trial.values for trial in trials if trial.state.name == "COMPLETE" and trial.values]
+    for index, objective in enumerate(config.objectives):
+        if objective.metric.split("/")[0] != "fit" or objective.direction != "minimize":
+            continue
+        middle, limit = failed_fit_limit([values[index] for values in done if math.isfinite(values[index])])
+        least = sum(own[objective.metric]) / n_pairs(config)
+        if least > limit:
+            return f"a failed fit: {objective.metric} of {least:.6g} at least, where the better half has {middle:.6g}"
+    return ""
 
 
 def pair_values(trial: FrozenTrial) -> dict[str, list[float]]:
@@ -153,15 +206,8 @@ def as_costs(values: Mapping[str, Sequence[float]], objectives: Sequence[Objecti
     return np.column_stack(columns) if pairs and columns else None
 
 
-@cache
-def _limit(level: float, freedom: int) -> float:
-    from scipy import stats
-
-    return float(stats.t.isf(level, freedom))
-
-
-def beaten_by(costs: Costs, finished: Mapping[int, Costs], front: Sequence[int], level: float = LEVEL) -> list[int]:
-    """Return the trials of the front that beat a trial in every objective.
+def beaten_by(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Costs]) -> list[int]:
+    """Return the finished trials that a trial is going to be behind in every objective.
 
     Parameters
     ----------
@@ -169,25 +215,31 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], front: Sequence[int],
         Its costs on the pairs so far.
     finished
         (n_pairs, n_objectives) costs of every finished trial by its number.
-    front
-        Those that no finished trial dominates.
-    level
-        Probability with which a trial that none beats may be stopped, over all looks.
+    ends
+        (n_objectives,) costs of the same trials after all pairs, which need not be the mean over pairs.
     """
+    from scipy import special
+
     if len(finished) < _FEWEST_FINISHED:
         return []
-    whole = np.stack(list(finished.values()))  # (trial, pair, objective)
-    n_trials, pairs, _ = whole.shape
-    residuals = whole - whole.mean(axis=0) - whole.mean(axis=1, keepdims=True) + whole.mean(axis=(0, 1))
-    freedom = (n_trials - 1) * (pairs - 1)
-    pooled = 2 * (residuals**2).sum(axis=(0, 1)) / freedom  # (objective,) variance of a difference
-    looks = pairs - 1
-    limit = _limit(level / (looks * n_trials), freedom)
+    pairs = np.stack([finished[number] for number in ends])  # (trial, pair, objective)
+    whole = np.stack(list(ends.values()))  # (trial, objective)
+    n_trials, n, n_objectives = pairs.shape
     m = len(costs)
-    found = []
-    for number in front:
-        differences = costs - finished[number][:m]
-        variance = np.maximum(pooled, differences.var(axis=0, ddof=1)) if m > 1 else pooled
-        if (differences.mean(axis=0) > limit * np.sqrt(variance / m)).all():
-            found.append(number)
-    return found
+    own = costs - pairs.mean(axis=0)[:m]
+    predicted = whole.mean(axis=0) + own.mean(axis=0)
+
+    residuals = pairs - pairs.mean(axis=0) - pairs.mean(axis=1, keepdims=True) + pairs.mean(axis=(0, 1))
+    freedom = (n_trials - 1) * (n - 1)
+    noise = (residuals**2).sum(axis=(0, 1)) / freedom
+    if m > 1:
+        noise = np.maximum(noise, own.var(axis=0, ddof=1))
+    between = (whole - pairs.mean(axis=1)).var(axis=0, ddof=1)
+    left = noise * (1 / m - 1 / n)
+    level = _SPENT * (n - m) / (n * (n - 1) / 2)
+    error = between + left
+    squares = between**2 / (n_trials - 1) + left**2 / freedom
+    # Without any noise every freedom gives the same.
+    nu = np.divide(error**2, squares, out=np.full(n_objectives, float(freedom)), where=squares > 0)
+    limits = special.stdtrit(nu, 1 - level) * np.sqrt((1 + 1 / n_trials) * error)
+    return [number for number, end in ends.items() if (predicted - end > limits).all()]

@@ -249,15 +249,15 @@ class Worker:
             keep_parent(study, tracking, self.parent_run_id)
             stopped = judge(self.config, values, study.trials())
             if stopped is not None:
-                rung = str(2 * stopped.pairs)
-                rivals = ", ".join(map(str, stopped.rivals))
-                study.note(claim.number, {keys.STOPPED: stopped.reason, keys.RUNG: rung, keys.STOPPED_BY: rivals})
-                tags = ((keys.STOPPED, stopped.reason), (keys.RUNG, rung), (keys.STOPPED_BY, rivals))
+                notes = {keys.STOPPED: stopped.reason, keys.RUNG: str(2 * stopped.pairs)}
+                if stopped.rivals:
+                    notes[keys.STOPPED_BY] = ", ".join(map(str, stopped.rivals))
+                study.note(claim.number, notes)
                 resample = replace(request.config.resample, n_replicates=2 * stopped.pairs)
                 return replace(
                     request,
                     config=replace(request.config, resample=resample),
-                    place=replace(request.place, tags=(*request.place.tags, *tags)),
+                    place=replace(request.place, tags=(*request.place.tags, *notes.items())),
                 )
         return request
 
