@@ -31,7 +31,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DEMO = pd.read_csv(REFERENCE / "readme_demo.csv").set_index("method")
 ANSWER = pd.read_csv(REFERENCE / "readme_answer.csv", keep_default_na=False, na_values=[""])
 TRUTH = pd.read_csv(REFERENCE / "readme_truth.csv")
-OBJECTIVES = pd.read_csv(REFERENCE / "readme_objectives.csv").set_index(["objective", "method"])["spearman"].sort_index()
+OBJECTIVES = (
+    pd.read_csv(REFERENCE / "readme_objectives.csv").set_index(["objective", "method"]).sort_index()["spearman"]
+)
 SHOWN_SEED = bench_truth.SEEDS[0]
 FAMILY_NAMES = {"switches": "switch", "switch": "switch", "additive": "additive"}
 
