@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.config.schema import Config
+from scballast.experiment.program_models import programs_in_models
 from scballast.experiment.programs import program_metrics
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.registry import CONTROLS
@@ -22,6 +23,7 @@ _OF_THE_RUN = {
     "fit/heldout_elbo",
     "axis/purity",
     "programs/n_replicated",
+    "programs/in_model",
     "train/failures",
     "seconds/baselines",
     "seconds/training",
@@ -57,6 +59,8 @@ def collect_metrics(
             metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
     if "programs" in tables:
         metrics |= program_metrics(tables, safe)
+    if "program_models" in tables:
+        metrics["programs/in_model"] = programs_in_models(tables["program_summary"], tables["program_models"])
     if "fit" in tables:
         _fit(metrics, tables["fit"], safe)
     if "axis_purity" in tables and len(tables["axis_purity"]):

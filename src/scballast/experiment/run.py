@@ -33,6 +33,7 @@ from scballast.experiment.marker_effects import marker_effects_table
 from scballast.experiment.memory import check_fits, expected_need, memory_need
 from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
 from scballast.experiment.minimal_sets import CANDIDATES_FROM, minimal_sets_table
+from scballast.experiment.program_models import program_models_table
 from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
 from scballast.experiment.setup import Setup, replicates_of
@@ -166,6 +167,8 @@ def run_experiment(
     if config.programs.find:
         with clock.stage("programs"):
             tables.update(program_tables(setup))
+            if models is not None:
+                tables["program_models"] = program_models_table(setup, models, tables["program_activity"])
     with clock.stage("confirmation"):
         score_set, top_k = score_set_of(setup, scores), config.rank.top_k
         confirmation = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed, known=tested)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scballast.methods.registry import CONTROLS, METHODS
 from scballast.report.sweep_families import FAMILY, above_floor
+from scballast.report.sweep_programs import programs_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +116,7 @@ _SENTENCES: dict[str, Callable[[SweepFolder], str]] = {
     "pareto": _front,
     "stability_by_n_latent": _dimensions,
     "families": _families,
+    "programs_by_n_latent": programs_sentence,
     "importance": _importance,
     "stability_by_trial": _by_trial,
 }

@@ -11,6 +11,7 @@ from scballast.report.stored_tables import setting
 from scballast.report.style import figure_style, two
 from scballast.report.sweep_families import families_section
 from scballast.report.sweep_findings import finding
+from scballast.report.sweep_programs import programs_section
 from scballast.report.sweep_tables import SweepFolder
 from scballast.report.wording import again
 from scballast.verdict.caveats import Caveat
@@ -31,8 +32,14 @@ def render(folder: Path) -> None:
     sweep = SweepFolder(folder)
     with figure_style():
         families = families_section(sweep)
-        drawn = [_front(sweep), _dimensions(sweep), _importance(sweep), _answers(sweep), _trials(sweep)]
-    sections = with_sentences([*([families] if families else []), *drawn], lambda stem: finding(sweep, stem))
+        programs = programs_section(sweep)
+        drawn = [
+            *([families] if families else []),
+            *(_front(sweep), _dimensions(sweep)),
+            *([programs] if programs else []),
+            *(_importance(sweep), _answers(sweep), _trials(sweep)),
+        ]
+    sections = with_sentences(drawn, lambda stem: finding(sweep, stem))
     values = {
         "title": f"Which configuration gives genes that can be trusted? {_name(sweep)}",
         "facts": _facts(sweep),

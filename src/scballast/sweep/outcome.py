@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 # Shown of every trial, searched or not: the report draws by them.
 _HEADLINE = ("model.name", "model.n_latent", "model.gene_likelihood", "model.latent_distribution")
-_SHOWN_METRICS = re.compile(r"(fit|confirmed|stability|axis|seconds)/[^/]+|truth/[^/]+/average_precision")
+_SHOWN_METRICS = re.compile(r"(fit|confirmed|stability|axis|programs|seconds)/[^/]+|truth/[^/]+/average_precision")
 _STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAILED", "PRUNED": "STOPPED"}
 
 
