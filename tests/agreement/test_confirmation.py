@@ -151,7 +151,7 @@ def test_doublets_are_left_out() -> None:
     found = {"in": [], "out": []}
     for _ in range(20):
         (seen, profiles), (unseen, _) = side(), side()
-        arguments = {"profiles": profiles, "own": 0}
+        arguments = {"profiles": profiles, "position": 0}
         trimmed = [population_cells(sparse.csr_matrix(v), v.sum(axis=1), **arguments) for v in (seen, unseen)]
         assert trimmed[0].counts.shape[0] == 95
         found["out"].append(np.mean(program_p_values(*trimmed, LISTED) <= 0.05))

@@ -61,7 +61,7 @@ def population_cells(
     *,
     batches: IntArray | None = None,
     profiles: FloatArray | None = None,
-    own: int = -1,
+    position: int = -1,
 ) -> PopulationCells:
     """Weigh the genes for depth, and leave out the cells that are most like another population.
 
@@ -76,7 +76,7 @@ def population_cells(
     profiles
         (n_populations, n_genes) share of each gene in the counts of each population, of the same side; None, or a
         single one: no cell is left out.
-    own
+    position
         Row of the population in ``profiles``.
 
     Returns
@@ -87,7 +87,7 @@ def population_cells(
     totals = np.asarray(total_counts, dtype=np.float64)
     codes = np.zeros(totals.size, dtype=np.int64) if batches is None else np.asarray(batches)
     if profiles is not None and len(profiles) > 1 and totals.size:
-        foreign = foreign_share(matrix, profiles, own)
+        foreign = foreign_share(matrix, profiles, position)
         kept = foreign <= np.quantile(foreign, 1.0 - _FOREIGN_SHARE)
         matrix, totals, codes = matrix[kept], totals[kept], codes[kept]
     weights = depth_weights(matrix, totals)
@@ -128,7 +128,7 @@ def depth_weights(counts: sparse.csr_matrix, depth: FloatArray) -> FloatArray:
     return weights
 
 
-def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, own: int) -> FloatArray:
+def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, position: int) -> FloatArray:
     """Share of each cell's counts that the profiles of other populations explain better than its own.
 
     Maximum likelihood of a multinomial mixture of the profiles, by a few steps of expectation-maximisation.
@@ -139,7 +139,7 @@ def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, own: int) -> 
         (n_cells, n_genes) raw counts, CSR.
     profiles
         (n_populations, n_genes) share of each gene in the counts of each population.
-    own
+    position
         Row of the cells' own population.
 
     Returns
@@ -151,7 +151,7 @@ def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, own: int) -> 
     # A gene that a profile lacks is rare there, not impossible.
     mixed = 0.999 * profiles + 0.001 * profiles.mean(axis=0)
     shares = np.full((counts.shape[0], n_populations), 0.1 / (n_populations - 1))
-    shares[:, own] = 0.9
+    shares[:, position] = 0.9
     coordinates = sparse.coo_matrix(counts)
     row, column, value = coordinates.row, coordinates.col, coordinates.data
     by_entry = mixed.T[column]  # (entry, population)
@@ -163,7 +163,7 @@ def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, own: int) -> 
         shares = shares * (ratio @ mixed.T)
         total = shares.sum(axis=1, keepdims=True)
         shares = np.divide(shares, total, out=np.full_like(shares, 1.0 / n_populations), where=total > 0)
-    foreign: FloatArray = 1.0 - shares[:, own]
+    foreign: FloatArray = 1.0 - shares[:, position]
     return foreign
 
 
@@ -213,14 +213,14 @@ def program_p_values(
         return np.full(genes.size, np.nan)
     weights = _correlation(_residuals(seen, members, members), _residuals(seen, members, genes))
     weights[members[:, None] == genes] = 0.0  # (listed, tested): a gene is no part of its own activity
-    own, others = _residuals(unseen, members, genes), _residuals(unseen, members, members)
+    of_tested, others = _residuals(unseen, members, genes), _residuals(unseen, members, members)
     activity = others.values @ weights  # (cell, tested)
     spread = np.sqrt((activity**2).mean(axis=0))
-    explained = (weights * _correlation(others, own)).sum(axis=0)
+    explained = (weights * _correlation(others, of_tested)).sum(axis=0)
     r = np.clip(np.divide(explained, spread, out=np.zeros_like(explained), where=spread > 0), -1.0, 1.0)
     t = r * np.sqrt(degrees / np.maximum(1.0 - r**2, np.finfo(float).tiny))
     p: FloatArray = stats.t.sf(t, degrees)
-    p[~own.values.any(axis=0) | (spread == 0)] = 1.0
+    p[~of_tested.values.any(axis=0) | (spread == 0)] = 1.0
     return p
 
 
@@ -243,8 +243,8 @@ class _Residuals:
 def _correlation(first: _Residuals, other: _Residuals) -> FloatArray:
     """(n_first, n_other) correlation of residuals, less what they share for being measured against one noisy depth."""
     n_cells = len(first.values)
-    found: FloatArray = (first.values.T @ other.values - first.shared.T @ other.shared) / n_cells
-    return found
+    correlation: FloatArray = (first.values.T @ other.values - first.shared.T @ other.shared) / n_cells
+    return correlation
 
 
 def _residuals(cells: PopulationCells, listed: IntArray, genes: IntArray) -> _Residuals:
@@ -253,16 +253,18 @@ def _residuals(cells: PopulationCells, listed: IntArray, genes: IntArray) -> _Re
     outside = np.maximum(cells.depth - cells.counts[:, listed] @ cells.weights[listed], 0.0)
     expected = np.zeros(values.shape)
     groups = [cells.batches == batch for batch in np.unique(cells.batches)]
-    for own in groups:
+    for in_batch in groups:
         # Shares by batch: with common ones, what a batch has more of would follow depth within it.
-        depth = outside[own]
-        expected[own] = np.outer(depth, values[own].sum(axis=0) / max(float(depth.sum()), np.finfo(float).tiny))
+        depth = outside[in_batch]
+        expected[in_batch] = np.outer(
+            depth, values[in_batch].sum(axis=0) / max(float(depth.sum()), np.finfo(float).tiny)
+        )
     deviation = np.sqrt(expected + expected**2 / _THETA)
     residuals = np.divide(values - expected, deviation, out=np.zeros(values.shape), where=deviation > 0)
     limit = np.sqrt(values.shape[0])
     np.clip(residuals, -limit, limit, out=residuals)
-    for own in groups:
-        residuals[own] -= residuals[own].mean(axis=0)
+    for in_batch in groups:
+        residuals[in_batch] -= residuals[in_batch].mean(axis=0)
     # The weighted depth D of a cell has a variance of D, its weights being inverse dispersions: a share s of it, s D,
     # has a standard deviation of s sqrt(D), the same noise in every gene.
     noise = np.divide(expected, deviation, out=np.zeros(values.shape), where=deviation > 0)

@@ -137,21 +137,21 @@ def matching_programs(weights: Sequence[FloatArray]) -> list[list[list[Match]]]:
     """
     n_genes = weights[0].shape[0] if weights else 1
     least = max(MATCH_COSINE, _CHANCE_DEVIATIONS / np.sqrt(n_genes))
-    found: list[list[list[Match]]] = []
-    for here, own in enumerate(weights):
+    by_population: list[list[list[Match]]] = []
+    for here, ours in enumerate(weights):
         rows: list[list[Match]] = []
-        for program in range(own.shape[1]):
+        for program in range(ours.shape[1]):
             matches = []
             for there, theirs in enumerate(weights):
                 if there == here or theirs.shape[1] == 0:
                     continue
-                cosine = theirs.T @ own[:, program]
+                cosine = theirs.T @ ours[:, program]
                 best = int(np.argmax(np.abs(cosine)))
                 if abs(cosine[best]) >= least:
                     matches.append(Match(there, best, float(cosine[best])))
             rows.append(sorted(matches, key=lambda match: -abs(match.cosine)))
-        found.append(rows)
-    return found
+        by_population.append(rows)
+    return by_population
 
 
 def has_both_sides(weights: FloatArray, n_top: int = 50, least: float = 0.2) -> BoolArray:
@@ -164,6 +164,8 @@ def has_both_sides(weights: FloatArray, n_top: int = 50, least: float = 0.2) -> 
 
 def _pearson(first: FloatArray, second: FloatArray) -> FloatArray:
     """Correlate the columns of one matrix with those of another: (n_first, n_second)."""
-    one, other = first - first.mean(axis=0), second - second.mean(axis=0)
-    length = np.outer(np.sqrt((one**2).sum(axis=0)), np.sqrt((other**2).sum(axis=0)))
-    return np.asarray(np.divide(one.T @ other, length, out=np.full(length.shape, np.nan), where=length > 0))
+    centred_first, centred_second = first - first.mean(axis=0), second - second.mean(axis=0)
+    length = np.outer(np.sqrt((centred_first**2).sum(axis=0)), np.sqrt((centred_second**2).sum(axis=0)))
+    return np.asarray(
+        np.divide(centred_first.T @ centred_second, length, out=np.full(length.shape, np.nan), where=length > 0)
+    )

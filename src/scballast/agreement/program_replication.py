@@ -62,13 +62,13 @@ def found_again(values: FloatArray, candidates: FloatArray, *, rotate: bool = Tr
     n_cells, n_genes = values.shape
     # Largest variance of a component of independent genes, for many cells and genes.
     edge = float((1 + np.sqrt(n_genes / n_cells)) ** 2)
-    found = rotated_programs(values - values.mean(axis=0), candidates.shape[1], 0.5 * edge, rotate=rotate)
+    programs = rotated_programs(values - values.mean(axis=0), candidates.shape[1], 0.5 * edge, rotate=rotate)
     matched = np.zeros_like(candidates)
-    if found.shape[1]:
-        cosine = found.T @ candidates
+    if programs.shape[1]:
+        cosine = programs.T @ candidates
         rows, columns = linear_sum_assignment(np.abs(cosine), maximize=True)
         signs = np.where(cosine[rows, columns] < 0, -1.0, 1.0)
-        matched[:, columns] = found[:, rows] * signs
+        matched[:, columns] = programs[:, rows] * signs
     return matched
 
 

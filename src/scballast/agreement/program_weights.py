@@ -50,8 +50,8 @@ def sparse_weights(values: FloatArray, weights: FloatArray) -> FloatArray:
         activity = values @ weights
         precision = np.linalg.pinv(activity.T @ activity / n_cells)
         # Of each activity, what the others do not tell.
-        own = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-300))
-        slopes = (values.T @ activity / n_cells) @ precision * own - weights * variance / own
+        unshared = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-300))
+        slopes = (values.T @ activity / n_cells) @ precision * unshared - weights * variance / unshared
         z = np.divide(slopes, deviation, out=np.zeros_like(slopes), where=deviation > 0) * np.sqrt(n_cells)
         kept = slab / (1 + slab)
         inside = expit(np.log(share / (1 - share)) - 0.5 * np.log1p(slab) + 0.5 * z**2 * kept)

@@ -150,11 +150,11 @@ def find_programs(
     cells = scale_to_noise(without_rare_genes(residuals, counts), generator)
     if cells.n_candidates == 0:
         return no_programs(n_cells, n_genes, 0, "no component stands above permuted cells")
-    found = _search(cells, cells.values, pairs, parts, rotate=rotate)
-    n_tried = found.half_weights.shape[2]
+    search = _search(cells, cells.values, pairs, parts, rotate=rotate)
+    n_tried = search.half_weights.shape[2]
     tried = f"{n_tried} candidate{'s' if n_tried > 1 else ''}, none found again in unseen cells"
-    hopeful = (found.unseen.lower > LEAST_SHARE) & (found.unseen.agreement > LEAST_AGREEMENT)
-    if not (hopeful & (found.weight_agreement > 0)).any():
+    hopeful = (search.unseen.lower > LEAST_SHARE) & (search.unseen.agreement > LEAST_AGREEMENT)
+    if not (hopeful & (search.weight_agreement > 0)).any():
         return no_programs(n_cells, n_genes, cells.n_candidates, tried)
     floors = [
         _search(cells, generator.permuted(cells.values, axis=0), pairs, parts, rotate=rotate).highest()
@@ -162,8 +162,8 @@ def find_programs(
     ]
     least = (LEAST_SHARE, LEAST_AGREEMENT, 0.0)
     floor, part_floor, weight_floor = np.maximum(np.max(floors, axis=0), least).tolist()
-    programs = _summarise(found, cells, residuals, counts, floor=floor, weight_floor=weight_floor)
-    kept = (programs.lower > floor) & (found.unseen.agreement > part_floor) & (found.weight_agreement > weight_floor)
+    programs = _summarise(search, cells, residuals, counts, floor=floor, weight_floor=weight_floor)
+    kept = (programs.lower > floor) & (search.unseen.agreement > part_floor) & (search.weight_agreement > weight_floor)
     order = np.argsort(-np.where(kept, programs.explained, -1.0), kind="stable")[: int(kept.sum())]
     programs = programs.only(order)
     programs = programs.only(~_curves(programs))
@@ -221,7 +221,7 @@ def _check(n_cells: int, pairs: Sequence[tuple[IntArray, IntArray]], parts: Sequ
 
 
 def _summarise(
-    found: _Search,
+    search: _Search,
     cells: ScaledCells,
     residuals: FloatArray,
     counts: FloatArray,
@@ -229,7 +229,7 @@ def _summarise(
     floor: float,
     weight_floor: float,
 ) -> PopulationPrograms:
-    unseen = found.unseen
+    unseen = search.unseen
     mean = unseen.weights.mean(axis=0)
     mean /= np.maximum(np.sqrt((mean**2).sum(axis=0)), 1e-300)
     sizes = np.abs(unseen.weights)
@@ -242,7 +242,7 @@ def _summarise(
     n_programs = mean.shape[1]
     return PopulationPrograms(
         weights=mean,
-        half_weights=found.half_weights,
+        half_weights=search.half_weights,
         selection_frequency=chosen.mean(axis=0),
         loadings=residuals.T @ (centred / deviation) / len(centred),
         activity=unseen.activity,
@@ -251,7 +251,7 @@ def _summarise(
         lower=unseen.lower,
         upper=unseen.upper,
         floor=np.full(n_programs, floor),
-        weight_agreement=found.weight_agreement,
+        weight_agreement=search.weight_agreement,
         weight_floor=np.full(n_programs, weight_floor),
         noise=cells.noise,
         n_candidates=cells.n_candidates,

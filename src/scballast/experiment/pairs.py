@@ -75,8 +75,8 @@ def setup_metrics(setup: Setup, metrics: Sequence[str], *, cache_dir: Path | Non
         tables["confirmation"] = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed).summary
     if dataset.truth is not None and any(metric.startswith("truth/") for metric in metrics):
         tables["truth"] = truth_table(score_set, dataset.truth, config.rank.top_k)
-    found = collect_metrics(tables, config, {})
-    return {metric: found[metric] for metric in metrics if math.isfinite(found.get(metric, math.nan))}
+    measured = collect_metrics(tables, config, {})
+    return {metric: measured[metric] for metric in metrics if math.isfinite(measured.get(metric, math.nan))}
 
 
 def pair_setup(config: Config, dataset: Dataset, pair: int, metrics: Sequence[str]) -> Setup:

@@ -51,18 +51,18 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
     """
     names = setup.populations
     cells = [np.flatnonzero(setup.dataset.population_codes == code) for code in range(len(names))]
-    found: list[PopulationPrograms] = []
+    all_programs: list[PopulationPrograms] = []
     with progress_bar("finding programs", len(names), unit="populations") as advance, one_thread():
         for name, inside in zip(names, cells, strict=True):
-            found.append(_of_population(setup, name, inside))
+            all_programs.append(_of_population(setup, name, inside))
             advance(1)
-        found = _above_other_populations(found)
+        all_programs = _above_other_populations(all_programs)
     facts = cell_facts(setup)
     flags = [
         flags_of(programs, facts, inside, code)
-        for code, (programs, inside) in enumerate(zip(found, cells, strict=True))
+        for code, (programs, inside) in enumerate(zip(all_programs, cells, strict=True))
     ]
-    return _tables(setup, cells, found, flags, facts)
+    return _tables(setup, cells, all_programs, flags, facts)
 
 
 def program_metrics(tables: Mapping[str, pd.DataFrame], safe_names: Mapping[str, str]) -> dict[str, float]:
@@ -130,21 +130,23 @@ def _of_population(setup: Setup, name: str, cells: IntArray) -> PopulationProgra
     return find_programs(counts, setup.dataset.total_counts[cells], pairs, parts, generator)
 
 
-def _above_other_populations(found: Sequence[PopulationPrograms]) -> list[PopulationPrograms]:
+def _above_other_populations(all_programs: Sequence[PopulationPrograms]) -> list[PopulationPrograms]:
     """Raise the floors to the usual agreement with other populations' programs, and drop what is not above."""
-    matches = matching_programs([programs.weights for programs in found])
+    matches = matching_programs([programs.weights for programs in all_programs])
     kept = []
-    for here, programs in enumerate(found):
+    for here, programs in enumerate(all_programs):
         same = {(match.population, match.program) for of_one in matches[here] for match in of_one}
         others = [
-            found[there].half_weights[:, :, program]
-            for there in range(len(found))
-            for program in range(found[there].n_programs)
+            all_programs[there].half_weights[:, :, program]
+            for there in range(len(all_programs))
+            for program in range(all_programs[there].n_programs)
             if there != here and (there, program) not in same
         ]
         if programs.n_programs and others:
             least = min(map(len, others))
-            floor = other_population_floor(programs.half_weights, np.stack([one[:least] for one in others], axis=-1))
+            floor = other_population_floor(
+                programs.half_weights, np.stack([half_weights[:least] for half_weights in others], axis=-1)
+            )
             kept.append(programs.above(floor))
         else:
             kept.append(programs)
@@ -154,17 +156,17 @@ def _above_other_populations(found: Sequence[PopulationPrograms]) -> list[Popula
 def _tables(
     setup: Setup,
     cells: Sequence[IntArray],
-    found: Sequence[PopulationPrograms],
+    all_programs: Sequence[PopulationPrograms],
     flags: Sequence[Flags],
     facts: CellFacts,
 ) -> dict[str, pd.DataFrame]:
     import pandas as pd
 
     names, genes = setup.populations, setup.dataset.adata.var_names.to_numpy(dtype=object)
-    matches = matching_programs([programs.weights for programs in found])
+    matches = matching_programs([programs.weights for programs in all_programs])
     rows: dict[str, list[dict[str, Any]]] = {"summary": [], "counts": [], "association": []}
     lists, activities, maps = [], [], []
-    for here, (name, programs) in enumerate(zip(names, found, strict=True)):
+    for here, (name, programs) in enumerate(zip(names, all_programs, strict=True)):
         both = has_both_sides(programs.weights)
         flagged = sum(bool(words) for words in flags[here].words)
         rows["counts"].append(

@@ -48,10 +48,10 @@ class ScoreCache:
             self.misses += 1
             return compute()
         path = _path(self._folder, origin)
-        found = _read(path)
-        if found is not None:
+        stored = _read(path)
+        if stored is not None:
             self.hits += 1
-            return found
+            return stored
         self.misses += 1
         scores = compute()
         try:

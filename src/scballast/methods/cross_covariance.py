@@ -86,12 +86,12 @@ def cross_fitted_covariance(
         order = stream.permutation(n_cells)
         halves = (order[: n_cells // 2], order[n_cells // 2 :])
         for first, second in (halves, halves[::-1]):
-            found = values[first] - values[first].mean(axis=0)
+            seen = values[first] - values[first].mean(axis=0)
             if n_components is None and noise is None:
-                noise = noise_variance(found)  # of halves of this size and these genes: one estimate serves all
-            components = principal_components(found, n_components=n_components, above=noise or 0.0)
+                noise = noise_variance(seen)  # of halves of this size and these genes: one estimate serves all
+            components = principal_components(seen, n_components=n_components, above=noise or 0.0)
             if components.variances.size == 0:
-                components = principal_components(found, n_components=1)
+                components = principal_components(seen, n_components=1)
             unseen = values[second] - values[second].mean(axis=0)
             covariance = unseen.T @ (unseen @ components.loadings.T) / (len(second) - 1)  # (gene, component)
             covariance -= unseen.var(axis=0, ddof=1)[:, None] * components.loadings.T

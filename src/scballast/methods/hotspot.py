@@ -147,11 +147,11 @@ def local_autocorrelation(
 
 def nearest_cells(latent: FloatArray, n_neighbours: int) -> IntArray:
     """Return the (n_cells, n_neighbours) nearest other cells of each, by Euclidean distance, the nearest first."""
-    found = KDTree(latent).query(latent, k=n_neighbours + 1)[1]
-    others = found != np.arange(len(latent))[:, None]
+    nearest = KDTree(latent).query(latent, k=n_neighbours + 1)[1]
+    others = nearest != np.arange(len(latent))[:, None]
     # Where more cells than are asked for share one place, a cell need not be among its own nearest.
     others[others.all(axis=1), -1] = False
-    return np.asarray(found[others].reshape(len(latent), n_neighbours), dtype=np.int64)
+    return np.asarray(nearest[others].reshape(len(latent), n_neighbours), dtype=np.int64)
 
 
 def standardised_counts(counts: csr_matrix) -> FloatArray:

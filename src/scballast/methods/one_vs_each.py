@@ -273,10 +273,10 @@ def _add_wins(wins: FloatArray, values: sparse.csr_matrix, codes: IntArray, size
         tied = tied.reshape(n_rows, n_populations).astype(np.float64)  # (value, population)
         bounds = np.searchsorted(gene[first], np.arange(stop - start + 1))
         for position, (low, high) in enumerate(itertools.pairwise(bounds)):
-            own = tied[low:high]
-            zeros = sizes - own.sum(axis=0)
-            less = zeros + np.cumsum(own, axis=0) - own / 2
-            wins[:, :, start + position] += own.T @ less + np.outer(zeros, zeros) / 2
+            gene_ties = tied[low:high]
+            zeros = sizes - gene_ties.sum(axis=0)
+            less = zeros + np.cumsum(gene_ties, axis=0) - gene_ties / 2
+            wins[:, :, start + position] += gene_ties.T @ less + np.outer(zeros, zeros) / 2
         start = stop
 
 

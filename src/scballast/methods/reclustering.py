@@ -45,13 +45,13 @@ def cluster_again(counts: sparse.csr_matrix, n_clusters: int, seed: int) -> IntA
     edges, weights = _neighbours(_components(counts, seed))
     graph = igraph.Graph(n=counts.shape[0], edges=edges)
     igraph.set_random_number_generator(random.Random(seed))
-    found: dict[float, IntArray] = {}
+    memberships: dict[float, IntArray] = {}
 
     def at(log_resolution: float) -> int:
         clusters = graph.community_leiden(
             objective_function="modularity", weights=weights, resolution=float(np.exp(log_resolution)), n_iterations=4
         )
-        found[log_resolution] = np.asarray(clusters.membership, dtype=np.int64)
+        memberships[log_resolution] = np.asarray(clusters.membership, dtype=np.int64)
         return len(clusters)
 
     low, high = np.log(_RESOLUTIONS)
@@ -61,7 +61,7 @@ def cluster_again(counts: sparse.csr_matrix, n_clusters: int, seed: int) -> IntA
         if number == n_clusters:
             break
         low, high = (middle, high) if number < n_clusters else (low, middle)
-    nearest = min(found.values(), key=lambda membership: abs(int(membership.max()) + 1 - n_clusters))
+    nearest = min(memberships.values(), key=lambda membership: abs(int(membership.max()) + 1 - n_clusters))
     sizes = np.bincount(nearest)
     order = np.argsort(-sizes, kind="stable")
     new = np.empty(order.size, dtype=np.int64)

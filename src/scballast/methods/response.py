@@ -87,8 +87,8 @@ def comparison(
     kept = both[donors] if paired else (sizes >= smallest)[donors, treated.astype(np.int64)]
     if not kept.any():
         return None
-    found = Comparison(inside[kept], treated[kept], np.unique(donors[kept], return_inverse=True)[1], paired)
-    return found if found.n_donors.min() > 0 else None
+    compared = Comparison(inside[kept], treated[kept], np.unique(donors[kept], return_inverse=True)[1], paired)
+    return compared if compared.n_donors.min() > 0 else None
 
 
 def response_pseudobulk_scores(view: CellView) -> FloatArray:
@@ -123,9 +123,9 @@ def response_pseudobulk_scores(view: CellView) -> FloatArray:
     conditions = conditions_of(view)
     scores = view.empty_scores()
     for code, name in enumerate(view.populations):
-        found = comparison(view, code, conditions, smallest=SMALLEST_PSEUDOBULK)
-        numbers = np.zeros(2, dtype=np.int64) if found is None else found.n_donors
-        if found is None or numbers.min() < FEWEST_DONORS:
+        compared = comparison(view, code, conditions, smallest=SMALLEST_PSEUDOBULK)
+        numbers = np.zeros(2, dtype=np.int64) if compared is None else compared.n_donors
+        if compared is None or numbers.min() < FEWEST_DONORS:
             logger.warning(
                 "response_pseudobulk: no score for population %r: %d and %d donors have %d cells or more of the "
                 "reference and of the condition, %d needed.",
@@ -136,12 +136,12 @@ def response_pseudobulk_scores(view: CellView) -> FloatArray:
                 FEWEST_DONORS,
             )
             continue
-        counts, n_donors = view.counts[found.cells], int(found.donors.max()) + 1
+        counts, n_donors = view.counts[compared.cells], int(compared.donors.max()) + 1
         inside, outside = (
-            summed_counts(counts, found.donors, side, n_donors)[np.unique(found.donors[side])]
-            for side in (found.treated, ~found.treated)
+            summed_counts(counts, compared.donors, side, n_donors)[np.unique(compared.donors[side])]
+            for side in (compared.treated, ~compared.treated)
         )
-        scores[code] = np.abs(wald_statistic(inside, outside, paired=found.paired))
+        scores[code] = np.abs(wald_statistic(inside, outside, paired=compared.paired))
     return scores
 
 
@@ -164,13 +164,13 @@ def response_wilcoxon_scores(view: CellView) -> FloatArray:
     conditions = conditions_of(view)
     scores = view.empty_scores()
     for code, name in enumerate(view.populations):
-        found = comparison(view, code, conditions)
-        if found is None:
+        compared = comparison(view, code, conditions)
+        if compared is None:
             _say_nothing_to_compare("response_wilcoxon", name)
             continue
-        counts, treated = view.counts[found.cells], found.treated.astype(np.int64)
-        depth = composition_depth(counts, view.total_counts[found.cells], treated)
-        strata = found.donors if found.paired else np.zeros(found.cells.size, dtype=np.int64)
+        counts, treated = view.counts[compared.cells], compared.treated.astype(np.int64)
+        depth = composition_depth(counts, view.total_counts[compared.cells], treated)
+        strata = compared.donors if compared.paired else np.zeros(compared.cells.size, dtype=np.int64)
         scores[code] = np.abs(np.nan_to_num(van_elteren(counts, treated, 2, depth, strata)[1]))
     return scores
 
@@ -202,11 +202,11 @@ def response_contrast_scores(evidence: Evidence, *, permuted: bool = False) -> F
         return scores
     conditions = conditions_of(view, permuted=permuted)
     for code, name in enumerate(view.populations):
-        found = comparison(view, code, conditions)
-        if found is None:
+        compared = comparison(view, code, conditions)
+        if compared is None:
             _say_nothing_to_compare("response_permuted" if permuted else "response_contrast", name)
             continue
-        scores[code] = np.abs(_log_change(factors, _latent_change(factors.scores, found)))
+        scores[code] = np.abs(_log_change(factors, _latent_change(factors.scores, compared)))
     return scores
 
 
@@ -239,18 +239,18 @@ def response_de_scores(evidence: Evidence, name: str, role: Role) -> FloatArray:
         return scores
     conditions = conditions_of(view)
     for code, population in enumerate(view.populations):
-        found = comparison(view, code, conditions)
-        if found is None:
+        compared = comparison(view, code, conditions)
+        if compared is None:
             _say_nothing_to_compare(name, population)
             continue
         with one_thread():
             change = model_de_scores(
                 model,
-                np.where(found.treated, 0, -1),
+                np.where(compared.treated, 0, -1),
                 (population,),
                 mode=evidence.de_mode,
                 seed=evidence.seed(name),
-                cells=found.cells,
+                cells=compared.cells,
             )
         scores[code] = np.abs(change[0])
     return scores
@@ -280,7 +280,7 @@ def permuted_conditions(
     -------
     (n_cells,) int
     """
-    found = conditions.copy()
+    permuted = conditions.copy()
     donors = np.zeros(conditions.size, dtype=np.int64) if samples is None else samples
     has = np.zeros((int(donors.max(initial=-1)) + 1, 2), dtype=bool)
     known = conditions >= 0
@@ -290,14 +290,14 @@ def permuted_conditions(
     mixed = np.flatnonzero(known & both[donors])
     ordered = mixed[np.argsort(strata[mixed], kind="stable")]
     for cells in np.split(ordered, np.flatnonzero(np.diff(strata[ordered])) + 1):
-        found[cells] = generator.permutation(conditions[cells])
+        permuted[cells] = generator.permutation(conditions[cells])
     single = [np.flatnonzero(has[:, condition] & ~both) for condition in (0, 1)]
     total = single[0].size + single[1].size
     n_exchanged = round(single[0].size * single[1].size / total) if total else 0
-    for own, condition in zip(single, (0, 1), strict=True):
-        exchanged = generator.permutation(own)[:n_exchanged]
-        found[known & np.isin(donors, exchanged)] = 1 - condition
-    return found
+    for single_donors, condition in zip(single, (0, 1), strict=True):
+        exchanged = generator.permutation(single_donors)[:n_exchanged]
+        permuted[known & np.isin(donors, exchanged)] = 1 - condition
+    return permuted
 
 
 def conditions_of(view: CellView, *, permuted: bool = False) -> IntArray:
@@ -308,25 +308,25 @@ def conditions_of(view: CellView, *, permuted: bool = False) -> IntArray:
     ValueError
         There are none.
     """
-    found = view.null_conditions if permuted else view.conditions
-    if found is None:
+    conditions = view.null_conditions if permuted else view.conditions
+    if conditions is None:
         message = "response genes need the condition of each cell: set data.condition_key"
         raise ValueError(message)
-    return found
+    return conditions
 
 
-def _latent_change(scores: FloatArray, found: Comparison) -> FloatArray:
+def _latent_change(scores: FloatArray, compared: Comparison) -> FloatArray:
     """(n_factors,) Mean latent position under the condition less that under the reference."""
-    values, n_donors = scores[found.cells], int(found.donors.max()) + 1
+    values, n_donors = scores[compared.cells], int(compared.donors.max()) + 1
     sizes, means = [], []
     for side in (False, True):
-        cells = np.flatnonzero(found.treated == side)
-        donor = found.donors[cells]
+        cells = np.flatnonzero(compared.treated == side)
+        donor = compared.donors[cells]
         size = np.bincount(donor, minlength=n_donors)
         members = csr_matrix((np.ones(cells.size), (donor, np.arange(cells.size))), (n_donors, cells.size))
         sizes.append(size)
         means.append(np.asarray(members @ values[cells]) / np.maximum(size, 1)[:, None])
-    if found.paired:
+    if compared.paired:
         weights = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
         return np.asarray(weights @ (means[1] - means[0]) / weights.sum())
     return np.asarray(means[1][sizes[1] > 0].mean(axis=0) - means[0][sizes[0] > 0].mean(axis=0))

@@ -102,8 +102,8 @@ def initial_activities(counts: csr_matrix, dispersions: FloatArray, n_factors: i
     residuals -= residuals.mean(axis=0)
     if n_factors is None:
         noise = noise_variance(residuals)
-        found = int(principal_components(residuals, above=noise).variances.size)
-        n_factors = min(found, MOST_COMPONENTS) + SPARE_FACTORS
+        n_above_noise = int(principal_components(residuals, above=noise).variances.size)
+        n_factors = min(n_above_noise, MOST_COMPONENTS) + SPARE_FACTORS
     activities = residuals @ principal_components(residuals, n_components=n_factors).loadings.T
     deviation = activities.std(axis=0)
     start: FloatArray = np.divide(activities, deviation, out=np.zeros_like(activities), where=deviation > 0)

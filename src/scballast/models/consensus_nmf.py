@@ -127,7 +127,7 @@ def _runs(scaled: FloatArray, n_programs: int, seeds: Sequence[int]) -> list[Flo
     from sklearn.decomposition import non_negative_factorization
 
     def components(seed: int) -> FloatArray:
-        found: FloatArray = non_negative_factorization(
+        loadings: FloatArray = non_negative_factorization(
             scaled,
             n_components=n_programs,
             init="random",
@@ -136,7 +136,7 @@ def _runs(scaled: FloatArray, n_programs: int, seeds: Sequence[int]) -> list[Flo
             max_iter=MOST_ITERATIONS,
             random_state=seed,
         )[1]
-        return found[found.any(axis=1)]
+        return loadings[loadings.any(axis=1)]
 
     n_threads = torch.get_num_threads()  # what this process is given, also where workers share the machine
     with one_thread(), ThreadPoolExecutor(n_threads) as pool:
@@ -203,8 +203,8 @@ def _decompose(
     n_runs: int,
 ) -> tuple[FloatArray, FloatArray]:
     seeds = np.random.SeedSequence(seed).generate_state(n_runs) >> 1
-    found = consensus_nmf(counts, n_factors, [int(number) for number in seeds])
-    return found.loadings, found.usages
+    factorization = consensus_nmf(counts, n_factors, [int(number) for number in seeds])
+    return factorization.loadings, factorization.usages
 
 
 def _methods_text(config: Mapping[str, Any]) -> str:

@@ -173,13 +173,13 @@ class _Fit:
     def objective(self) -> float:
         """Return the penalised log-likelihood."""
         rate = np.exp(self._log_rate())
-        found = -self._loss(self.counts, np.log(rate), rate).sum()
-        found -= float((self.frequencies * gammaln(self.values + 1)).sum())
+        log_likelihood = -self._loss(self.counts, np.log(rate), rate).sum()
+        log_likelihood -= float((self.frequencies * gammaln(self.values + 1)).sum())
         if np.isfinite(self.size):
-            found += float((self.frequencies * (gammaln(self.values + self.size) - gammaln(self.size))).sum())
-            found -= float((self.frequencies * self.values).sum()) * np.log(self.size)
+            log_likelihood += float((self.frequencies * (gammaln(self.values + self.size) - gammaln(self.size))).sum())
+            log_likelihood -= float((self.frequencies * self.values).sum()) * np.log(self.size)
         squares = (self.loadings**2).sum() + (self.scores**2).sum()
-        return float(found - 0.5 * self.penalty * squares - 0.5 * _INTERCEPT_PENALTY * (self.levels**2).sum())
+        return float(log_likelihood - 0.5 * self.penalty * squares - 0.5 * _INTERCEPT_PENALTY * (self.levels**2).sum())
 
     def _log_rate(self) -> FloatArray:
         return np.asarray(self.base + self.categories.T @ self.levels + self.scores @ self.loadings.T)
@@ -287,8 +287,8 @@ def _decompose(
     poisson: bool,
 ) -> tuple[FloatArray, FloatArray]:
     with one_thread():
-        found = glm_pca(counts, n_factors, covariate, poisson=poisson)
-    return found.loadings, found.scores
+        fitted = glm_pca(counts, n_factors, covariate, poisson=poisson)
+    return fitted.loadings, fitted.scores
 
 
 def _methods_text(config: Mapping[str, Any]) -> str:

@@ -46,10 +46,13 @@ def maps(results: ResultFolder, summary: pd.DataFrame) -> Picture:
     for place, item in enumerate(summary.to_dict("records")):
         row, column = divmod(place, _COLUMNS)
         above, below = grid[2 * row, column], grid[2 * row + 1, column]
-        own = tiles[(tiles["population"] == item["population"]) & (tiles["program"] == item["program"])]
-        genes = list(dict.fromkeys(own["gene"]))[:_GENES]
+        program_tiles = tiles[(tiles["population"] == item["population"]) & (tiles["program"] == item["program"])]
+        genes = list(dict.fromkeys(program_tiles["gene"]))[:_GENES]
         values = np.stack(
-            [own[own["gene"] == gene].sort_values("bin")["value"].to_numpy(dtype=float) for gene in genes]
+            [
+                program_tiles[program_tiles["gene"] == gene].sort_values("bin")["value"].to_numpy(dtype=float)
+                for gene in genes
+            ]
         )
         below.imshow(values, aspect="auto", cmap=style.DIVERGING, vmin=-_LIMIT, vmax=_LIMIT, interpolation="nearest")
         labels = figure_labels([results.symbols.get(gene, gene) for gene in genes], 16)

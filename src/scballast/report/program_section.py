@@ -60,8 +60,8 @@ def write_gmt(results: ResultFolder, genes: pd.DataFrame) -> None:
     """Write ``programs.gmt``: a line per program and side, its genes by symbol where there are any."""
     lines = []
     for (population, program), rows in genes.groupby(["population", "program"], sort=False):
-        for side, own in _sides(rows):
-            names = [results.symbols.get(gene, gene) for gene in own["gene"]]
+        for side, side_genes in _sides(rows):
+            names = [results.symbols.get(gene, gene) for gene in side_genes["gene"]]
             if len(names) >= _SMALLEST_SET:
                 label = " ".join(f"{population} {program} {side}".split())
                 lines.append("\t".join([label, f"scballast program of {results.dataset}", *names]))
@@ -69,9 +69,9 @@ def write_gmt(results: ResultFolder, genes: pd.DataFrame) -> None:
 
 
 def _sides(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    own = rows[(rows["rank"] <= _TOP_GENES) & (rows["selection_frequency"] >= _LEAST_FREQUENCY)]
-    yield "up", own[own["weight"] > 0]
-    yield "down", own[own["weight"] < 0]
+    leading = rows[(rows["rank"] <= _TOP_GENES) & (rows["selection_frequency"] >= _LEAST_FREQUENCY)]
+    yield "up", leading[leading["weight"] > 0]
+    yield "down", leading[leading["weight"] < 0]
 
 
 def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFrame) -> Grid:

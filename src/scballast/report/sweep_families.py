@@ -67,10 +67,10 @@ def above_floor(sweep: SweepFolder) -> pd.DataFrame | None:
 def recovered(sweep: SweepFolder) -> pd.DataFrame | None:
     """Return the average precision of the methods that read models, (family, method); None without a truth."""
     names = {f"truth/{name}/average_precision": name for name in METHODS if METHODS[name].roles}
-    found = [column for column in sweep.trials if column in names and names[column] not in CONTROLS]
-    if not found or FAMILY not in sweep.trials:
+    measured = [column for column in sweep.trials if column in names and names[column] not in CONTROLS]
+    if not measured or FAMILY not in sweep.trials:
         return None
-    means = sweep.trials.groupby(FAMILY, sort=False)[found].mean().rename(columns=names)
+    means = sweep.trials.groupby(FAMILY, sort=False)[measured].mean().rename(columns=names)
     return means[sorted(means.loc[:, means.notna().sum() >= 2], key=method_order)]
 
 
@@ -116,12 +116,12 @@ def _picture(sweep: SweepFolder, margins: pd.DataFrame) -> Picture:
     for number, family in enumerate(families):
         colour = style.CYCLE[number % len(style.CYCLE)]
         for row, method in enumerate(methods):
-            own = margins[(margins[FAMILY] == family) & (margins["method"] == method)]["margin"]
-            if own.empty:
+            family_margins = margins[(margins[FAMILY] == family) & (margins["method"] == method)]["margin"]
+            if family_margins.empty:
                 continue
             place = row - 0.4 + step * (number + 0.5)
-            axes.scatter(own, np.full(len(own), place), s=9, color=colour, alpha=0.4, linewidth=0)
-            axes.scatter([own.mean()], [place], s=38, color=colour, zorder=3, linewidth=0)
+            axes.scatter(family_margins, np.full(len(family_margins), place), s=9, color=colour, alpha=0.4, linewidth=0)
+            axes.scatter([family_margins.mean()], [place], s=38, color=colour, zorder=3, linewidth=0)
     axes.axvline(0, color=style.GREY, linewidth=1, linestyle=(0, (3, 2)))
     for edge in range(1, len(methods)):
         axes.axhline(edge - 0.5, color=style.PALE, linewidth=0.8)

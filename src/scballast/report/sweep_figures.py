@@ -184,10 +184,10 @@ def _matching(table: pd.DataFrame, kinds: list[str], values: tuple[str, ...]) ->
 
 def _stability_lines(axes: Axes, rows: pd.DataFrame, methods: list[str]) -> None:
     for method, colour in zip(methods, style.CYCLE, strict=False):
-        own = rows[rows["method"] == method]
-        mean = own.groupby("model.n_latent")[["phi", "floor"]].mean()
+        method_rows = rows[rows["method"] == method]
+        mean = method_rows.groupby("model.n_latent")[["phi", "floor"]].mean()
         axes.plot(mean.index, mean["phi"], color=colour, linewidth=1.4)
-        axes.scatter(own["model.n_latent"], own["phi"], s=12, color=colour, alpha=0.6, linewidth=0)
+        axes.scatter(method_rows["model.n_latent"], method_rows["phi"], s=12, color=colour, alpha=0.6, linewidth=0)
         if method == methods[0]:
             axes.plot(mean.index, mean["floor"], color=style.GREY, linewidth=1, linestyle=(0, (3, 2)))
     axes.grid(axis="y")
@@ -245,10 +245,10 @@ def importance(sweep: SweepFolder, table: pd.DataFrame) -> Picture:
     figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.1)
     grid = figure.subplots(1, len(objectives), sharey=True, sharex=True, squeeze=False)
     for axes, objective in zip(grid[0], objectives, strict=True):
-        own = table[table["objective"] == objective].set_index("parameter")["importance"].reindex(names)
+        shares = table[table["objective"] == objective].set_index("parameter")["importance"].reindex(names)
         rows = np.arange(len(names))
-        axes.hlines(rows, 0, own, color=style.BLUE, linewidth=1.4, alpha=0.5)
-        axes.scatter(own, rows, s=28, color=style.BLUE, zorder=3)
+        axes.hlines(rows, 0, shares, color=style.BLUE, linewidth=1.4, alpha=0.5)
+        axes.scatter(shares, rows, s=28, color=style.BLUE, zorder=3)
         axes.set_title(shorten(drawable(str(objective)), 34), fontsize=9.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")

@@ -74,8 +74,8 @@ def _importance(sweep: SweepFolder) -> str:
     if table is None:
         return ""
     parts = []
-    for objective, own in table.groupby("objective", sort=False):
-        highest = own.loc[own["importance"].idxmax()]
+    for objective, parameters in table.groupby("objective", sort=False):
+        highest = parameters.loc[parameters["importance"].idxmax()]
         parts.append(f"{highest['parameter']} decides most of {objective} ({highest['importance']:.0%})")
     return f"{'; '.join(parts)}."
 
@@ -84,8 +84,8 @@ def _by_trial(sweep: SweepFolder) -> str:
     table, method = sweep.stability, sweep.headline_method
     if table is None:
         return ""
-    own = table[table["method"] == method]
-    trials, populations = own.groupby("trial")["phi"].mean(), own.groupby("population")["phi"].mean()
+    method_rows = table[table["method"] == method]
+    trials, populations = method_rows.groupby("trial")["phi"].mean(), method_rows.groupby("population")["phi"].mean()
     return (
         f"From trial to trial the mean over populations lies between {trials.min():z.2f} and {trials.max():z.2f}, from "
         f"population to population the mean over trials between {populations.min():z.2f} “{populations.idxmin()}” and "
@@ -100,10 +100,10 @@ def _families(sweep: SweepFolder) -> str:
     means = margins.groupby(["method", FAMILY], sort=False)["margin"].mean()
     parts = []
     for estimand in ("marker", "program"):
-        own = means[[METHODS[method].estimand == estimand for method, _ in means.index]]
-        if own.notna().any():
-            method, family = own.idxmax()
-            among = own[method].dropna()
+        estimand_means = means[[METHODS[method].estimand == estimand for method, _ in means.index]]
+        if estimand_means.notna().any():
+            method, family = estimand_means.idxmax()
+            among = estimand_means[method].dropna()
             parts.append(
                 f"{estimand} genes are most stable above their floor by {method} of {family} ({among[family]:z.2f}; "
                 f"{method} of {among.idxmin()}, the least: {among.min():z.2f})"

@@ -135,16 +135,16 @@ def _answers(sweep: SweepFolder) -> Section:
 
 def _answer_grid(sweep: SweepFolder, answer: pd.DataFrame) -> Grid:
     rows: list[tuple[Any, ...]] = []
-    for (population, estimand), own in answer.groupby(["population", "estimand"], sort=True):
-        named = own[~own["method"].isin(["", "none"])]
+    for (population, estimand), answers in answer.groupby(["population", "estimand"], sort=True):
+        named = answers[~answers["method"].isin(["", "none"])]
         counts = named["method"].value_counts(sort=True)
         favourite = sorted(counts[counts == counts.max()].index)[0] if len(counts) else "none"
-        here = own[own["trial"] == sweep.chosen]
+        here = answers[answers["trial"] == sweep.chosen]
         mine = here.iloc[0] if len(here) else None
         own_numbers = [float("nan")] * 4 if mine is None else [mine[c] for c in ("phi", "lower", "upper", "floor")]
         method = "–" if mine is None else mine["method"] or "none"
         times = int(counts.max()) if len(counts) else 0
-        rows.append((population, estimand, method, *own_numbers, favourite, times, len(own)))
+        rows.append((population, estimand, method, *own_numbers, favourite, times, len(answers)))
     columns = (
         ("Population", None),
         ("Estimand", None),
@@ -178,30 +178,30 @@ def _trials(sweep: SweepFolder) -> Section:
 
 
 def _caveats(sweep: SweepFolder) -> list[Caveat]:
-    found = []
+    caveats = []
     lost = len(sweep.trials) - len(sweep.finished)
     if lost:
         text = (
             f"{lost} of {len(sweep.trials)} trials failed, were pruned, did not finish or lack an objective, and are "
         )
-        found.append(Caveat("Trials not compared", f"{text}not compared.", lost, "trials", "trials.csv"))
+        caveats.append(Caveat("Trials not compared", f"{text}not compared.", lost, "trials", "trials.csv"))
     if len(sweep.finished) < FEW_TRIALS:
         text = "With so few trials the front and the importances are rough."
-        found.append(Caveat("Few trials", text, len(sweep.finished), "finished trials", "trials.csv"))
+        caveats.append(Caveat("Few trials", text, len(sweep.finished), "finished trials", "trials.csv"))
     if sweep.chosen is not None:
         text = (
             "The chosen trial was picked for its stability and fit on these data, so its own Φ is optimistic: "
             "confirm it with fresh replicates (another seed) before reporting it."
         )
-        found.append(Caveat("Chosen by looking", text, len(sweep.finished), "trials compared", "trials.csv"))
+        caveats.append(Caveat("Chosen by looking", text, len(sweep.finished), "trials compared", "trials.csv"))
     warned = sweep.table("sweep_warnings")
     if warned is not None:
-        for (title, text), own in warned.groupby(["title", "text"], sort=False):
-            which = f"Trial{'s' if len(own) > 1 else ''} {', '.join(own['trial'])}"
-            found.append(Caveat(title, f"{which}: {text}"))
+        for (title, text), occurrences in warned.groupby(["title", "text"], sort=False):
+            which = f"Trial{'s' if len(occurrences) > 1 else ''} {', '.join(occurrences['trial'])}"
+            caveats.append(Caveat(title, f"{which}: {text}"))
     for text in sweep.warnings:
-        found.append(Caveat("Note", text))
-    return found
+        caveats.append(Caveat("Note", text))
+    return caveats
 
 
 def _description(sweep: SweepFolder) -> str:

@@ -113,8 +113,8 @@ class SweepFolder:
     def objectives(self) -> list[Objective]:
         """Objectives that the trials' metrics have."""
         listed = self.config.get("objectives") or _USUAL
-        found = [Objective(item["metric"], str(item["direction"]).startswith("max")) for item in listed]
-        return [item for item in found if item.metric in self.trials]
+        objectives = [Objective(item["metric"], str(item["direction"]).startswith("max")) for item in listed]
+        return [item for item in objectives if item.metric in self.trials]
 
     @cached_property
     def methods_of_objectives(self) -> list[str]:

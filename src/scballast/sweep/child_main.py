@@ -229,8 +229,8 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
     try:
         with result_folder(target) as partial:
             shutil.copytree(folder, partial, copy_function=link_or_copy, dirs_exist_ok=True)
-            for own in (MARKER, PUBLISHED_MARKER, "tags.json"):
-                (partial / own).unlink(missing_ok=True)
+            for original_file in (MARKER, PUBLISHED_MARKER, "tags.json"):
+                (partial / original_file).unlink(missing_ok=True)
             stored = json.loads((folder / "tags.json").read_text(encoding="utf-8"))
             (partial / "tags.json").write_text(json.dumps({**stored, **tags}, ensure_ascii=False), encoding="utf-8")
         tracking.publish(run_id, target)

@@ -67,8 +67,8 @@ def confirm_choice(study: SweepStudy, worker: Worker) -> None:
         return
     wanted = [objective.metric for objective in study.config.objectives]
     values = {metric: answer.metrics[metric] for metric in wanted if metric in answer.metrics}
-    found = {"trial": choice.number, "seed": seed, "run_id": answer.run_id, "values": values}
-    study.set_attribute(keys.CONFIRMED, json.dumps(found))
+    confirmed = {"trial": choice.number, "seed": seed, "run_id": answer.run_id, "values": values}
+    study.set_attribute(keys.CONFIRMED, json.dumps(confirmed))
 
 
 def fresh_values(study: SweepStudy) -> FreshValues | None:

@@ -44,9 +44,15 @@ def door(run_id: str, folder: Path, config: Config) -> list[str]:
 
 def command_of(name: str, *, of_make: bool = False) -> str:
     """Return how a command of this environment is called from here: by name, its path, or through make if that does."""
-    on_path, own = shutil.which(name), Path(sys.executable).parent / name
-    if on_path is not None and Path(on_path).resolve() == own.resolve():
+    on_path, beside_python = shutil.which(name), Path(sys.executable).parent / name
+    if on_path is not None and Path(on_path).resolve() == beside_python.resolve():
         return name
-    if of_make and own.parent == Path.cwd() / ".venv" / "bin" and Path("Makefile").is_file():
-        return "make ui" if "scballast-ui" in Path("Makefile").read_text(encoding="utf-8") else os.path.relpath(own)
-    return shlex.quote(os.path.relpath(own) if own.is_relative_to(Path.cwd()) else str(own))
+    if of_make and beside_python.parent == Path.cwd() / ".venv" / "bin" and Path("Makefile").is_file():
+        return (
+            "make ui"
+            if "scballast-ui" in Path("Makefile").read_text(encoding="utf-8")
+            else os.path.relpath(beside_python)
+        )
+    return shlex.quote(
+        os.path.relpath(beside_python) if beside_python.is_relative_to(Path.cwd()) else str(beside_python)
+    )

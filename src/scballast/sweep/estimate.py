@@ -55,8 +55,13 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
     start = time.perf_counter()
     # To know a model by its name takes a digest of all counts: done for one experiment, not for each of a sweep.
     counted = [_count(config, load(config), of_cache=len(configs) == 1) for config in configs]
-    work = [replace(own, finished=_has_finished(c, load(c))) for c, (own, _) in zip(configs, counted, strict=True)]
-    todo = next((config for config, own in zip(configs, work, strict=True) if not own.finished), configs[0])
+    work = [
+        replace(config_work, finished=_has_finished(c, load(c)))
+        for c, (config_work, _) in zip(configs, counted, strict=True)
+    ]
+    todo = next(
+        (config for config, config_work in zip(configs, work, strict=True) if not config_work.finished), configs[0]
+    )
     dataset = load(todo)
     if todo.plan == "probe":
         training, baselines = _probe_training(todo, dataset), _probe_baselines(todo, dataset)
@@ -200,14 +205,14 @@ def _probe_training(config: Config, dataset: Dataset) -> float:
         return 0.0
     if not setup.family.epochs:
         return _time_training(setup)
-    one, three = (
+    one_epoch, three_epochs = (
         _time_training(replace(setup, config=replace(config, train=replace(config.train, max_epochs=n))))
         for n in (1, 3)
     )
-    per_epoch = max(0.0, (three - one) / 2)
+    per_epoch = max(0.0, (three_epochs - one_epoch) / 2)
     cells = dataset.adata.n_obs * config.resample.fraction
     rule = min(_MOST_EPOCHS, round(_CELLS_OF_MOST_EPOCHS / cells * _MOST_EPOCHS))
-    return one + per_epoch * ((config.train.max_epochs or rule) - 1)
+    return one_epoch + per_epoch * ((config.train.max_epochs or rule) - 1)
 
 
 def _time_training(setup: Setup) -> float:

@@ -68,16 +68,20 @@ def score_trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective])
     anywhere = [i for i in range(len(objectives)) if any(math.isfinite(values[i]) for values in done.values())]
     measured = [i for i in anywhere if not without[i]] or anywhere
     not_shared = {objectives[i].metric: without[i] for i in anywhere if i not in measured}
-    values = {number: tuple(own[i] for i in measured) for number, own in done.items()}
-    found = tuple(objectives[i] for i in measured)
-    whole = {number: own for number, own in values.items() if own and all(math.isfinite(value) for value in own)}
+    values = {number: tuple(trial_values[i] for i in measured) for number, trial_values in done.items()}
+    compared = tuple(objectives[i] for i in measured)
+    whole = {
+        number: trial_values
+        for number, trial_values in values.items()
+        if trial_values and all(math.isfinite(value) for value in trial_values)
+    }
     failed: dict[int, str] = {}
-    for index, objective in enumerate(found):
+    for index, objective in enumerate(compared):
         if objective.metric.split("/")[0] == "fit":
-            column = {number: own[index] for number, own in whole.items()}
+            column = {number: trial_values[index] for number, trial_values in whole.items()}
             failed |= _far_worse(column, objective)
-    kept = {number: own for number, own in whole.items() if number not in failed}
-    return Scores(found, kept, failed, not_shared)
+    kept = {number: trial_values for number, trial_values in whole.items() if number not in failed}
+    return Scores(compared, kept, failed, not_shared)
 
 
 def not_compared(scores: Scores) -> list[str]:
@@ -98,7 +102,11 @@ def _families_without(
             name = trial.params.get("model", trial.params.get("model.name", ""))
             families.setdefault(str(name), []).append(done[trial.number])
     return [
-        tuple(name for name, own in families.items() if not any(math.isfinite(values[i]) for values in own))
+        tuple(
+            name
+            for name, family_values in families.items()
+            if not any(math.isfinite(values[i]) for values in family_values)
+        )
         for i in range(n_objectives)
     ]
 
@@ -137,8 +145,8 @@ def pareto_front(scores: Scores) -> list[int]:
     costs = {number: scores.costs(number) for number in scores.values}
     return [
         number
-        for number, own in costs.items()
-        if not any(_dominates(other, own) for rival, other in costs.items() if rival != number)
+        for number, trial_costs in costs.items()
+        if not any(_dominates(other, trial_costs) for rival, other in costs.items() if rival != number)
     ]
 
 
@@ -155,7 +163,7 @@ def choose(scores: Scores) -> Choice | None:
 
     def distance(number: int) -> float:
         costs = zip(columns, scores.costs(number), strict=True)
-        return math.hypot(*(sum(other < own for other in column) / others for column, own in costs))
+        return math.hypot(*(sum(other < cost for other in column) / others for column, cost in costs))
 
     number = min(front, key=lambda n: (distance(n), n))
     return Choice(number, f"{RULE_MANY}. Distance {distance(number):.3f}; {len(front)} trials on the front")
@@ -186,6 +194,6 @@ def best_so_far(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) 
     return ", ".join(parts) or "none yet"
 
 
-def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(one, other, strict=True))
+def _dominates(first: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = list(zip(first, other, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

@@ -56,21 +56,21 @@ class Identity:
     def differences(self, stored: str) -> list[str]:
         """Return what has changed against a stored identity, a clause each."""
         old, new = json.loads(stored), json.loads(self.to_json())
-        found = []
+        clauses = []
         if old["kind"] != new["kind"]:
-            found.append(f"sweep.kind was {old['kind']}, is {new['kind']}")
+            clauses.append(f"sweep.kind was {old['kind']}, is {new['kind']}")
         if old["digest"] != new["digest"]:
-            found.append(
+            clauses.append(
                 f"the data set was {old['dataset']} ({old['digest'][:12]}), is {new['dataset']} ({new['digest'][:12]})"
             )
         for part, name in (("space", "the search space of "), ("base", "")):
             for key in sorted(old[part].keys() | new[part].keys()):
                 before, now = old[part].get(key, "not there"), new[part].get(key, "not there")
                 if before != now:
-                    found.append(f"{name}{key} was {before}, is {now}")
+                    clauses.append(f"{name}{key} was {before}, is {now}")
         if old["objectives"] != new["objectives"]:
-            found.append(f"objectives were {_pairs(old['objectives'])}, are {_pairs(new['objectives'])}")
-        return found
+            clauses.append(f"objectives were {_pairs(old['objectives'])}, are {_pairs(new['objectives'])}")
+        return clauses
 
 
 def check_identity(study: Study, name: str, identity: Identity) -> None:

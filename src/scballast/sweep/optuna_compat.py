@@ -29,5 +29,5 @@ def set_trial_attributes(study: Study, number: int, attributes: Mapping[str, Any
 
 def asked_parameters(trial: FrozenTrial) -> dict[str, Any]:
     """Return the parameters that a trial was enqueued with, or else those that were chosen for it."""
-    found: dict[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
-    return found
+    parameters: dict[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
+    return parameters

@@ -160,13 +160,13 @@ def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFr
                 for t in known
             )
             try:
-                found = optuna.importance.get_param_importances(alone)
+                shares = optuna.importance.get_param_importances(alone)
             except (ValueError, RuntimeError) as error:
                 logger.info("Parameter importance for %s is left out: %s", objective.metric, error)
                 continue
         rows += [
             {"objective": objective.metric, "parameter": key, "importance": share}
-            for key, share in found.items()
+            for key, share in shares.items()
             if math.isfinite(share) and key not in constant
         ]
     return pd.DataFrame(rows, columns=["objective", "parameter", "importance"])
@@ -219,20 +219,20 @@ def _trial_tables(study: SweepStudy, tracking: Tracking, root: Path) -> dict[str
         if trial.state.name != "COMPLETE":
             continue
         folder = _folder(trial, root)
-        found = _stored_tables(trial, folder, tracking)
+        tables = _stored_tables(trial, folder, tracking)
         parameters = {key: value for key, value in _parameters(study, trial, folder).items() if key not in ("trial",)}
-        table = found.get("stability")
+        table = tables.get("stability")
         if table is not None:
-            own = table[table["k"] == study.config.rank.top_k]
-            own = own[["method", "population", "phi", "lower", "upper", "floor"]]
-            stability.append(own.assign(trial=trial.number, **parameters))
-        if found.get("answer") is not None:
-            answers.append(found["answer"].assign(trial=trial.number))
-        if found.get("caveats") is not None:
-            own = found["caveats"]
+            rows = table[table["k"] == study.config.rank.top_k]
+            rows = rows[["method", "population", "phi", "lower", "upper", "floor"]]
+            stability.append(rows.assign(trial=trial.number, **parameters))
+        if tables.get("answer") is not None:
+            answers.append(tables["answer"].assign(trial=trial.number))
+        if tables.get("caveats") is not None:
+            caveats = tables["caveats"]
             # What is odd about the data is the same in every trial.
-            own = own[own["warned"].astype(bool) & (own["title"] != OF_THE_DATA)]
-            warned.append(own[["title", "text"]].assign(trial=trial.number))
+            caveats = caveats[caveats["warned"].astype(bool) & (caveats["title"] != OF_THE_DATA)]
+            warned.append(caveats[["title", "text"]].assign(trial=trial.number))
     joined = {}
     if stability:
         joined["sweep_stability"] = pd.concat(stability, ignore_index=True)
@@ -366,5 +366,5 @@ def _signature(study: SweepStudy) -> str:
 
 
 def _read_json(path: Path) -> dict[str, float]:
-    found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    numbers: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    return numbers

@@ -21,16 +21,16 @@ _MOST_COUNTED = 200
 
 def print_plan(config: Config) -> None:
     """Print what one experiment means."""
-    found = _estimate([config])
-    work = found.work[0]
+    estimated = _estimate([config])
+    work = estimated.work[0]
     print("One experiment.")
     if work.finished:
         print("The same configuration has finished on the same data before; it would be run anew.")
     print(_members(work.members, work.trainings, work.known))
     print(_rankings(work.rankings, work.cached))
-    print(_time(found, 1, 1))
-    _print_reading_and_memory(found, 1)
-    _print_warnings(found)
+    print(_time(estimated, 1, 1))
+    _print_reading_and_memory(estimated, 1)
+    _print_warnings(estimated)
 
 
 def print_sweep_plan(
@@ -54,10 +54,10 @@ def print_sweep_plan(
         Whether trials that cannot reach the front are stopped.
     """
     counted = list(configs[:_MOST_COUNTED])
-    found = _estimate(counted)
-    work = found.work
+    estimated = _estimate(counted)
+    work = estimated.work
     config = configs[0]
-    finished = sum(own.finished for own in work)
+    finished = sum(trial_work.finished for trial_work in work)
     todo = n_trials - finished
     share = n_trials / len(work)
     kind = "A grid" if config.sweep.kind == "grid" else f"A search by {config.sweep.sampler}"
@@ -67,17 +67,17 @@ def print_sweep_plan(
     if config.sweep.kind == "grid":
         print(f"Duplicates left out: {n_asked - n_trials}.")
     print(f"Finished before, and reused: {finished}.")
-    members = round(share * sum(own.members for own in work if not own.finished))
-    trainings = round(share * sum(own.trainings for own in work if not own.finished))
-    known = round(share * sum(own.known for own in work if not own.finished))
+    members = round(share * sum(trial_work.members for trial_work in work if not trial_work.finished))
+    trainings = round(share * sum(trial_work.trainings for trial_work in work if not trial_work.finished))
+    known = round(share * sum(trial_work.known for trial_work in work if not trial_work.finished))
     print(_members(members, trainings, known))
     # Rankings by baselines do not depend on the model: all trials share them.
-    print(_rankings(max(own.rankings for own in work), max(own.cached for own in work)))
-    print(_time(found, todo, n_workers, n_pairs(config) if raced else 1))
-    _print_reading_and_memory(found, n_workers)
+    print(_rankings(max(trial_work.rankings for trial_work in work), max(trial_work.cached for trial_work in work)))
+    print(_time(estimated, todo, n_workers, n_pairs(config) if raced else 1))
+    _print_reading_and_memory(estimated, n_workers)
     for line in rules(config, raced=raced):
         print(line)
-    _print_warnings(found)
+    _print_warnings(estimated)
 
 
 def rules(config: Config, *, raced: bool) -> list[str]:
@@ -115,23 +115,23 @@ def _estimate(configs: Sequence[Config]) -> Estimated:
     return served(answer, Estimated)
 
 
-def _print_reading_and_memory(found: Estimated, n_workers: int) -> None:
+def _print_reading_and_memory(estimated: Estimated, n_workers: int) -> None:
     """Print what reading a large file takes, and whether the memory of this machine is enough."""
-    if found.reading_seconds:
-        known = not math.isnan(found.reading_seconds)
-        seconds = f"about {duration(found.reading_seconds)}" if known else "a time that is not known"
+    if estimated.reading_seconds:
+        known = not math.isnan(estimated.reading_seconds)
+        seconds = f"about {duration(estimated.reading_seconds)}" if known else "a time that is not known"
         print(f"Reading: {seconds}, besides; the numbers above and below are told from a sample of the file.")
-    needed, there = found.memory_bytes / 1e9, found.machine_bytes / 1e9
-    if found.obstacle is not None:
-        print(f"Memory: it may not fit. {found.obstacle}")
+    needed, there = estimated.memory_bytes / 1e9, estimated.machine_bytes / 1e9
+    if estimated.obstacle is not None:
+        print(f"Memory: it may not fit. {estimated.obstacle}")
     elif not math.isnan(needed):
         of_all = f", {n_workers} workers at once {needed * n_workers:.1f} GB" if n_workers > 1 else ""
         too_many = " Set sweep.n_workers lower." if n_workers > 1 and needed * n_workers > there else ""
         print(f"Memory: about {needed:.1f} GB{of_all}; there are {there:.1f} GB here.{too_many}")
 
 
-def _print_warnings(found: Estimated) -> None:
-    for warning in found.warnings:
+def _print_warnings(estimated: Estimated) -> None:
+    for warning in estimated.warnings:
         sys.stderr.write(f"Warning: {warning}\n")
 
 
@@ -144,22 +144,24 @@ def _rankings(number: int, cached: int) -> str:
     return f"Rankings by baselines: {number}, of which the cache holds {cached}."
 
 
-def _time(found: Estimated, todo: int, n_workers: int, pairs: int = 1) -> str:
+def _time(estimated: Estimated, todo: int, n_workers: int, pairs: int = 1) -> str:
     """Say how long it takes; with racing over several pairs of replicates what to expect, and the least."""
     if not todo:
         return "Time: none; everything has finished before."
-    rest_of_one = 0.0 if math.isnan(found.rest_seconds) else found.rest_seconds
+    rest_of_one = 0.0 if math.isnan(estimated.rest_seconds) else estimated.rest_seconds
     rounds = math.ceil(todo / max(1, min(n_workers, todo)))
 
     def seconds(share_trained: float) -> float:
-        return found.baseline_seconds + (found.training_seconds * share_trained + rest_of_one) * rounds
+        return estimated.baseline_seconds + (estimated.training_seconds * share_trained + rest_of_one) * rounds
 
     if math.isnan(seconds(1.0)):
         return "Time: not known; no run of this model in this folder has been timed. plan=probe tries a little of it."
     shared = f", {n_workers} workers" if n_workers > 1 else ""
-    rest = ", and some seconds per experiment for its statistics and report" if math.isnan(found.rest_seconds) else ""
+    rest = (
+        ", and some seconds per experiment for its statistics and report" if math.isnan(estimated.rest_seconds) else ""
+    )
     raced = ""
     if pairs > 1:
         usual, least = (duration(seconds(share_trained(todo, of_others))) for of_others in (USUAL_SHARE, 1 / pairs))
         raced = f" without racing; with it about {usual}, {least} at least"
-    return f"Time: about {duration(seconds(1.0))}{raced}{shared}{rest} (from {found.source})."
+    return f"Time: about {duration(seconds(1.0))}{raced}{shared}{rest} (from {estimated.source})."

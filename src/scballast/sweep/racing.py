@@ -143,37 +143,37 @@ def share_trained(n_trials: int, of_others: float) -> float:
     return (first + (n_trials - first) * of_others) / n_trials
 
 
-def judge(config: Config, own: Mapping[str, Sequence[float]], trials: Sequence[FrozenTrial]) -> Stopped | None:
+def judge(config: Config, trial_values: Mapping[str, Sequence[float]], trials: Sequence[FrozenTrial]) -> Stopped | None:
     """Return why a trial is stopped after its last pair, or None when it goes on.
 
     Parameters
     ----------
-    own
+    trial_values
         Its values by metric, one for each pair so far.
     trials
         The sweep's trials; those that have finished are its rivals.
     """
-    done = min(len(own.get(objective.metric, ())) for objective in config.objectives)
-    costs = as_costs(own, config.objectives, done)
+    done = min(len(trial_values.get(objective.metric, ())) for objective in config.objectives)
+    costs = as_costs(trial_values, config.objectives, done)
     scores = score_trials(trials, config.objectives)
     if costs is None or done >= n_pairs(config) or scores.objectives != config.objectives:
         return None
-    failed_fit = _failed_fit(config, own, trials)
+    failed_fit = _failed_fit(config, trial_values, trials)
     if failed_fit:
         return Stopped(done, (), failed_fit)
     values = {trial.number: pair_values(trial) for trial in trials}
     finished, ends = dict[int, Costs](), dict[int, Costs]()
     for number in scores.values:
-        found = as_costs(values.get(number, {}), config.objectives, n_pairs(config))
-        if found is not None:
-            finished[number], ends[number] = found, np.array(scores.costs(number))
+        rival_costs = as_costs(values.get(number, {}), config.objectives, n_pairs(config))
+        if rival_costs is not None:
+            finished[number], ends[number] = rival_costs, np.array(scores.costs(number))
     # Behind any trial is behind one of the front too, and these are the ones to name.
     front = pareto_front(scores)
     rivals = [number for number in beaten_by(costs, finished, ends) if number in front]
     return Stopped(done, tuple(rivals)) if rivals else None
 
 
-def _failed_fit(config: Config, own: Mapping[str, Sequence[float]], trials: Sequence[FrozenTrial]) -> str:
+def _failed_fit(config: Config, trial_values: Mapping[str, Sequence[float]], trials: Sequence[FrozenTrial]) -> str:
     """Return what to say of a trial whose fit will be a failed one even if its other pairs fit perfectly; else nothing.
 
     Fits are negative log-likelihoods of counts, and bounds of them: none is below 0.
@@ -183,7 +183,7 @@ def _failed_fit(config: Config, own: Mapping[str, Sequence[float]], trials: Sequ
         if objective.metric.split("/")[0] != "fit" or objective.direction != "minimize":
             continue
         middle, limit = failed_fit_limit([values[index] for values in done if math.isfinite(values[index])])
-        least = sum(own[objective.metric]) / n_pairs(config)
+        least = sum(trial_values[objective.metric]) / n_pairs(config)
         if least > limit:
             return f"a failed fit: {objective.metric} of {least:.6g} at least, where the better half has {middle:.6g}"
     return ""
@@ -226,14 +226,14 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Co
     whole = np.stack(list(ends.values()))  # (trial, objective)
     n_trials, n, n_objectives = pairs.shape
     m = len(costs)
-    own = costs - pairs.mean(axis=0)[:m]
-    predicted = whole.mean(axis=0) + own.mean(axis=0)
+    excess = costs - pairs.mean(axis=0)[:m]
+    predicted = whole.mean(axis=0) + excess.mean(axis=0)
 
     residuals = pairs - pairs.mean(axis=0) - pairs.mean(axis=1, keepdims=True) + pairs.mean(axis=(0, 1))
     freedom = (n_trials - 1) * (n - 1)
     noise = (residuals**2).sum(axis=(0, 1)) / freedom
     if m > 1:
-        noise = np.maximum(noise, own.var(axis=0, ddof=1))
+        noise = np.maximum(noise, excess.var(axis=0, ddof=1))
     between = (whole - pairs.mean(axis=1)).var(axis=0, ddof=1)
     left = noise * (1 / m - 1 / n)
     level = _SPENT * (n - m) / (n * (n - 1) / 2)

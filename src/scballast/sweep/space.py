@@ -229,12 +229,12 @@ def describe(space: Space) -> dict[str, str]:
 
 
 def _choices(override: Any) -> tuple[tuple[Value, str], ...]:
-    found: dict[tuple[type, Any], tuple[Value, str]] = {}
+    choices: dict[tuple[type, Any], tuple[Value, str]] = {}
     for value, text in choices_of(override):
         # One configuration asked for twice is one trial.
         plain = None if text == "null" else value
-        found.setdefault((type(plain), plain), (plain, text))
-    return tuple(found.values())
+        choices.setdefault((type(plain), plain), (plain, text))
+    return tuple(choices.values())
 
 
 def _range(key: str, text: str, sweep: Any, override: Any) -> Dimension:

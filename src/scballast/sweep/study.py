@@ -162,8 +162,8 @@ class SweepStudy:
             storage = open_storage(address)
             if name not in optuna.get_all_study_names(storage):
                 return None
-            found: str | None = optuna.load_study(study_name=name, storage=storage).user_attrs.get(keys.IDENTITY)
-            return found
+            identity: str | None = optuna.load_study(study_name=name, storage=storage).user_attrs.get(keys.IDENTITY)
+            return identity
 
     def _fill(self, points: Sequence[Point], *, raced: bool) -> None:
         """Add the waiting trials that are not there yet, and ask a grid's failed configurations again."""
@@ -259,10 +259,10 @@ class SweepStudy:
         for trial in self._trials():
             if trial.state.name != "RUNNING" or _is_alive(trial):
                 continue
-            found = recover(trial.number)
-            if found is not None and not self.missing_objectives(found[0]):
+            recovered = recover(trial.number)
+            if recovered is not None and not self.missing_objectives(recovered[0]):
                 # Its results were whole when it died, and have been published since.
-                self._end(trial.number, self.values(found[0]), found[1])
+                self._end(trial.number, self.values(recovered[0]), recovered[1])
                 continue
             self._ask_again(trial, attempt=int(trial.user_attrs.get(keys.ATTEMPT, 1)))
             self._end(trial.number, None, {keys.REASON: SILENT_DEATH})

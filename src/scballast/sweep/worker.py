@@ -161,9 +161,9 @@ class Worker:
             if isinstance(error, TrialTimeoutError):
                 # Asked again it would take as long.
                 answer = Failed(f"sweep.trial_timeout={self.config.sweep.trial_timeout}: it took longer, and was ended")
-            found = finished_run(tracking, self.name, claim.number)
-            if found is not None and not study.missing_objectives(found[0]):
-                study.complete(claim.number, *found)
+            finished = finished_run(tracking, self.name, claim.number)
+            if finished is not None and not study.missing_objectives(finished[0]):
+                study.complete(claim.number, *finished)
                 return
         except ScballastError as error:
             answer = Failed(str(error))
@@ -217,8 +217,12 @@ class Worker:
         def task(_: DictConfig) -> Answer:
             # In the job, since Hydra knows the job's folder, and with it the place of its log, only there.
             request = TrialRequest(without_storage(config), place, _logging_of(composed))
-            found = self._race(study, tracking, claim, request, deadline) if self.raced else request
-            answer = self.process.call(found, deadline) if isinstance(found, TrialRequest) else found
+            request_or_answer = self._race(study, tracking, claim, request, deadline) if self.raced else request
+            answer = (
+                self.process.call(request_or_answer, deadline)
+                if isinstance(request_or_answer, TrialRequest)
+                else request_or_answer
+            )
             run_id = answer.run_id if isinstance(answer, TrialDone) else None
             links = {"study": self.name, "trial": claim.number, "run_id": run_id}
             (folder / "mlflow.json").write_text(json.dumps(links) + "\n", encoding="utf-8")

@@ -185,7 +185,7 @@ def _population_cells(cells: Cells, rows: IntArray, profiles: FloatArray, positi
         batches=None if cells.batches is None else cells.batches[rows],
         # A population without counts on this side has no profile that a cell could resemble.
         profiles=profiles[profiles.any(axis=1)] if profiles[position].any() else None,
-        own=int(np.count_nonzero(profiles[:position].any(axis=1))),
+        position=int(np.count_nonzero(profiles[:position].any(axis=1))),
     )
 
 
