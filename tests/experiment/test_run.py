@@ -194,8 +194,8 @@ def test_metric_names_are_those_of_the_contract(result: RunResult) -> None:
     assert len(set(safe.values())) == 3
     compared = [method for method in METHODS if method not in ("random", "shuffled")]
     expected = {f"{group}/{method}" for method in compared for group in ("stability", "confirmed")}
-    expected |= {"fit/heldout_nll", "fit/heldout_elbo", "axis/purity", "programs/n_replicated", "train/failures"}
-    expected |= {"seconds/training", "seconds/baselines", "seconds/total"}
+    expected |= {"fit/heldout_nll", "fit/heldout_elbo", "axis/purity", "programs/n_replicated", "programs/in_model"}
+    expected |= {"train/failures", "seconds/training", "seconds/baselines", "seconds/total"}
     assert set(result.metrics) - {"seconds/report"} == expected
     objective = Objective(f"stability/contrast/{safe[NAMES[0]]}")
     every = collect_metrics(result.tables, Config(rank=RankConfig(top_k=10)), {})

@@ -460,6 +460,8 @@ def write_sweep(folder: Path, *, seed: int = 0, n_populations: int = 5) -> Path:
                 "train.lr": 0.001,
                 "fit/heldout_nll": np.nan if failed else nll,
                 "stability/contrast": np.nan if failed else worth,
+                "programs/in_model": np.nan if failed else 6 * (1 - np.exp(-k / 10)),
+                "programs/n_replicated": np.nan if failed else 8,
                 "chosen": trial == 6,
                 "reason": "most stable of the trials within 1% <b>of the best fit</b>" if trial == 6 else "",
             }

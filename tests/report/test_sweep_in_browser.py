@@ -82,7 +82,7 @@ def test_figures_are_links_as_wide_as_the_page_with_what_they_show(page: Page) -
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     width = page.evaluate("document.querySelector('main').clientWidth")
     figures = page.locator("figure")
-    assert figures.count() == 4
+    assert figures.count() == 5
     for figure in figures.all():
         picture = figure.locator("img")
         assert picture.bounding_box()["width"] == pytest.approx(width, abs=1)
