@@ -33,7 +33,7 @@ def stored_trial(root: Path, number: int, metrics: dict[str, float], found: list
 def test_warnings_and_truth_of_trials_reach_the_sweep(tmp_path: Path) -> None:
     data, few = Caveat(OF_THE_DATA, "small populations", warned=True), Caveat("Few replicates", "two")
     steps = Caveat("Too few steps", "100 steps", warned=True)
-    metrics = {"stability/contrast": 0.5, "truth/contrast/average_precision": 0.7, "confirmed/contrast": 0.9}
+    metrics = {"stability/contrast": 0.5, "truth/contrast/average_precision": 0.7, "concordance/a_vs_b": 0.9}
     trials = [stored_trial(tmp_path, number, metrics, [data, few, *[steps] * (number == 1)]) for number in (0, 1)]
     config = SimpleNamespace(objectives=(STABLE,), resample=SimpleNamespace(n_replicates=2))
     study = SimpleNamespace(trials=lambda: trials, space=(), config=config)
@@ -42,4 +42,4 @@ def test_warnings_and_truth_of_trials_reach_the_sweep(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(warned.reset_index(drop=True), expected, check_dtype=False)
     table = trials_table(study, tmp_path)  # type: ignore[arg-type]
     assert table["truth/contrast/average_precision"].tolist() == [0.7, 0.7]
-    assert "confirmed/contrast" not in table
+    assert "concordance/a_vs_b" not in table
