@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from scballast.agreement import program_components, program_weights
+from scballast.agreement import programs as programs_module
 from scballast.agreement.enrichment import enriched_sets
 from scballast.agreement.program_components import (
     counting_variance,
@@ -17,7 +18,7 @@ from scballast.agreement.program_components import (
     without_rare_genes,
 )
 from scballast.agreement.program_context import category_share, marker_correlations, matching_programs
-from scballast.agreement.program_replication import agreement_of_halves, in_unseen_cells
+from scballast.agreement.program_replication import agreement_of_halves, gene_p_values, in_unseen_cells
 from scballast.agreement.program_weights import sparse_weights
 from scballast.agreement.programs import PopulationPrograms, find_programs
 
@@ -126,6 +127,86 @@ def test_cells_are_measured_by_weights_that_they_took_no_part_in() -> None:
     np.testing.assert_allclose(found.share - found.lower, stats.t.ppf(0.975, 89) * jackknife, rtol=0.15)
     cosine = [weights[i].T @ weights[j] for i in range(3) for j in range(i)]
     np.testing.assert_allclose(found.agreement, np.mean(cosine, axis=0).diagonal())
+
+
+def test_listed_genes_are_those_of_the_program_and_go_one_way() -> None:
+    generator = np.random.default_rng(3)
+    n_cells, n_genes, n_planted = 400, 600, 12
+    log_rates = np.tile(generator.normal(0.5, 0.7, n_genes), (n_cells, 1))
+    log_rates[:, :n_planted] += 0.8 * generator.standard_normal(n_cells)[:, None]
+    counts = generator.poisson(np.exp(log_rates) * generator.lognormal(0, 0.3, n_cells)[:, None]).astype(float)
+    programs = found_in(counts)
+    assert programs.n_programs == 1
+    listed = np.flatnonzero(programs.listed[:, 0])
+    assert set(range(n_planted)) <= set(listed)
+    assert len(listed) <= n_planted + 2
+    assert (programs.weights[listed[listed < n_planted], 0] > 0).all()
+    # The fifty of the largest weight, which five searches of nearly the same cells share, are for the most part noise.
+    assert (programs.selection_frequency[:, 0] >= 0.5).sum() > 2 * n_planted
+
+
+def test_genes_are_tested_without_what_they_add_themselves() -> None:
+    generator = np.random.default_rng(5)
+    n_cells, n_genes = 200, 40
+    values = generator.standard_normal((n_cells, n_genes))
+    weights = np.tile(np.full((n_genes, 1), 1 / np.sqrt(n_genes)), (4, 1, 1))
+    sides = np.array_split(generator.permutation(n_cells), 4)
+    tested = gene_p_values(values, sides, weights)
+    # By hand: covariance with the sum of the other genes, over the deviations of the gene and of the whole activity.
+    centred = values.copy()
+    for side in sides:
+        centred[side] -= centred[side].mean(axis=0)
+    activity = centred @ weights[0]
+    others = activity[:, 0, None] - centred * weights[0].T
+    r = (centred * others).sum(axis=0) / np.sqrt((centred**2).sum(axis=0) * (activity**2).sum())
+    np.testing.assert_allclose(tested[:, 0], stats.t.sf(r * np.sqrt(n_cells - 5), n_cells - 5), rtol=1e-9)
+
+
+def test_genes_without_a_program_have_uniform_p_values_and_programs_genes_small_ones() -> None:
+    generator = np.random.default_rng(6)
+    values = generator.standard_normal((150, 2000))
+    values[:, :20] += generator.standard_normal(150)[:, None]
+    weights = np.zeros((5, 2000, 1))
+    weights[:, :20] = 1.0
+    weights[:, 20:] = 0.1 * generator.standard_normal((5, 1980, 1))
+    weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
+    tested = gene_p_values(values, parts(150), weights)[:, 0]
+    assert (tested[:20] < 1e-3).all()
+    # 1,980 draws: 0.05 by chance, five standard deviations.
+    assert (tested[20:] < 0.05).mean() == pytest.approx(0.05, abs=0.025)
+    assert np.isnan(gene_p_values(np.zeros((150, 2000)), parts(150), weights)).all()
+
+
+def test_a_program_that_one_search_does_not_find_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = cells(equal_programs(n_programs=1))
+    assert found_in(counts).n_programs == 1
+    real, calls = programs_module.found_again, []
+
+    def blind_once(*arguments: object, **options: object) -> np.ndarray:
+        calls.append(1)
+        weights = real(*arguments, **options)  # type: ignore[arg-type]
+        return np.zeros_like(weights) if len(calls) == 2 else weights
+
+    monkeypatch.setattr(programs_module, "found_again", blind_once)
+    assert found_in(counts).n_programs == 0
+
+
+def test_weaker_programs_beside_a_bent_one_are_searched_with_all_components() -> None:
+    generator = np.random.default_rng(1)
+    n_cells, n_genes = 240, 500
+    base = generator.lognormal(0, 1.0, n_genes)
+    log_rates = np.tile(np.log(base / base.sum()), (n_cells, 1))
+    chosen = generator.choice(np.argsort(-base)[20:250], 100, replace=False)
+    path, linear = 2.5 * generator.random(n_cells), generator.standard_normal((n_cells, 2))
+    for place, gene in enumerate(chosen[:60]):
+        log_rates[:, gene] += 2.4 / (1 + np.exp(-8 * (path - 2.5 * place / 60)))
+    for number in range(2):
+        log_rates[:, chosen[60 + 20 * number : 80 + 20 * number]] += 0.5 * linear[:, number, None]
+    rates = np.exp(log_rates)
+    rates *= 2500 * generator.lognormal(0, 0.3, n_cells)[:, None] / rates.sum(axis=1, keepdims=True)
+    programs = found_in(generator.poisson(rates).astype(float))
+    correlation = np.abs(np.corrcoef(np.column_stack([programs.activity, linear]).T)[: programs.n_programs, -2:])
+    assert (correlation.max(axis=0) > 0.7).all()
 
 
 def test_halves_agree_by_the_cosine_of_their_weights() -> None:

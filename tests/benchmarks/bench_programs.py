@@ -122,6 +122,28 @@ def ours(setup: Setup, tables: dict[str, pd.DataFrame], population: int) -> tupl
     return weights, activity, (summary["flags"] != "").to_numpy()
 
 
+def listed_genes(
+    setup: Setup,
+    tables: dict[str, pd.DataFrame],
+    population: int,
+    planted: Sequence[tuple[np.ndarray, np.ndarray]],
+    correlation: np.ndarray,
+) -> tuple[int, int]:
+    """Return the listed genes of the programs whose activity is a planted one's, and how many of them are its own."""
+    name = setup.populations[population]
+    summary = tables["program_summary"]
+    n_listed = n_right = 0
+    for column, program in enumerate(summary.loc[summary["population"] == name, "program"]):
+        if not len(planted) or correlation[:, column].max() < LEAST_CORRELATION:
+            continue
+        rows = tables["programs"]
+        rows = rows[(rows["population"] == name) & (rows["program"] == program) & rows["listed"]]
+        genes = setup.dataset.adata.var_names.get_indexer(rows["gene"])
+        n_listed += len(genes)
+        n_right += int(np.isin(genes, planted[int(correlation[:, column].argmax())][0]).sum())
+    return n_listed, n_right
+
+
 def compare(setup: Setup, family: str, depth: int) -> list[dict[str, object]]:
     start = time.process_time()
     tables = program_tables(setup)
@@ -133,12 +155,14 @@ def compare(setup: Setup, family: str, depth: int) -> list[dict[str, object]]:
         counts = setup.counts[setup.dataset.population_codes == population].toarray().astype(float)
         weights, activity, flagged = ours(setup, tables, population)
         correlation, share = agreement(planted, weights, activity)
+        listed, right = listed_genes(setup, tables, population, planted, correlation)
         known = (correlation >= 0.5).any(axis=0) | (share >= 0.3).any(axis=0)
         row: dict[str, object] = {
             "family": family, "depth": depth, "cells": size, "planted": len(planted), "found": weights.shape[1],
             "flagged": int(flagged.sum()), "false": int((~known & ~flagged).sum()),
             "planted but flagged": int((known & flagged).sum()),
             "programs": int(recovered(planted, weights, activity).sum()), "seconds": seconds,
+            "listed": listed, "listed planted": right,
         }  # fmt: skip
         k = len(planted)
         if k:
@@ -211,6 +235,8 @@ def main(words: list[str] | None = None) -> bool:
         print(f"\nrecovered of planted, by {by}\n{sums.astype(int).to_string()}")
     error = (table["found"] - table["flagged"] - table["planted"]).groupby(table["cells"]).agg(["mean", "std"])
     print(f"\nprograms without flag less planted ones\n{error.round(2).to_string()}")
+    share = table["listed planted"].sum() / max(table["listed"].sum(), 1)
+    print(f"\nlisted genes of recovered activities that were planted: {share:.1%} of {int(table['listed'].sum())}")
     print(f"\nprocessor seconds per population: {table['seconds'].mean():.1f}")
     unflagged = int(table["found"].sum() - table["flagged"].sum())
     false = table["false"].sum() / max(unflagged, 1)

@@ -59,3 +59,17 @@ def test_donors_are_left_out_whole(blood: Setup) -> None:
     assert sorted("".join(sorted(set(donors[cells[part]]))) for part in parts) == ["a", "b", "c", "dg", "ef"]
     whole = replace(setup, config=blood.config)
     assert [len(part) for part in programs.parts_of(whole, cells, np.random.default_rng(0))] == [26, 26, 26, 26, 25]
+
+
+def test_a_population_of_one_donor_has_no_program_and_says_why(blood: Setup) -> None:
+    adata = blood.dataset.adata.copy()
+    adata.obs["donor"] = "a"
+    dataset = replace(blood.dataset, adata=adata, sample_key="donor")
+    resample = replace(blood.config.resample, kind="donor")
+    setup = replace(
+        blood, dataset=dataset, config=replace(blood.config, resample=resample), replicates=blood.replicates[:4]
+    )
+    cells = np.flatnonzero(blood.dataset.population_codes == 0)
+    none = programs._of_population(setup, blood.populations[0], cells)
+    assert none.n_programs == 0
+    assert none.reason == "all of its cells have one donor: none can be left out to confirm a program"

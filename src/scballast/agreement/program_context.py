@@ -154,12 +154,17 @@ def matching_programs(weights: Sequence[FloatArray]) -> list[list[list[Match]]]:
     return by_population
 
 
-def has_both_sides(weights: FloatArray, n_top: int = 50, least: float = 0.2) -> BoolArray:
-    """Say which programs have genes up and genes down: each side holds a fifth of the top genes or more."""
-    n_top = min(n_top, weights.shape[0])
-    top = np.argsort(-np.abs(weights), axis=0)[:n_top]
-    up = (np.take_along_axis(weights, top, axis=0) > 0).mean(axis=0)
-    return np.asarray((up >= least) & (up <= 1 - least))
+def has_both_sides(weights: FloatArray, listed: BoolArray, least: float = 0.2) -> BoolArray:
+    """Say which programs have genes up and genes down: each side holds a fifth of the listed genes or more.
+
+    Parameters
+    ----------
+    weights, listed
+        (n_genes, n_programs).
+    """
+    n_listed = np.maximum(listed.sum(axis=0), 1)
+    up, down = ((listed & side).sum(axis=0) / n_listed for side in (weights > 0, weights < 0))
+    return np.asarray((up >= least) & (down >= least))
 
 
 def _pearson(first: FloatArray, second: FloatArray) -> FloatArray:

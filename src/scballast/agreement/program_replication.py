@@ -42,7 +42,7 @@ class Unseen:
     upper: FloatArray
 
 
-def found_again(values: FloatArray, candidates: FloatArray, *, rotate: bool = True) -> FloatArray:
+def found_again(values: FloatArray, candidates: FloatArray, n_components: int, *, rotate: bool = True) -> FloatArray:
     """Search some of the cells, blind to the others, and match what is found with the candidates.
 
     Parameters
@@ -51,6 +51,8 @@ def found_again(values: FloatArray, candidates: FloatArray, *, rotate: bool = Tr
         (n_cells, n_genes) noise-scaled; means need not be 0.
     candidates
         (n_genes, n_programs) columns of length 1, which say no more than what to call the things found.
+    n_components
+        Components of the search that gave the candidates, before factors were joined.
     rotate
         As for :func:`rotated_programs`.
 
@@ -62,7 +64,7 @@ def found_again(values: FloatArray, candidates: FloatArray, *, rotate: bool = Tr
     n_cells, n_genes = values.shape
     # Largest variance of a component of independent genes, for many cells and genes.
     edge = float((1 + np.sqrt(n_genes / n_cells)) ** 2)
-    programs = rotated_programs(values - values.mean(axis=0), candidates.shape[1], 0.5 * edge, rotate=rotate)
+    programs = rotated_programs(values - values.mean(axis=0), n_components, 0.5 * edge, rotate=rotate)
     matched = np.zeros_like(candidates)
     if programs.shape[1]:
         cosine = programs.T @ candidates
@@ -124,6 +126,55 @@ def in_unseen_cells(values: FloatArray, parts: Sequence[IntArray], weights: Floa
         lower=share - reach,
         upper=np.minimum(share + reach, 1.0),
     )
+
+
+def gene_p_values(values: FloatArray, parts: Sequence[IntArray], weights: FloatArray) -> FloatArray:
+    r"""Test whether each gene follows each program, in cells that took no part in the weights.
+
+    The statistic is the gene's slope on the activity without what the gene itself adds, the other activities held
+    fixed, both centred within parts: with :math:`C` the covariances of genes and activities less those that come from
+    the gene itself, and :math:`P` the inverse covariance of the activities,
+
+    .. math:: t_{gk} = \sqrt{n}\,\frac{(C P)_{gk}}{\sqrt{P_{kk}}\,s_g}
+
+    one-sided in the direction of the mean weight, against Student's t.
+
+    Parameters
+    ----------
+    values
+        (n_cells, n_genes) noise-scaled.
+    parts
+        Positions of the cells left out together; every cell is in one of them, none in two.
+    weights
+        (n_parts, n_genes, n_programs) from the cells outside each part.
+
+    Returns
+    -------
+    (n_genes, n_programs)
+        NaN for a gene that does not vary or has no weight.
+    """
+    n_genes, n_programs = weights.shape[1:]
+    degrees = len(values) - len(parts) - n_programs
+    covariance, between = np.zeros((n_genes, n_programs)), np.zeros((n_programs, n_programs))
+    variance = np.zeros(n_genes)
+    for part, fitted in zip(parts, weights, strict=True):
+        centred = values[part] - values[part].mean(axis=0)
+        activity = centred @ fitted
+        squares = (centred**2).sum(axis=0)
+        covariance += centred.T @ activity - squares[:, None] * fitted
+        between += activity.T @ activity
+        variance += squares
+    direction = np.sign(weights.mean(axis=0))
+    p_values = np.full((n_genes, n_programs), np.nan)
+    if degrees < 1:
+        return p_values
+    precision = np.linalg.pinv(between)
+    scale = np.sqrt(np.outer(variance, np.maximum(np.diag(precision), 0.0)))
+    r = np.divide(covariance @ precision, scale, out=np.zeros(scale.shape), where=scale > 0)
+    t = direction * r * np.sqrt(degrees)
+    tested = (variance[:, None] > 0) & (direction != 0) & (scale > 0)
+    p_values[tested] = stats.t.sf(t[tested], degrees)
+    return p_values
 
 
 def agreement_of_halves(halves: FloatArray) -> FloatArray:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scballast.agreement.multiplicity import bh_q_values
 from scballast.agreement.program_components import (
     ScaledCells,
     counting_variance,
@@ -22,7 +23,13 @@ from scballast.agreement.program_components import (
     scale_to_noise,
     without_rare_genes,
 )
-from scballast.agreement.program_replication import Unseen, agreement_of_halves, found_again, in_unseen_cells
+from scballast.agreement.program_replication import (
+    Unseen,
+    agreement_of_halves,
+    found_again,
+    gene_p_values,
+    in_unseen_cells,
+)
 from scballast.arrays import BoolArray, FloatArray, IntArray
 
 FEWEST_CELLS = 10  # in a half
@@ -32,6 +39,8 @@ TOP_GENES = 50
 N_PERMUTATIONS = 2
 LEAST_SHARE = 0.5  # of an unseen activity's variance: more program than noise
 LEAST_AGREEMENT = 0.5  # cosine of weights found without one part or another
+LISTED_LEVEL = 0.05  # false discovery rate of listed genes, in cells that their weights never saw
+_LEAST_WEIGHT, _LEADING = 0.2, 10  # of the mean of so many leading weights
 _BY_PROGRAM = ("explained", "reproducibility", "lower", "upper", "floor", "weight_agreement", "weight_floor")
 _CURVE = 0.5  # share of a weaker program's reliable variance that a curve over a stronger one explains
 
@@ -49,6 +58,9 @@ class PopulationPrograms:
         (n_halves, n_genes, n_programs) of the searches in halves.
     selection_frequency
         (n_genes, n_programs) share of the searches without a part that have the gene among their 50 largest weights.
+    q_values
+        (n_genes, n_programs) smallest false discovery rate at which the gene follows the activity in cells that took no
+        part in the weights (Benjamini-Hochberg within a program); 1 for a gene that was not tested.
     loadings
         (n_genes, n_programs) slope of the log residuals on the activity in its standard deviations.
     activity
@@ -71,6 +83,7 @@ class PopulationPrograms:
     weights: FloatArray
     half_weights: FloatArray
     selection_frequency: FloatArray
+    q_values: FloatArray
     loadings: FloatArray
     activity: FloatArray
     explained: FloatArray
@@ -89,9 +102,21 @@ class PopulationPrograms:
         """Programs found again."""
         return int(self.weights.shape[1])
 
+    @property
+    def listed(self) -> BoolArray:
+        """(n_genes, n_programs) the genes that stand for a program.
+
+        Of the 50 largest weights those that unseen cells confirm at 5%, and that are a fifth of the mean of the ten
+        largest or more: where a program takes its cells' counts, every other gene loses a little, in truth.
+        """
+        sizes = np.abs(self.weights)
+        largest = -np.sort(-sizes, axis=0)
+        leading = (sizes >= largest[:TOP_GENES][-1:]) & (sizes >= _LEAST_WEIGHT * largest[:_LEADING].mean(axis=0))
+        return np.asarray(leading & (self.q_values <= LISTED_LEVEL))
+
     def only(self, kept: BoolArray | IntArray) -> PopulationPrograms:
         """Return these programs alone, in the order given."""
-        by_column = ("weights", "selection_frequency", "loadings", "activity")
+        by_column = ("weights", "selection_frequency", "q_values", "loadings", "activity")
         columns = {name: getattr(self, name)[:, kept] for name in by_column}
         columns["half_weights"] = self.half_weights[:, :, kept]
         return replace(self, **columns, **{name: getattr(self, name)[kept] for name in _BY_PROGRAM})
@@ -153,7 +178,9 @@ def find_programs(
     search = _search(cells, cells.values, pairs, parts, rotate=rotate)
     n_tried = search.half_weights.shape[2]
     tried = f"{n_tried} candidate{'s' if n_tried > 1 else ''}, none found again in unseen cells"
-    hopeful = (search.unseen.lower > LEAST_SHARE) & (search.unseen.agreement > LEAST_AGREEMENT)
+    # Not found without one of the parts: its activity there is not known.
+    hopeful = search.unseen.weights.any(axis=1).all(axis=0)
+    hopeful &= (search.unseen.lower > LEAST_SHARE) & (search.unseen.agreement > LEAST_AGREEMENT)
     if not (hopeful & (search.weight_agreement > 0)).any():
         return no_programs(n_cells, n_genes, cells.n_candidates, tried)
     floors = [
@@ -162,8 +189,13 @@ def find_programs(
     ]
     least = (LEAST_SHARE, LEAST_AGREEMENT, 0.0)
     floor, part_floor, weight_floor = np.maximum(np.max(floors, axis=0), least).tolist()
-    programs = _summarise(search, cells, residuals, counts, floor=floor, weight_floor=weight_floor)
-    kept = (programs.lower > floor) & (search.unseen.agreement > part_floor) & (search.weight_agreement > weight_floor)
+    programs = _summarise(search, cells, residuals, counts, parts, floor=floor, weight_floor=weight_floor)
+    kept = (
+        hopeful
+        & (programs.lower > floor)
+        & (search.unseen.agreement > part_floor)
+        & (search.weight_agreement > weight_floor)
+    )
     order = np.argsort(-np.where(kept, programs.explained, -1.0), kind="stable")[: int(kept.sum())]
     programs = programs.only(order)
     programs = programs.only(~_curves(programs))
@@ -200,7 +232,7 @@ def _search(
     others = [np.setdiff1d(np.arange(len(values)), part) for part in parts]
     halves = [half for pair in pairs for half in pair]
     without, half_weights = (
-        np.stack([found_again(values[some], candidates, rotate=rotate) for some in subsets])
+        np.stack([found_again(values[some], candidates, cells.n_candidates, rotate=rotate) for some in subsets])
         for subsets in (others, halves)
     )
     return _Search(in_unseen_cells(values, parts, without), half_weights, agreement_of_halves(half_weights))
@@ -225,6 +257,7 @@ def _summarise(
     cells: ScaledCells,
     residuals: FloatArray,
     counts: FloatArray,
+    parts: Sequence[IntArray],
     *,
     floor: float,
     weight_floor: float,
@@ -244,6 +277,7 @@ def _summarise(
         weights=mean,
         half_weights=search.half_weights,
         selection_frequency=chosen.mean(axis=0),
+        q_values=_q_values(gene_p_values(cells.values, parts, unseen.weights)),
         loadings=residuals.T @ (centred / deviation) / len(centred),
         activity=unseen.activity,
         explained=np.clip(unseen.signal / total, 0.0, 1.0),
@@ -256,6 +290,11 @@ def _summarise(
         noise=cells.noise,
         n_candidates=cells.n_candidates,
     )
+
+
+def _q_values(p_values: FloatArray) -> FloatArray:
+    columns = [bh_q_values(p_values[:, k]) for k in range(p_values.shape[1])]
+    return np.nan_to_num(np.column_stack(columns), nan=1.0) if columns else p_values
 
 
 def _curves(programs: PopulationPrograms) -> BoolArray:
@@ -282,6 +321,6 @@ def no_programs(n_cells: int, n_genes: int, n_candidates: int, reason: str) -> P
     by_half, by_gene, by_cell = (np.zeros((*shape, 0)) for shape in ((0, n_genes), (n_genes,), (n_cells,)))
     nothing = {name: np.zeros(0) for name in _BY_PROGRAM}
     return PopulationPrograms(
-        weights=by_gene, half_weights=by_half, selection_frequency=by_gene, loadings=by_gene, activity=by_cell,
-        **nothing, noise=np.ones(n_genes), n_candidates=n_candidates, reason=reason,
+        weights=by_gene, half_weights=by_half, selection_frequency=by_gene, q_values=by_gene, loadings=by_gene,
+        activity=by_cell, **nothing, noise=np.ones(n_genes), n_candidates=n_candidates, reason=reason,
     )  # fmt: skip

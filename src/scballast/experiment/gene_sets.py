@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scballast.agreement.enrichment import enriched_sets
-from scballast.agreement.programs import TOP_GENES
 from scballast.errors import DataError
-from scballast.experiment.programs import LEAST_FREQUENCY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,8 +101,8 @@ def enrichment_table(
 
 
 def program_genes(rows: pd.DataFrame) -> dict[str, list[str]]:
-    """Return a program's genes by side, ``up`` and ``down``: those of its top 50 that half of the halves select."""
-    program_rows = rows[(rows["rank"] <= TOP_GENES) & (rows["selection_frequency"] >= LEAST_FREQUENCY)]
+    """Return a program's genes by side, ``up`` and ``down``: those of its top 50 that unseen cells confirm."""
+    program_rows = rows[rows["listed"]]
     sides = {"up": program_rows[program_rows["weight"] > 0], "down": program_rows[program_rows["weight"] < 0]}
     return {side: [str(gene) for gene in part["gene"]] for side, part in sides.items() if len(part)}
 

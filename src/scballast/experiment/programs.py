@@ -15,7 +15,7 @@ from scballast.agreement.program_context import (
 from scballast.agreement.programs import (
     FEWEST_CELLS,
     FEWEST_PAIRS,
-    TOP_GENES,
+    FEWEST_PARTS,
     PopulationPrograms,
     find_programs,
     no_programs,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LISTED_GENES = 200
-LEAST_FREQUENCY = 0.5
 N_OWN_PAIRS = 5
 N_PARTS = 5
 _MAP_GENES, _MAP_BINS = 20, 40
@@ -43,7 +42,8 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
     Returns
     -------
     dict
-        ``programs`` (population, program, rank, gene, weight, selection_frequency; the 200 largest weights),
+        ``programs`` (population, program, rank, gene, weight, selection_frequency, q_value, listed; the 200
+        largest weights),
         ``program_summary`` (a row per program), ``program_counts`` (a row per population, with the reason where
         there is none), ``program_association`` (each program with depth, groups and other populations' markers),
         ``program_activity`` (cross-fitted, a row per cell and program), ``program_map`` (the leading genes over cells
@@ -127,6 +127,10 @@ def _of_population(setup: Setup, name: str, cells: IntArray) -> PopulationProgra
         reason = f"fewer than {FEWEST_PAIRS} pairs of halves have {FEWEST_CELLS} of its cells on either side"
         return no_programs(counts.shape[0], counts.shape[1], 0, reason)
     parts = parts_of(setup, cells, generator)
+    if len(parts) < FEWEST_PARTS:
+        sample = "donor" if setup.dataset.sample_key is None else setup.dataset.sample_key
+        reason = f"all of its cells have one {sample}: none can be left out to confirm a program"
+        return no_programs(counts.shape[0], counts.shape[1], 0, reason)
     return find_programs(counts, setup.dataset.total_counts[cells], pairs, parts, generator)
 
 
@@ -167,7 +171,8 @@ def _tables(
     rows: dict[str, list[dict[str, Any]]] = {"summary": [], "counts": [], "association": []}
     lists, activities, maps = [], [], []
     for here, (name, programs) in enumerate(zip(names, all_programs, strict=True)):
-        both = has_both_sides(programs.weights)
+        listed = programs.listed
+        both = has_both_sides(programs.weights, listed)
         flagged = sum(bool(words) for words in flags[here].words)
         rows["counts"].append(
             {"population": name, "n_cells": len(cells[here]), "n_programs": programs.n_programs, "n_flagged": flagged,
@@ -176,17 +181,18 @@ def _tables(
         for k in range(programs.n_programs):
             program = f"P{k + 1}"
             order = np.argsort(-np.abs(programs.weights[:, k]), kind="stable")[:LISTED_GENES]
-            frequency = programs.selection_frequency[order, k]
             lists.append(
                 pd.DataFrame(
                     {"population": name, "program": program, "rank": np.arange(1, len(order) + 1), "gene": genes[order],
-                     "weight": programs.weights[order, k], "selection_frequency": frequency}
+                     "weight": programs.weights[order, k],
+                     "selection_frequency": programs.selection_frequency[order, k],
+                     "q_value": programs.q_values[order, k], "listed": listed[order, k]}
                 )
             )  # fmt: skip
             same = (f"{names[m.population]} P{m.program + 1} ({m.cosine:.2f})" for m in matches[here][k])
             rows["summary"].append(
                 {"population": name, "program": program,
-                 "n_genes": int((frequency[:TOP_GENES] >= LEAST_FREQUENCY).sum()),
+                 "n_genes": int(listed[:, k].sum()),
                  "sides": "up and down" if both[k] else "up", "explained": programs.explained[k],
                  "reproducibility": programs.reproducibility[k], "lower": programs.lower[k],
                  "upper": programs.upper[k], "floor": programs.floor[k],
@@ -207,7 +213,9 @@ def _tables(
             maps.append(_map(facts.log_counts(cells[here][known]), programs.activity[known, k], order, genes).assign(
                 population=name, program=program))  # fmt: skip
     return {
-        "programs": _joined(lists, ("population", "program", "rank", "gene", "weight", "selection_frequency")),
+        "programs": _joined(
+            lists, ("population", "program", "rank", "gene", "weight", "selection_frequency", "q_value", "listed")
+        ),
         "program_summary": pd.DataFrame(rows["summary"], columns=list(_SUMMARY)),
         "program_counts": pd.DataFrame(rows["counts"]),
         "program_association": pd.DataFrame(
