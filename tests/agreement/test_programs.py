@@ -193,19 +193,21 @@ def test_a_program_that_one_search_does_not_find_is_none(monkeypatch: pytest.Mon
 
 def test_weaker_programs_beside_a_bent_one_are_searched_with_all_components() -> None:
     generator = np.random.default_rng(1)
-    n_cells, n_genes = 240, 500
-    base = generator.lognormal(0, 1.0, n_genes)
+    n_cells, n_genes = 200, 1000
+    base = generator.lognormal(0, 1.2, n_genes)
+    chosen = generator.choice(np.argsort(-base)[20:400], 100, replace=False)
     log_rates = np.tile(np.log(base / base.sum()), (n_cells, 1))
-    chosen = generator.choice(np.argsort(-base)[20:250], 100, replace=False)
-    path, linear = 2.5 * generator.random(n_cells), generator.standard_normal((n_cells, 2))
+    path = generator.random(n_cells) * 2.5
     for place, gene in enumerate(chosen[:60]):
         log_rates[:, gene] += 2.4 / (1 + np.exp(-8 * (path - 2.5 * place / 60)))
+    linear = generator.normal(size=(2, n_cells))
     for number in range(2):
-        log_rates[:, chosen[60 + 20 * number : 80 + 20 * number]] += 0.5 * linear[:, number, None]
+        log_rates[:, chosen[60 + 20 * number : 80 + 20 * number]] += 0.5 * linear[number][:, None]
     rates = np.exp(log_rates)
-    rates *= 2500 * generator.lognormal(0, 0.3, n_cells)[:, None] / rates.sum(axis=1, keepdims=True)
-    programs = found_in(generator.poisson(rates).astype(float))
-    correlation = np.abs(np.corrcoef(np.column_stack([programs.activity, linear]).T)[: programs.n_programs, -2:])
+    depth = 2500 * generator.lognormal(0, 0.3, n_cells)
+    rates *= depth[:, None] / rates.sum(axis=1, keepdims=True)
+    programs = found_in(generator.poisson(rates * generator.gamma(5, 1 / 5, size=rates.shape)).astype(float))
+    correlation = np.abs(np.corrcoef(programs.activity.T, linear)[: programs.n_programs, -2:])
     assert (correlation.max(axis=0) > 0.7).all()
 
 
