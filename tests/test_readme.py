@@ -163,7 +163,8 @@ def test_every_other_number_of_the_prose_is_accounted_for() -> None:
         f"for it costs {lost[0]:.2f} and {lost[1]:.2f}",
         f"over {bench_objectives.N_CONFIGURATIONS} configurations on each",
         f"(rank correlation {true.min():.2f} to {true.max():.2f})",
-        f"({loss.min():.2f} to {loss.max():.2f}; better among models of one likelihood), nor does the Φ of ({stable.min():.2f} to {stable.max():.2f})",
+        f"({loss.min():.2f} to {loss.max():.2f}; better among models of one likelihood), "
+        f"nor does the Φ of ({stable.min():.2f} to {stable.max():.2f})",
     ]
     text = " ".join(prose().split())
     assert [words for words in said if words not in text] == []
