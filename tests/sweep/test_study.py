@@ -180,7 +180,8 @@ def test_only_failures_since_the_last_success_count(address: StorageAddress) -> 
         ({"base": {"train.max_epochs": 5}}, "train.max_epochs was not there, is 5"),
         (
             {"objectives": [("fit/heldout_nll", "minimize")]},
-            "objectives were maximize stability/contrast, are minimize",
+            r"objectives were maximize stability/contrast, are minimize [^(]*"
+            r"\(objectives='\[{metric: stability/contrast, direction: maximize}\]'\)",
         ),
         ({"kind": "grid"}, "sweep.kind was optuna, is grid"),
     ],
