@@ -359,6 +359,8 @@ def _say_choice(study: SweepStudy) -> None:
         sys.stderr.write(f"{sentence}\n")
     for number, why in scores.failed_fits.items():
         sys.stderr.write(f"Trial {number} is left out of the front: {why}.\n")
+    for number, why in scores.poor_fits.items():
+        sys.stderr.write(f"Trial {number} has {why}. The fit is no objective, so it is compared.\n")
     choice = choose(scores)
     if choice is not None:
         pairs = zip(scores.objectives, scores.values[choice.number], strict=True)

@@ -196,10 +196,8 @@ def pair_values(trial: FrozenTrial) -> dict[str, list[float]]:
     return values
 
 
-def add_pair(
-    values: dict[str, list[float]], of_pair: Mapping[str, float], objectives: Sequence[Objective]
-) -> None:
-    """Append a pair's values to a trial's, NaN for an objective that was not measured: a place in the list is a pair."""
+def add_pair(values: dict[str, list[float]], of_pair: Mapping[str, float], objectives: Sequence[Objective]) -> None:
+    """Append a pair's values to a trial's; NaN where one was not measured, for a place in the list is a pair."""
     for objective in objectives:
         values.setdefault(objective.metric, []).append(of_pair.get(objective.metric, math.nan))
 
