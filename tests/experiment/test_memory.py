@@ -130,6 +130,26 @@ def test_the_genes_that_are_recommended_fit() -> None:
         assert (memory_obstacle(fewer, available) is None) == fits
 
 
+@pytest.mark.parametrize(
+    ("words", "n_bytes"),
+    [
+        # Half of 60,000 cells, and of the largest population's 20,000, times 2,000 genes.
+        (("model=glmpca", "methods=[t_test,contrast]"), 30_000 * 2_000 * 110),
+        (("model=glmpca", "methods=null"), 30_000 * 2_000 * 110),
+        (("model=glmpca", "methods=[t_test]"), 0),  # no model is trained
+        (("model=pca", "methods=[t_test,contrast]"), 0),
+        (("methods=[t_test,residual_pca]",), 10_000 * 2_000 * 24),
+        (("methods=[t_test,hotspot]",), 10_000 * 2_000 * 40),
+    ],
+)
+def test_what_is_dense_is_counted_by_who_holds_it(words: tuple[str, ...], n_bytes: int) -> None:
+    config = config_of(Path("x.h5ad"), "programs.find=false", *words)
+    need = memory._need(config, 60_000, 2_000, 12_000_000, 20_000)
+    assert need.working - 0.5 * 12_000_000 * memory.WORKING_BYTES == n_bytes
+    obstacle = memory_obstacle(need, 5 * GIGABYTE)
+    assert (obstacle is not None) == ("model=glmpca" in words and n_bytes > 0)
+
+
 def test_a_matrix_by_genes_is_to_be_written_by_cells() -> None:
     need = memory.MemoryNeed(1_000_000, 2_000, 2 * GIGABYTE, 36 * GIGABYTE, 4 * GIGABYTE, by_genes=True)
     message = memory_obstacle(need, 24 * GIGABYTE)

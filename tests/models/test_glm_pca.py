@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from anndata import AnnData
 from scipy import sparse, stats
 from tests.reference.glm_pca_authors import N_FACTORS, example
 
 from scballast.config.compose import compose_config
+from scballast.engine.interface import Member
 from scballast.errors import ConfigError, TrainingError
 from scballast.models import family_of
-from scballast.models.glm_pca import CountFactors, glm_pca
+from scballast.models.glm_pca import CountFactors, _Fit, glm_pca
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "glm_pca_authors.json").read_text())
 
@@ -120,6 +122,48 @@ def test_cells_and_genes_without_counts_get_nothing_and_change_nothing() -> None
     np.testing.assert_allclose(np.delete(found.scores, 7, axis=0), whole.scores, atol=1e-12)
     with pytest.raises(TrainingError, match="glmpca: the cells have no counts"):
         fitted(np.zeros((5, 4)))
+
+
+def blocks(seed: int, n_cells: int, n_genes: int) -> np.ndarray:
+    """Return counts of depths from 1 to 1e6, each gene 1e10 times as frequent in its third of the cells."""
+    generator = np.random.default_rng(seed)
+    rate = 10 ** generator.uniform(0, 6, (n_cells, 1)) * 10 ** generator.uniform(-5, 0, n_genes)
+    inside = generator.integers(0, 3, (n_cells, 1)) == generator.integers(0, 3, n_genes)
+    return generator.poisson(np.minimum(rate * np.where(inside, 1e4, 1e-6), 1e8)).astype(float)
+
+
+@pytest.mark.parametrize("poisson", [True, False])
+@pytest.mark.parametrize("seed", [12, 19, 20])
+def test_rates_of_any_size_overflow_nowhere(seed: int, poisson: bool) -> None:
+    found = glm_pca(sparse.csr_matrix(blocks(seed, 20, 40)), 7, poisson=poisson)
+    assert np.isfinite(found.objective).all()
+    assert np.isfinite(found.scores).all()
+    assert found.objective[-1] > found.objective[0]
+
+
+def test_information_without_full_rank_has_a_step_however_large_the_rates() -> None:
+    counts = np.full((4, 3), 1e17)
+    fit = _Fit(sparse.csr_matrix(counts), np.zeros(4, dtype=np.int64), 2, 1.0, poisson=True)
+    still = np.zeros((4, 2))
+    # The rates are the counts; both factors are the same, and 3e17 + 1 is 3e17.
+    np.testing.assert_allclose(fit._stepped(counts, np.log(counts), still, np.ones((3, 2))), still, atol=1e-9)
+
+
+def test_models_that_have_not_converged_are_counted_in_one_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, _ = example()
+    assert fitted(counts, tolerance=1e-5).converged
+    config = compose_config(["model=glmpca", "model.gene_likelihood=poisson", f"model.n_latent={N_FACTORS}"])
+    adata, members = AnnData(sparse.csr_matrix(counts)), [Member(None, 0), Member(np.arange(20), 0)]
+    family_of(config).fit(adata, members, config, batch_key=None)
+    assert not caplog.records
+    monkeypatch.setattr("scballast.models.glm_pca.MOST_ITERATIONS", 2)
+    family_of(config).fit(adata, members, config, batch_key=None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "glmpca: 2 of 2 models had not converged after 2 iterations; they are used as they are. "
+        "Set model.gene_likelihood=nb."
+    ]
 
 
 def test_a_likelihood_that_it_does_not_have_is_refused_at_the_door() -> None:

@@ -10,10 +10,11 @@ import pytest
 from tests.helpers import report_fixture as made
 
 from scballast.report import difference_figures, render_trial_report
-from scballast.report.description import markdown
+from scballast.report.description import first_answer_description, markdown
 from scballast.report.stored_tables import ResultFolder
 from scballast.report.sweep_report import render as render_sweep
 from scballast.report.wording import again, error_bound, floor_parts
+from scballast.verdict.answer_genes import answer_genes_table
 
 SMALL = made.Shape(n_populations=2, n_latent=3, marker=("contrast", "wilcoxon"), program=("spread",))
 AGAIN = {
@@ -110,3 +111,13 @@ def test_a_sweep_says_what_its_replicates_are(tmp_path: Path) -> None:
 def test_markdown_shows_names_as_they_are() -> None:
     # The UI shows a backslash before / and $ as it is.
     assert markdown("CD4+/CD25 $5 a@b <i>") == "CD4\\+/CD25 &#36;5 a&#64;b &lt;i&gt;"
+
+
+def test_a_first_answer_of_nothing_says_so_for_each_population() -> None:
+    """Of noise no method answers anywhere, and the table of genes has no rows to tell its columns' types."""
+    answer = pd.DataFrame({"population": ["P0", "P1"], "estimand": "marker", "method": "none"})
+    consensus = pd.DataFrame({"population": [], "method": [], "confirmed": np.zeros(0, dtype=bool)})
+    genes = answer_genes_table(answer, consensus)
+    assert genes.empty
+    text = first_answer_description({"answer": answer, "answer_genes": genes})
+    assert "| P0 | marker | none |  |  |\n| P1 | marker | none |  |  |\n" in text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
+from scballast.config import keys
 from scballast.config.schema import Objective
 from scballast.sweep.front import Scores, best_so_far, choose, not_compared, pareto_front, score_trials, short_reason
 
@@ -118,6 +120,26 @@ def test_a_fit_out_of_all_proportion_is_a_failed_fit_and_takes_no_part() -> None
     assert list(scores.failed_fits) == [3]
     assert "122405" in scores.failed_fits[3]
     assert 3 not in pareto_front(scores)
+
+
+def test_a_failed_fit_that_is_no_objective_is_named_and_stays_in_the_front() -> None:
+    trials: list[Any] = [_trial(n, [phi]) for n, phi in enumerate((0.4, 0.5, 0.45, 0.9))]
+    for trial, fit in zip(trials, (1666.0, 1700.0, 1690.0, 122405.0), strict=True):
+        trial.user_attrs = {keys.HELDOUT_NLL: fit}
+    scores = score_trials(trials, (STABLE,))
+    assert scores.poor_fits == {3: "a failed fit: fit/heldout_nll of 122405, where the better half has 1678"}
+    assert not scores.failed_fits
+    assert pareto_front(scores) == [3]
+    # Of other cells or genes fits are not to be compared, and a fit that is an objective is judged as one.
+    trials[0].params = {"data.n_top_genes": 500}
+    assert not score_trials(trials, (STABLE,)).poor_fits
+    trials[0].params = {"model.n_latent": 5}
+    assert list(score_trials(trials, (STABLE,)).poor_fits) == [3]
+    for trial in trials:
+        trial.values = [trial.user_attrs[keys.HELDOUT_NLL], 0.5]
+    both = score_trials(trials, (FIT, STABLE))
+    assert list(both.failed_fits) == [3]
+    assert not both.poor_fits
 
 
 @given(st.lists(st.floats(1000, 1090), min_size=1, max_size=30), st.integers(0, 10))

@@ -14,7 +14,7 @@ from scipy import stats
 
 from scballast.config import keys
 from scballast.config.schema import Config, Objective, build_config
-from scballast.sweep.racing import LEVEL, as_costs, beaten_by, is_raced, judge, n_pairs, obstacle
+from scballast.sweep.racing import LEVEL, add_pair, as_costs, beaten_by, is_raced, judge, n_pairs, obstacle
 
 PAIRS = 5
 
@@ -148,6 +148,15 @@ def test_too_few_finished_trials_stop_nothing() -> None:
     assert beaten(np.full((1, 1), 1e9), finished) == []
 
 
+def test_shares_that_are_the_same_in_all_finished_trials_stop_no_trial_for_one_gene() -> None:
+    finished = {number: np.full((PAIRS, 1), -0.9) for number in range(6)}
+    assert beaten(np.array([[-0.85]]), finished) == []
+    # Trials that differ by the same on each pair leave no noise either; a step is 0.05.
+    finished = {number: np.full((PAIRS, 2), -0.9 + 0.05 * number) for number in range(6)}
+    assert beaten(np.full((1, 2), -0.85), finished) == []
+    assert 0 in beaten(np.full((1, 2), 1.0), finished)
+
+
 def config(**changes: Any) -> Config:
     objectives = (Objective("fit/heldout_nll", "minimize"), Objective("stability/contrast", "maximize"))
     raced = build_config({"sweep": {"kind": "optuna"}, "resample": {"n_replicates": 2 * PAIRS}})
@@ -197,6 +206,18 @@ def test_costs_are_signed_and_need_every_value() -> None:
     found = as_costs({"fit/heldout_nll": [3.0, 4.0], "stability/contrast": [0.5, 0.25]}, objectives, 2)
     np.testing.assert_array_equal(found, [[3.0, -0.5], [4.0, -0.25]])
     assert as_costs({"fit/heldout_nll": [3.0]}, objectives, 1) is None
+
+
+def test_a_value_that_a_pair_does_not_have_keeps_its_place() -> None:
+    objectives = (Objective("fit/heldout_nll", "minimize"), Objective("stability/contrast", "maximize"))
+    values: dict[str, list[float]] = {}
+    add_pair(values, {"stability/contrast": 0.5}, objectives)
+    add_pair(values, {"fit/heldout_nll": 4.0, "stability/contrast": 0.25}, objectives)
+    np.testing.assert_array_equal(values["fit/heldout_nll"], [np.nan, 4.0])
+    assert as_costs(values, objectives, 1) is None
+    assert as_costs(values, objectives, 2) is None
+    trials = [finished_trial(n, 100.0 + n, 0.9 - 0.01 * n) for n in range(4)]
+    assert judge(config(), json.loads(json.dumps(values)), trials) is None
 
 
 def test_what_is_raced_by_itself_and_what_cannot_be() -> None:

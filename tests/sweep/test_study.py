@@ -171,6 +171,15 @@ def test_only_failures_since_the_last_success_count(address: StorageAddress) -> 
     assert study.failures_in_a_row(time.time() + 1) == 0
 
 
+def test_the_fit_of_a_trial_is_noted_where_it_is_no_objective(tmp_path: Path) -> None:
+    study = opened(storage_address(None, tmp_path), 2)
+    for metrics in ({"stability/contrast": 0.5, "fit/heldout_nll": 1666.0}, {"stability/contrast": 0.4}):
+        claim = study.claim(never)
+        assert claim is not None
+        study.complete(claim.number, metrics, {})
+    assert [trial.user_attrs.get(keys.HELDOUT_NLL) for trial in study.trials()] == [1666.0, None]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -180,7 +189,8 @@ def test_only_failures_since_the_last_success_count(address: StorageAddress) -> 
         ({"base": {"train.max_epochs": 5}}, "train.max_epochs was not there, is 5"),
         (
             {"objectives": [("fit/heldout_nll", "minimize")]},
-            "objectives were maximize stability/contrast, are minimize",
+            r"objectives were maximize stability/contrast, are minimize [^(]*"
+            r"\(objectives='\[{metric: stability/contrast, direction: maximize}\]'\)",
         ),
         ({"kind": "grid"}, "sweep.kind was optuna, is grid"),
     ],

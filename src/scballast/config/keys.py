@@ -65,6 +65,7 @@ REASON = "scballast.reason"
 TRACEBACK = "scballast.traceback"
 RUN_ID = "scballast.run_id"
 RESULTS = "scballast.results"
+HELDOUT_NLL = "scballast.heldout_nll"
 PAIRS = "scballast.pairs"
 RACED = "scballast.raced"
 

@@ -12,6 +12,7 @@ from scballast.data.dataset import Dataset
 from scballast.data.outline import Outline
 from scballast.errors import ConfigError
 from scballast.methods.logreg import MOST_DENSE
+from scballast.methods.registry import METHODS
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,10 @@ WORKING_BYTES = 44
 """Per value of a replicate: its own counts, their logarithms in float64, and a copy of these at work."""
 DENSE_BYTES = 24
 """Per number of a dense matrix: itself and two copies at work."""
+HOTSPOT_BYTES = 40
+"""The same of hotspot, which has its expectations and variances besides."""
+GLMPCA_BYTES = 110
+"""The same of glmpca, over all cells of a replicate: counts, rates and steps; measured."""
 DENSE_BY_POPULATION = ("within_pca", "residual_pca", "cross_covariance", "sparse_factors", "hotspot")
 """Methods that hold the cells of one population as a dense matrix."""
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -84,10 +89,13 @@ def _need(config: Config, n_cells: int, n_genes: int, n_values: int, n_largest: 
     methods = config.baselines.methods if config.methods is None else config.methods
     dense = 0.0
     if config.programs.find or set(methods) & set(DENSE_BY_POPULATION):
-        dense = share * n_largest * n_genes
+        dense = share * n_largest * n_genes * (HOTSPOT_BYTES if "hotspot" in methods else DENSE_BYTES)
     if "logreg" in methods and share * n_cells * n_genes <= MOST_DENSE:
-        dense = max(dense, share * n_cells * n_genes)
-    working = share * n_values * WORKING_BYTES + dense * DENSE_BYTES
+        dense = max(dense, share * n_cells * n_genes * DENSE_BYTES)
+    models = config.methods is None or any(name in METHODS and METHODS[name].roles for name in methods)
+    if config.model.name == "glmpca" and models:
+        dense = max(dense, share * n_cells * n_genes * GLMPCA_BYTES)
+    working = share * n_values * WORKING_BYTES + dense
     return MemoryNeed(n_cells, n_genes, float((n_values + n_cells) * VALUE_BYTES), 0.0, working)
 
 

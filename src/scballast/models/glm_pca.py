@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
     from scballast.engine.interface import Member, TrainedEnsemble
     from scballast.engine.member_cache import MemberCache
 
+logger = logging.getLogger(__name__)
+
 PENALTY = 1.0  # the authors' default
 TOLERANCE, MOST_ITERATIONS = 5e-5, 100
 _INTERCEPT_PENALTY = 1e-2  # keeps the level of a gene without counts in a category finite
 _FIRST_SIZE, _SIZES = 100.0, (1e-2, 1e6)  # the first is the authors'
 _LARGEST_STEP = 2.0  # of a log rate's level, or of the log of the size, in one iteration
+_LARGEST_CHANGE = 20.0  # of a log rate by one step of the factors: e to this power can be halved to a sensible one
 _HALVINGS = 6
+_ROUNDING = 1e-13  # of the information, as a share of its trace
 _RELAXATION = 1.5  # of the steps: the two sides take turns, and each would wait for the other
 
 
@@ -50,12 +55,15 @@ class CountFactors:
         θ, where the variance of a count of mean μ is μ + μ²/θ; infinity: Poisson.
     objective
         Penalised log-likelihood after each iteration, in nats.
+    converged
+        Whether it ended by the tolerance, not by the number of iterations.
     """
 
     loadings: FloatArray
     scores: FloatArray
     size: float
     objective: tuple[float, ...]
+    converged: bool
 
 
 def glm_pca(
@@ -116,20 +124,22 @@ def glm_pca(
         categories = np.unique(covariate[cells], return_inverse=True)[1]
     n_used = min(n_factors, cells.size - 1, genes.size - 1)
     fit = _Fit(seen, categories, n_used, penalty, poisson=poisson)
-    objective = [fit.objective()]
+    objective, converged = [fit.objective()], False
     for _ in range(MOST_ITERATIONS):
         fit.iterate()
         objective.append(fit.objective())
         if not np.isfinite(objective[-1]):
-            message = f"glmpca: the likelihood became {objective[-1]}. Lower model.n_latent."
+            remedy = "Set model.gene_likelihood=nb." if poisson else "Lower model.n_latent."
+            message = f"glmpca: the likelihood became {objective[-1]}. {remedy}"
             raise TrainingError(message)
-        if objective[-1] - objective[-2] < tolerance * abs(objective[-2]):
+        converged = objective[-1] - objective[-2] < tolerance * abs(objective[-2])
+        if converged:
             break
     loadings, scores = np.zeros((matrix.shape[1], n_factors)), np.zeros((matrix.shape[0], n_factors))
     length = np.linalg.norm(fit.loadings, axis=0)
     loadings[genes, :n_used] = np.divide(fit.loadings, length, out=np.zeros_like(fit.loadings), where=length > 0)
     scores[cells, :n_used] = fit.scores * length
-    return CountFactors(loadings, scores, fit.size, tuple(objective[1:]))
+    return CountFactors(loadings, scores, fit.size, tuple(objective[1:]), converged)
 
 
 class _Fit:
@@ -172,8 +182,8 @@ class _Fit:
 
     def objective(self) -> float:
         """Return the penalised log-likelihood."""
-        rate = np.exp(self._log_rate())
-        log_likelihood = -self._loss(self.counts, np.log(rate), rate).sum()
+        log_rate = self._log_rate()
+        log_likelihood = -self._loss(self.counts, log_rate, np.exp(log_rate)).sum()
         log_likelihood -= float((self.frequencies * gammaln(self.values + 1)).sum())
         if np.isfinite(self.size):
             log_likelihood += float((self.frequencies * (gammaln(self.values + self.size) - gammaln(self.size))).sum())
@@ -219,8 +229,13 @@ class _Fit:
         information[:, first, second] = information[:, second, first] = (rate * weight) @ (
             held[:, first] * held[:, second]
         )
-        information += self.penalty * np.eye(n_factors)
+        # The penalty alone is lost in the rounding of very large rates, and directions without scores stay singular.
+        ridge = self.penalty + _ROUNDING * np.trace(information, axis1=1, axis2=2)
+        information += ridge[:, None, None] * np.eye(n_factors)
         step = _RELAXATION * np.linalg.solve(information, gradient[:, :, None])[:, :, 0]
+        # Where rates are near 0 only the penalty holds the step, and rates would overflow at its end.
+        change = np.linalg.norm(step, axis=1, keepdims=True) * np.linalg.norm(held, axis=1).max()
+        step *= np.divide(_LARGEST_CHANGE, change, out=np.ones_like(change), where=change > _LARGEST_CHANGE)
         stepped = moving.copy()
         rows = np.arange(len(moving))
         for _ in range(_HALVINGS):
@@ -273,9 +288,20 @@ def _fit(
     on_progress: Callable[[int], None] | None = None,
     cache: MemberCache | None = None,
 ) -> TrainedEnsemble:
-    decompose = partial(_decompose, poisson=config.model.gene_likelihood == "poisson")
-    fit = fitted_by(decompose, of_counts=True)
-    return fit(adata, members, config, batch_key=batch_key, on_progress=on_progress)
+    converged: list[bool] = []
+    poisson = config.model.gene_likelihood == "poisson"
+    fit = fitted_by(partial(_decompose, poisson=poisson, converged=converged), of_counts=True)
+    trained = fit(adata, members, config, batch_key=batch_key, on_progress=on_progress)
+    if not all(converged):
+        remedy = "Set model.gene_likelihood=nb" if poisson else "Lower model.n_latent"
+        logger.warning(
+            "glmpca: %d of %d models had not converged after %d iterations; they are used as they are. %s.",
+            converged.count(False),
+            len(converged),
+            MOST_ITERATIONS,
+            remedy,
+        )
+    return trained
 
 
 def _decompose(
@@ -285,9 +311,11 @@ def _decompose(
     covariate: IntArray | None,
     *,
     poisson: bool,
+    converged: list[bool],
 ) -> tuple[FloatArray, FloatArray]:
     with one_thread():
         fitted = glm_pca(counts, n_factors, covariate, poisson=poisson)
+    converged.append(fitted.converged)
     return fitted.loadings, fitted.scores
 
 

@@ -102,7 +102,7 @@ def first_answer_description(tables: Mapping[str, pd.DataFrame]) -> str:
     genes = tables["answer_genes"]
     for row in tables["answer"].itertuples():
         of_answer = (genes["population"] == row.population) & (genes["estimand"] == row.estimand)
-        first_genes = genes[of_answer].nsmallest(5, "rank")
+        first_genes = genes[of_answer].sort_values("rank").head(5)
         first = ", ".join(f"*{markdown(str(name))}*" for name in first_genes["symbol"])
         confirmed = "" if row.method == "none" else f"{two(row.confirmed)} [{two(row.confirmed_lower)}]"
         line = (

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from scballast.sweep.front import choose, not_compared, score_trials, short_reas
 from scballast.sweep.identity import Identity
 from scballast.sweep.live import live_sweep
 from scballast.sweep.messages import Described, DescribeRequest, served
+from scballast.sweep.objectives import objectives_word, settled_objectives
 from scballast.sweep.outcome import wrap_up
 from scballast.sweep.parent import find_or_start_parent, finished_run, keep_parent
 from scballast.sweep.racing import is_raced, obstacle
@@ -137,6 +138,8 @@ def _run(hydra_context: Any, master: DictConfig, sweep: Sweep) -> Progress:
     try:
         with live_sweep() as terminal:
             dataset = _describe(process, config, trains=_n_workers(config, master) == 1)
+            sweep = _settle_objectives(sweep, dataset)
+            config = sweep.config
             say_suggestions(config.data, config.association.keys)
             tracking = open_tracking(config)
             tracking.prepare()
@@ -185,27 +188,17 @@ def _describe(process: TrialProcess, config: Config, *, trains: bool) -> Describ
     except ProcessDiedError as error:
         message = f"the data could not be loaded: {error}."
         raise ScballastError(message) from error
-    dataset = served(answer, Described)
-    _check_objectives(config, dataset)
-    return dataset
+    return served(answer, Described)
 
 
-def _check_objectives(config: Config, dataset: Described) -> None:
-    """Refuse objectives that no trial can have, as far as the first configuration tells."""
-    if config.sweep.kind == "grid":
-        return
-    for objective in config.objectives:
-        family, _, rest = objective.metric.partition("/")
-        method = rest.split("/")[0]
-        if family in ("stability", "confirmed") and method not in dataset.methods:
-            message = (
-                f"objectives: {objective.metric!r} is not measured: {method!r} is none of this sweep's methods, "
-                f"{', '.join(dataset.methods)}."
-            )
-            raise ConfigError(message)
-        if family == "fit" and config.fit.n_mc_samples == 0:
-            message = f"objectives: {objective.metric!r} is not measured with fit.n_mc_samples=0. Set it to 64."
-            raise ConfigError(message)
+def _settle_objectives(sweep: Sweep, dataset: Described) -> Sweep:
+    """Leave out default objectives that no trial would have: for the study, and by a word for every trial."""
+    objectives, said = settled_objectives(sweep.config, dataset.methods)
+    if not said:
+        return sweep
+    sys.stderr.write(f"Note: {said}\n")
+    word = objectives_word([(objective.metric, objective.direction) for objective in objectives], quote="")
+    return replace(sweep, words=[*sweep.words, word], config=replace(sweep.config, objectives=objectives))
 
 
 # ---------------------------------------------------------------------- the study
@@ -366,6 +359,8 @@ def _say_choice(study: SweepStudy) -> None:
         sys.stderr.write(f"{sentence}\n")
     for number, why in scores.failed_fits.items():
         sys.stderr.write(f"Trial {number} is left out of the front: {why}.\n")
+    for number, why in scores.poor_fits.items():
+        sys.stderr.write(f"Trial {number} has {why}. The fit is no objective, so it is compared.\n")
     choice = choose(scores)
     if choice is not None:
         pairs = zip(scores.objectives, scores.values[choice.number], strict=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from scballast.config import keys
 from scballast.config.schema import Objective
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ RULE_MANY = (
 )
 
 
+HELDOUT_NLL = "fit/heldout_nll"
+# Of other genes or cells a fit is another number.
+_DECIDE_COUNTS = ("data", "resample", "fit")
 # Of fewer fits none can be said to be out of proportion.
 _FEWEST_TO_JUDGE = 3
 
@@ -48,12 +52,16 @@ class Scores:
         Trials left out because a fit of theirs is far worse than the rest, and what is said of it.
     not_shared
         Objectives that are not compared, by their metrics, and the families of models that do not have them.
+    poor_fits
+        Trials that take part, since their fit is none of the objectives that are compared, though it is far worse than
+        the rest; and what is said of it.
     """
 
     objectives: tuple[Objective, ...]
     values: Mapping[int, tuple[float, ...]]
     failed_fits: Mapping[int, str] = field(default_factory=dict)
     not_shared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    poor_fits: Mapping[int, str] = field(default_factory=dict)
 
     def costs(self, number: int) -> tuple[float, ...]:
         """Return a trial's values, signed so that lower is better."""
@@ -81,7 +89,8 @@ def score_trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective])
             column = {number: trial_values[index] for number, trial_values in whole.items()}
             failed |= _far_worse(column, objective)
     kept = {number: trial_values for number, trial_values in whole.items() if number not in failed}
-    return Scores(compared, kept, failed, not_shared)
+    of_fit = any(objective.metric.split("/")[0] == "fit" for objective in compared)
+    return Scores(compared, kept, failed, not_shared, {} if of_fit else _poor_fits(trials))
 
 
 def not_compared(scores: Scores) -> list[str]:
@@ -109,6 +118,18 @@ def _families_without(
         )
         for i in range(n_objectives)
     ]
+
+
+def _poor_fits(trials: Sequence[FrozenTrial]) -> dict[int, str]:
+    """Return the finished trials whose noted fit is a failed one; none where fits are not of the same counts."""
+    if any(key.split(".")[0] in _DECIDE_COUNTS for trial in trials for key in trial.params):
+        return {}
+    fits = {
+        trial.number: float(trial.user_attrs[keys.HELDOUT_NLL])
+        for trial in trials
+        if trial.state.name == "COMPLETE" and keys.HELDOUT_NLL in trial.user_attrs
+    }
+    return _far_worse(fits, Objective(HELDOUT_NLL, "minimize"))
 
 
 def _far_worse(values: Mapping[int, float], objective: Objective) -> dict[int, str]:

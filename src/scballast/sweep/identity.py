@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.errors import ConfigError
+from scballast.sweep.objectives import objectives_word
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -89,9 +90,12 @@ def check_identity(study: Study, name: str, identity: Identity) -> None:
         return
     changed = identity.differences(stored)
     if changed:
+        old = json.loads(stored)["objectives"]
+        same = old == [list(pair) for pair in identity.objectives]
+        undo = "Undo the change" if same else f"Undo the change ({objectives_word(old)})"
         message = (
             f"sweep.name: the sweep {name!r} cannot be resumed, because it would mix what cannot be compared: "
-            f"{'; '.join(changed)}.\nUndo the change, or give the sweep another name: sweep.name=NAME."
+            f"{'; '.join(changed)}.\n{undo}, or give the sweep another name: sweep.name=NAME."
         )
         raise ConfigError(message)
 

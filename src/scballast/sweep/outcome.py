@@ -87,6 +87,9 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
         values = {o.metric: math.nan if failed_fit else values.get(o.metric, math.nan) for o in scores.objectives}
         metrics = _read_json(folder / "metrics.json") if folder else {}
         shown = {name: value for name, value in metrics.items() if _SHOWN_METRICS.fullmatch(name)}
+        poor_fit = scores.poor_fits.get(trial.number, "")
+        if poor_fit:
+            shown |= {name: math.nan for name in shown if name.startswith("fit/")}
         rows.append(
             {
                 "trial": trial.number,
@@ -100,7 +103,8 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
                 "reason": choice.reason if choice is not None and trial.number == choice.number else "",
                 "failure": trial.user_attrs.get(keys.REASON, "")
                 or trial.user_attrs.get(keys.STOPPED, "")
-                or failed_fit,
+                or failed_fit
+                or poor_fit,
                 "replicates": _n_replicates(study, trial),
                 "duplicate_of": trial.user_attrs.get(keys.DUPLICATE_OF, ""),
                 "config_hash": trial.user_attrs.get(keys.CONFIG_HASH, ""),
@@ -337,6 +341,10 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
 def _notes(trials: Sequence[FrozenTrial], scores: Scores) -> list[str]:
     notes = not_compared(scores)
     notes += [f"Trial {number} is left out of front and axes: {why}." for number, why in scores.failed_fits.items()]
+    notes += [
+        f"Trial {number} has {why}. The fit is no objective: the trial is compared, its fit is left out of axes."
+        for number, why in scores.poor_fits.items()
+    ]
     notes += [
         f"Trial {trial.number} was stopped {trial.user_attrs.get(keys.STOPPED, '')}."
         for trial in trials

@@ -15,6 +15,7 @@ trial j is better in *every* objective by more than the prediction may be wrong:
 - s² is the residual variance of pairs × finished trials after the means of both (two-way analysis of variance): one
   pair alone has no variance of its own. From two pairs on, a trial noisier than that is held to its own variance;
 - τ² is the variance between finished trials of y less the mean over pairs: stability is the index over all replicates;
+  A share of few genes may be the same in all of them, so s is the smallest difference between any two values at least;
 - 1/m − 1/n: pairs that the trial has had are part of its final value. ν combines the degrees of freedom of τ² and s²
   (Satterthwaite);
 - the level a is spent in every objective, over the looks in proportion to the pairs that a stop there saves,
@@ -195,6 +196,12 @@ def pair_values(trial: FrozenTrial) -> dict[str, list[float]]:
     return values
 
 
+def add_pair(values: dict[str, list[float]], of_pair: Mapping[str, float], objectives: Sequence[Objective]) -> None:
+    """Append a pair's values to a trial's; NaN where one was not measured, for a place in the list is a pair."""
+    for objective in objectives:
+        values.setdefault(objective.metric, []).append(of_pair.get(objective.metric, math.nan))
+
+
 def as_costs(values: Mapping[str, Sequence[float]], objectives: Sequence[Objective], pairs: int) -> Costs | None:
     """Return (n_pairs, n_objectives) costs, lower is better; None where a value is missing."""
     columns = []
@@ -231,7 +238,7 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Co
 
     residuals = pairs - pairs.mean(axis=0) - pairs.mean(axis=1, keepdims=True) + pairs.mean(axis=(0, 1))
     freedom = (n_trials - 1) * (n - 1)
-    noise = (residuals**2).sum(axis=(0, 1)) / freedom
+    noise = np.maximum((residuals**2).sum(axis=(0, 1)) / freedom, _grain(pairs, costs) ** 2)
     if m > 1:
         noise = np.maximum(noise, excess.var(axis=0, ddof=1))
     between = (whole - pairs.mean(axis=1)).var(axis=0, ddof=1)
@@ -243,3 +250,16 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Co
     nu = np.divide(error**2, squares, out=np.full(n_objectives, float(freedom)), where=squares > 0)
     limits = special.stdtrit(nu, 1 - level) * np.sqrt((1 + 1 / n_trials) * error)
     return [number for number, end in ends.items() if (predicted - end > limits).all()]
+
+
+def _grain(pairs: Costs, costs: Costs) -> Costs:
+    """Return for each objective the smallest difference between two of its values on a pair; 0 where all are equal."""
+    n_objectives = costs.shape[1]
+    values = np.concatenate([pairs.reshape(-1, n_objectives), costs])
+    grain = np.zeros(n_objectives)
+    for objective, column in enumerate(values.T):
+        gaps = np.diff(np.sort(column))
+        # Less is the rounding of means, not a difference.
+        gaps = gaps[gaps > 1e-9 * np.abs(column).max()]
+        grain[objective] = gaps.min() if gaps.size else 0.0
+    return grain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def _replicates(study: SweepStudy, trial: FrozenTrial) -> str:
 
 
 def _value(study: SweepStudy, scores: Scores, trial: FrozenTrial, metric: str, *, with_error: bool) -> str:
-    pairs = pair_values(trial).get(metric, ())
+    pairs = [pair for pair in pair_values(trial).get(metric, ()) if math.isfinite(pair)]
     final = dict(zip((o.metric for o in study.config.objectives), trial.values or (), strict=False)).get(metric)
     value = final if final is not None else sum(pairs) / len(pairs) if pairs else None
     if value is None:

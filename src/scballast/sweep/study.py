@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
+from scballast.sweep.front import HELDOUT_NLL
 from scballast.sweep.identity import Identity, check_identity
 from scballast.sweep.optuna_compat import asked_parameters, set_trial_attributes
 from scballast.sweep.samplers import build_sampler
@@ -214,8 +215,9 @@ class SweepStudy:
         return Claim(trial, trial.number, point)
 
     def complete(self, number: int, metrics: Mapping[str, float], notes: Mapping[str, Any]) -> None:
-        """End a trial with its objectives' values."""
-        self._end(number, self.values(metrics), notes)
+        """End a trial with its objectives' values; its fit is noted, objective or not."""
+        fit = {keys.HELDOUT_NLL: metrics[HELDOUT_NLL]} if HELDOUT_NLL in metrics else {}
+        self._end(number, self.values(metrics), {**notes, **fit})
 
     def stop(self, number: int, notes: Mapping[str, Any]) -> None:
         """End a trial that could not reach the front; the sampler learns from it."""
@@ -262,7 +264,7 @@ class SweepStudy:
             recovered = recover(trial.number)
             if recovered is not None and not self.missing_objectives(recovered[0]):
                 # Its results were whole when it died, and have been published since.
-                self._end(trial.number, self.values(recovered[0]), recovered[1])
+                self.complete(trial.number, *recovered)
                 continue
             self._ask_again(trial, attempt=int(trial.user_attrs.get(keys.ATTEMPT, 1)))
             self._end(trial.number, None, {keys.REASON: SILENT_DEATH})

@@ -34,7 +34,7 @@ from scballast.sweep.messages import (
     TrialRequest,
 )
 from scballast.sweep.parent import fail_trial_run, finished_run, interrupt_trial_run, keep_parent
-from scballast.sweep.racing import judge, n_pairs
+from scballast.sweep.racing import add_pair, judge, n_pairs
 from scballast.sweep.space import Space, point_words
 from scballast.sweep.storage import StorageAddress
 from scballast.sweep.study import INTERRUPTED, Claim, SweepStudy
@@ -247,8 +247,7 @@ class Worker:
             done = self.process.call(PairRequest(request.config, request.place, pair, request.logging), deadline)
             if not isinstance(done, PairDone):
                 return done
-            for metric, value in done.values.items():
-                values.setdefault(metric, []).append(value)
+            add_pair(values, done.values, self.config.objectives)
             study.note(claim.number, {keys.PAIRS: json.dumps(values)})
             keep_parent(study, tracking, self.parent_run_id)
             stopped = judge(self.config, values, study.trials())
