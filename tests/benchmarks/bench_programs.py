@@ -137,7 +137,7 @@ def listed_genes(
         if not len(planted) or correlation[:, column].max() < LEAST_CORRELATION:
             continue
         rows = tables["programs"]
-        rows = rows[(rows["population"] == name) & (rows["program"] == program) & rows["listed"]]
+        rows = rows[(rows["population"] == name) & (rows["program"] == program) & rows["confirmed"]]
         genes = setup.dataset.adata.var_names.get_indexer(rows["gene"])
         n_listed += len(genes)
         n_right += int(np.isin(genes, planted[int(correlation[:, column].argmax())][0]).sum())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +12,12 @@ import pytest
 from scballast.agreement.programs import PopulationPrograms
 from scballast.config.compose import compose_config
 from scballast.experiment import programs
+from scballast.experiment.gene_sets import program_genes
 from scballast.experiment.program_flags import cell_facts, flags_of
 from scballast.experiment.run import prepare_dataset
 from scballast.experiment.setup import Setup
+from scballast.report.program_section import write_gmt
+from scballast.report.stored_tables import read_table
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -73,3 +78,20 @@ def test_a_population_of_one_donor_has_no_program_and_says_why(blood: Setup) -> 
     none = programs._of_population(setup, blood.populations[0], cells)
     assert none.n_programs == 0
     assert none.reason == "all of its cells have one donor: none can be left out to confirm a program"
+
+
+def test_the_stored_genes_that_are_confirmed_are_those_of_the_file_for_enrichment(blood: Setup, tmp_path: Path) -> None:
+    tables = programs.program_tables(blood)
+    tables["programs"].to_csv(tmp_path / "programs.csv", index=False)
+    stored = read_table(tmp_path / "programs.csv")
+    assert stored["confirmed"].dtype == bool
+    assert (stored.loc[stored["confirmed"], "q_value"] <= 0.05).all()
+    n_confirmed = stored.groupby(["population", "program"], sort=False)["confirmed"].sum()
+    assert list(n_confirmed) == list(tables["program_summary"]["n_genes"])
+    write_gmt(SimpleNamespace(path=tmp_path, symbols={}, dataset="blood"), stored)  # type: ignore[arg-type]
+    lines = [line.split("\t") for line in (tmp_path / "programs.gmt").read_text(encoding="utf-8").splitlines()]
+    sides = {line[0]: line[2:] for line in lines}
+    rows = stored[(stored["population"] == "CD19+ B") & (stored["program"] == "P1")]
+    assert {"MZB1", "FKBP11", "PPIB"} <= set(sides["CD19+ B P1 up"]) | set(sides["CD19+ B P1 down"])
+    for side, genes in program_genes(rows).items():
+        assert sides[f"CD19+ B P1 {side}"] == genes

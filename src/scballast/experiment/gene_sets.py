@@ -102,7 +102,7 @@ def enrichment_table(
 
 def program_genes(rows: pd.DataFrame) -> dict[str, list[str]]:
     """Return a program's genes by side, ``up`` and ``down``: those of its top 50 that unseen cells confirm."""
-    program_rows = rows[rows["listed"]]
+    program_rows = rows[rows["confirmed"]]
     sides = {"up": program_rows[program_rows["weight"] > 0], "down": program_rows[program_rows["weight"] < 0]}
     return {side: [str(gene) for gene in part["gene"]] for side, part in sides.items() if len(part)}
 

@@ -42,7 +42,7 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
     Returns
     -------
     dict
-        ``programs`` (population, program, rank, gene, weight, selection_frequency, q_value, listed; the 200
+        ``programs`` (population, program, rank, gene, weight, selection_frequency, q_value, confirmed; the 200
         largest weights),
         ``program_summary`` (a row per program), ``program_counts`` (a row per population, with the reason where
         there is none), ``program_association`` (each program with depth, groups and other populations' markers),
@@ -186,7 +186,7 @@ def _tables(
                     {"population": name, "program": program, "rank": np.arange(1, len(order) + 1), "gene": genes[order],
                      "weight": programs.weights[order, k],
                      "selection_frequency": programs.selection_frequency[order, k],
-                     "q_value": programs.q_values[order, k], "listed": listed[order, k]}
+                     "q_value": programs.q_values[order, k], "confirmed": listed[order, k]}
                 )
             )  # fmt: skip
             same = (f"{names[m.population]} P{m.program + 1} ({m.cosine:.2f})" for m in matches[here][k])
@@ -214,7 +214,7 @@ def _tables(
                 population=name, program=program))  # fmt: skip
     return {
         "programs": _joined(
-            lists, ("population", "program", "rank", "gene", "weight", "selection_frequency", "q_value", "listed")
+            lists, ("population", "program", "rank", "gene", "weight", "selection_frequency", "q_value", "confirmed")
         ),
         "program_summary": pd.DataFrame(rows["summary"], columns=list(_SUMMARY)),
         "program_counts": pd.DataFrame(rows["counts"]),

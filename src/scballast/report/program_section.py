@@ -69,7 +69,7 @@ def write_gmt(results: ResultFolder, genes: pd.DataFrame) -> None:
 
 
 def _sides(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    listed = rows[rows["listed"]]
+    listed = rows[rows["confirmed"]]
     yield "up", listed[listed["weight"] > 0]
     yield "down", listed[listed["weight"] < 0]
 
