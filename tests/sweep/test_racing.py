@@ -150,7 +150,8 @@ def test_too_few_finished_trials_stop_nothing() -> None:
 
 def test_shares_that_are_the_same_in_all_finished_trials_stop_no_trial_for_one_gene() -> None:
     finished = {number: np.full((PAIRS, 1), -0.9) for number in range(6)}
-    assert beaten(np.array([[-0.85]]), finished) == []
+    assert beaten(np.array([[-0.88]]), finished) == []
+    assert beaten(np.array([[-0.3]]), finished) == list(range(6))
     # Trials that differ by the same on each pair leave no noise either; a step is 0.05.
     finished = {number: np.full((PAIRS, 2), -0.9 + 0.05 * number) for number in range(6)}
     assert beaten(np.full((1, 2), -0.85), finished) == []

@@ -13,9 +13,10 @@ trial j is better in *every* objective by more than the prediction may be wrong:
 - x̄_i and ȳ are the means of the K finished trials on pair i and of their values: what is hard about a pair is so for
   all trials;
 - s² is the residual variance of pairs × finished trials after the means of both (two-way analysis of variance): one
-  pair alone has no variance of its own. From two pairs on, a trial noisier than that is held to its own variance;
+  pair alone has no variance of its own. From two pairs on, a trial noisier than that is held to its own variance. A
+  share of few genes may be the same in all of them, so s is the smallest difference between two of their values at
+  least, or half a gene of a list;
 - τ² is the variance between finished trials of y less the mean over pairs: stability is the index over all replicates;
-  A share of few genes may be the same in all of them, so s is the smallest difference between any two values at least;
 - 1/m − 1/n: pairs that the trial has had are part of its final value. ν combines the degrees of freedom of τ² and s²
   (Satterthwaite);
 - the level a is spent in every objective, over the looks in proportion to the pairs that a stop there saves,
@@ -170,7 +171,8 @@ def judge(config: Config, trial_values: Mapping[str, Sequence[float]], trials: S
             finished[number], ends[number] = rival_costs, np.array(scores.costs(number))
     # Behind any trial is behind one of the front too, and these are the ones to name.
     front = pareto_front(scores)
-    rivals = [number for number in beaten_by(costs, finished, ends) if number in front]
+    step = 0.5 / config.rank.top_k  # half a gene of a list
+    rivals = [number for number in beaten_by(costs, finished, ends, step=step) if number in front]
     return Stopped(done, tuple(rivals)) if rivals else None
 
 
@@ -213,7 +215,9 @@ def as_costs(values: Mapping[str, Sequence[float]], objectives: Sequence[Objecti
     return np.column_stack(columns) if pairs and columns else None
 
 
-def beaten_by(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Costs]) -> list[int]:
+def beaten_by(
+    costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Costs], *, step: float = 0.01
+) -> list[int]:
     """Return the finished trials that a trial is going to be behind in every objective.
 
     Parameters
@@ -224,6 +228,8 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Co
         (n_pairs, n_objectives) costs of every finished trial by its number.
     ends
         (n_objectives,) costs of the same trials after all pairs, which need not be the mean over pairs.
+    step
+        Least standard deviation of an objective that is the same in all finished trials.
     """
     from scipy import special
 
@@ -238,7 +244,7 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Co
 
     residuals = pairs - pairs.mean(axis=0) - pairs.mean(axis=1, keepdims=True) + pairs.mean(axis=(0, 1))
     freedom = (n_trials - 1) * (n - 1)
-    noise = np.maximum((residuals**2).sum(axis=(0, 1)) / freedom, _grain(pairs, costs) ** 2)
+    noise = np.maximum((residuals**2).sum(axis=(0, 1)) / freedom, _grain(pairs, step) ** 2)
     if m > 1:
         noise = np.maximum(noise, excess.var(axis=0, ddof=1))
     between = (whole - pairs.mean(axis=1)).var(axis=0, ddof=1)
@@ -252,14 +258,13 @@ def beaten_by(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Co
     return [number for number, end in ends.items() if (predicted - end > limits).all()]
 
 
-def _grain(pairs: Costs, costs: Costs) -> Costs:
-    """Return for each objective the smallest difference between two of its values on a pair; 0 where all are equal."""
-    n_objectives = costs.shape[1]
-    values = np.concatenate([pairs.reshape(-1, n_objectives), costs])
-    grain = np.zeros(n_objectives)
-    for objective, column in enumerate(values.T):
+def _grain(pairs: Costs, step: float) -> Costs:
+    """Return the smallest difference between two finished values of each objective; ``step`` where all are equal."""
+    grain = np.full(pairs.shape[2], step)
+    for objective, column in enumerate(pairs.reshape(-1, pairs.shape[2]).T):
         gaps = np.diff(np.sort(column))
         # Less is the rounding of means, not a difference.
         gaps = gaps[gaps > 1e-9 * np.abs(column).max()]
-        grain[objective] = gaps.min() if gaps.size else 0.0
+        if gaps.size:
+            grain[objective] = gaps.min()
     return grain
