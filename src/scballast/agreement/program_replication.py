@@ -135,9 +135,10 @@ def gene_p_values(values: FloatArray, parts: Sequence[IntArray], weights: FloatA
     fixed, both centred within parts: with :math:`C` the covariances of genes and activities less those that come from
     the gene itself, and :math:`P` the inverse covariance of the activities,
 
-    .. math:: t_{gk} = \sqrt{n}\,\frac{(C P)_{gk}}{\sqrt{P_{kk}}\,s_g}
+    .. math:: t_{gk} = \sqrt{\nu}\,\frac{(C P)_{gk}}{\sqrt{P_{kk}}\,s_g}
 
-    one-sided in the direction of the mean weight, against Student's t.
+    one-sided in the direction of the mean weight, against Student's t with :math:`\nu` = cells - parts - programs
+    degrees of freedom.
 
     Parameters
     ----------

@@ -45,9 +45,10 @@ def share_view(client: Any, experiment_id: str) -> bool:
 def result_metrics(names: Iterable[str]) -> list[str]:
     """Return the metrics that one compares runs by, as they are shown from left to right.
 
-    Held-out fit, the confirmed share of up to five methods in the order of the registry, stability (of the contrast,
-    which sweeps are tuned by unless they say otherwise, else of the first method), and the time.
+    Held-out fit, the confirmed share of up to five methods (first those that sweeps are tuned by unless they say
+    otherwise, then in the order of the registry), stability (of the contrast, else of the first method), and the time.
     """
+    from scballast.config.schema import DEFAULT_OBJECTIVES
     from scballast.methods.registry import CONTROLS, method_order
 
     known = set(names)
@@ -58,7 +59,8 @@ def result_metrics(names: Iterable[str]) -> list[str]:
             methods[group].append(method)
     for names_of_group in methods.values():
         names_of_group.sort(key=method_order)
-    shown = methods["confirmed"][:_MOST_METHODS]
+    tuned = [objective.metric for objective in DEFAULT_OBJECTIVES]
+    shown = sorted(methods["confirmed"], key=lambda name: f"confirmed/{name}" not in tuned)[:_MOST_METHODS]
     stable = [name for name in methods["stability"] if name == "contrast"] or methods["stability"][:1]
     wanted = (
         "fit/heldout_nll",
