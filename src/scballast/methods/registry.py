@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from scballast.methods.method import (
     LOADINGS,
     RESPONSE_NULL,
     SAMPLES,
+    Estimand,
     Evidence,
     Method,
+    Need,
     Role,
 )
 from scballast.methods.one_vs_each import min_auc_scores, min_rank_auc_scores
@@ -108,6 +111,26 @@ def _of_shuffled_labels(evidence: Evidence) -> FloatArray:
     return np.stack([contrast(shuffled, population) for population in range(evidence.cells.n_populations)])
 
 
+def from_cells(
+    name: str, estimand: Estimand, score: Callable[[CellView], FloatArray], label: str, *references: str, **other: Any
+) -> Method:
+    """Return a method that looks at cells alone, deterministic unless said otherwise."""
+    values: dict[str, Any] = {"deterministic": True, **other}
+    return Method(name, estimand, score=of_cells(score), label=label, references=references, **values)
+
+
+def from_model(name: str, estimand: Estimand, score: Score, label: str, *references: str, **other: Any) -> Method:
+    """Return a method that reads the global model, of every family with loadings, unless said otherwise."""
+    usual = {"roles": ("global",), "needs": (LOADINGS,), "of_every_model": True, "as_the_model": True}
+    return Method(name, estimand, score=score, label=label, references=references, **{**usual, **other})
+
+
+def from_own_test(name: str, estimand: Estimand, role: Role, label: str, *needs: Need) -> Method:
+    """Return a method that is a scvi-tools model's own differential expression."""
+    score = of_response_test(name, role) if estimand == "response" else of_differential_expression(name, role)
+    return Method(name, estimand, score=score, label=label, roles=(role,), needs=needs, references=(LOPEZ, BOYEAU))
+
+
 # Where methods come from.
 SVENSSON = "Svensson, Gayoso, Yosef & Pachter (2020), Bioinformatics 36 (the LDVAE)"
 LOPEZ = "Lopez, Regier, Cole, Jordan & Yosef (2018), Nature Methods 15 (`rank.de_mode=vanilla`)"
@@ -128,255 +151,107 @@ COUNT_FACTORS = "Townes, Hicks, Aryee & Irizarry (2019), Genome Biology 20 (fact
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method(
-            "axis",
-            "marker",
-            score=of_factors(axis),
-            label="loadings on the axis on which the population is most extreme",
-            roles=("global",),
-            needs=(LOADINGS,),
-            of_every_model=True,
-            as_the_model=True,
-            references=(SVENSSON,),
+        from_model(
+            "axis", "marker", of_factors(axis), "loadings on the axis on which the population is most extreme", SVENSSON
         ),
-        Method(
-            "contrast",
-            "marker",
-            score=of_factors(contrast),
-            label="difference of mean log expression under the model",
-            roles=("global",),
-            needs=(LOADINGS,),
-            of_every_model=True,
-            as_the_model=True,
-            references=(SVENSSON,),
+        from_model(
+            "contrast", "marker", of_factors(contrast), "difference of mean log expression under the model", SVENSSON
         ),
-        Method(
-            "ldvae_de",
-            "marker",
-            score=of_differential_expression("ldvae_de", "global"),
-            label="the LDVAE's own differential expression",
-            roles=("global",),
-            needs=(LDVAE,),
-            references=(LOPEZ, BOYEAU),
+        from_own_test("ldvae_de", "marker", "global", "the LDVAE's own differential expression", LDVAE),
+        from_own_test("scvi_de", "marker", "scvi", "a non-linear scVI's own differential expression", LIKELIHOOD),
+        from_cells("wilcoxon", "marker", wilcoxon_scores, "rank-sum test, no model", MANN_WHITNEY),
+        from_cells("t_test", "marker", t_test_scores, "Welch's t test, no model", WELCH),
+        from_cells(
+            "logreg", "marker", logreg_scores, "coefficients of a logistic regression, no model of counts", NTRANOS
         ),
-        Method(
-            "scvi_de",
-            "marker",
-            score=of_differential_expression("scvi_de", "scvi"),
-            label="a non-linear scVI's own differential expression",
-            roles=("scvi",),
-            needs=(LIKELIHOOD,),
-            references=(LOPEZ, BOYEAU),
+        from_cells(
+            "min_auc", "marker", min_auc_scores, "smallest AUC against any one other population, no model"
         ),
-        Method(
-            "wilcoxon",
-            "marker",
-            deterministic=True,
-            score=of_cells(wilcoxon_scores),
-            label="rank-sum test, no model",
-            references=(MANN_WHITNEY,),
+        from_cells(
+            "min_rank_auc", "marker", min_rank_auc_scores, "best rank by AUC against any one other population, no model"
         ),
-        Method(
-            "t_test",
-            "marker",
-            deterministic=True,
-            score=of_cells(t_test_scores),
-            label="Welch's t test, no model",
-            references=(WELCH,),
-        ),
-        Method(
-            "logreg",
-            "marker",
-            deterministic=True,
-            score=of_cells(logreg_scores),
-            label="coefficients of a logistic regression, no model of counts",
-            references=(NTRANOS,),
-        ),
-        Method(
-            "min_auc",
-            "marker",
-            deterministic=True,
-            score=of_cells(min_auc_scores),
-            label="smallest AUC against any one other population, no model",
-        ),
-        Method(
-            "min_rank_auc",
-            "marker",
-            deterministic=True,
-            score=of_cells(min_rank_auc_scores),
-            label="best rank by AUC against any one other population, no model",
-        ),
-        Method(
-            "pseudobulk",
-            "marker",
-            deterministic=True,
-            score=of_cells(pseudobulk_scores),
-            label="DESeq2 on counts summed over samples",
+        from_cells(
+            "pseudobulk", "marker", pseudobulk_scores, "DESeq2 on counts summed over samples", DESEQ2, SQUAIR,
             needs=(SAMPLES,),
-            references=(DESEQ2, SQUAIR),
         ),
-        Method(
-            "shuffled",
-            "marker",
-            score=_of_shuffled_labels,
-            label="contrast after shuffling the labels",
-            roles=("global",),
-            needs=(LOADINGS,),
-            control=True,
+        from_model(
+            "shuffled", "marker", _of_shuffled_labels, "contrast after shuffling the labels",
+            of_every_model=False, as_the_model=False, control=True,
         ),
-        Method("random", "marker", score=of_cells(random_scores), label="noise", control=True),
-        Method(
-            "spread",
-            "program",
-            score=of_factors(spread),
-            label="standard deviation of log expression within the population under the model",
-            roles=("global",),
-            needs=(LOADINGS,),
-            of_every_model=True,
-            as_the_model=True,
-            references=(SVENSSON,),
+        from_cells("random", "marker", random_scores, "noise", deterministic=False, control=True),
+        from_model(
+            "spread", "program", of_factors(spread),
+            "standard deviation of log expression within the population under the model", SVENSSON,
         ),
-        Method(
-            "local",
-            "program",
-            score=of_factors(local),
-            label="loadings of the population's own on the global latent space",
-            roles=("global",),
-            of_every_model=True,
-            as_the_model=True,
-            references=(SVENSSON, RESIDUALS),
+        from_model(
+            "local", "program", of_factors(local), "loadings of the population's own on the global latent space",
+            SVENSSON, RESIDUALS, needs=(),
         ),
-        Method(
-            "hotspot",
-            "program",
-            score=hotspot_scores,
-            label="autocorrelation of the counts among neighbours within the population on the global latent space",
-            roles=("global",),
-            as_the_model=True,
-            references=(HOTSPOT,),
+        from_model(
+            "hotspot", "program", hotspot_scores,
+            "autocorrelation of the counts among neighbours within the population on the global latent space",
+            HOTSPOT, needs=(), of_every_model=False,
         ),
-        Method(
-            "conditioned",
-            "program",
-            score=of_factors(spread, "conditioned"),
-            label="spread of a model conditioned on the population",
-            roles=("conditioned",),
-            needs=(LOADINGS, CONDITIONAL),
-            of_every_model=True,
-            as_the_model=True,
-            references=(SVENSSON,),
+        from_model(
+            "conditioned", "program", of_factors(spread, "conditioned"),
+            "spread of a model conditioned on the population", SVENSSON,
+            roles=("conditioned",), needs=(LOADINGS, CONDITIONAL),
         ),
-        Method(
-            "per_population",
-            "program",
-            score=of_own_models(spread),
-            label="spread of a model of the population's cells alone",
-            roles=("per_population",),
-            needs=(LOADINGS,),
-            of_every_model=True,
-            as_the_model=True,
-            references=(SVENSSON,),
+        from_model(
+            "per_population", "program", of_own_models(spread), "spread of a model of the population's cells alone",
+            SVENSSON, roles=("per_population",),
         ),
-        Method(
-            "within_pca",
-            "program",
-            deterministic=True,
-            score=of_cells(within_pca_scores),
-            label="principal components of log counts within the population",
-            references=(PARALLEL,),
+        from_cells(
+            "within_pca", "program", within_pca_scores, "principal components of log counts within the population",
+            PARALLEL,
         ),
-        Method(
-            "residual_pca",
-            "program",
-            deterministic=True,
-            score=of_cells(residual_pca_scores),
-            label="principal components of Pearson residuals within the population",
-            references=(RESIDUALS, PARALLEL),
+        from_cells(
+            "residual_pca", "program", residual_pca_scores,
+            "principal components of Pearson residuals within the population", RESIDUALS, PARALLEL,
         ),
-        Method(
-            "cross_covariance",
-            "program",
-            score=of_cells(cross_covariance_scores),
-            label="covariance with components of other cells of the population",
-            references=(RESIDUALS, PARALLEL),
+        from_cells(
+            "cross_covariance", "program", cross_covariance_scores,
+            "covariance with components of other cells of the population", RESIDUALS, PARALLEL, deterministic=False,
         ),
-        Method(
-            "sparse_factors",
-            "program",
-            deterministic=True,
-            score=of_cells(sparse_factor_scores),
-            label="sparse factors of the population's counts, dispersions from all populations",
-            references=(SPIKE_AND_SLAB, VARIATIONAL, COUNT_FACTORS),
+        from_cells(
+            "sparse_factors", "program", sparse_factor_scores,
+            "sparse factors of the population's counts, dispersions from all populations",
+            SPIKE_AND_SLAB, VARIATIONAL, COUNT_FACTORS,
         ),
-        Method(
-            "within_dispersion",
-            "program",
-            deterministic=True,
-            score=of_cells(within_dispersion_scores),
-            label="variance of Pearson residuals within the population",
-            references=(RESIDUALS,),
+        from_cells(
+            "within_dispersion", "program", within_dispersion_scores,
+            "variance of Pearson residuals within the population", RESIDUALS,
         ),
-        Method(
-            "response_contrast",
-            "response",
-            score=response_contrast_scores,
-            label="difference of mean log expression between conditions within the population under the model",
-            roles=("global",),
+        from_model(
+            "response_contrast", "response", response_contrast_scores,
+            "difference of mean log expression between conditions within the population under the model", SVENSSON,
             needs=(CONDITIONS, LOADINGS),
-            of_every_model=True,
-            as_the_model=True,
-            references=(SVENSSON,),
         ),
-        Method(
-            "response_ldvae_de",
-            "response",
-            score=of_response_test("response_ldvae_de", "global"),
-            label="the LDVAE's own differential expression between conditions",
-            roles=("global",),
-            needs=(CONDITIONS, LDVAE),
-            references=(LOPEZ, BOYEAU),
+        from_own_test(
+            "response_ldvae_de", "response", "global", "the LDVAE's own differential expression between conditions",
+            CONDITIONS, LDVAE,
         ),
-        Method(
-            "response_scvi_de",
-            "response",
-            score=of_response_test("response_scvi_de", "scvi"),
-            label="a non-linear scVI's own differential expression between conditions",
-            roles=("scvi",),
-            needs=(CONDITIONS, LIKELIHOOD),
-            references=(LOPEZ, BOYEAU),
+        from_own_test(
+            "response_scvi_de", "response", "scvi",
+            "a non-linear scVI's own differential expression between conditions", CONDITIONS, LIKELIHOOD,
         ),
-        Method(
-            "response_pseudobulk",
-            "response",
-            deterministic=True,
-            score=of_cells(response_pseudobulk_scores),
-            label="DESeq2 between conditions on counts summed by donor, paired where donors have both",
-            needs=(CONDITIONS, SAMPLES),
-            of_every_model=True,
-            references=(DESEQ2, SQUAIR),
+        from_cells(
+            "response_pseudobulk", "response", response_pseudobulk_scores,
+            "DESeq2 between conditions on counts summed by donor, paired where donors have both", DESEQ2, SQUAIR,
+            needs=(CONDITIONS, SAMPLES), of_every_model=True,
         ),
-        Method(
-            "response_wilcoxon",
-            "response",
-            deterministic=True,
-            score=of_cells(response_wilcoxon_scores),
-            label="rank-sum test of cells between conditions, within donors that have both",
-            needs=(CONDITIONS,),
-            of_every_model=True,
-            references=(VAN_ELTEREN,),
+        from_cells(
+            "response_wilcoxon", "response", response_wilcoxon_scores,
+            "rank-sum test of cells between conditions, within donors that have both", VAN_ELTEREN,
+            needs=(CONDITIONS,), of_every_model=True,
         ),
-        Method(
-            RESPONSE_NULL,
-            "response",
-            score=_of_permuted_conditions,
-            label="`response_contrast` after permuting the conditions, within donors that have both",
-            roles=("global",),
-            needs=(CONDITIONS, LOADINGS),
-            of_every_model=True,
-            control=True,
+        from_model(
+            RESPONSE_NULL, "response", _of_permuted_conditions,
+            "`response_contrast` after permuting the conditions, within donors that have both",
+            needs=(CONDITIONS, LOADINGS), as_the_model=False, control=True,
         ),
     )
-}
+}  # fmt: skip
 
 CONTROLS = frozenset(method.name for method in METHODS.values() if method.control)
 
