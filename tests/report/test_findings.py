@@ -89,9 +89,9 @@ def test_programs_and_those_that_are_flagged_are_counted(results: ResultFolder) 
 
 
 def test_the_clearest_difference_is_of_the_pair_that_is_shown(results: ResultFolder) -> None:
-    from scballast.report.difference_figures import panels
+    from scballast.report.stability_figures import paired_differences
 
-    shown = panels(results)
+    shown = paired_differences(results)
     decided = {pair: (rows["lower"] > 0).sum() - (rows["upper"] < 0).sum() for pair, rows in shown.items()}
     pair = max(decided, key=lambda key: abs(decided[key]))
     first, second = pair if decided[pair] > 0 else pair[::-1]

@@ -11,8 +11,8 @@ from tests.helpers import report_fixture as made
 from scballast.config.compose import compose_config
 from scballast.config.schema import to_nested
 from scballast.report.experiment_report import _facts
-from scballast.report.methods_text import methods_text
 from scballast.report.stored_tables import ResultFolder
+from scballast.report.wording import methods_text
 from scballast.verdict.answer import rule_steps
 
 

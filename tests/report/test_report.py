@@ -17,12 +17,11 @@ from tests.helpers.report_page import Page, numbers, rows_of, stored_table
 
 from scballast.report import (
     concordance_figures,
-    confirmation_section,
+    correctness_sections,
     latent_figures,
     render_trial_report,
     stability_figures,
     style,
-    truth_section,
 )
 from scballast.report.stored_tables import ResultFolder
 
@@ -237,7 +236,7 @@ def test_confirmed_shares_stand_against_the_stored_stability(large: Path, drawn:
     table = results.table("confirmation")
     assert table is not None
     with style.figure_style():
-        confirmation_section.against_stability(results, table)
+        correctness_sections.against_stability(results, table)
     panel = drawn[0].axes[0]  # type: ignore[attr-defined]
     assert panel.get_title() == "marker"
     placed = np.concatenate([item.get_offsets() for item in panel.collections if isinstance(item, PathCollection)])
@@ -251,13 +250,14 @@ def test_confirmed_shares_stand_against_the_stored_stability(large: Path, drawn:
 
 def test_names_keep_apart_in_the_matrices(large: Path, drawn: list[object]) -> None:
     results = ResultFolder(large)
-    pairs = concordance_figures.mean_pairs(results, "marker")
+    pairs, loadings = concordance_figures.mean_pairs(results, "marker"), results.table("loadings")
     assert pairs is not None
+    assert loadings is not None
     with style.figure_style():
         stability_figures.heat_map(results)
         concordance_figures.ranges(results, "marker", pairs)
         latent_figures.association(results, "leiden")
-        latent_figures.loadings(results)
+        latent_figures.loadings(results, loadings)
         concordance_figures.rank_against_rank(results, "wilcoxon", "contrast")
     for figure in drawn[:4]:
         assert overlapping(figure.axes[0].get_yticklabels()) == []  # type: ignore[attr-defined]
@@ -282,7 +282,7 @@ def test_truth_shows_the_mean_of_the_replicates(tmp_path: Path, drawn: list[obje
     table = results.table("truth")
     assert table is not None
     with style.figure_style():
-        truth_section.figure(results, table)
+        correctness_sections.truth_figure(results, table)
     panel = drawn[0].axes[0]  # type: ignore[attr-defined]
     own = stored[stored["method"] == panel.get_title()].groupby("population")["average_precision"].mean()
     single = [item.get_offsets()[0] for item in panel.collections if len(item.get_offsets()) == 1]
@@ -295,7 +295,7 @@ def test_truth_tables_equal_the_stored_table(tmp_path: Path) -> None:
     stored = made.write_truth(folder)
     stored = stored[~((stored["method"] == "wilcoxon") & (stored["population"] == stored["population"].iloc[0]))]
     with style.figure_style():
-        by_population, differences = truth_section.section(ResultFolder(folder), stored).grids
+        by_population, differences = correctness_sections.truth(ResultFolder(folder), stored).grids
     names = [heading.rsplit(" (", 1)[0] for heading, _ in by_population.columns[3:]]
     means = stored.groupby(["method", "population"])["average_precision"].mean()
     for method, _, mean, *values in by_population.rows:
@@ -311,7 +311,7 @@ def test_truth_without_planted_genes_has_a_section_without_numbers(tmp_path: Pat
     folder = made.write_trial(tmp_path)
     stored = made.write_truth(folder).assign(average_precision=np.nan)
     with style.figure_style():
-        section = truth_section.section(ResultFolder(folder), stored)
+        section = correctness_sections.truth(ResultFolder(folder), stored)
     assert [len(grid.rows) for grid in section.grids] == [0]
 
 

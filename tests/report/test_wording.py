@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from tests.helpers import report_fixture as made
 
-from scballast.report import difference_figures, render_trial_report
+from scballast.report import render_trial_report, stability_figures
 from scballast.report.description import first_answer_description, markdown
 from scballast.report.stored_tables import ResultFolder
 from scballast.report.sweep_report import render as render_sweep
@@ -87,7 +87,7 @@ def test_differences_are_of_the_first_method_less_the_second_whatever_the_table_
     folder = made.write_trial(tmp_path, SMALL)
     path = folder / "tables" / "differences.csv"
     stored = pd.read_csv(path, float_precision="round_trip")
-    plain = difference_figures.panels(ResultFolder(folder))
+    plain = stability_figures.paired_differences(ResultFolder(folder))
     assert list(plain) == [("contrast", "wilcoxon")]
     own = stored.set_index("population").loc[ResultFolder(folder).populations]
     np.testing.assert_array_equal(plain["contrast", "wilcoxon"]["difference"], own["difference"])
@@ -96,7 +96,8 @@ def test_differences_are_of_the_first_method_less_the_second_whatever_the_table_
     turned[["difference", "lower", "upper"]] *= -1
     turned.to_csv(path, index=False)
     pd.testing.assert_frame_equal(
-        difference_figures.panels(ResultFolder(folder))["contrast", "wilcoxon"], plain["contrast", "wilcoxon"]
+        stability_figures.paired_differences(ResultFolder(folder))["contrast", "wilcoxon"],
+        plain["contrast", "wilcoxon"],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scballast.methods.method import ESTIMANDS
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from scballast.report.stored_tables import ResultFolder
 
 N_GENES = 10  # genes shown for each answer
+_NUMBERS = ("phi", "lower", "upper", "floor", "confirmed", "confirmed_lower", "concordance")
 
 
 @dataclass(frozen=True)
@@ -93,24 +94,19 @@ def answers(results: ResultFolder) -> list[Answer]:
     place = {name: i for i, name in enumerate(results.populations)}
     order: dict[str, int] = {name: i for i, name in enumerate(ESTIMANDS)}
     in_table_order = []
-    for row in table.itertuples():
-        method = "" if row.method in {"", "none"} else str(row.method)
+    for row in table.to_dict("records"):
+        method = "" if row["method"] == "none" else row["method"]
+        asked = row["population"], row["estimand"]
+        numbers: dict[str, Any] = {name: float(row[name]) for name in _NUMBERS}
         in_table_order.append(
             Answer(
-                population=row.population,
-                estimand=row.estimand,
-                n_cells=results.n_cells.get(row.population),
+                *asked,
+                n_cells=results.n_cells.get(row["population"]),
                 method=method,
-                phi=float(row.phi),
-                lower=float(row.lower),
-                upper=float(row.upper),
-                floor=float(row.floor),
-                confirmed=float(row.confirmed),
-                confirmed_lower=float(row.confirmed_lower),
-                concordance=float(row.concordance),
-                reference=str(row.reference),
-                reason=str(row.reason),
-                genes=genes.get((row.population, row.estimand, method), ()),
+                reference=row["reference"],
+                reason=row["reason"],
+                genes=genes.get((*asked, method), ()),
+                **numbers,
             )
         )
     last = len(place)

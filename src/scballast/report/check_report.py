@@ -11,18 +11,21 @@ from scballast.methods.method import LIST_ESTIMANDS
 from scballast.methods.registry import CONTROLS
 from scballast.report.answer_section import Glyph
 from scballast.report.description import LIMIT, markdown
-from scballast.report.gene_cards import cell_text, csv_link, file_name
-from scballast.report.html import Fact, Grid, Section, write_page
+from scballast.report.gene_cards import GeneTable, file_name, gene_table
+from scballast.report.html import Fact, Section, grid_of, write_page
 from scballast.report.stored_tables import ResultFolder, read_json, setting
 from scballast.report.style import two
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
 
+    from scballast.report.html import Column
+
 _MOST_AGREEING = 3
+_NOTHING_MISSED = "No confirmed gene of the answers is missing from the list."
 
 # Column, its heading, and its decimals (None: text); the gene's name stands second, where the page's search looks.
 _GENES = (
@@ -48,6 +51,18 @@ _MISSED = (
     ("pct_out", "% out", 1),
     ("q_value", "q", 4),
     ("flags", "Notes", None),
+)
+_METHODS = (
+    ("population", "Population", None),
+    ("estimand", "As", None),
+    ("method", "Method", None),
+    ("k", "Genes", 0),
+    ("overlap", "In common", 2),
+    ("lower", "from", 2),
+    ("upper", "to", 2),
+    ("chance", "Chance", 2),
+    ("others", "Other populations", 2),
+    ("confirmed", "Method’s own confirmed", 2),
 )
 
 
@@ -98,31 +113,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """A table of genes of a population, with what copies and saves it."""
-
-    title: str
-    headings: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[str, ...], ...]
-    names: str
-    csv: str
-    file_name: str
-    nothing: str
-
-
-@dataclass(frozen=True)
 class ListCard:
-    """A population: its list gene by gene, and what the methods found beside it."""
+    """A population: its list gene by gene, and what the methods found beside it; heading, genes, words for none."""
 
     place: int
     population: str
-    listings: tuple[Listing, ...]
+    listings: tuple[tuple[str, GeneTable, str], ...]
 
 
 def render(folder: Path) -> None:
     """Write ``report.html`` of a check's folder (see the package)."""
-    from importlib.metadata import version
-
     results = ResultFolder(folder)
     rows = _rows(results)
     lists, data = results.tags.get(keys.LISTS, "lists"), results.dataset
@@ -135,7 +135,6 @@ def render(folder: Path) -> None:
         "origin": results.tags.get(keys.RANKINGS, ""),
         "sections": (_agreement(results),),
         "notes": read_json(folder / "warnings.json", []),
-        "version": version("scballast"),
     }
     write_page(folder / "report.html", "check.html.j2", values)
     (folder / "description.md").write_text(_description(rows, lists, data), encoding="utf-8")
@@ -173,29 +172,22 @@ def _facts(results: ResultFolder, rows: Sequence[Row]) -> list[Fact]:
 
 def _rows(results: ResultFolder) -> list[Row]:
     table, methods = results.table("check"), results.table("check_methods")
-    sizes = _sizes(results)
+    sizes = results.table("populations")
+    n_cells = {} if sizes is None else dict(zip(sizes["population"], map(int, sizes["n_cells"]), strict=True))
     places: dict[str, int] = {}
     rows = []
-    for row in () if table is None else table.itertuples():
-        place = places.setdefault(row.population, len(places))
-        tested = row.verdict != "not tested"
+    for row in () if table is None else table.to_dict("records"):
+        asked = row["population"], row["estimand"]
+        values: dict[str, Any] = {name: row[name] for name in ("population", "estimand", "verdict", "reason", "method")}
+        values |= {name: int(row[name]) for name in ("n_listed", "n_genes")}
+        values |= {name: float(row[name]) for name in ("confirmed", "lower", "floor", "method_confirmed")}
         rows.append(
             Row(
-                place=place,
-                population=str(row.population),
-                estimand=str(row.estimand),
-                n_cells=sizes.get(str(row.population)),
-                n_listed=int(row.n_listed),
-                n_genes=int(row.n_genes),
-                verdict=str(row.verdict),
-                reason=str(row.reason),
-                confirmed=float(row.confirmed),
-                lower=float(row.lower),
-                floor=float(row.floor),
-                method=str(row.method),
-                method_confirmed=float(row.method_confirmed),
-                agrees=agreeing(methods, str(row.population), str(row.estimand)),
-                glyph=_glyph(float(row.confirmed), float(row.lower), float(row.floor)) if tested else None,
+                place=places.setdefault(row["population"], len(places)),
+                n_cells=n_cells.get(row["population"]),
+                agrees=agreeing(methods, *asked),
+                glyph=_glyph(values) if row["verdict"] != "not tested" else None,
+                **values,
             )
         )
     return rows
@@ -205,46 +197,29 @@ def agreeing(methods: pd.DataFrame | None, population: str, estimand: str) -> st
     """Name the methods that a list agrees with beyond chance and beyond lists of other populations, best first."""
     if methods is None:
         return ""
-    agreed = methods[(methods["population"] == population) & (methods["estimand"] == estimand)]
-    agreed = agreed[agreed["agrees"].astype(bool) & ~agreed["method"].isin(CONTROLS)].sort_values(
-        "overlap", ascending=False
-    )
+    of_list = (methods["population"] == population) & (methods["estimand"] == estimand)
+    agreed = methods[of_list & methods["agrees"].astype(bool) & ~methods["method"].isin(CONTROLS)]
+    agreed = agreed.sort_values("overlap", ascending=False)
     more = [f"{len(agreed) - _MOST_AGREEING} more"] if len(agreed) > _MOST_AGREEING else []
     return ", ".join([*(f"{row.method} {row.overlap:.2f}" for row in agreed.head(_MOST_AGREEING).itertuples()), *more])
 
 
-def _sizes(results: ResultFolder) -> dict[str, int]:
-    table = results.table("populations")
-    if table is None:
-        return {}
-    return {str(row.population): int(row.n_cells) for row in table.itertuples()}
-
-
-def _glyph(confirmed: float, lower: float, floor: float) -> Glyph:
-    return Glyph(100 * confirmed, 100 * lower, 100 * confirmed, None if math.isnan(floor) else 100 * floor)
+def _glyph(shares: Mapping[str, float]) -> Glyph:
+    confirmed, lower, floor = (100 * shares[name] for name in ("confirmed", "lower", "floor"))
+    return Glyph(confirmed, lower, confirmed, None if math.isnan(floor) else floor)
 
 
 def _cards(results: ResultFolder, rows: Sequence[Row]) -> list[ListCard]:
     genes, missed = results.table("check_genes"), results.table("check_missed")
     made = []
     for place, population in enumerate(dict.fromkeys(row.population for row in rows)):
-        listed = None if genes is None else genes[genes["population"] == population]
-        instead = None if missed is None else missed[missed["population"] == population]
-        made.append(
-            ListCard(
-                place,
-                population,
-                (
-                    _listing(
-                        "The list", _GENES, None if listed is None else _with_status(listed), population, place, "list"
-                    ),
-                    _listing(
-                        "Confirmed, and not in the list", _MISSED, instead, population, place, "instead",
-                        "No confirmed gene of the answers is missing from the list.",
-                    ),
-                ),
-            )
-        )  # fmt: skip
+        listed, instead = (
+            None if table is None else table[table["population"] == population] for table in (genes, missed)
+        )
+        of_list = _table(_GENES, None if listed is None else _with_status(listed), place, population, "list")
+        beside = _table(_MISSED, instead, place, population, "instead")
+        lists = (("The list", of_list, ""), ("Confirmed, and not in the list", beside, _NOTHING_MISSED))
+        made.append(ListCard(place, population, lists))
     return made
 
 
@@ -256,31 +231,12 @@ def _with_status(genes: pd.DataFrame) -> pd.DataFrame:
     return genes.assign(status=status)
 
 
-def _listing(
-    title: str,
-    columns: Sequence[tuple[str, str, int | None]],
-    rows: pd.DataFrame | None,
-    population: str,
-    place: int,
-    what: str,
-    nothing: str = "",
-) -> Listing:
-    headings = tuple((heading, digits is not None) for _, heading, digits in columns)
-    if rows is None or rows.empty:
-        return Listing(title, headings, (), "", "", "", nothing)
-    cells = tuple(tuple(_cell(row, name, digits) for name, _, digits in columns) for row in rows.to_dict("records"))
-    names = "\n".join(str(row["symbol"] or row["gene"]) for row in rows.to_dict("records") if row["gene"])
-    saved = rows.drop(columns="status", errors="ignore")
-    return Listing(title, headings, cells, names, csv_link(saved), file_name(f"{place + 1}", population, what), nothing)
-
-
-def _cell(row: dict[str, Any], name: str, digits: int | None) -> str:
-    if name == "gene":
+def _table(columns: Sequence[Column], genes: pd.DataFrame | None, place: int, population: str, what: str) -> GeneTable:
+    labels = []
+    for row in () if genes is None else genes.to_dict("records"):
         gene, symbol = str(row["gene"]), str(row["symbol"])
-        if not gene:
-            return str(row["listed"])
-        return f"{symbol} ({gene})" if symbol and symbol != gene else gene
-    return cell_text(row.get(name), digits, small=digits == 4)
+        labels.append(f"{symbol} ({gene})" if gene and symbol and symbol != gene else gene or str(row["listed"]))
+    return gene_table(columns, genes, labels, file_name(place, population, what))
 
 
 def _agreement(results: ResultFolder) -> Section:
@@ -291,14 +247,6 @@ def _agreement(results: ResultFolder) -> Section:
     table = results.table("check_methods")
     if table is None:
         return Section("agreement", "Agreement with each method", lead, missing="No method ranked these populations.")
-    columns = (
-        ("Population", None), ("As", None), ("Method", None), ("Genes", 0), ("In common", 2), ("from", 2), ("to", 2),
-        ("Chance", 2), ("Other populations", 2), ("Method’s own confirmed", 2),
-    )  # fmt: skip
-    names = ("overlap", "lower", "upper", "chance", "others", "confirmed")
-    rows = tuple(
-        (row["population"], row["estimand"], row["method"], row["k"], *(row[name] for name in names))
-        for row in table.to_dict("records")
-    )
     caption = "Agreement of each list with each method, and how much of the method’s list of that length is confirmed."
-    return Section("agreement", "Agreement with each method", lead, grids=(Grid(caption, columns, rows),))
+    grid = grid_of(caption, _METHODS, table.to_dict("records"))
+    return Section("agreement", "Agreement with each method", lead, grids=(grid,))

@@ -36,11 +36,9 @@ def mean_pairs(results: ResultFolder, estimand: str) -> pd.DataFrame | None:
         Columns method_a, method_b, overlap, floor, ceiling; None without pairs.
     """
     table = results.table("concordance")
-    if table is None:
+    if table is None or estimand not in set(table["estimand"]):
         return None
     rows = table[table["estimand"] == estimand]
-    if rows.empty:
-        return None
     means = rows.groupby(["method_a", "method_b"], sort=False)[["overlap", "floor", "ceiling"]].mean()
     return means.reset_index()
 
@@ -62,8 +60,6 @@ def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     Picture
         ``concordance_<estimand>``.
     """
-    from matplotlib import colormaps
-
     known = set(pairs["method_a"]) | set(pairs["method_b"])
     methods = [method for method in results.methods(estimand) if method in known]
     methods += sorted(known - set(methods))
@@ -77,14 +73,10 @@ def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     cell = min(0.62, 5.0 / n)
     figure = style.new_figure(max(1.6, cell * n) + 1.2)
     axes = figure.subplots()
-    colours = colormaps[style.SEQUENTIAL].with_extremes(bad=(1, 1, 1, 0))
-    edges = np.arange(n + 1) - 0.5
-    mesh = axes.pcolormesh(
-        edges, edges, np.ma.masked_invalid(overlap), cmap=colours, vmin=0, vmax=1, edgecolor="white", linewidth=1
-    )
+    mesh = style.heat_map(axes, overlap, style.SEQUENTIAL, (0, 1), linewidth=1, bad=(1, 1, 1, 0))
     size = 9 if n <= 8 else 7.5
     for j, i in np.argwhere(np.isfinite(overlap)):
-        colour = style.text_colour(colours(float(overlap[j, i])))
+        colour = style.text_colour(mesh.cmap(float(overlap[j, i])))
         axes.text(i, j, style.two(overlap[j, i]), ha="center", va="center", color=colour, fontsize=size)
     for (i, j), (floor, ceiling) in text.items():
         shown = f"{style.two(ceiling)}\n{style.two(floor)}"
@@ -94,10 +86,7 @@ def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     style.name_rows(axes, methods)
     style.name_columns(axes, methods)
     axes.set_aspect("equal")
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, aspect=18, shrink=0.7, pad=0.02)
-    bar.set_label(f"overlap of the top {results.top_k}")
-    bar.outline.set_visible(False)
+    style.colour_bar(figure, mesh, axes, f"overlap of the top {results.top_k}", aspect=18, shrink=0.7, pad=0.02)
     caption = (
         f"Concordance between {estimand} methods, mean over populations. Below the diagonal: share of the top "
         f"{results.top_k} genes that two methods have in common in the same replicate. Above it, for the same pair: "
@@ -127,9 +116,7 @@ def ranges(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
         ``concordance_range_<estimand>``.
     """
     table = results.table("concordance")
-    if table is None:
-        message = "the concordance table is expected"
-        raise ValueError(message)
+    assert table is not None  # the pairs are from it
     pairs = pairs.sort_values(["overlap", "method_a", "method_b"], ascending=[False, True, True], kind="stable")
     labels = [f"{row.method_a} · {row.method_b}" for row in pairs.itertuples()]
     figure = style.new_figure(len(pairs) * style.row_height(len(pairs)) + 1.1)
@@ -182,36 +169,28 @@ def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
     wide = wide.dropna(subset=[x, y]).reset_index()
     wide["population"] = wide["population"].astype(str)
     overlap = _pair_overlap(results, x, y)
-    present = set(wide["population"])
-    everyone = [name for name in results.populations if name in present]
+    everyone = results.populations_of(wide)
     if not everyone:
         return None
     everyone.sort(key=lambda name: -overlap.get(name, -1.0))
     count = min(MAX_PANELS, len(everyone))
     chosen = [everyone[i] for i in np.unique(np.linspace(0, len(everyone) - 1, count).round().astype(int))]
     labels = figure_labels(chosen, 30)
-    n_columns = min(4, len(chosen))
-    n_rows = math.ceil(len(chosen) / n_columns)
-    figure = style.new_figure(n_rows * 1.95 + 0.5)
-    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    figure, panels = style.panels(len(chosen), 4, 1.95, 0.5, sharey=True)
     n_genes = int(max(wide[x].max(), wide[y].max()))
-    for axes, name in zip(grid.flat, chosen, strict=False):
+    for axes, name in zip(panels, chosen, strict=True):
         rows = wide[wide["population"] == name]
         _rank_panel(axes, rows[x].to_numpy(), rows[y].to_numpy(), rows["gene"].to_numpy(), results)
         axes.set_title(labels[name], fontsize=9)
-    for axes in grid.flat[len(chosen) :]:
-        axes.remove()
-    grid[0, 0].set_xscale("log")
-    grid[0, 0].set_yscale("log")
-    for axes in grid.flat[: len(chosen)]:
+    panels[0].set_xscale("log")
+    panels[0].set_yscale("log")
+    for axes in panels:
         axes.minorticks_off()
     ticks = [10**power for power in range(math.floor(math.log10(max(n_genes, 10))) + 1)]
-    for axis in (grid[0, 0].xaxis, grid[0, 0].yaxis):
+    for axis in (panels[0].xaxis, panels[0].yaxis):
         axis.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
-    grid[0, 0].set_xlim(0.8, n_genes * 1.3)
-    grid[0, 0].set_ylim(0.8, n_genes * 1.3)
-    for column in range(n_columns):
-        grid[(len(chosen) - 1 - column) // n_columns, column].tick_params(axis="x", labelbottom=True)
+    panels[0].set_xlim(0.8, n_genes * 1.3)
+    panels[0].set_ylim(0.8, n_genes * 1.3)
     figure.supxlabel(f"mean rank under {x} (1 = best, log scale)", fontsize=10)
     figure.supylabel(f"mean rank under {y}", fontsize=10)
     some = "" if len(chosen) == len(everyone) else f"{len(chosen)} of {len(everyone)} populations are shown, "
@@ -229,10 +208,7 @@ def _pair_overlap(results: ResultFolder, x: str, y: str) -> dict[str, float]:
     table = results.table("concordance")
     if table is None:
         return {}
-    either = ((table["method_a"] == x) & (table["method_b"] == y)) | (
-        (table["method_a"] == y) & (table["method_b"] == x)
-    )
-    rows = table[either & table["overlap"].notna()]
+    rows = table[table["method_a"].isin([x, y]) & table["method_b"].isin([x, y]) & table["overlap"].notna()]
     return dict(zip(rows["population"].astype(str), rows["overlap"].astype(float), strict=True))
 
 

@@ -71,13 +71,9 @@ def _in_a_line(answers: Sequence[Answer]) -> list[str]:
     for estimand in dict.fromkeys(answer.estimand for answer in answers):
         estimand_answers = [answer for answer in answers if answer.estimand == estimand]
         counts = Counter(answer.method for answer in estimand_answers if answer.trusted)
-        named = [
-            f"{markdown(method)} in {n} of {len(estimand_answers)} populations" for method, n in counts.most_common(3)
-        ]
-        what = {"marker": "Marker genes", "program": "Program genes", "response": "Response genes"}.get(
-            estimand, markdown(estimand)
-        )
-        lines.append(f"{what}: {', '.join(named) or f'no method in any of {len(estimand_answers)} populations'}.")
+        of_all = f"of {len(estimand_answers)} populations"
+        named = ", ".join(f"{markdown(method)} in {n} {of_all}" for method, n in counts.most_common(3))
+        lines.append(f"{estimand.capitalize()} genes: {named or f'no method in any {of_all}'}.")
     return lines or ["There is no answer."]
 
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scballast.methods.method import ESTIMANDS
 from scballast.report import (
     concordance_figures,
-    confirmation_section,
-    difference_figures,
+    correctness_sections,
     fit_figures,
     gene_figures,
     latent_figures,
     program_section,
     stability_figures,
-    truth_section,
 )
 from scballast.report.findings import finding
-from scballast.report.html import Grid, Section, with_sentences
+from scballast.report.html import Grid, Section, grid_of, with_sentences
 from scballast.report.stored_tables import setting
 from scballast.report.wording import again
 
@@ -26,11 +24,32 @@ if TYPE_CHECKING:
     from scballast.report.style import Picture
 
 RANK_PAIRS = (("wilcoxon", "contrast"), ("per_population", "spread"))
-_PARTS = {
-    "disjoint": "no common cells",
-    "floor": "Floor",
-    "other_populations": "other populations",
-}
+_PARTS = {"disjoint": "no common cells", "floor": "Floor", "other_populations": "other populations"}
+# Columns of the tables: name, heading, decimals.
+_MINIMAL_SETS = (
+    ("population", "Population", None),
+    ("genes", "Genes, seen above (counts per 10,000)", None),
+    ("heldout_f", "F, unseen cells", 2),
+    ("precision", "Precision", 2),
+    ("recall", "Recall", 2),
+    ("recurrence", "Same set again", 2),
+)
+_FACTORS = (
+    ("model", "Model", None),
+    ("n", "Pairs of replicates", 0),
+    ("matched_correlation", "Matched |correlation|", 3),
+    ("null", "its null", 3),
+    ("subspace_cos2", "Subspace mean cos²", 3),
+    ("chance", "its chance", 3),
+)
+_TRAINING = (
+    ("role", "Models", None),
+    ("n", "Number", 0),
+    ("n_cells", "Fewest cells", 0),
+    ("n_steps", "Fewest gradient steps", 0),
+    ("epochs", "Fewest epochs", 0),
+    ("final_kl_weight", "Lowest final KL weight", 3),
+)
 MAX_KEYS = 4  # columns of the cells whose association is drawn
 
 
@@ -50,7 +69,7 @@ def evidence(results: ResultFolder) -> list[Section]:
     sections = [
         *_genes(results),
         *_minimal_sets(results),
-        confirmation_section.section(results),
+        correctness_sections.confirmation(results),
         _stability(results),
         _concordance(results),
         _ranks(results),
@@ -63,7 +82,7 @@ def evidence(results: ResultFolder) -> list[Section]:
         sections.insert(2, program_section.section(results))
     table = results.table("truth")
     if table is not None:
-        sections.insert(0, truth_section.section(results, table))
+        sections.insert(0, correctness_sections.truth(results, table))
     return with_sentences(sections, lambda stem: finding(results, stem))
 
 
@@ -81,30 +100,20 @@ def _minimal_sets(results: ResultFolder) -> list[Section]:
     table = results.table("minimal_sets")
     if table is None:
         return []
-    rows = []
+    records = []
     for population, set_rows in table.groupby("population", sort=False):
         genes = ", ".join(
             f"{results.gene_label(str(gene))} > {threshold:.1f}"
             for gene, threshold in zip(set_rows["gene"], set_rows["threshold"], strict=True)
         )
-        first = set_rows.iloc[0]
-        numbers = (float(first[name]) for name in ("heldout_f", "precision", "recall", "recurrence"))
-        rows.append((str(population), genes, *numbers))
-    columns = (
-        ("Population", None),
-        ("Genes, seen above (counts per 10,000)", None),
-        ("F, unseen cells", 2),
-        ("Precision", 2),
-        ("Recall", 2),
-        ("Same set again", 2),
-    )
+        records.append({**set_rows.iloc[0].to_dict(), "population": str(population), "genes": genes})
     caption = (
         "A cell is taken for one of the population where all genes are above their thresholds: the set that most "
         "replicates choose. F (with half the weight on recall), precision and recall: mean over replicates, each with "
         "its own set in the cells that it did not see; same set again: share of replicates with this very set."
     )
     lead = "Which few genes tell a population apart?"
-    return [Section("minimal_sets", "Minimal sets", lead, grids=(Grid(caption, columns, tuple(rows)),))]
+    return [Section("minimal_sets", "Minimal sets", lead, grids=(grid_of(caption, _MINIMAL_SETS, records),))]
 
 
 def _stability(results: ResultFolder) -> Section:
@@ -115,9 +124,9 @@ def _stability(results: ResultFolder) -> Section:
         pictures.append(stability_figures.against_size(results))
     else:
         missing = "Stability against population size is left out: tables/populations.csv does not give every size."
-    differences = difference_figures.panels(results)
+    differences = stability_figures.paired_differences(results)
     if differences:
-        pictures.append(difference_figures.differences(results, differences))
+        pictures.append(stability_figures.differences(results, differences))
     else:
         missing += " Differences between methods are left out: tables/differences.csv holds none of the pairs to show."
     lead = f"Does a method give the same list again {again(setting(results.config, 'resample.kind'))}?"
@@ -130,18 +139,12 @@ def _method_grid(results: ResultFolder) -> Grid:
     rows = []
     for estimand in ESTIMANDS:
         for method in results.methods(estimand):
-            method_rows = results.headline[results.headline["method"] == method]
+            method_rows = head[head["method"] == method]
             above = int((method_rows["lower"] > method_rows["floor"]).sum())
-            parts = [method_rows[name].mean() for name in shown]
-            rows.append((method, estimand, method_rows["phi"].mean(), *parts, above, len(method_rows)))
-    columns = (
-        ("Method", None),
-        ("Estimand", None),
-        ("Φ", 2),
-        *((heading, 2) for heading in shown.values()),
-        ("Above floor", 0),
-        ("of", 0),
-    )
+            means = [method_rows[name].mean() for name in ("phi", *shown)]
+            rows.append((method, estimand, *means, above, len(method_rows)))
+    parts = ((heading, 2) for heading in shown.values())
+    columns = (("Method", None), ("Estimand", None), ("Φ", 2), *parts, ("Above floor", 0), ("of", 0))
     caption = (
         "Stability by method, mean over populations. No common cells: Φ between replicates that share no cell; other "
         "populations: the part of the floor that is the index between their lists; above floor: populations whose "
@@ -163,16 +166,10 @@ def _concordance(results: ResultFolder) -> Section:
 
 
 def _ranks(results: ResultFolder) -> Section:
-    pictures, absent = [], []
-    for x, y in RANK_PAIRS:
-        picture = concordance_figures.rank_against_rank(results, x, y)
-        if picture is None:
-            absent.append(f"{y} against {x}")
-        else:
-            pictures.append(picture)
-    missing = ""
-    if absent:
-        missing = f"Left out: {' and '.join(absent)}, since tables/rankings.parquet lacks one of the two methods."
+    drawn = {f"{y} against {x}": concordance_figures.rank_against_rank(results, x, y) for x, y in RANK_PAIRS}
+    absent = " and ".join(pair for pair, picture in drawn.items() if picture is None)
+    pictures = [picture for picture in drawn.values() if picture is not None]
+    missing = f"Left out: {absent}, since tables/rankings.parquet lacks one of the two methods." if absent else ""
     lead = "Where two methods part ways, gene by gene."
     return Section("ranks", "Rank against rank", lead, tuple(pictures), missing=missing)
 
@@ -205,10 +202,11 @@ def _latent(results: ResultFolder) -> Section:
         ("axis_purity", latent_figures.axis_purity, "axis purity"),
         ("loadings", latent_figures.loadings, "the loadings"),
     ):
-        if results.table(name) is None:
+        table = results.table(name)
+        if table is None:
             absent.append(f"{label} (no table {name})")
         else:
-            pictures.append(draw(results))
+            pictures.append(draw(results, table))
     missing = f"Left out: {'; '.join(absent)}." if absent else ""
     lead = "What do the latent dimensions follow, and is a population an extreme on one of them?"
     return Section("latent", "Latent space", lead, tuple(pictures), missing=missing)
@@ -222,19 +220,12 @@ def _factors(results: ResultFolder) -> Section:
     table = results.table("factors")
     if table is None:
         return Section("factors", "Factor agreement", lead, missing="Left out: there is no tables/factors.csv.")
-    rows: list[tuple[Any, ...]] = []
-    names = ["matched_correlation", "null", "subspace_cos2", "chance"]
-    for model, model_rows in table.groupby("model", sort=False):
-        rows.append((model, len(model_rows), *(model_rows[name].mean() for name in names)))
-    columns = (
-        ("Model", None),
-        ("Pairs of replicates", 0),
-        ("Matched |correlation|", 3),
-        ("its null", 3),
-        ("Subspace mean cos²", 3),
-        ("its chance", 3),
-    )
-    return Section("factors", "Factor agreement", lead, grids=(Grid("Mean over pairs.", columns, tuple(rows)),))
+    names = ("matched_correlation", "null", "subspace_cos2", "chance")
+    records = [
+        {"model": model, "n": len(rows), **{name: rows[name].mean() for name in names}}
+        for model, rows in table.groupby("model", sort=False)
+    ]
+    return Section("factors", "Factor agreement", lead, grids=(grid_of("Mean over pairs.", _FACTORS, records),))
 
 
 def _training(results: ResultFolder) -> Section:
@@ -242,28 +233,11 @@ def _training(results: ResultFolder) -> Section:
     picture = fit_figures.training_curves(results)
     grids: tuple[Grid, ...] = ()
     table = results.table("training")
-    if table is not None and "n_steps" in table:
-        trained = table[table["n_steps"] > 0]
-        rows = tuple(
-            (
-                role,
-                len(role_rows),
-                role_rows["n_cells"].min(),
-                role_rows["n_steps"].min(),
-                role_rows["epochs"].min(),
-                role_rows["final_kl_weight"].min(),
-            )
-            for role, role_rows in trained.groupby("role", sort=False)
-        )
-        columns = (
-            ("Models", None),
-            ("Number", 0),
-            ("Fewest cells", 0),
-            ("Fewest gradient steps", 0),
-            ("Fewest epochs", 0),
-            ("Lowest final KL weight", 3),
-        )
-        grids = (Grid("Trained models by role.", columns, rows),) if rows else ()
+    if table is not None and "n_steps" in table and (table["n_steps"] > 0).any():
+        roles = table[table["n_steps"] > 0].groupby("role", sort=False)
+        fewest = roles[["n_cells", "n_steps", "epochs", "final_kl_weight"]].min()
+        records = fewest.assign(n=roles.size()).reset_index().to_dict("records")
+        grids = (grid_of("Trained models by role.", _TRAINING, records),)
     pictures = () if picture is None else (picture,)
     missing = "" if pictures else "Left out: history.json holds no training curve."
     return Section("training", "Training", lead, pictures, grids, missing)

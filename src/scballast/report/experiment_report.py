@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from scballast.models import FAMILIES
 from scballast.report.answer_section import Answer, Glyph, answers, glyph
+from scballast.report.description import trial_description
 from scballast.report.evidence import evidence
 from scballast.report.gene_cards import cards
 from scballast.report.html import Fact, write_page
-from scballast.report.methods_text import methods_text
 from scballast.report.stored_tables import ResultFolder, setting
 from scballast.report.style import figure_style
-from scballast.report.wording import again, error_bound, floor_parts
+from scballast.report.wording import again, error_bound, floor_parts, methods_text
 from scballast.verdict.answer import rule_steps
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ class AnswerRow:
 
 def render(folder: Path) -> None:
     """Write the figures, ``report.html`` and ``description.md`` of a result folder (see the package)."""
-    from importlib.metadata import version
-
-    from scballast.report.description import trial_description
-
     results = ResultFolder(folder)
     stored_answers = answers(results)
     with figure_style():
@@ -56,7 +52,6 @@ def render(folder: Path) -> None:
         "caveats": results.caveats,
         "methods": methods_text(results),
         "config": _config_text(folder),
-        "version": version("scballast"),
     }
     write_page(folder / "report.html", "trial.html.j2", values)
     (folder / "description.md").write_text(trial_description(results, stored_answers), encoding="utf-8")

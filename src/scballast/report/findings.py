@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scballast.methods.registry import CONTROLS
+from scballast.report.fit_figures import paired_fit
 from scballast.report.gene_figures import separation
+from scballast.report.stability_figures import paired_differences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +27,10 @@ def finding(results: ResultFolder, stem: str) -> str:
     stem
         Name of the figure.
     """
-    for start, sentence in _SENTENCES.items():
+    for start, (name, sentence) in _SENTENCES.items():
         if stem.startswith(start):
-            return sentence(results, stem.removeprefix(start))
+            table = results.table(name)
+            return "" if table is None else sentence(results, table, stem.removeprefix(start))
     return ""
 
 
@@ -36,7 +39,7 @@ def _lists(results: ResultFolder) -> pd.DataFrame:
     return head[~head["method"].isin(CONTROLS) & head["phi"].notna()]
 
 
-def _heat_map(results: ResultFolder, _: str) -> str:
+def _heat_map(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     means = _lists(results).groupby(["estimand", "method"])["phi"].mean()
     parts = []
     for estimand in means.index.unique("estimand"):
@@ -49,7 +52,7 @@ def _heat_map(results: ResultFolder, _: str) -> str:
     return f"{'; '.join(parts)}." if parts else ""
 
 
-def _dots(results: ResultFolder, estimand: str) -> str:
+def _dots(results: ResultFolder, table: pd.DataFrame, estimand: str) -> str:
     lists = _lists(results)
     lists = lists[lists["estimand"] == estimand]
     if lists.empty:
@@ -62,15 +65,11 @@ def _dots(results: ResultFolder, estimand: str) -> str:
     return f"{text}; {', '.join(nothing)} in none." if nothing else f"{text}, and every method in at least one."
 
 
-def _by_size(results: ResultFolder, _: str) -> str:
-    lists = (
-        _lists(results).assign(n_cells=lambda rows: rows["population"].map(results.n_cells)).dropna(subset="n_cells")
-    )
-    if lists["n_cells"].nunique() < 3:
-        return ""
-    means = lists.groupby("population")[["phi", "n_cells"]].mean()
+def _by_size(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
+    means = _lists(results).groupby("population")[["phi"]].mean()
+    means = means.assign(n_cells=means.index.map(results.n_cells)).dropna()
     rank = means.rank().corr().iloc[0, 1]
-    if math.isnan(rank):
+    if means["n_cells"].nunique() < 3 or math.isnan(rank):
         return ""
     words = "Larger populations have more stable lists" if rank > 0.3 else "Stability does not grow with size here"
     if rank < -0.3:
@@ -78,14 +77,13 @@ def _by_size(results: ResultFolder, _: str) -> str:
     return f"{words} (rank correlation {rank:z.2f} over {len(means)} populations)."
 
 
-def _pairs(results: ResultFolder, estimand: str) -> str:
-    table = results.table("concordance")
-    if table is None:
-        return ""
-    pair_rows = table[
-        (table["estimand"] == estimand) & ~table["method_a"].isin(CONTROLS) & ~table["method_b"].isin(CONTROLS)
-    ]
-    means = pair_rows.groupby(["method_a", "method_b"])["overlap"].mean().dropna().sort_values()
+def _pair_rows(table: pd.DataFrame, estimand: str) -> pd.DataFrame:
+    controls = table["method_a"].isin(CONTROLS) | table["method_b"].isin(CONTROLS)
+    return table[(table["estimand"] == estimand) & ~controls]
+
+
+def _pairs(results: ResultFolder, table: pd.DataFrame, estimand: str) -> str:
+    means = _pair_rows(table, estimand).groupby(["method_a", "method_b"])["overlap"].mean().dropna().sort_values()
     if means.empty:
         return ""
     (a, b), (c, d) = means.index[-1], means.index[0]
@@ -93,21 +91,13 @@ def _pairs(results: ResultFolder, estimand: str) -> str:
     return f"{text}, {c} and {d} least ({means.iloc[0]:.0%})." if len(means) > 1 else f"{text}."
 
 
-def _ranges(results: ResultFolder, estimand: str) -> str:
-    table = results.table("concordance")
-    if table is None:
-        return ""
-    pair_rows = table[
-        (table["estimand"] == estimand) & ~table["method_a"].isin(CONTROLS) & ~table["method_b"].isin(CONTROLS)
-    ]
-    known = pair_rows[pair_rows["lower"].notna() & pair_rows["floor"].notna()]
+def _ranges(results: ResultFolder, table: pd.DataFrame, estimand: str) -> str:
+    known = _pair_rows(table, estimand).dropna(subset=["lower", "floor"])
     above = int((known["lower"] > known["floor"]).sum())
     return f"{above} of {len(known)} pairs of lists agree by clearly more than their floor." if len(known) else ""
 
 
-def _fit(results: ResultFolder, _: str) -> str:
-    from scballast.report.fit_figures import paired_fit
-
+def _fit(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     pairs = paired_fit(results)
     if pairs is None:
         return ""
@@ -116,18 +106,14 @@ def _fit(results: ResultFolder, _: str) -> str:
     return f"A model of its own describes the cells better in {better} of {len(means)} populations."
 
 
-def _association(results: ResultFolder, number: str) -> str:
-    table = results.table("association")
-    if table is None or number != "1":
+def _association(results: ResultFolder, table: pd.DataFrame, number: str) -> str:
+    if number != "1":
         return ""
     best = table.loc[table["eta2"].idxmax()]
     return f"The strongest link: dimension {best['dimension']} and {best['key']} (η² {best['eta2']:.2f})."
 
 
-def _purity(results: ResultFolder, _: str) -> str:
-    table = results.table("axis_purity")
-    if table is None:
-        return ""
+def _purity(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     pure = (table["purity"] > 0.9).mean()
     return (
         f"{pure:.0%} of the ends of axes are nearly of one population (more than 90%); on average an end is "
@@ -135,7 +121,7 @@ def _purity(results: ResultFolder, _: str) -> str:
     )
 
 
-def _curves(results: ResultFolder, _: str) -> str:
+def _curves(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     curve = [value for _, value in results.history.get("train/elbo", [])]
     if len(curve) < 10 or curve[0] == curve[-1]:
         return ""
@@ -143,48 +129,32 @@ def _curves(results: ResultFolder, _: str) -> str:
     return f"The last tenth of the epochs brought {late:.1%} of the whole gain in loss."
 
 
-def _map(results: ResultFolder, _: str) -> str:
-    table = results.table("embedding")
-    if table is None:
-        return ""
+def _map(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     share, worst = separation(table)
-    return (
-        ""
-        if math.isnan(share)
-        else (f"{share:.0%} of the cells lie next to one of their own population; “{worst}” mixes most with others.")
-    )
-
-
-def _genes(results: ResultFolder, _: str) -> str:
-    table = results.table("answer_expression")
-    if table is None:
+    if math.isnan(share):
         return ""
+    return f"{share:.0%} of the cells lie next to one of their own population; “{worst}” mixes most with others."
+
+
+def _genes(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     wide = table.pivot_table(index="gene", columns="population", values="mean")
     owner = table.drop_duplicates("gene").set_index("gene")["of"]
     highest = int((wide.idxmax(axis=1) == owner.loc[wide.index]).sum())
     return f"{highest} of {len(wide)} of these genes are most abundant in the population whose list they lead."
 
 
-def _confirmed(results: ResultFolder, _: str) -> str:
-    table = results.table("confirmation")
-    if table is None:
-        return ""
+def _confirmed(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     tested = table[~table["method"].isin(CONTROLS) & table["confirmed"].notna()]
     means = tested.groupby(["estimand", "method"])["confirmed"].mean()
     parts = [f"{rows.idxmax()} is confirmed most as {name} ({rows.max():.0%})" for name, rows in _by_estimand(means)]
-    stable = tested.merge(_lists(results)[["method", "population", "phi"]], on=["method", "population"]).query(
-        "phi > 0.5"
-    )
+    stable = tested.merge(_lists(results).query("phi > 0.5")[["method", "population"]], on=["method", "population"])
     if len(stable):
         wrong = int((stable["confirmed"] < 0.5).sum())
         parts.append(f"of {len(stable)} lists that come back (Φ above 0.5), less than half of {wrong} is confirmed")
     return f"{'; '.join(parts)}." if parts else ""
 
 
-def _programs(results: ResultFolder, _: str) -> str:
-    table = results.table("program_summary")
-    if table is None or table.empty:
-        return ""
+def _programs(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     n_populations, n_flagged = table["population"].nunique(), int((table["flags"].astype(str) != "").sum())
     return (
         f"{len(table)} programs in {n_populations} of {len(results.populations)} populations; {n_flagged} of them go "
@@ -192,12 +162,10 @@ def _programs(results: ResultFolder, _: str) -> str:
     )
 
 
-def _differences(results: ResultFolder, _: str) -> str:
-    from scballast.report.difference_figures import panels
-
+def _differences(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     counts = {
         pair: (int((rows["lower"] > 0).sum()), int((rows["upper"] < 0).sum()), len(rows))
-        for pair, rows in panels(results).items()
+        for pair, rows in paired_differences(results).items()
     }
     if not counts:
         return ""
@@ -209,27 +177,18 @@ def _differences(results: ResultFolder, _: str) -> str:
     return f"The clearest pair: {first} is more stable than {second} in {more} of {n} populations, and less in {less}."
 
 
-def _ranks(results: ResultFolder, pair: str) -> str:
-    table = results.table("concordance")
-    if table is None:
-        return ""
+def _ranks(results: ResultFolder, table: pd.DataFrame, pair: str) -> str:
     methods = set(pair.split("_vs_"))
     pair_rows = table[[{a, b} == methods for a, b in zip(table["method_a"], table["method_b"], strict=True)]]
     shares = pair_rows.set_index("population")["overlap"].dropna()
     if shares.empty:
         return ""
     text = f"Of the first {results.top_k} genes {shares.mean():.0%} are the same on average"
-    if len(shares) == 1:
-        return f"{text}."
-    return (
-        f"{text}: most in “{shares.idxmax()}” ({shares.max():.0%}), least in “{shares.idxmin()}” ({shares.min():.0%})."
-    )
+    most = f": most in “{shares.idxmax()}” ({shares.max():.0%}), least in “{shares.idxmin()}” ({shares.min():.0%})"
+    return f"{text}{most if len(shares) > 1 else ''}."
 
 
-def _loadings(results: ResultFolder, _: str) -> str:
-    table = results.table("loadings")
-    if table is None:
-        return ""
+def _loadings(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     squares = table.assign(square=table["loading"] ** 2).groupby("dimension")["square"].sum()
     if len(squares) < 2 or squares.sum() == 0:
         return ""
@@ -240,15 +199,11 @@ def _loadings(results: ResultFolder, _: str) -> str:
     )
 
 
-def _truth(results: ResultFolder, _: str) -> str:
-    table = results.table("truth")
-    if table is None or table["average_precision"].isna().all():
+def _truth(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
+    if table["average_precision"].isna().all():
         return ""
     means = table.groupby(["estimand", "method"])["average_precision"].mean()
-    best = [
-        f"{method_means.idxmax()} finds most {name} genes ({method_means.max():.2f})"
-        for name, method_means in _by_estimand(means)
-    ]
+    best = [f"{rows.idxmax()} finds most {name} genes ({rows.max():.2f})" for name, rows in _by_estimand(means)]
     return f"{'; '.join(best)}."
 
 
@@ -256,23 +211,24 @@ def _by_estimand(means: pd.Series) -> list[tuple[str, pd.Series]]:
     return [(str(name), means[name].dropna()) for name in means.index.unique("estimand") if means[name].notna().any()]
 
 
-# By the beginning of a figure's name, the longest first where one begins another.
-_SENTENCES: dict[str, Callable[[ResultFolder, str], str]] = {
-    "stability_heatmap": _heat_map,
-    "stability_by_size": _by_size,
-    "stability_differences": _differences,
-    "stability_": _dots,
-    "concordance_range_": _ranges,
-    "concordance_": _pairs,
-    "heldout_fit": _fit,
-    "association_": _association,
-    "axis_purity": _purity,
-    "training_curves": _curves,
-    "latent_map": _map,
-    "answer_dots": _genes,
-    "confirmed_against_stability": _confirmed,
-    "programs": _programs,
-    "ranks_": _ranks,
-    "loadings": _loadings,
-    "truth": _truth,
+# By the beginning of a figure's name, the longest first where one begins another: the table that it is of, and what
+# is said.
+_SENTENCES: dict[str, tuple[str, Callable[[ResultFolder, pd.DataFrame, str], str]]] = {
+    "stability_heatmap": ("stability", _heat_map),
+    "stability_by_size": ("stability", _by_size),
+    "stability_differences": ("differences", _differences),
+    "stability_": ("stability", _dots),
+    "concordance_range_": ("concordance", _ranges),
+    "concordance_": ("concordance", _pairs),
+    "heldout_fit": ("fit", _fit),
+    "association_": ("association", _association),
+    "axis_purity": ("axis_purity", _purity),
+    "training_curves": ("stability", _curves),
+    "latent_map": ("embedding", _map),
+    "answer_dots": ("answer_expression", _genes),
+    "confirmed_against_stability": ("confirmation", _confirmed),
+    "programs": ("program_summary", _programs),
+    "ranks_": ("concordance", _ranks),
+    "loadings": ("loadings", _loadings),
+    "truth": ("truth", _truth),
 }

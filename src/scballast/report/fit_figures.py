@@ -9,11 +9,9 @@ import numpy as np
 import pandas as pd
 
 from scballast.report import style
-from scballast.report.figure_names import drawable, figure_labels, shorten
+from scballast.report.figure_names import drawable, shorten
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
 
@@ -44,11 +42,11 @@ def paired_fit(results: ResultFolder) -> pd.DataFrame | None:
     if table is None:
         return None
     rows = table[(table["population"] != "") & table["heldout_nll"].notna()]
-    shared, separate = rows[rows["model"] == "global"], rows[rows["model"] == "per_population"]
-    keys = ["population", "replicate"]
-    left = shared[[*keys, "heldout_nll"]].rename(columns={"heldout_nll": "shared"})
-    right = separate[[*keys, "heldout_nll"]].rename(columns={"heldout_nll": "own"})
-    merged = left.merge(right, on=keys)
+    shared, own = (
+        rows[rows["model"] == model].set_index(["population", "replicate"])["heldout_nll"].rename(name)
+        for model, name in (("global", "shared"), ("per_population", "own"))
+    )
+    merged = pd.merge(shared, own, on=["population", "replicate"]).reset_index()
     return None if merged.empty else merged
 
 
@@ -67,11 +65,10 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
     Picture
         ``heldout_fit``.
     """
-    present = set(pairs["population"])
-    names = [name for name in results.populations if name in present]
+    names = results.populations_of(pairs)
     figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.35)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
-    style.name_rows(left, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
+    style.label_rows(left, names)
     for i, name in enumerate(names):
         rows = pairs[pairs["population"] == name]
         shared, separate = float(rows["shared"].mean()), float(rows["own"].mean())
@@ -93,7 +90,12 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
     for axes in (left, right):
         axes.grid(axis="x")
         axes.locator_params(axis="x", nbins=5)
-    _fit_legend(left)
+    handles = [
+        style.mark(style.BLUE, markersize=5),
+        style.mark(style.VERMILION, "D", markersize=5, markerfacecolor="white"),
+    ]
+    kinds = ["global model", "separate model of the population"]
+    figure.legend(handles, kinds, loc="outside upper center", ncols=2, handletextpad=0.2)
     caption = (
         "Fit to held-out cells of each population (largest on top): one global model (blue dot) and a separate "
         "model trained on that population alone (orange diamond), judged on the same cells. Left: mean over "
@@ -102,19 +104,6 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
     )
     alt = f"Held-out fit of global and separate models in {len(names)} populations."
     return style.finish(figure, results.path, "heldout_fit", caption=caption, alt=alt)
-
-
-def _fit_legend(axes: Axes) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=style.BLUE, marker="o", markersize=5, linewidth=0),
-        Line2D([], [], color=style.VERMILION, marker="D", markersize=5, markerfacecolor="white", linewidth=0),
-    ]
-    figure = axes.get_figure(root=True)
-    if figure is not None:
-        names = ["global model", "separate model of the population"]
-        figure.legend(handles, names, loc="outside upper center", ncols=2, handletextpad=0.2)
 
 
 def curve_groups(history: dict[str, list[list[float]]]) -> dict[str, dict[str, list[list[float]]]]:
@@ -156,11 +145,8 @@ def training_curves(results: ResultFolder) -> Picture | None:
     groups = list(curve_groups(results.history).items())[:MAX_CURVES]
     if not groups:
         return None
-    n_columns = min(3, len(groups))
-    n_rows = math.ceil(len(groups) / n_columns)
-    figure = style.new_figure(n_rows * 2.1 + 0.5)
-    grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True)
-    for axes, (title, curves) in zip(grid.flat, groups, strict=False):
+    figure, panels = style.panels(len(groups), 3, 2.1, 0.5)
+    for axes, (title, curves) in zip(panels, groups, strict=True):
         tails = []
         for colour, (name, points) in zip(style.CYCLE * len(curves), curves.items(), strict=False):
             epochs, values = np.array(points, dtype=float).T
@@ -175,10 +161,6 @@ def training_curves(results: ResultFolder) -> Picture | None:
         axes.grid(axis="y")
         if len(curves) > 1:
             axes.legend(fontsize=style.SMALL)
-    for axes in grid.flat[len(groups) :]:
-        axes.remove()
-    for column in range(n_columns):
-        grid[(len(groups) - 1 - column) // n_columns, column].tick_params(axis="x", labelbottom=True)
     figure.supxlabel("epoch", fontsize=10)
     more = len(curve_groups(results.history)) - len(groups)
     rest = f" {more} more curves are in history.json." if more else ""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from scballast.report.html import Column
     from scballast.report.stored_tables import ResultFolder
 
 MOST_ROWS = 12_000
@@ -36,13 +37,11 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class GeneList:
-    """All genes of one answer.
+class GeneTable:
+    """Genes of a list, with what copies and saves them.
 
     Attributes
     ----------
-    answer
-        Which list.
     headings
         Heading of each column, and whether it holds numbers.
     rows
@@ -57,13 +56,12 @@ class GeneList:
         Its name.
     """
 
-    answer: Answer
     headings: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[str, ...], ...]
-    n_genes: int
-    names: str
-    csv: str
-    file_name: str
+    rows: tuple[tuple[str, ...], ...] = ()
+    n_genes: int = 0
+    names: str = ""
+    csv: str = ""
+    file_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Card:
     place: int
     population: str
     n_cells: int | None
-    lists: tuple[GeneList, ...]
+    lists: tuple[tuple[Answer, GeneTable], ...]
 
 
 def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:
@@ -99,68 +97,64 @@ def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:
     made = []
     for place, population in enumerate(dict.fromkeys(answer.population for answer in answers)):
         population_answers = [answer for answer in answers if answer.population == population]
-        made.append(
-            Card(
-                place,
-                population,
-                population_answers[0].n_cells,
-                tuple(
-                    _gene_list(results, answer, lists.get((population, answer.estimand)), most, f"{place + 1}")
-                    for answer in population_answers
-                ),
-            )
-        )
+        tables = []
+        for answer in population_answers:
+            genes = lists.get((population, answer.estimand))
+            labels = [] if genes is None else [results.gene_label(str(gene)) for gene in genes["gene"]]
+            file = file_name(place, population, answer.estimand)
+            tables.append((answer, gene_table(COLUMNS, genes, labels, file, most)))
+        made.append(Card(place, population, population_answers[0].n_cells, tuple(tables)))
     return made
 
 
-def _gene_list(results: ResultFolder, answer: Answer, rows: pd.DataFrame | None, most: int, place: str) -> GeneList:
-    headings = tuple((heading, digits is not None) for _, heading, digits in COLUMNS)
-    if rows is None:
-        return GeneList(answer, headings, (), 0, "", "", "")
-    shown = tuple(
-        tuple(_cell(results, name, row.get(name), digits) for name, _, digits in COLUMNS)
-        for row in rows.head(most).to_dict("records")
-    )
-    symbols = rows["symbol"] if "symbol" in rows else rows["gene"]
-    names = "\n".join(str(symbol) or str(gene) for symbol, gene in zip(symbols, rows["gene"], strict=True))
-    file = file_name(place, answer.population, answer.estimand)
-    return GeneList(answer, headings, shown, len(rows), names, csv_link(rows), file)
-
-
-def file_name(place: str, population: str, what: str) -> str:
-    """Name the file that a link saves: in the order of the page, safe on every system."""
-    safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in population)[:40]
-    return f"{place}_{safe}_{what}.csv"
-
-
-def _cell(results: ResultFolder, name: str, value: Any, digits: int | None) -> str:
-    if name == "gene":
-        return results.gene_label(str(value))
-    return cell_text(value, digits, small=name.endswith("q_value"))
-
-
-def cell_text(value: Any, digits: int | None, *, small: bool = False) -> str:
-    """Write a cell for readers; nothing for what is not known.
+def gene_table(
+    columns: Sequence[Column], genes: pd.DataFrame | None, labels: Sequence[str], file: str, most: int | None = None
+) -> GeneTable:
+    """Write genes as the cells of a table, as names to copy, and as a file to save.
 
     Parameters
     ----------
-    value
-        As it is stored.
-    digits
-        Decimals; None: text.
-    small
-        Whether numbers below 0.001 are written by their order of magnitude.
+    columns
+        Name, heading and decimals (None: text) of each.
+    genes
+        One row each, the best first; None: there are none.
+    labels
+        What each gene is called in the table.
+    file
+        Name of the file that is saved.
+    most
+        Rows of the table; None: all.
     """
-    if digits is None:
-        return "" if value is None else str(value)
-    if value is None or value == "" or value != value:
+    headings = tuple((heading, digits is not None) for _, heading, digits in columns)
+    if genes is None or genes.empty:
+        return GeneTable(headings)
+    records = genes.to_dict("records")
+    rows = tuple(
+        tuple(label if name == "gene" else _cell(record.get(name), name, digits) for name, _, digits in columns)
+        for record, label in zip(records[:most], labels, strict=False)
+    )
+    names = "\n".join(str(record.get("symbol") or record["gene"]) for record in records if record["gene"])
+    return GeneTable(headings, rows, len(genes), names, _csv_link(genes.drop(columns="status", errors="ignore")), file)
+
+
+def file_name(place: int, population: str, what: str) -> str:
+    """Name the file that a link saves: in the order of the page, safe on every system."""
+    safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in population)[:40]
+    return f"{place + 1}_{safe}_{what}.csv"
+
+
+def _cell(value: Any, name: str, digits: int | None) -> str:
+    """Write a value for readers; nothing for what is not known."""
+    if value is None or value != value or (value == "" and digits is not None):
         return ""
-    if small and 0 < float(value) < 1e-3:
+    if digits is None:
+        return str(value)
+    if name.startswith("q_") and 0 < float(value) < 1e-3:
         return f"{float(value):.0e}"
     return f"{float(value):z.{digits}f}".replace("-", "−")
 
 
-def csv_link(rows: pd.DataFrame) -> str:
+def _csv_link(rows: pd.DataFrame) -> str:
     """Return a data link to the rows; text that a spreadsheet would take for a formula is made harmless."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -34,13 +34,14 @@ def dot_plot(results: ResultFolder, table: pd.DataFrame) -> Picture:
     Picture
         ``answer_dots``.
     """
-    present = set(table["population"])
-    names = [name for name in results.populations if name in present]
+    names = results.populations_of(table)
     order = {name: i for i, name in enumerate(names)}
     owners = table.drop_duplicates("gene").sort_values("of", key=lambda owner: owner.map(order), kind="stable")
     genes = list(owners["gene"])
-    means = table.pivot_table(index="population", columns="gene", values="mean").loc[names, genes].to_numpy()
-    percents = table.pivot_table(index="population", columns="gene", values="pct").loc[names, genes].to_numpy()
+    means, percents = (
+        table.pivot_table(index="population", columns="gene", values=name).loc[names, genes].to_numpy()
+        for name in ("mean", "pct")
+    )
     levels = np.log1p(means)
     span = levels.max(axis=0) - levels.min(axis=0)
     scaled = np.divide(levels - levels.min(axis=0), span, out=np.zeros_like(levels), where=span > 0)
@@ -52,7 +53,7 @@ def dot_plot(results: ResultFolder, table: pd.DataFrame) -> Picture:
         columns.ravel(), rows.ravel(), s=sizes.ravel(), c=scaled.ravel(), cmap=style.SEQUENTIAL, vmin=0, vmax=1,
         edgecolors=style.GREY, linewidths=0.3,
     )  # fmt: skip
-    style.name_rows(axes, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
+    style.label_rows(axes, names)
     labels = [shorten(drawable(results.gene_label(gene)), 18) for gene in genes]
     axes.set_xticks(range(len(genes)), labels=labels, rotation=90, fontsize=8, fontstyle="italic")
     axes.set_xlim(-0.7, len(genes) - 0.3)
@@ -87,8 +88,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
     Picture
         ``latent_map``.
     """
-    present = set(table["population"])
-    names = [name for name in results.populations if name in present]
+    names = results.populations_of(table)
     labels = figure_labels(names, 40)
     figure = style.new_figure(max(4.6, 0.2 * len(names) + 0.6))
     axes = figure.subplots()
@@ -107,8 +107,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_aspect("equal", "datalim")
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, markerscale=max(1.0, 3 / size), handletextpad=0.2)
     caption = (
         "Cells of the first replicate in the latent space, laid out in the plane by UMAP; numbers stand at each "

@@ -7,6 +7,7 @@ import io
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from scballast.report.style import Picture
 
 
+Column = tuple[str, str, int | None]
 LARGEST_DRAWING = 120_000  # bytes of SVG put into the page
 
 
@@ -70,6 +72,23 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     grids: tuple[Grid, ...] = ()
     missing: str = ""
+
+
+def grid_of(caption: str, columns: Iterable[Column], records: Iterable[Mapping[Any, Any]]) -> Grid:
+    """Put the named values of each record into a row.
+
+    Parameters
+    ----------
+    caption
+        What the rows are.
+    columns
+        Name in the records, heading, and number of decimals (None for text).
+    records
+        One for each row.
+    """
+    named = tuple(columns)
+    rows = tuple(tuple(record[name] for name, _, _ in named) for record in records)
+    return Grid(caption, tuple((heading, digits) for _, heading, digits in named), rows)
 
 
 def with_sentences(sections: Iterable[Section], sentence: Callable[[str], str]) -> list[Section]:
@@ -159,7 +178,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     template
         File name under ``templates``.
     values
-        Names that the template uses.
+        Names that the template uses, beside the version.
     """
-    page = _environment().get_template(template).render(**values)
+    page = _environment().get_template(template).render(version=version("scballast"), **values)
     path.write_text(page, encoding="utf-8")

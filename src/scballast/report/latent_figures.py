@@ -11,6 +11,10 @@ from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+
     from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
 
@@ -24,8 +28,12 @@ def _first_replicate(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["replicate"] == table["replicate"].min()] if "replicate" in table else table
 
 
-def _dimension_names(dimensions: list[object]) -> list[str]:
-    return [drawable(str(item)) for item in dimensions]
+def _name_dimensions(axes: Axes, dimensions: Sequence[object], every: int) -> None:
+    """Name each, or each second or fifth, column of a heat map."""
+    axes.set_xticks(range(0, len(dimensions), every), labels=[drawable(str(name)) for name in dimensions[::every]])
+    axes.set_xlim(-0.5, len(dimensions) - 0.5)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlabel("latent dimension")
 
 
 def association(results: ResultFolder, key: str) -> Picture:
@@ -44,9 +52,7 @@ def association(results: ResultFolder, key: str) -> Picture:
         ``association_<n>``, n being the position of the key in the table.
     """
     table = results.table("association")
-    if table is None:
-        message = "the association table is expected"
-        raise ValueError(message)
+    assert table is not None  # the key is from it
     number = list(dict.fromkeys(table["key"])).index(key) + 1
     rows = _first_replicate(table[table["key"] == key])
     effect = rows.pivot_table(index="category", columns="dimension", values="smd", sort=False, dropna=False)
@@ -61,40 +67,21 @@ def association(results: ResultFolder, key: str) -> Picture:
     row = style.row_height(len(order))
     figure = style.new_figure(max(1.6, len(order) * row) + 1.1)
     axes = figure.subplots()
-    from matplotlib import colormaps
-
-    colours = colormaps[style.DIVERGING].with_extremes(bad=style.PALE)
-    mesh = axes.pcolormesh(
-        np.arange(len(columns) + 1) - 0.5,
-        np.arange(len(order) + 1) - 0.5,
-        np.ma.masked_invalid(values),
-        cmap=colours,
-        vmin=-_LIMIT,
-        vmax=_LIMIT,
-        edgecolor="white",
-        linewidth=0.6,
-    )
+    mesh = style.heat_map(axes, values, style.DIVERGING, (-_LIMIT, _LIMIT), linewidth=0.6)
     for colour, dark in ((style.INK, False), ("white", True)):
         i, j = np.nonzero(small & ((np.abs(values) > 0.6 * _LIMIT) == dark))
         axes.scatter(j, i, s=6, color=colour, linewidth=0)
-    style.name_rows(axes, list(figure_labels(order, 40).values()), fontsize=style.row_font(len(order)))
-    names = _dimension_names(columns)
-    every = 1 if len(names) <= 25 else 2 if len(names) <= 50 else 5
-    axes.set_xticks(range(0, len(names), every), labels=names[::every])
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("latent dimension")
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, extend="both", aspect=18, shrink=min(1.0, 2.6 / max(1.6, len(order) * row)))
-    bar.set_label("standardised mean difference")
-    bar.outline.set_visible(False)
+    style.label_rows(axes, order)
+    _name_dimensions(axes, columns, 1 if len(columns) <= 25 else 2 if len(columns) <= 50 else 5)
+    shrink = min(1.0, 2.6 / max(1.6, len(order) * row))
+    style.colour_bar(figure, mesh, axes, "standardised mean difference", extend="both", aspect=18, shrink=shrink)
     more = f" {left_out} more categories are in the table." if left_out else ""
     caption = (
         f"Which latent dimension goes with which category of {one_key(key)}, in the first replicate: mean of the "
         "category's cells less the mean of the others, in pooled standard deviations. "
         f"{_test_in_words(rows)} Dimensions of other replicates are in another order and sign.{more}"
     )
-    alt = f"Heat map of {len(order)} categories by {len(names)} latent dimensions."
+    alt = f"Heat map of {len(order)} categories by {len(columns)} latent dimensions."
     return style.finish(figure, results.path, f"association_{number}", caption=caption, alt=alt)
 
 
@@ -117,23 +104,21 @@ def one_key(key: str) -> str:
     return f"“{shorten(drawable(key), 40)}”"
 
 
-def axis_purity(results: ResultFolder) -> Picture:
+def axis_purity(results: ResultFolder, table: pd.DataFrame) -> Picture:
     """Draw the purity of both ends of every axis against the base rate.
 
     Parameters
     ----------
     results
-        Result folder; read: ``axis_purity``.
+        Result folder.
+    table
+        ``axis_purity``.
 
     Returns
     -------
     Picture
         ``axis_purity``.
     """
-    table = results.table("axis_purity")
-    if table is None:
-        message = "the table of axis purity is expected"
-        raise ValueError(message)
     first = _first_replicate(table)
     dimensions = sorted(set(first["dimension"]))
     labels = figure_labels(list(dict.fromkeys(first["population"])), 30)
@@ -155,7 +140,8 @@ def axis_purity(results: ResultFolder) -> Picture:
         axes.set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-    style.name_rows(grid[0], _dimension_names(list(dimensions)), fontsize=style.row_font(len(dimensions)))
+    names = [drawable(str(dimension)) for dimension in dimensions]
+    style.name_rows(grid[0], names, fontsize=style.row_font(len(dimensions)))
     grid[0].set_ylabel("latent dimension")
     figure.supxlabel("share of the most frequent population among the 5% most extreme cells", fontsize=10)
     caption = (
@@ -167,23 +153,21 @@ def axis_purity(results: ResultFolder) -> Picture:
     return style.finish(figure, results.path, "axis_purity", caption=caption, alt=alt)
 
 
-def loadings(results: ResultFolder) -> Picture:
+def loadings(results: ResultFolder, table: pd.DataFrame) -> Picture:
     """Draw the loadings of the genes that weigh most on each dimension.
 
     Parameters
     ----------
     results
-        Result folder; read: ``loadings``, ``genes``.
+        Result folder; read: ``genes``.
+    table
+        ``loadings``.
 
     Returns
     -------
     Picture
         ``loadings``.
     """
-    table = results.table("loadings")
-    if table is None:
-        message = "the table of loadings is expected"
-        raise ValueError(message)
     wide = table.pivot_table(index="gene", columns="dimension", values="loading", sort=True)
     # The softmax leaves each column's mean free: only differences between genes mean anything.
     centred = wide.to_numpy(dtype=float) - wide.to_numpy(dtype=float).mean(axis=0)
@@ -193,8 +177,7 @@ def loadings(results: ResultFolder) -> Picture:
     for column in range(n_dimensions):
         best = np.argsort(-np.abs(centred[:, column]), kind="stable")
         fresh = [int(gene) for gene in best if int(gene) not in set(chosen)]
-        picked = fresh[:per_dimension]
-        chosen += sorted(picked, key=lambda gene: -centred[gene, column])
+        chosen += sorted(fresh[:per_dimension], key=lambda gene: -centred[gene, column])
     chosen = chosen[:MAX_GENES]
     values = centred[chosen]
     shown = [results.gene_label(str(wide.index[i])) for i in chosen]
@@ -203,27 +186,11 @@ def loadings(results: ResultFolder) -> Picture:
     figure = style.new_figure(len(names) * row + 1.0)
     axes = figure.subplots()
     limit = float(np.quantile(np.abs(values), 0.98)) or 1.0
-    mesh = axes.pcolormesh(
-        np.arange(n_dimensions + 1) - 0.5,
-        np.arange(len(names) + 1) - 0.5,
-        values,
-        cmap=style.DIVERGING,
-        vmin=-limit,
-        vmax=limit,
-        edgecolor="white",
-        linewidth=0.4,
-    )
+    mesh = style.heat_map(axes, values, style.DIVERGING, (-limit, limit), linewidth=0.4)
     style.name_rows(axes, names, fontsize=style.SMALL, fontstyle="italic")
-    every = 1 if n_dimensions <= 25 else 2
-    labels = _dimension_names(list(wide.columns))
-    axes.set_xticks(range(0, n_dimensions, every), labels=labels[::every])
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.5, n_dimensions - 0.5)
-    axes.set_xlabel("latent dimension")
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, extend="both", aspect=24, shrink=min(1.0, 3 / (len(names) * row)))
-    bar.set_label("loading, centred (natural log of expression)")
-    bar.outline.set_visible(False)
+    _name_dimensions(axes, list(wide.columns), 1 if n_dimensions <= 25 else 2)
+    label, shrink = "loading, centred (natural log of expression)", min(1.0, 3 / (len(names) * row))
+    style.colour_bar(figure, mesh, axes, label, extend="both", aspect=24, shrink=shrink)
     caption = (
         f"Loadings of the first replicate's model, centred over genes: the {per_dimension} genes that weigh most "
         "on each dimension and were not already shown. Single axes are only weakly identified: "

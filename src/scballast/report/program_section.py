@@ -1,24 +1,58 @@
-"""The report's section on programs, and the file of their genes that enrichment tools read."""
+"""The report's section on programs with their figure, and the file of their genes that enrichment tools read."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from scballast.report import program_figures
-from scballast.report.html import Grid, Section
+from scballast.experiment.gene_sets import program_genes
+from scballast.report import style
+from scballast.report.figure_names import figure_labels
+from scballast.report.html import Grid, Section, grid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
 
     from scballast.report.stored_tables import ResultFolder
+    from scballast.report.style import Picture
 
-_SHOWN_GENES = 12
+_SHOWN_GENES = 12  # of a side of a program in the table, of a program in its map
+_MAPS_IN_ROW = 3
+_LIMIT = 1.5  # standard deviations at the ends of the colours
 _SHOWN_SETS = 3
 _SMALLEST_SET = 3
 _MOST_MAPS = 12
+
+
+# Columns of the tables: name, heading, decimals.
+_PROGRAMS = (
+    ("population", "Population", None),
+    ("program", "Program", None),
+    ("up", "Genes up", None),
+    ("down", "Genes down", None),
+    ("with", "Goes with", None),
+    ("explained", "Explained", 2),
+    ("reproducibility", "Reproducibility", 2),
+    ("lower", "lower", 2),
+    ("upper", "upper", 2),
+    ("floor", "floor", 2),
+)
+_COUNTS = (
+    ("population", "Population", None),
+    ("n_cells", "Cells", 0),
+    ("n_programs", "Programs", 0),
+    ("n_flagged", "of them flagged", 0),
+    ("reason", "Why none", None),
+)
+_ENRICHMENT = (
+    ("population", "Population", None),
+    ("list", "List", None),
+    ("gene_set", "Gene set", None),
+    ("common", "Genes in common", None),
+    ("fold", "Fold", 1),
+    ("q_value", "FDR", 3),
+    ("power", "−log10 FDR", 1),
+)
 
 
 def section(results: ResultFolder) -> Section:
@@ -48,7 +82,7 @@ def section(results: ResultFolder) -> Section:
         write_gmt(results, genes)
         grids.append(_program_grid(results, summary, genes))
         shown = summary.sort_values("flags", key=lambda flags: flags != "", kind="stable").head(_MOST_MAPS)
-        pictures.append(program_figures.maps(results, shown))
+        pictures.append(maps(results, shown))
     enrichment = results.table("program_enrichment")
     if enrichment is not None:
         grids.append(_enrichment_grid(enrichment))
@@ -60,81 +94,103 @@ def write_gmt(results: ResultFolder, genes: pd.DataFrame) -> None:
     """Write ``programs.gmt``: a line per program and side, its genes by symbol where there are any."""
     lines = []
     for (population, program), rows in genes.groupby(["population", "program"], sort=False):
-        for side, side_genes in _sides(rows):
-            names = [results.symbols.get(gene, gene) for gene in side_genes["gene"]]
+        for side, side_genes in program_genes(rows).items():
+            names = [results.symbols.get(gene, gene) for gene in side_genes]
             if len(names) >= _SMALLEST_SET:
                 label = " ".join(f"{population} {program} {side}".split())
                 lines.append("\t".join([label, f"scballast program of {results.dataset}", *names]))
     (results.path / "programs.gmt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _sides(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    listed = rows[rows["confirmed"]]
-    yield "up", listed[listed["weight"] > 0]
-    yield "down", listed[listed["weight"] < 0]
+def maps(results: ResultFolder, summary: pd.DataFrame) -> Picture:
+    """Draw a small heat map per program, with the distribution of its activity above.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``program_map``, ``program_activity``.
+    summary
+        The rows of ``program_summary`` to draw, in this order; at least one.
+
+    Returns
+    -------
+    Picture
+        ``programs``.
+    """
+    tiles, activity = results.table("program_map"), results.table("program_activity")
+    assert tiles is not None
+    assert activity is not None  # written together with the summary
+    n_rows = math.ceil(len(summary) / _MAPS_IN_ROW)
+    figure = style.new_figure(2.75 * n_rows + 0.5)
+    grid = figure.subplots(2 * n_rows, _MAPS_IN_ROW, squeeze=False, height_ratios=[1, 4] * n_rows)
+    populations = figure_labels(list(dict.fromkeys(summary["population"])), 34)
+    for place, item in enumerate(summary.to_dict("records")):
+        row, column = divmod(place, _MAPS_IN_ROW)
+        above, below = grid[2 * row, column], grid[2 * row + 1, column]
+        program_tiles = tiles[(tiles["population"] == item["population"]) & (tiles["program"] == item["program"])]
+        genes = list(dict.fromkeys(program_tiles["gene"]))[:_SHOWN_GENES]
+        values = program_tiles.pivot_table(index="gene", columns="bin", values="value").loc[genes].to_numpy(dtype=float)
+        below.imshow(values, aspect="auto", cmap=style.DIVERGING, vmin=-_LIMIT, vmax=_LIMIT, interpolation="nearest")
+        symbols = [results.symbols.get(gene, gene) for gene in genes]
+        labels = figure_labels(symbols, 16)
+        style.name_rows(below, [labels[symbol] for symbol in symbols], fontsize=6.5)
+        below.set_xticks([])
+        cells = activity[(activity["population"] == item["population"]) & (activity["program"] == item["program"])]
+        above.hist(cells["activity"].to_numpy(dtype=float), bins=30, color=style.ESTIMAND_COLOURS["program"])
+        above.set_yticks([])
+        above.spines[:].set_visible(False)
+        above.tick_params(axis="x", labelsize=6.5, length=2)
+        mark = " (flagged)" if item["flags"] else ""
+        above.set_title(f"{populations[item['population']]} {item['program']}{mark}", fontsize=8)
+    for axes in grid[-2:, (len(summary) - 1) % _MAPS_IN_ROW + 1 :].flat:
+        axes.set_axis_off()
+    bar = style.colour_bar(
+        figure, grid[1, 0].images[0], list(grid[-1]), "log counts, standard deviations of the gene",
+        location="bottom", shrink=0.4, aspect=26, pad=0.04,
+    )  # fmt: skip
+    bar.ax.xaxis.label.set_fontsize(8)
+    caption = (
+        f"The {_SHOWN_GENES} genes of the largest weight of each program, over the population's cells ordered by the "
+        "program's activity from low (left) to high (right), mean of up to 40 bins of equally many cells. Above: how "
+        "the activity is spread over cells, in standard deviations of counting noise. Each cell's activity comes from "
+        "weights that were found without the cell."
+    )
+    alt = f"Heat maps of {len(summary)} programs: genes by cells ordered by activity, with histograms of the activity."
+    return style.finish(figure, results.path, "programs", caption=caption, alt=alt)
 
 
 def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFrame) -> Grid:
     lists = {key: rows for key, rows in genes.groupby(["population", "program"], sort=False)}
-    rows: list[tuple[Any, ...]] = []
+    records = []
     for item in summary.to_dict("records"):
-        sides = dict(_sides(lists[item["population"], item["program"]]))
-        names = [
-            ", ".join(results.symbols.get(gene, gene) for gene in sides[side]["gene"].head(_SHOWN_GENES))
+        of_program = program_genes(lists[item["population"], item["program"]])
+        sides = {
+            side: ", ".join(results.symbols.get(gene, gene) for gene in of_program.get(side, ())[:_SHOWN_GENES])
             for side in ("up", "down")
-        ]
+        }
         words = [item["flags"]] if item["flags"] else []
         words += [f"also in {item['matches']}"] if item["matches"] else []
-        numbers = [item[name] for name in ("explained", "reproducibility", "lower", "upper", "floor")]
-        rows.append((item["population"], item["program"], *names, "; ".join(words) or "its own", *numbers))
-    columns = (
-        ("Population", None),
-        ("Program", None),
-        ("Genes up", None),
-        ("Genes down", None),
-        ("Goes with", None),
-        ("Explained", 2),
-        ("Reproducibility", 2),
-        ("lower", 2),
-        ("upper", 2),
-        ("floor", 2),
-    )
+        records.append({**item, **sides, "with": "; ".join(words) or "its own"})
     caption = (
         f"One row per program: its first {_SHOWN_GENES} genes on either side; what it goes with, where that may be all "
         "it is; the share of the population's variance beyond counting noise; the share of its activity's variance in "
         "unseen cells that is covariation of its genes, with 95% interval and floor. All genes: tables/programs.csv, "
         "programs.gmt; the activity of every cell: tables/program_activity.parquet."
     )
-    return Grid(caption, columns, tuple(rows))
+    return grid_of(caption, _PROGRAMS, records)
 
 
 def _count_grid(counts: pd.DataFrame) -> Grid:
-    rows = tuple(
-        (item["population"], item["n_cells"], item["n_programs"], item["n_flagged"], item["reason"] or "–")
-        for item in counts.to_dict("records")
-    )
-    columns = (("Population", None), ("Cells", 0), ("Programs", 0), ("of them flagged", 0), ("Why none", None))
-    return Grid("How many programs each population has; none is an answer too.", columns, rows)
+    records = counts.assign(reason=counts["reason"].where(counts["reason"] != "", "–")).to_dict("records")
+    return grid_of("How many programs each population has; none is an answer too.", _COUNTS, records)
 
 
 def _enrichment_grid(enrichment: pd.DataFrame) -> Grid:
     best = enrichment.groupby(["population", "list"], sort=False).head(_SHOWN_SETS)
-    rows = []
-    for item in best.to_dict("records"):
-        common = f"{int(item['n_common'])} of {int(item['n_set'])}"
-        power = -math.log10(max(float(item["q_value"]), 1e-300))
-        rows.append((item["population"], item["list"], item["gene_set"], common, item["fold"], item["q_value"], power))
-    columns = (
-        ("Population", None),
-        ("List", None),
-        ("Gene set", None),
-        ("Genes in common", None),
-        ("Fold", 1),
-        ("FDR", 3),
-        ("−log10 FDR", 1),
-    )
+    common = [f"{int(row.n_common)} of {int(row.n_set)}" for row in best.itertuples()]
+    power = [-math.log10(max(float(q_value), 1e-300)) for q_value in best["q_value"]]
     caption = (
         f"The {_SHOWN_SETS} best gene sets of each list, by the hypergeometric test among the analysed genes (not the "
         "genome); FDR over the sets of each list. More: tables/program_enrichment.csv."
     )
-    return Grid(caption, columns, tuple(rows))
+    return grid_of(caption, _ENRICHMENT, best.assign(common=common, power=power).to_dict("records"))

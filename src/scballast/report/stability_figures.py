@@ -1,4 +1,4 @@
-"""Figures of stability within a method: dots against the floor, heat map, stability by population size."""
+"""Figures of stability: dots against the floor, heat map, by population size, differences between two methods."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from scballast.methods.method import ESTIMANDS
 from scballast.report import style
-from scballast.report.figure_names import figure_labels
 from scballast.report.wording import floor_parts
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from scballast.report.stored_tables import ResultFolder
     from scballast.report.style import Picture
 
+# The question that each pair answers: does the first reading of the model beat the second, or the usual practice?
+PAIRS = (
+    ("contrast", "wilcoxon"),
+    ("contrast", "axis"),
+    ("spread", "per_population"),
+    ("local", "per_population"),
+    ("conditioned", "per_population"),
+    ("local", "residual_pca"),
+)
 _LEFT_LIMIT = -0.25  # Φ below this is as good as chance: the axis ends here and the dot sits on its edge
 
 
@@ -51,25 +60,15 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
         ``stability_<estimand>``.
     """
     methods, names = results.methods(estimand), results.populations
-    labels = list(figure_labels(names, 40).values())
     widest = 5 if len(names) <= 15 else 7
-    n_rows = math.ceil(len(methods) / widest)
-    n_columns = math.ceil(len(methods) / n_rows)
-    height = n_rows * (len(names) * style.row_height(len(names)) + 0.75) + 0.5
-    figure = style.new_figure(height)
-    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    n_columns = math.ceil(len(methods) / math.ceil(len(methods) / widest))
+    figure, panels = style.panels_of_rows(names, len(methods), n_columns, 0.75, 0.5)
     left, colour = _left_limit(results), style.ESTIMAND_COLOURS[estimand]
-    for axes, method in zip(grid.flat, methods, strict=False):
+    for axes, method in zip(panels, methods, strict=True):
         _dot_panel(axes, _by_population(results, method), left, colour)
         axes.set_title(_wrapped(method, n_columns), fontsize=10 if n_columns < 5 else 9)
-    for axes in grid.flat[len(methods) :]:
-        axes.remove()
-    style.name_rows(grid[0, 0], labels, fontsize=style.row_font(len(names)))
-    for axes in grid.flat[: len(methods)]:
-        axes.tick_params(axis="y", length=0)
-        axes.tick_params(axis="x", labelbottom=True)
-    grid[0, 0].set_xlim(left, 1.04)
-    grid[0, 0].set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    panels[0].set_xlim(left, 1.04)
+    panels[0].set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
     figure.supxlabel(f"stability Φ of the top {results.top_k} genes (0 chance, 1 identical)", fontsize=10)
     _legend(figure, colour)
     caption = (
@@ -109,16 +108,10 @@ def _legend(figure: Figure, colour: str) -> None:
     from matplotlib.lines import Line2D
 
     shared: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 5, "linewidth": 1.4}
-    handles = [
-        Line2D([], [], **shared),
-        Line2D([], [], markerfacecolor="white", **shared),
-        Line2D([], [], color=style.GREY, marker="|", markersize=8, markeredgewidth=1.5, linewidth=0),
-    ]
+    floor = style.mark(style.GREY, "|", markersize=8, markeredgewidth=1.5)
+    handles = [Line2D([], [], **shared), Line2D([], [], markerfacecolor="white", **shared), floor]
     names = ["above its floor", "not above", "floor"]
     figure.legend(handles, names, loc="outside upper center", ncols=3, handletextpad=0.4, columnspacing=1.4)
-
-
-_RESPONSE = " of them, response methods on the far right"
 
 
 def heat_map(results: ResultFolder) -> Picture:
@@ -136,7 +129,6 @@ def heat_map(results: ResultFolder) -> Picture:
     """
     groups = [results.methods(estimand) for estimand in ESTIMANDS if results.methods(estimand)]
     names = results.populations
-    labels = list(figure_labels(names, 40).values())
     columns = [method for group in groups for method in group]
     # Keeps the estimands apart.
     gap = [0.35 * number for number, group in enumerate(groups) for _ in group]
@@ -148,15 +140,15 @@ def heat_map(results: ResultFolder) -> Picture:
     figure = style.new_figure(len(names) * row + 2.0)
     axes = figure.subplots()
     mesh = _draw_cells(axes, phi, beaten, centres)
-    style.name_rows(axes, labels, fontsize=style.row_font(len(names)))
+    style.label_rows(axes, names)
     style.name_columns(axes, columns, positions=list(centres))
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.45, aspect=26, pad=0.03)
-    bar.set_label(f"stability Φ, top {results.top_k}")
-    bar.outline.set_visible(False)
+    label = f"stability Φ, top {results.top_k}"
+    style.colour_bar(figure, mesh, axes, label, location="bottom", shrink=0.45, aspect=26, pad=0.03)
+    response = " of them, response methods on the far right" if results.methods("response") else ""
     caption = (
         f"Stability Φ of the top {results.top_k} genes by population (largest on top) and method "
-        f"(marker methods left, program methods right{_RESPONSE if results.methods('response') else ''}). "
+        f"(marker methods left, program methods right{response}). "
         "An orange corner: the interval reaches down to the floor, "
         "or there is no interval, so the list is no more stable than lists without a signal of the population "
         "itself may be. Grey: no list; the reason is in the stability table."
@@ -204,13 +196,10 @@ def against_size(results: ResultFolder) -> Picture:
         ``stability_by_size``.
     """
     pairs = [(estimand, method) for estimand in ESTIMANDS for method in results.methods(estimand)]
-    n_columns = min(4, len(pairs))
-    n_rows = math.ceil(len(pairs) / n_columns)
-    figure = style.new_figure(n_rows * 1.55 + 0.6)
-    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    figure, panels = style.panels(len(pairs), 4, 1.55, 0.6, sharey=True)
     cells = np.array([results.n_cells[name] for name in results.populations], dtype=float)
     left = _left_limit(results)
-    for axes, (estimand, method) in zip(grid.flat, pairs, strict=False):
+    for axes, (estimand, method) in zip(panels, pairs, strict=True):
         values = _by_population(results, method)
         colour = style.ESTIMAND_COLOURS[estimand]
         low, high = np.clip(values["lower"], left, 1), np.clip(values["upper"], left, 1)
@@ -219,14 +208,10 @@ def against_size(results: ResultFolder) -> Picture:
         axes.scatter(cells, np.clip(values["phi"], left, 1), s=16, color=colour, edgecolor="white", linewidth=0.5)
         axes.set_title(method, color=colour)
         axes.grid(axis="y")
-    for axes in grid.flat[len(pairs) :]:
-        axes.remove()
-    grid[0, 0].set_xscale("log")
-    grid[0, 0].set_ylim(left, 1.04)
-    grid[0, 0].set_yticks([0, 0.5, 1], labels=["0", "0.5", "1"])
-    _plain_log_ticks(grid[0, 0], cells)
-    for column in range(n_columns):
-        grid[(len(pairs) - 1 - column) // n_columns, column].tick_params(axis="x", labelbottom=True)
+    panels[0].set_xscale("log")
+    panels[0].set_ylim(left, 1.04)
+    panels[0].set_yticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    _plain_log_ticks(panels[0], cells)
     figure.supxlabel("cells in the population (log scale)", fontsize=10)
     figure.supylabel(f"stability Φ, top {results.top_k}", fontsize=10)
     caption = (
@@ -251,3 +236,85 @@ def _plain_log_ticks(axes: Axes, values: np.ndarray) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xticks(ticks, labels=[f"{tick:,.0f}" for tick in ticks])
+
+
+def paired_differences(results: ResultFolder) -> dict[tuple[str, str], pd.DataFrame]:
+    """Find the pairs to show, in the order of ``PAIRS``.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``differences``, ``populations``.
+
+    Returns
+    -------
+    dict of DataFrame
+        By pair: difference, lower, upper of the first method less the second, in the order of the report's
+        populations; pairs without any difference are left out.
+    """
+    table = results.table("differences")
+    if table is None:
+        return {}
+    table = table[table["k"] == results.top_k]
+    rows_of_pair = {}
+    for first, second in PAIRS:
+        same = table[(table["method_a"] == first) & (table["method_b"] == second)]
+        swapped = table[(table["method_a"] == second) & (table["method_b"] == first)]
+        columns = ["difference", "lower", "upper"]
+        if len(same):
+            rows = same.set_index("population")[columns]
+        else:
+            rows = -swapped.set_index("population")[["difference", "upper", "lower"]].set_axis(columns, axis=1)
+        rows = rows.reindex(results.populations)
+        if rows["difference"].notna().any():
+            rows_of_pair[first, second] = rows
+    return rows_of_pair
+
+
+def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame]) -> Picture:
+    """Draw Φ of one method less Φ of another, population by population.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``differences``, ``populations``.
+    pairs
+        From `paired_differences`.
+
+    Returns
+    -------
+    Picture
+        ``stability_differences``.
+    """
+    names = results.populations
+    figure, panels = style.panels_of_rows(names, len(pairs), 3, 0.75, 0.4)
+    widest = max(0.1, *(float(np.nanmax(np.abs(rows["difference"]))) for rows in pairs.values()))
+    limit = min(1.0, 1.25 * widest)
+    for axes, ((first, second), rows) in zip(panels, pairs.items(), strict=True):
+        _difference_panel(axes, rows, limit)
+        better, worse = int((rows["lower"] > 0).sum()), int((rows["upper"] < 0).sum())
+        axes.set_title(f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
+    panels[0].set_xlim(-limit, limit)
+    figure.supxlabel(f"difference in stability Φ of the top {results.top_k} genes", fontsize=10)
+    caption = (
+        "Is one method more stable than another on the same cells? Dot: Φ of the first method less Φ of the second; "
+        "line: 95% jackknife interval, which deletes the same replicate from both and is cut at the frame. Filled: "
+        "the interval leaves out 0, and the panel’s heading counts these populations; open: it does not, or there is "
+        "no interval. More stable is not yet right: compare the floors."
+    )
+    alt = f"Dot plots of the difference in stability of {len(pairs)} pairs of methods in {len(names)} populations."
+    return style.finish(figure, results.path, "stability_differences", caption=caption, alt=alt)
+
+
+def _difference_panel(axes: Axes, rows: pd.DataFrame, limit: float) -> None:
+    places = np.arange(len(rows))
+    values, lower, upper = (rows[name].to_numpy(dtype=float) for name in ("difference", "lower", "upper"))
+    decided = (lower > 0) | (upper < 0)
+    axes.hlines(places, -limit, limit, color=style.PALE, linewidth=0.5, zorder=0)
+    axes.axvline(0, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    known = np.isfinite(lower) & np.isfinite(upper)
+    low, high = np.clip(lower, -limit, limit), np.clip(upper, -limit, limit)
+    axes.hlines(places[known], low[known], high[known], color=style.GREEN, linewidth=1.4, zorder=3)
+    size = 22 if len(rows) <= 24 else 14
+    for marked, face in ((decided, style.GREEN), (~decided, "white")):
+        axes.scatter(values[marked], places[marked], s=size, facecolor=face, edgecolor=style.GREEN, zorder=4)

@@ -92,8 +92,8 @@ def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
 
 
 @dataclass(frozen=True)
-class ResultFolder:
-    """A result folder's stored values; tables are read when first asked for."""
+class StoredFolder:
+    """What an experiment and a sweep alike store; tables are read when first asked for."""
 
     path: Path
     _cache: dict[str, pd.DataFrame | None] = field(default_factory=dict, repr=False)
@@ -112,6 +112,11 @@ class ResultFolder:
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
         return read_yaml(self.path / "config" / "resolved.yaml")
+
+
+@dataclass(frozen=True)
+class ResultFolder(StoredFolder):
+    """An experiment's stored values."""
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -196,6 +201,11 @@ class ResultFolder:
         """Ranked populations, the largest first, then by name."""
         names = {str(name) for name in self.headline["population"]}
         return sorted(names, key=lambda name: (-self.n_cells.get(name, 0), name))
+
+    def populations_of(self, table: pd.DataFrame) -> list[str]:
+        """Ranked populations that a table speaks of, in the report's order."""
+        present = set(table["population"])
+        return [name for name in self.populations if name in present]
 
     def methods(self, estimand: str) -> list[str]:
         """Methods of one estimand in the contract's order."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scballast.report.figure_names import FONT
+import numpy as np
+
+from scballast.report.figure_names import FONT, figure_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import QuadMesh
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WIDTH = 10.1  # inches: the page of a report; text stays readable when it is shrunk to a double column (183 mm)
 SMALL = 8.0  # points
@@ -108,6 +115,99 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return figure
 
 
+def panels(count: int, most: int, height: float, rest: float = 0.0, **subplots: Any) -> tuple[Figure, list[Axes]]:
+    """Make a figure of equal panels, row by row, with names along the x axis under the lowest of each column.
+
+    Parameters
+    ----------
+    count
+        Number of panels.
+    most
+        Panels in a row.
+    height, rest
+        Inches of a row of panels, and of what stands around them.
+    **subplots
+        As of matplotlib's ``subplots``: what the panels share.
+    """
+    n_columns = min(most, count)
+    n_rows = math.ceil(count / n_columns)
+    figure = new_figure(n_rows * height + rest)
+    grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, **subplots)
+    for axes in grid.flat[count:]:
+        axes.remove()
+    for column in range(n_columns):
+        grid[(count - 1 - column) // n_columns, column].tick_params(axis="x", labelbottom=True)
+    return figure, list(grid.flat[:count])
+
+
+def panels_of_rows(
+    names: Sequence[str], count: int, most: int, heading: float, rest: float
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of equal panels whose rows are the same names, such as populations (see `panels`).
+
+    Parameters
+    ----------
+    names
+        Of the rows, the first at the top.
+    count, most
+        Number of panels, and of those in a row.
+    heading, rest
+        Inches of the heading of a panel, and of what stands around the panels.
+    """
+    figure, drawn = panels(count, most, len(names) * row_height(len(names)) + heading, rest, sharey=True)
+    label_rows(drawn[0], names)
+    for axes in drawn:
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelbottom=True)
+    return figure, drawn
+
+
+def heat_map(
+    axes: Axes, values: np.ndarray, colours: str, limits: tuple[float, float], *, linewidth: float, bad: Any = PALE
+) -> QuadMesh:
+    """Draw a matrix as coloured cells with white seams, the first row at the bottom of the data's axis.
+
+    Parameters
+    ----------
+    axes
+        To draw in.
+    values : (n_rows, n_columns) float
+        NaN is drawn in the colour ``bad``.
+    colours
+        Name of matplotlib's colour map.
+    limits
+        Values at the ends of the colours.
+    linewidth
+        Of the seams, in points.
+    bad
+        Colour of what is not known.
+    """
+    from matplotlib import colormaps
+
+    edges = [np.arange(size + 1) - 0.5 for size in values.shape]
+    mesh = axes.pcolormesh(
+        edges[1], edges[0], np.ma.masked_invalid(values), cmap=colormaps[colours].with_extremes(bad=bad),
+        vmin=limits[0], vmax=limits[1], edgecolor="white", linewidth=linewidth,
+    )  # fmt: skip
+    axes.spines[:].set_visible(False)
+    return mesh
+
+
+def colour_bar(figure: Figure, drawn: ScalarMappable, axes: Any, label: str, **placement: Any) -> Colorbar:
+    """Explain the colours beside the panels ``axes``, without a frame."""
+    bar = figure.colorbar(drawn, ax=axes, **placement)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return bar
+
+
+def mark(colour: str, marker: str = "o", **more: Any) -> Line2D:
+    """Make a mark without a line for a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=colour, marker=marker, linewidth=0, **more)
+
+
 def finish(figure: Figure, folder: Path, stem: str, *, caption: str, alt: str) -> Picture:
     """Write ``figures/<stem>.png`` and ``.svg``.
 
@@ -151,6 +251,11 @@ def name_rows(axes: Axes, labels: Sequence[str], **text: Any) -> None:
     axes.set_yticks(range(len(labels)), labels=list(labels), **text)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
+
+
+def label_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Label the rows of a vertical layout with names from the data, made fit for a figure."""
+    name_rows(axes, list(figure_labels(names, 40).values()), fontsize=row_font(len(names)))
 
 
 def name_columns(axes: Axes, labels: Sequence[str], *, positions: Sequence[float] | None = None, **text: Any) -> None:

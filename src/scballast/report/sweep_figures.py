@@ -14,13 +14,13 @@ from scballast.report.figure_names import drawable, figure_labels, shorten
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from scballast.report.style import Picture
     from scballast.report.sweep_tables import SweepFolder
 
 MAX_METHODS = 5  # lines of one panel
 MAX_TRIALS = 40  # columns of the heat map
+_OF_PANELS = ("stability Φ\n(mean over populations)", "held-out NLL\n(nats per cell)")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -61,20 +61,14 @@ def pareto(sweep: SweepFolder) -> Picture:
     axes.set_xlabel(x.label)
     axes.set_ylabel(y.label)
     axes.grid()
-    handles, names = [], []
-    for name, i in colours.items():
-        handles.append(Line2D([], [], color=style.CYCLE[i % len(style.CYCLE)], marker="o", linewidth=0))
-        names.append(name)
-    for name, i in shapes.items():
-        handles.append(Line2D([], [], color=style.GREY, marker=_MARKERS[i % len(_MARKERS)], linewidth=0))
-        names.append(name)
-    handles.append(Line2D([], [], color=style.INK, linewidth=0.9, linestyle=(0, (4, 2))))
-    names.append("non-dominated")
+    marks = {name: style.mark(style.CYCLE[i % len(style.CYCLE)]) for name, i in colours.items()}
+    marks |= {name: style.mark(style.GREY, _MARKERS[i % len(_MARKERS)]) for name, i in shapes.items()}
+    marks["non-dominated"] = Line2D([], [], color=style.INK, linewidth=0.9, linestyle=(0, (4, 2)))
     if len(chosen):
-        ring = Line2D([], [], color=style.VERMILION, marker="o", markerfacecolor="none", markersize=11, linewidth=0)
-        handles.append(ring)
-        names.append("chosen")
-    figure.legend(handles, names, loc="outside upper center", ncols=min(7, len(names)), handletextpad=0.2)
+        marks["chosen"] = style.mark(style.VERMILION, markerfacecolor="none", markersize=11)
+    figure.legend(
+        list(marks.values()), list(marks), loc="outside upper center", ncols=min(7, len(marks)), handletextpad=0.2
+    )
     caption = (
         f"Every finished trial by its objectives ({x.text}, {y.text}). Outlined and joined: no other trial is "
         "better in one objective without being worse in another; those far enough apart are named by trial number."
@@ -119,6 +113,8 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
     Picture
         ``stability_by_n_latent``.
     """
+    from matplotlib.lines import Line2D
+
     kinds = [column for column in ("model.gene_likelihood", "model.latent_distribution") if column in stability]
     means = stability.groupby(["trial", "method", "model.n_latent", *kinds], sort=False)[["phi", "floor"]].mean()
     means = means.reset_index()
@@ -134,31 +130,29 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
     ratios = ([1.5, 1] if with_fit else [1]) * n_blocks
     grid = figure.subplots(n_blocks * n_rows, n_columns, squeeze=False, sharex=True, height_ratios=ratios)
     ticks = sorted({float(v) for v in means["model.n_latent"]})
-    for i, combination in enumerate(combinations):
-        block, column = divmod(i, n_columns)
-        upper = grid[block * n_rows, column]
-        rows = _matching(means, kinds, combination)
-        _stability_lines(upper, rows, methods)
+    # One row for each setting: its panel of stability and, where it is known, that of the fit below.
+    settings = grid.reshape(n_blocks, n_rows, n_columns).swapaxes(1, 2).reshape(-1, n_rows)
+    for i, (combination, (upper, *lower)) in enumerate(zip(combinations, settings, strict=False)):
+        _stability_lines(upper, _matching(means, kinds, combination), methods)
         upper.set_title(drawable(", ".join(combination)) or "all trials", fontsize=9.5)
-        if with_fit:
-            lower = grid[block * n_rows + 1, column]
-            _fit_line(lower, _matching(sweep.finished, kinds, combination), fit)
-        if column == 0:
-            upper.set_ylabel("stability Φ\n(mean over populations)")
-            if with_fit:
-                grid[block * n_rows + 1, 0].set_ylabel("held-out NLL\n(nats per cell)")
-    for i in range(len(combinations), n_blocks * n_columns):
-        block, column = divmod(i, n_columns)
-        for row in range(n_rows):
-            grid[block * n_rows + row, column].remove()
-    _share_limits(grid, n_rows, len(combinations), with_fit=with_fit)
+        for axes in lower:
+            _fit_line(axes, _matching(sweep.finished, kinds, combination), fit)
+        if i % n_columns == 0:
+            for axes, label in zip((upper, *lower), _OF_PANELS, strict=False):
+                axes.set_ylabel(label)
+    for axes in settings[len(combinations) :].flat:
+        axes.remove()
+    _share_limits(settings[: len(combinations)], n_columns)
     if ticks[0] > 0 and ticks[-1] >= 4 * ticks[0]:
         grid[0, 0].set_xscale("log")
         grid[0, 0].minorticks_off()
     shown = ticks if len(ticks) <= 6 else ticks[:: math.ceil(len(ticks) / 5)]
     grid[0, 0].set_xticks(shown, labels=[f"{tick:g}" for tick in shown])
     figure.supxlabel("latent dimensions (n_latent)", fontsize=10)
-    _method_legend(figure, methods)
+    handles = [Line2D([], [], color=colour) for _, colour in zip(methods, style.CYCLE, strict=False)]
+    handles.append(Line2D([], [], color=style.GREY, linestyle=(0, (3, 2))))
+    names = [*(drawable(m) for m in methods), "floor"]
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), handletextpad=0.4, columnspacing=1.2)
     caption = (
         "Choosing the number of latent dimensions for each likelihood and latent distribution: stability (upper "
         "panels; dots: trials, line: their mean, dashed: the mean floor of the first method) against held-out "
@@ -201,27 +195,16 @@ def _fit_line(axes: Axes, rows: pd.DataFrame, fit: str) -> None:
     axes.grid(axis="y")
 
 
-def _share_limits(grid: np.ndarray, n_rows: int, count: int, *, with_fit: bool) -> None:
+def _share_limits(settings: np.ndarray, n_columns: int) -> None:
     """Give all stability panels one scale, and all fit panels another; name it at the left only."""
-    n_columns = grid.shape[1]
-    for offset in range(2 if with_fit else 1):
-        panels = [grid[(i // n_columns) * n_rows + offset, i % n_columns] for i in range(count)]
+    for offset, panels in enumerate(settings.T):
         drawn = [panel for panel in panels if np.isfinite(panel.dataLim.y0)] or panels
         low = min(panel.get_ylim()[0] for panel in drawn)
         high = max(panel.get_ylim()[1] for panel in drawn)
         for i, panel in enumerate(panels):
             panel.set_ylim(min(low, 0.0) if offset == 0 else low, min(high, 1.02) if offset == 0 else high)
             panel.tick_params(axis="y", labelleft=i % n_columns == 0)
-            panel.tick_params(axis="x", labelbottom=offset == n_rows - 1)
-
-
-def _method_legend(figure: Figure, methods: list[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color=colour) for _, colour in zip(methods, style.CYCLE, strict=False)]
-    handles.append(Line2D([], [], color=style.GREY, linestyle=(0, (3, 2))))
-    names = [*(drawable(m) for m in methods), "floor"]
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names), handletextpad=0.4, columnspacing=1.2)
+            panel.tick_params(axis="x", labelbottom=offset == settings.shape[1] - 1)
 
 
 def importance(sweep: SweepFolder, table: pd.DataFrame) -> Picture:
@@ -288,19 +271,9 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
     row = style.row_height(len(names))
     figure = style.new_figure(max(1.2, len(names) * row) + 1.2)
     axes = figure.subplots()
-    from matplotlib import colormaps
-
-    mesh = axes.pcolormesh(
-        np.arange(len(trials) + 1) - 0.5,
-        np.arange(len(names) + 1) - 0.5,
-        np.ma.masked_invalid(np.clip(wide.to_numpy(dtype=float), 0, 1)),
-        cmap=colormaps[style.SEQUENTIAL].with_extremes(bad=style.PALE),
-        vmin=0,
-        vmax=1,
-        edgecolor="white",
-        linewidth=0.6,
-    )
-    style.name_rows(axes, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
+    values = np.clip(wide.to_numpy(dtype=float), 0, 1)
+    mesh = style.heat_map(axes, values, style.SEQUENTIAL, (0, 1), linewidth=0.6)
+    style.label_rows(axes, names)
     families = sweep.families
     named = {t: f"{t} {families[t]}" if len(set(families.values())) > 1 else str(t) for t in trials}
     labels = [f"{drawable(named[t])}{' ←' if t == sweep.chosen else ''}" for t in trials]
@@ -311,10 +284,8 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
             tick.set_fontweight("bold")
     axes.tick_params(axis="x", length=0)
     axes.set_xlabel("trial, the most stable first")
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, aspect=16, shrink=min(1.0, 2.4 / max(1.2, len(names) * row)), pad=0.02)
-    bar.set_label(f"stability Φ of {drawable(method)}")
-    bar.outline.set_visible(False)
+    shrink = min(1.0, 2.4 / max(1.2, len(names) * row))
+    style.colour_bar(figure, mesh, axes, f"stability Φ of {drawable(method)}", aspect=16, shrink=shrink, pad=0.02)
     more = " Only the most stable trials are shown." if len(trials) == MAX_TRIALS else ""
     caption = (
         f"Stability of {method} in each population under every trial, both ordered by their mean; the chosen trial "

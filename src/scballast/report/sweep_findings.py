@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scballast.methods.registry import CONTROLS, METHODS
-from scballast.report.sweep_families import FAMILY, above_floor
-from scballast.report.sweep_programs import programs_sentence
+from scballast.report.sweep_sections import FAMILY, above_floor, programs_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,8 @@ from scballast.report.description import markdown
 from scballast.report.html import Fact, Grid, Section, with_sentences, write_page
 from scballast.report.stored_tables import setting
 from scballast.report.style import figure_style, two
-from scballast.report.sweep_families import families_section
 from scballast.report.sweep_findings import finding
-from scballast.report.sweep_programs import programs_section
+from scballast.report.sweep_sections import families_section, programs_section
 from scballast.report.sweep_tables import SweepFolder
 from scballast.report.wording import again
 from scballast.verdict.caveats import Caveat
@@ -27,8 +26,6 @@ FEW_TRIALS = 10
 
 def render(folder: Path) -> None:
     """Write the figures, ``report.html`` and ``description.md`` of a sweep (see the package)."""
-    from importlib.metadata import version
-
     sweep = SweepFolder(folder)
     with figure_style():
         families = families_section(sweep)
@@ -49,7 +46,6 @@ def render(folder: Path) -> None:
         "objectives": sweep.objectives,
         "sections": sections,
         "caveats": _caveats(sweep),
-        "version": version("scballast"),
     }
     write_page(folder / "report.html", "sweep.html.j2", values)
     (folder / "description.md").write_text(_description(sweep), encoding="utf-8")
@@ -139,12 +135,11 @@ def _answer_grid(sweep: SweepFolder, answer: pd.DataFrame) -> Grid:
         named = answers[~answers["method"].isin(["", "none"])]
         counts = named["method"].value_counts(sort=True)
         favourite = sorted(counts[counts == counts.max()].index)[0] if len(counts) else "none"
-        here = answers[answers["trial"] == sweep.chosen]
-        mine = here.iloc[0] if len(here) else None
-        own_numbers = [float("nan")] * 4 if mine is None else [mine[c] for c in ("phi", "lower", "upper", "floor")]
-        method = "–" if mine is None else mine["method"] or "none"
+        chosen = answers[answers["trial"] == sweep.chosen].to_dict("records")
+        method = chosen[0]["method"] or "none" if chosen else "–"
+        numbers = [chosen[0][name] if chosen else float("nan") for name in ("phi", "lower", "upper", "floor")]
         times = int(counts.max()) if len(counts) else 0
-        rows.append((population, estimand, method, *own_numbers, favourite, times, len(answers)))
+        rows.append((population, estimand, method, *numbers, favourite, times, len(answers)))
     columns = (
         ("Population", None),
         ("Estimand", None),
@@ -183,8 +178,9 @@ def _caveats(sweep: SweepFolder) -> list[Caveat]:
     if lost:
         text = (
             f"{lost} of {len(sweep.trials)} trials failed, were pruned, did not finish or lack an objective, and are "
+            "not compared."
         )
-        caveats.append(Caveat("Trials not compared", f"{text}not compared.", lost, "trials", "trials.csv"))
+        caveats.append(Caveat("Trials not compared", text, lost, "trials", "trials.csv"))
     if len(sweep.finished) < FEW_TRIALS:
         text = "With so few trials the front and the importances are rough."
         caveats.append(Caveat("Few trials", text, len(sweep.finished), "finished trials", "trials.csv"))
@@ -199,9 +195,7 @@ def _caveats(sweep: SweepFolder) -> list[Caveat]:
         for (title, text), occurrences in warned.groupby(["title", "text"], sort=False):
             which = f"Trial{'s' if len(occurrences) > 1 else ''} {', '.join(occurrences['trial'])}"
             caveats.append(Caveat(title, f"{which}: {text}"))
-    for text in sweep.warnings:
-        caveats.append(Caveat("Note", text))
-    return caveats
+    return [*caveats, *(Caveat("Note", text) for text in sweep.warnings)]
 
 
 def _description(sweep: SweepFolder) -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.report.stored_tables import read_json, read_table, read_yaml
+from scballast.report.stored_tables import StoredFolder, read_json, read_table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
 _UNITS = {"fit/heldout_nll": "nats per cell", "fit/heldout_elbo": "nats per cell"}
@@ -73,15 +71,8 @@ def non_dominated(values: np.ndarray, maximise: list[bool]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class SweepFolder:
+class SweepFolder(StoredFolder):
     """A sweep's stored values."""
-
-    path: Path
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """The configuration of the sweep."""
-        return read_yaml(self.path / "config" / "resolved.yaml")
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -102,12 +93,6 @@ class SweepFolder:
             message = f"{self.path}: no trials.csv. Run the sweep, then report."
             raise FileNotFoundError(message)
         return read_table(path)
-
-    def table(self, name: str) -> pd.DataFrame | None:
-        """Give ``tables/<name>.csv``, or None where there is none or it is empty."""
-        path = self.path / "tables" / f"{name}.csv"
-        table = read_table(path) if path.is_file() else None
-        return None if table is None or table.empty else table
 
     @cached_property
     def objectives(self) -> list[Objective]:
@@ -170,10 +155,9 @@ class SweepFolder:
     @cached_property
     def families(self) -> dict[str, str]:
         """The family of models of each trial; empty where ``trials.csv`` does not say."""
-        trials = self.trials
-        return (
-            dict(zip(trials["trial"], trials["model.name"].astype(str), strict=True)) if "model.name" in trials else {}
-        )
+        if "model.name" not in self.trials:
+            return {}
+        return dict(zip(self.trials["trial"], self.trials["model.name"].astype(str), strict=True))
 
     @cached_property
     def parameters(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Families of models side by side: stability above its floor, truth, held-out fit and seconds; of a sweep over them."""
+"""Sections of sweeps over families of models, and over the number of dimensions where there are programs to hold."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scballast.report.sweep_tables import SweepFolder
 
 FAMILY = "model.name"
+DIMENSIONS, HELD, REPLICATED = "model.n_latent", "programs/in_model", "programs/n_replicated"
 # Columns of the table beside stability: the metric, and its decimals.
 _BESIDE = {"held-out NLL": ("fit/heldout_nll", 1), "seconds of training": ("seconds/training", 1)}
 
@@ -33,8 +34,9 @@ def families_section(sweep: SweepFolder) -> Section | None:
     grids = [_margin_grid(margins, sweep)]
     truth = recovered(sweep)
     if truth is not None:
-        grids.append(_truth_grid(truth, sweep))
-    return Section("families", "Families of models", lead, (_picture(sweep, margins),), tuple(grids))
+        caption = "Average precision of the planted genes, mean over populations and the family's trials."
+        grids.append(_grid(caption, truth, sweep, {}))
+    return Section("families", "Families of models", lead, (_family_picture(sweep, margins),), tuple(grids))
 
 
 def above_floor(sweep: SweepFolder) -> pd.DataFrame | None:
@@ -74,11 +76,6 @@ def recovered(sweep: SweepFolder) -> pd.DataFrame | None:
     return means[sorted(means.loc[:, means.notna().sum() >= 2], key=method_order)]
 
 
-def _means(margins: pd.DataFrame) -> pd.DataFrame:
-    wide = margins.pivot_table(index=FAMILY, columns="method", values="margin", sort=False)
-    return wide[list(dict.fromkeys(margins["method"]))]
-
-
 def _margin_grid(margins: pd.DataFrame, sweep: SweepFolder) -> Grid:
     by_family = sweep.trials.groupby(FAMILY, sort=False)
     costs = {name: by_family[column].mean() for name, (column, _) in _BESIDE.items() if column in sweep.trials}
@@ -86,12 +83,8 @@ def _margin_grid(margins: pd.DataFrame, sweep: SweepFolder) -> Grid:
         "Φ less its floor, mean over populations and the family's trials, by the method that reads the models; n/a: "
         "the family cannot have it. The held-out loss is in nats per cell, of models of counts; seconds: training."
     )
-    return _grid(caption, _means(margins), sweep, costs)
-
-
-def _truth_grid(truth: pd.DataFrame, sweep: SweepFolder) -> Grid:
-    caption = "Average precision of the planted genes, mean over populations and the family's trials."
-    return _grid(caption, truth, sweep, {})
+    means = margins.pivot_table(index=FAMILY, columns="method", values="margin", sort=False)
+    return _grid(caption, means[list(dict.fromkeys(margins["method"]))], sweep, costs)
 
 
 def _grid(caption: str, values: pd.DataFrame, sweep: SweepFolder, beside: Mapping[str, pd.Series]) -> Grid:
@@ -105,9 +98,7 @@ def _grid(caption: str, values: pd.DataFrame, sweep: SweepFolder, beside: Mappin
     return Grid(caption, (("Family", None), ("Trials", 0), *numbers), tuple(rows))
 
 
-def _picture(sweep: SweepFolder, margins: pd.DataFrame) -> Picture:
-    from matplotlib.lines import Line2D
-
+def _family_picture(sweep: SweepFolder, margins: pd.DataFrame) -> Picture:
     methods, families = (list(dict.fromkeys(margins[column])) for column in ("method", FAMILY))
     families.sort(key=list(dict.fromkeys(sweep.trials[FAMILY])).index)
     step = 0.8 / len(families)
@@ -128,9 +119,7 @@ def _picture(sweep: SweepFolder, margins: pd.DataFrame) -> Picture:
     style.name_rows(axes, [drawable(method) for method in methods])
     axes.set_xlabel("stability Φ less its floor")
     axes.grid(axis="x")
-    marks = [
-        Line2D([], [], color=style.CYCLE[i % len(style.CYCLE)], marker="o", linewidth=0) for i in range(len(families))
-    ]
+    marks = [style.mark(style.CYCLE[i % len(style.CYCLE)]) for i in range(len(families))]
     figure.legend(marks, [drawable(str(name)) for name in families], loc="outside upper center", ncols=7)
     caption = (
         "Families of models under the methods that read them. Large dots: mean over populations; small ones: the "
@@ -138,3 +127,56 @@ def _picture(sweep: SweepFolder, margins: pd.DataFrame) -> Picture:
     )
     alt = f"Dot plot of stability above its floor of {len(methods)} methods in {len(families)} families of models."
     return style.finish(figure, sweep.path, "families", caption=caption, alt=alt)
+
+
+def programs_section(sweep: SweepFolder) -> Section | None:
+    """Return the section of programs by number of dimensions; None where trials have no two numbers of them."""
+    trials = trials_with_programs(sweep)
+    if trials is None:
+        return None
+    lead = "How many dimensions hold all programs that come back in unseen cells?"
+    return Section("programs", "Programs", lead, (_program_picture(sweep, trials),))
+
+
+def trials_with_programs(sweep: SweepFolder) -> pd.DataFrame | None:
+    """Return the trials whose models were held against programs; None where they do not differ in dimensions."""
+    if not {DIMENSIONS, HELD, REPLICATED} <= set(sweep.trials):
+        return None
+    trials = sweep.trials[sweep.trials[HELD].notna() & (sweep.trials[REPLICATED] > 0)]
+    return trials if trials[DIMENSIONS].nunique() > 1 else None
+
+
+def programs_sentence(sweep: SweepFolder) -> str:
+    """Say what the figure shows."""
+    trials = trials_with_programs(sweep)
+    if trials is None:
+        return ""
+    means = trials.groupby(DIMENSIONS)[HELD].mean()
+    most, least = means.idxmax(), means.idxmin()
+    return (
+        f"Of {trials[REPLICATED].mean():.3g} programs the models hold {means[most]:.1f} with {float(most):g} "
+        f"dimensions, the most, and {means[least]:.1f} with {float(least):g}."
+    )
+
+
+def _program_picture(sweep: SweepFolder, trials: pd.DataFrame) -> Picture:
+    figure = style.new_figure(3.2)
+    axes = figure.subplots()
+    means = trials.groupby(DIMENSIONS)[[HELD, REPLICATED]].mean()
+    axes.plot(means.index, means[REPLICATED], color=style.GREY, linestyle=(0, (3, 2)), linewidth=1, label="found again")
+    axes.plot(means.index, means[HELD], color=style.VERMILION, linewidth=1.4, label="held by the models")
+    axes.scatter(trials[DIMENSIONS], trials[HELD], s=14, color=style.VERMILION, alpha=0.6, linewidth=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks([float(value) for value in means.index], labels=[f"{value:g}" for value in means.index])
+    axes.set_xlabel("latent dimensions (n_latent)")
+    axes.set_ylabel("programs")
+    axes.grid(axis="y")
+    axes.legend(loc="lower right")
+    caption = (
+        "Programs by number of latent dimensions. Dashed: programs without a flag that are found again in unseen "
+        "cells, which does not depend on the model. Line and dots (mean, trials): how many of them the latent space "
+        "holds, the sum over programs of the share of the activity's variance that it tells (linear, each cell left "
+        "out in turn). Where the line stops rising, further dimensions hold no further program."
+    )
+    alt = f"Line plot of programs held against the number of latent dimensions, {len(trials)} trials."
+    return style.finish(figure, sweep.path, "programs_by_n_latent", caption=caption, alt=alt)
