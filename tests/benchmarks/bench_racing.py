@@ -60,9 +60,9 @@ from scballast.experiment.run import prepare_dataset
 from scballast.experiment.setup import Setup
 from scballast.sweep.front import pareto_front, score_trials
 from scballast.sweep.identity import Identity
+from scballast.sweep.optuna_compat import hypervolume
 from scballast.sweep.racing import judge, n_pairs
 from scballast.sweep.space import Point, Space, describe, split_words
-from scballast.sweep.stopping import hypervolume
 from scballast.sweep.storage import storage_address
 from scballast.sweep.study import SweepStudy
 

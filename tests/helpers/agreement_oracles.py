@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from scballast.agreement.arguments import check_persistence, score_matrix, selection_matrix, zeros_and_ones
+from scballast.agreement.arguments import score_matrix, selection_matrix, zeros_and_ones
 from scballast.agreement.concordance import agreement_by_replicate, no_top, rowwise_correlation
 from scballast.agreement.overlap import (
     concordance_curve_weights,
@@ -563,3 +563,10 @@ def selection_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatAr
         message = f"selections must be two vectors over the same genes, got shapes {one.shape} and {other.shape}"
         raise ValueError(message)
     return zeros_and_ones(one), zeros_and_ones(other)
+
+
+def check_persistence(p: float) -> None:
+    """Raise ``ValueError`` unless p is in (0, 1)."""
+    if not 0.0 < p < 1.0:
+        message = f"p must be in (0, 1), got {p}"
+        raise ValueError(message)

@@ -15,7 +15,8 @@ from scballast.config.duration import seconds_of
 from scballast.config.schema import Config, build_config
 from scballast.errors import ConfigError
 from scballast.progress import duration
-from scballast.sweep.stopping import busy_seconds, hypervolume, stop_reason
+from scballast.sweep.optuna_compat import hypervolume
+from scballast.sweep.stopping import busy_seconds, stop_reason
 
 NOON = datetime(2026, 1, 1, 12)
 

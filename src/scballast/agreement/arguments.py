@@ -33,13 +33,6 @@ def check_level(level: float) -> None:
         raise ValueError(message)
 
 
-def check_persistence(p: float) -> None:
-    """Raise ``ValueError`` unless p is in (0, 1)."""
-    if not 0.0 < p < 1.0:
-        message = f"p must be in (0, 1), got {p}"
-        raise ValueError(message)
-
-
 def zeros_and_ones(values: npt.NDArray[np.generic]) -> FloatArray:
     """Return booleans, or 0 and 1, as float64."""
     numbers = values.astype(np.float64)

@@ -19,22 +19,7 @@ from typing import TYPE_CHECKING, Any
 from scballast.config import keys
 from scballast.config.schema import Config, DataConfig, config_hash
 from scballast.errors import ConfigError, ScballastError, memory_errors
-from scballast.sweep.messages import (
-    Answer,
-    Described,
-    DescribeRequest,
-    EstimateRequest,
-    Failed,
-    Interrupted,
-    PairDone,
-    PairRequest,
-    Request,
-    SweepPlace,
-    Trained,
-    TrainRequest,
-    TrialDone,
-    TrialRequest,
-)
+from scballast.sweep import messages
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset
@@ -71,20 +56,20 @@ def main(connection: int, lifeline: int) -> None:
     loaded = _Loaded()
     while True:
         try:
-            request: Request = pipe.recv()
+            request: messages.Request = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
         try:
             answer = _answer(request, loaded)
         except KeyboardInterrupt:
-            answer = Interrupted()
+            answer = messages.Interrupted()
         except ScballastError as error:
-            answer = Failed(str(error), "config" if isinstance(error, ConfigError) else "data")
+            answer = messages.Failed(str(error), "config" if isinstance(error, ConfigError) else "data")
         except BaseException as error:
             kind = "memory" if isinstance(error, MemoryError) else "error"
-            answer = Failed(f"{type(error).__name__}: {error}", kind, traceback.format_exc())
+            answer = messages.Failed(f"{type(error).__name__}: {error}", kind, traceback.format_exc())
         pipe.send(answer)
-        if isinstance(request, DescribeRequest) and request.trains and isinstance(answer, Described):
+        if isinstance(request, messages.DescribeRequest) and request.trains and isinstance(answer, messages.Described):
             try:
                 _load_libraries(request.config)
             except KeyboardInterrupt:
@@ -107,20 +92,20 @@ def _end_with_worker(lifeline: int) -> None:
     os._exit(1)
 
 
-def _answer(request: Request, loaded: _Loaded) -> Answer:
+def _answer(request: messages.Request, loaded: _Loaded) -> messages.Answer:
     match request:
-        case DescribeRequest():
+        case messages.DescribeRequest():
             return _describe(request.config, loaded)
-        case EstimateRequest():
+        case messages.EstimateRequest():
             from scballast.sweep.estimate import estimate
 
             return estimate(request.configs, loaded.get)
-        case TrainRequest():
+        case messages.TrainRequest():
             return _train(request, loaded)
-        case PairRequest():
+        case messages.PairRequest():
             _log_as(request.logging)
             return _pair(request, loaded)
-        case TrialRequest():
+        case messages.TrialRequest():
             _log_as(request.logging)
             return _run(request.config, loaded, request.place)
 
@@ -130,7 +115,7 @@ def _log_as(settings: Mapping[str, Any]) -> None:
         logging.config.dictConfig(dict(settings))
 
 
-def _train(request: TrainRequest, loaded: _Loaded) -> Trained:
+def _train(request: messages.TrainRequest, loaded: _Loaded) -> messages.Trained:
     from scballast.experiment.pairs import pair_setup
     from scballast.experiment.run import model_cache
     from scballast.experiment.setup import Setup
@@ -151,10 +136,10 @@ def _train(request: TrainRequest, loaded: _Loaded) -> Trained:
         setups.append(pair_setup(config, dataset, 0, wanted) if request.raced else Setup.of(config, dataset))
     with memory_errors():
         train_ahead(setups, cache)
-    return Trained()
+    return messages.Trained()
 
 
-def _pair(request: PairRequest, loaded: _Loaded) -> PairDone | TrialDone:
+def _pair(request: messages.PairRequest, loaded: _Loaded) -> messages.PairDone | messages.TrialDone:
     from scballast.experiment.pairs import pair_metrics
     from scballast.sweep.trial import cache_dir, open_tracking
 
@@ -166,15 +151,15 @@ def _pair(request: PairRequest, loaded: _Loaded) -> PairDone | TrialDone:
             return _reuse(config, request.place, tracking, *original)
     wanted = [objective.metric for objective in config.objectives]
     with memory_errors():
-        return PairDone(pair_metrics(config, dataset, request.pair, wanted, cache_dir=cache_dir(config)))
+        return messages.PairDone(pair_metrics(config, dataset, request.pair, wanted, cache_dir=cache_dir(config)))
 
 
-def _describe(config: Config, loaded: _Loaded) -> Described:
+def _describe(config: Config, loaded: _Loaded) -> messages.Described:
     from scballast.methods.plan import plan_methods
 
     dataset = loaded.get(config)
     methods = plan_methods(config, has_samples=dataset.sample_key is not None)
-    return Described(
+    return messages.Described(
         name=dataset.name,
         digest=dataset.digest,
         populations=tuple(population.safe_name for population in dataset.populations),
@@ -182,7 +167,7 @@ def _describe(config: Config, loaded: _Loaded) -> Described:
     )
 
 
-def _run(config: Config, loaded: _Loaded, place: SweepPlace) -> TrialDone:
+def _run(config: Config, loaded: _Loaded, place: messages.SweepPlace) -> messages.TrialDone:
     from scballast.sweep.trial import open_tracking, run_trial
 
     dataset = loaded.get(config)
@@ -192,7 +177,7 @@ def _run(config: Config, loaded: _Loaded, place: SweepPlace) -> TrialDone:
         return _reuse(config, place, tracking, *original)
     outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset)
     metrics = {name: v for name, v in outcome.experiment.results.metrics.items() if math.isfinite(v)}
-    return TrialDone(outcome.run_id, str(outcome.folder), metrics)
+    return messages.TrialDone(outcome.run_id, str(outcome.folder), metrics)
 
 
 def _finished_before(config: Config, dataset: Dataset, tracking: Tracking) -> tuple[StoredRun, Path] | None:
@@ -213,7 +198,9 @@ def _finished_before(config: Config, dataset: Dataset, tracking: Tracking) -> tu
     return None
 
 
-def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: StoredRun, folder: Path) -> TrialDone:
+def _reuse(
+    config: Config, place: messages.SweepPlace, tracking: Tracking, original: StoredRun, folder: Path
+) -> messages.TrialDone:
     """Publish a finished run's results as this trial's: nothing is computed, and no file takes space twice."""
     import json
 
@@ -238,4 +225,4 @@ def _reuse(config: Config, place: SweepPlace, tracking: Tracking, original: Stor
         tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return TrialDone(run_id, str(target), metrics, duplicate_of=original.run_id)
+    return messages.TrialDone(run_id, str(target), metrics, duplicate_of=original.run_id)

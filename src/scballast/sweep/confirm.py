@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from scballast.config import keys
 from scballast.sweep.check import Composer
 from scballast.sweep.child import ProcessDiedError
-from scballast.sweep.front import choose, score_trials
+from scballast.sweep.front import choose
 from scballast.sweep.messages import Failed, SweepPlace, TrialDone, TrialRequest
 from scballast.sweep.study import SweepStudy
 
@@ -45,7 +45,7 @@ class FreshValues:
 
 def confirm_choice(study: SweepStudy, worker: Worker) -> None:
     """Run the chosen configuration with another seed as a run beside the trials, and note what it reaches."""
-    choice = choose(score_trials(study.trials(), study.config.objectives))
+    choice = choose(study.scores())
     known = fresh_values(study)
     if choice is None or (known is not None and known.trial == choice.number):
         return
@@ -80,7 +80,7 @@ def fresh_values(study: SweepStudy) -> FreshValues | None:
 def confirmation_sentence(study: SweepStudy) -> str:
     """Return the chosen trial's values beside those on fresh replicates; empty without a confirmation."""
     fresh = fresh_values(study)
-    scores = score_trials(study.trials(), study.config.objectives)
+    scores = study.scores()
     if fresh is None or fresh.trial not in scores.values:
         return ""
     pairs = zip(scores.objectives, scores.values[fresh.trial], strict=True)

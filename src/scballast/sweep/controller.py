@@ -27,7 +27,7 @@ from scballast.sweep.check import checked_points, first_config, point_configs
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.confirm import confirm_choice, confirmation_sentence
 from scballast.sweep.door import door
-from scballast.sweep.front import choose, not_compared, score_trials, short_reason
+from scballast.sweep.front import choose, not_compared, short_reason
 from scballast.sweep.identity import Identity
 from scballast.sweep.live import live_sweep
 from scballast.sweep.messages import Described, DescribeRequest, served
@@ -354,7 +354,7 @@ def _say_result(study: SweepStudy, config: Config, since: float, name: str, pare
 
 def _say_choice(study: SweepStudy) -> None:
     """Name the chosen trial and why, and the fits that were left out."""
-    scores = score_trials(study.trials(), study.config.objectives)
+    scores = study.scores()
     for sentence in not_compared(scores):
         sys.stderr.write(f"{sentence}\n")
     for number, why in scores.failed_fits.items():

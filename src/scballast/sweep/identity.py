@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
@@ -42,17 +42,7 @@ class Identity:
 
     def to_json(self) -> str:
         """Return the identity as the study keeps it."""
-        return json.dumps(
-            {
-                "kind": self.kind,
-                "dataset": self.dataset,
-                "digest": self.digest,
-                "space": dict(self.space),
-                "objectives": [list(pair) for pair in self.objectives],
-                "base": dict(self.base),
-            },
-            sort_keys=True,
-        )
+        return json.dumps(asdict(self), sort_keys=True)
 
     def differences(self, stored: str) -> list[str]:
         """Return what has changed against a stored identity, a clause each."""

@@ -6,8 +6,10 @@ process that is silent from one that is gone by waiting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -31,3 +33,12 @@ def asked_parameters(trial: FrozenTrial) -> dict[str, Any]:
     """Return the parameters that a trial was enqueued with, or else those that were chosen for it."""
     parameters: dict[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
     return parameters
+
+
+def hypervolume(costs: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """Return the volume that points dominate up to a reference point, lower being better; those beyond it have none."""
+    from optuna._hypervolume import compute_hypervolume
+
+    bound = np.asarray(reference, dtype=np.float64)
+    inside = np.array([point for point in costs if (np.asarray(point) < bound).all()], dtype=np.float64)
+    return float(compute_hypervolume(inside, bound)) if inside.size else 0.0

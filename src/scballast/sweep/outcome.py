@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
+from scballast.report.stored_tables import setting
 from scballast.results import Results, result_folder, write_results
 from scballast.sweep.confirm import confirmation_sentence
-from scballast.sweep.front import Scores, choose, not_compared, pareto_front, score_trials
+from scballast.sweep.front import Scores, choose, not_compared, pareto_front
 from scballast.sweep.messages import Described
 from scballast.sweep.parent import keep_parent, parent_params
 from scballast.sweep.study import SweepStudy
@@ -76,7 +77,7 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    trials, scores = study.trials(), score_trials(study.trials(), study.config.objectives)
+    trials, scores = study.trials(), study.scores()
     front, choice = set(pareto_front(scores)), choose(scores)
     rows = []
     for trial in trials:
@@ -181,7 +182,7 @@ def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
 
     root, name = tracking.settings.root, study.name
     trials = trials_table(study, root)
-    scores = score_trials(study.trials(), study.config.objectives)
+    scores = study.scores()
     tables = {"importance": importance_table(study.trials(), scores)}
     tables |= _trial_tables(study, tracking, root)
     tables["racing"] = racing_table(study)
@@ -218,33 +219,24 @@ def _trial_tables(study: SweepStudy, tracking: Tracking, root: Path) -> dict[str
     """Return stability, answer and warnings of every finished trial; stability with the trial's parameters."""
     import pandas as pd
 
-    stability, answers, warned = [], [], []
+    parts: dict[str, list[pd.DataFrame]] = {"sweep_stability": [], "sweep_answer": [], "sweep_warnings": []}
     for trial in study.trials():
         if trial.state.name != "COMPLETE":
             continue
         folder = _folder(trial, root)
         tables = _stored_tables(trial, folder, tracking)
-        parameters = {key: value for key, value in _parameters(study, trial, folder).items() if key not in ("trial",)}
-        table = tables.get("stability")
-        if table is not None:
-            rows = table[table["k"] == study.config.rank.top_k]
+        stability, answer, caveats = (tables.get(name) for name in ("stability", "answer", "caveats"))
+        if stability is not None:
+            rows = stability.loc[stability["k"] == study.config.rank.top_k]
             rows = rows[["method", "population", "phi", "lower", "upper", "floor"]]
-            stability.append(rows.assign(trial=trial.number, **parameters))
-        if tables.get("answer") is not None:
-            answers.append(tables["answer"].assign(trial=trial.number))
-        if tables.get("caveats") is not None:
-            caveats = tables["caveats"]
+            parts["sweep_stability"].append(rows.assign(trial=trial.number, **_parameters(study, trial, folder)))
+        if answer is not None:
+            parts["sweep_answer"].append(answer.assign(trial=trial.number))
+        if caveats is not None:
             # What is odd about the data is the same in every trial.
-            caveats = caveats[caveats["warned"].astype(bool) & (caveats["title"] != OF_THE_DATA)]
-            warned.append(caveats[["title", "text"]].assign(trial=trial.number))
-    joined = {}
-    if stability:
-        joined["sweep_stability"] = pd.concat(stability, ignore_index=True)
-    if answers:
-        joined["sweep_answer"] = pd.concat(answers, ignore_index=True)
-    if warned:
-        joined["sweep_warnings"] = pd.concat(warned, ignore_index=True)
-    return joined
+            rows = caveats[caveats["warned"].astype(bool) & (caveats["title"] != OF_THE_DATA)]
+            parts["sweep_warnings"].append(rows[["title", "text"]].assign(trial=trial.number))
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items() if tables}
 
 
 def _stored_tables(trial: FrozenTrial, folder: Path | None, tracking: Tracking) -> dict[str, pd.DataFrame]:
@@ -272,16 +264,10 @@ def _parameters(study: SweepStudy, trial: FrozenTrial, folder: Path | None) -> d
     parameters: dict[str, Any] = {}
     if folder is not None:
         resolved = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
-        parameters = {key: _leaf(resolved, key) for key in dict.fromkeys((*_HEADLINE, *searched)) if "." in key}
+        leaves = {key: setting(resolved, key) for key in dict.fromkeys((*_HEADLINE, *searched)) if "." in key}
+        parameters = {k: json.dumps(leaf) if isinstance(leaf, list | dict) else leaf for k, leaf in leaves.items()}
     # A group is a parameter by its option's name; what it sets is in the configuration.
     return parameters | {key: trial.params[key] for key in searched if key in trial.params and key not in parameters}
-
-
-def _leaf(nested: Mapping[str, Any], key: str) -> Any:
-    value: Any = nested
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _folder(trial: FrozenTrial, root: Path) -> Path | None:
@@ -311,7 +297,7 @@ def _tags(study: SweepStudy, dataset: Described, scores: Scores) -> dict[str, st
 
 def _mark(study: SweepStudy, tracking: Tracking) -> None:
     """Tag the trials' runs: on the Pareto front or not, chosen or not."""
-    scores = score_trials(study.trials(), study.config.objectives)
+    scores = study.scores()
     front, choice = pareto_front(scores), choose(scores)
     for trial in study.trials():
         run_id = trial.user_attrs.get(keys.RUN_ID)
@@ -323,7 +309,7 @@ def _mark(study: SweepStudy, tracking: Tracking) -> None:
 
 def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) -> None:
     """Register the chosen trial's model, if it kept one, under the data set's name and the sweep's alias."""
-    choice = choose(score_trials(study.trials(), study.config.objectives))
+    choice = choose(study.scores())
     if choice is None:
         return
     chosen = next(trial for trial in study.trials() if trial.number == choice.number)
@@ -360,11 +346,11 @@ def _notes(trials: Sequence[FrozenTrial], scores: Scores) -> list[str]:
 
 
 def _failures(trials: Iterable[FrozenTrial]) -> str:
-    failed = [trial for trial in trials if trial.state.name == "FAIL"]
-    parts = [
-        f"Trial {t.number}: {t.user_attrs.get(keys.REASON, '')}\n{t.user_attrs.get(keys.TRACEBACK, '')}" for t in failed
-    ]
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        f"Trial {trial.number}: {trial.user_attrs.get(keys.REASON, '')}\n{trial.user_attrs.get(keys.TRACEBACK, '')}"
+        for trial in trials
+        if trial.state.name == "FAIL"
+    )
 
 
 def _signature(study: SweepStudy) -> str:

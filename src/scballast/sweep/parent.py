@@ -16,7 +16,7 @@ from scballast.sweep.messages import Described
 from scballast.sweep.space import Space, describe
 from scballast.sweep.standing import standing_description
 from scballast.sweep.study import SweepStudy
-from scballast.tracking import Tracking
+from scballast.tracking import StoredRun, Tracking
 from scballast.tracking.leftovers import SILENT_DEATH
 from scballast.tracking.liveness import ProcessIdentity
 from scballast.tracking.publish import DESCRIPTION
@@ -93,10 +93,8 @@ def fail_trial_run(
 ) -> None:
     """End a trial's run as failed; a trial that failed before its run began gets one that says so."""
     tags = {keys.SWEEP: sweep, keys.TRIAL: str(number)}
-    try:
-        runs = tracking.find_runs(tags)
-    except ScballastError as error:
-        logger.warning("The run of trial %d cannot be looked up: %s", number, error)
+    runs = _runs_of(tracking, sweep, number)
+    if runs is None:
         return
     if not runs:
         run_id = tracking.start_run(
@@ -111,27 +109,30 @@ def fail_trial_run(
 
 def interrupt_trial_run(tracking: Tracking, sweep: str, number: int) -> None:
     """End a trial's run as stopped by the user, where its own process was stopped before it could."""
-    try:
-        runs = tracking.find_runs({keys.SWEEP: sweep, keys.TRIAL: str(number)}, status="RUNNING")
-    except ScballastError as error:
-        logger.warning("The run of trial %d cannot be looked up: %s", number, error)
-        return
-    for run in runs:
+    for run in _runs_of(tracking, sweep, number, "RUNNING") or ():
         tracking.interrupt_run(run.run_id)
 
 
 def finished_run(tracking: Tracking, sweep: str, number: int) -> tuple[Mapping[str, float], dict[str, str]] | None:
     """Return the metrics of a trial whose results were whole when its process died, and what to note of it."""
-    try:
-        tracking.reap_stale()
-        tracking.sync()
-        runs = tracking.find_runs({keys.SWEEP: sweep, keys.TRIAL: str(number)}, status="FINISHED")
-    except ScballastError as error:
-        logger.warning("The run of trial %d cannot be looked up: %s", number, error)
-        return None
+    runs = _runs_of(tracking, sweep, number, "FINISHED", settled=True)
     if not runs:
         return None
     return runs[0].metrics, {keys.RUN_ID: runs[0].run_id, keys.RESULTS: f"results/{runs[0].name}"}
+
+
+def _runs_of(
+    tracking: Tracking, sweep: str, number: int, status: str | None = None, *, settled: bool = False
+) -> list[StoredRun] | None:
+    """Return a trial's runs, ``settled``: with what dead processes left sent; None, as the log says: not to be had."""
+    try:
+        if settled:
+            tracking.reap_stale()
+            tracking.sync()
+        return tracking.find_runs({keys.SWEEP: sweep, keys.TRIAL: str(number)}, status=status)
+    except ScballastError as error:
+        logger.warning("The run of trial %d cannot be looked up: %s", number, error)
+        return None
 
 
 def _take_over(tracking: Tracking, run_id: str) -> bool:
@@ -141,14 +142,10 @@ def _take_over(tracking: Tracking, run_id: str) -> bool:
     try:
         run = tracking.get_run(run_id)
         owner = ProcessIdentity.from_json(run.tags.get(keys.PROCESS, ""))
-        silent = _silent_seconds(run.tags)
+        silent = time.time() - float(run.tags.get(keys.HEARTBEAT, 0.0))
         if run.status != "RUNNING" or owner is None or not owner.is_alive(silent_seconds=silent):
             tracking.reopen_run(run_id)
     except ScballastError as error:
         logger.warning("The sweep's run %s cannot be taken up again: %s", run_id, error)
         return False
     return True
-
-
-def _silent_seconds(tags: Mapping[str, str]) -> float:
-    return time.time() - float(tags.get(keys.HEARTBEAT, 0.0))

@@ -67,10 +67,9 @@ def print_sweep_plan(
     if config.sweep.kind == "grid":
         print(f"Duplicates left out: {n_asked - n_trials}.")
     print(f"Finished before, and reused: {finished}.")
-    members = round(share * sum(trial_work.members for trial_work in work if not trial_work.finished))
-    trainings = round(share * sum(trial_work.trainings for trial_work in work if not trial_work.finished))
-    known = round(share * sum(trial_work.known for trial_work in work if not trial_work.finished))
-    print(_members(members, trainings, known))
+    left = [trial_work for trial_work in work if not trial_work.finished]
+    models = [(trial_work.members, trial_work.trainings, trial_work.known) for trial_work in left] or [(0, 0, 0)]
+    print(_members(*(round(share * sum(numbers)) for numbers in zip(*models, strict=True))))
     # Rankings by baselines do not depend on the model: all trials share them.
     print(_rankings(max(trial_work.rankings for trial_work in work), max(trial_work.cached for trial_work in work)))
     print(_time(estimated, todo, n_workers, n_pairs(config) if raced else 1))

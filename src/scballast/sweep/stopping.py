@@ -12,6 +12,7 @@ from scballast.config.duration import seconds_of
 from scballast.config.schema import Config
 from scballast.progress import duration
 from scballast.sweep.front import Scores, score_trials
+from scballast.sweep.optuna_compat import hypervolume
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -73,27 +74,3 @@ def has_stalled(config: Config, trials: Sequence[FrozenTrial]) -> bool:
 
 def _volume(scores: Scores, numbers: Sequence[int], worst: Sequence[float]) -> float:
     return hypervolume([scores.costs(number) for number in numbers], worst)
-
-
-def hypervolume(costs: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """Return the volume that points dominate, up to a reference point; lower costs are better.
-
-    Exact, by slicing along the last cost: for the hundreds of trials and few objectives of a sweep.
-
-    References
-    ----------
-    While, Hingston, Barone and Huband (2006), A faster algorithm for calculating hypervolume (HSO).
-    """
-    inside = [tuple(point) for point in costs if all(c < r for c, r in zip(point, reference, strict=True))]
-    if not inside:
-        return 0.0
-    if len(reference) == 1:
-        return reference[0] - min(point[0] for point in inside)
-    inside.sort(key=lambda point: point[-1])
-    total = 0.0
-    for index, point in enumerate(inside):
-        upper = inside[index + 1][-1] if index + 1 < len(inside) else reference[-1]
-        if upper > point[-1]:
-            slab = [other[:-1] for other in inside[: index + 1]]
-            total += (upper - point[-1]) * hypervolume(slab, reference[:-1])
-    return total

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
-from scballast.sweep.front import HELDOUT_NLL
+from scballast.sweep.front import HELDOUT_NLL, Scores, score_trials
 from scballast.sweep.identity import Identity, check_identity
 from scballast.sweep.optuna_compat import asked_parameters, set_trial_attributes
 from scballast.sweep.samplers import build_sampler
@@ -349,6 +349,10 @@ class SweepStudy:
     def trials(self) -> list[FrozenTrial]:
         """Return the trials that count, in order; those asked again since are left out."""
         return current_trials(self._trials())
+
+    def scores(self) -> Scores:
+        """Return what the finished trials have reached."""
+        return score_trials(self.trials(), self.config.objectives)
 
     def progress(self) -> Progress:
         """Return how far the sweep is."""

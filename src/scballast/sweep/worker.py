@@ -217,12 +217,8 @@ class Worker:
         def task(_: DictConfig) -> Answer:
             # In the job, since Hydra knows the job's folder, and with it the place of its log, only there.
             request = TrialRequest(without_storage(config), place, _logging_of(composed))
-            request_or_answer = self._race(study, tracking, claim, request, deadline) if self.raced else request
-            answer = (
-                self.process.call(request_or_answer, deadline)
-                if isinstance(request_or_answer, TrialRequest)
-                else request_or_answer
-            )
+            left = self._race(study, tracking, claim, request, deadline) if self.raced else request
+            answer = self.process.call(left, deadline) if isinstance(left, TrialRequest) else left
             run_id = answer.run_id if isinstance(answer, TrialDone) else None
             links = {"study": self.name, "trial": claim.number, "run_id": run_id}
             (folder / "mlflow.json").write_text(json.dumps(links) + "\n", encoding="utf-8")
