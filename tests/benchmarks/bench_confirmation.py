@@ -39,7 +39,8 @@ from scballast.methods.method import NamedMethod
 from scballast.methods.registry import METHODS
 from scballast.verdict.answer import answer_table
 from scballast.verdict.confirmation import confirm
-from scballast.verdict.tables import concordance_table, rank_scores, stability_table
+from scballast.verdict.score_set import rank_scores
+from scballast.verdict.tables import concordance_table, stability_table
 from scballast.verdict.unseen import Cells
 
 FAMILIES = ("additive", "switch", "path", "shared", "latent", "none")

@@ -29,8 +29,8 @@ from scballast.methods.cell_view import CellView
 from scballast.methods.registry import METHODS as REGISTRY
 from scballast.verdict.answer import answer_table
 from scballast.verdict.confirmation import Confirmation, confirm
-from scballast.verdict.score_set import ScoreSet
-from scballast.verdict.tables import concordance_table, rank_scores, stability_table
+from scballast.verdict.score_set import ScoreSet, rank_scores
+from scballast.verdict.tables import concordance_table, stability_table
 from scballast.verdict.unseen import Cells
 
 N_DATA_SETS, N_REPLICATES, TOP_K = 30, 10, 50

@@ -24,16 +24,8 @@ from scipy import sparse
 from scballast.data.replicates import Replicate, draw_replicates
 from scballast.verdict.answer import answer_table
 from scballast.verdict.confirmation import confirm
-from scballast.verdict.score_set import ScoreSet
-from scballast.verdict.tables import (
-    concordance_table,
-    consensus_table,
-    differences_table,
-    rank_scores,
-    rankings_table,
-    score_set_from_rankings,
-    stability_table,
-)
+from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+from scballast.verdict.tables import concordance_table, consensus_table, differences_table, stability_table
 from scballast.verdict.unseen import Cells
 
 MARKERS = ("axis", "contrast", "ldvae_de", "scvi_de", "wilcoxon", "t_test", "logreg")

@@ -32,14 +32,12 @@ from scballast.agreement.rank_agreement import consensus_ranking
 from scballast.agreement.ranking import top_k
 from scballast.agreement.stability import jackknife_interval
 from scballast.verdict.latent_tables import factors_table
-from scballast.verdict.score_set import ScoreSet
+from scballast.verdict.score_set import ScoreSet, rankings_table, score_set_from_rankings
 from scballast.verdict.tables import (
     STABILITY_KS,
     concordance_table,
     consensus_table,
     differences_table,
-    rankings_table,
-    score_set_from_rankings,
     stability_table,
 )
 

@@ -52,8 +52,11 @@ def collect_metrics(
     """
     safe = dict(zip(tables["populations"]["population"], tables["populations"]["safe_name"], strict=True))
     metrics: dict[str, float] = {}
-    _stability(metrics, tables["stability"], config.rank.top_k, safe)
-    _concordance(metrics, tables["concordance"], safe)
+    headline = tables["stability"][tables["stability"]["k"] == config.rank.top_k]
+    for method, rows in headline.groupby("method", sort=False, observed=True):
+        metrics |= _by_list(f"stability/{method}", rows, "phi", safe)
+    for (first, second), rows in tables["concordance"].groupby(["method_a", "method_b"], sort=False, observed=True):
+        metrics |= _by_list(f"concordance/{first}_vs_{second}", rows, "overlap", safe)
     if "confirmation" in tables:
         for method, rows in tables["confirmation"].groupby("method", sort=False, observed=True):
             metrics[f"confirmed/{method}"] = _mean(rows["confirmed"])
@@ -127,20 +130,10 @@ def mean_history(models: TrainedModels | None) -> dict[str, list[tuple[int, floa
     return {name: _mean_curve(rows) for name, rows in curves.items() if rows}
 
 
-def _stability(metrics: dict[str, float], table: pd.DataFrame, top_k: int, safe: Mapping[str, str]) -> None:
-    headline = table[table["k"] == top_k]
-    for method, rows in headline.groupby("method", sort=False, observed=True):
-        metrics[f"stability/{method}"] = _mean(rows["phi"])
-        for population, phi in zip(rows["population"], rows["phi"], strict=True):
-            metrics[f"stability/{method}/{safe[population]}"] = float(phi)
-
-
-def _concordance(metrics: dict[str, float], table: pd.DataFrame, safe: Mapping[str, str]) -> None:
-    for (first, second), rows in table.groupby(["method_a", "method_b"], sort=False, observed=True):
-        name = f"concordance/{first}_vs_{second}"
-        metrics[name] = _mean(rows["overlap"])
-        for population, overlap in zip(rows["population"], rows["overlap"], strict=True):
-            metrics[f"{name}/{safe[population]}"] = float(overlap)
+def _by_list(name: str, rows: pd.DataFrame, column: str, safe: Mapping[str, str]) -> dict[str, float]:
+    """Return the mean of a column under a metric's name, and its value for each population."""
+    lists = zip(rows["population"], rows[column], strict=True)
+    return {name: _mean(rows[column]), **{f"{name}/{safe[population]}": float(value) for population, value in lists}}
 
 
 def _fit(metrics: dict[str, float], table: pd.DataFrame, safe: Mapping[str, str]) -> None:

@@ -46,14 +46,8 @@ from scballast.results import Results
 from scballast.verdict.answer import answer_table
 from scballast.verdict.caveats import caveats, caveats_table
 from scballast.verdict.confirmation import Confirmation, confirm
-from scballast.verdict.tables import (
-    ScoreSet,
-    concordance_table,
-    consensus_table,
-    differences_table,
-    rankings_table,
-    stability_table,
-)
+from scballast.verdict.score_set import ScoreSet, rankings_table
+from scballast.verdict.tables import concordance_table, consensus_table, differences_table, stability_table
 from scballast.verdict.truth import truth_table
 
 if TYPE_CHECKING:

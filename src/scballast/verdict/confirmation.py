@@ -21,7 +21,7 @@ from scballast.agreement.confirmation import program_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, bh_q_values, combined_p_values
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
-from scballast.methods.method import ESTIMANDS, RESPONSE_NULL, NamedMethod
+from scballast.methods.method import RESPONSE_NULL, NamedMethod
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.unseen import Cells, UnseenCells, confirmed_shares
 
@@ -88,21 +88,18 @@ def confirm(
     """
     known = known or {}
     p_values: dict[str, FloatArray] = {
-        method.name: known[method.name] if method.name in known else np.full(shape, np.nan)
+        method.name: known.get(method.name, np.full(score_set.scores[method.name].shape, np.nan))
         for method in score_set.methods
-        for shape in (score_set.scores[method.name].shape,)
     }
-    markers, programs, responses = (
-        [method for method in score_set.methods_of(estimand) if method.name not in known] for estimand in ESTIMANDS
-    )
     untested: dict[int, str] = {}
     n_unseen = np.zeros((len(replicates), len(score_set.populations)), dtype=np.int64)
     for row, replicate in enumerate(replicates):
         unseen = UnseenCells(cells, replicate, score_set.populations, seed)
         n_unseen[row] = unseen.n_cells
-        _test_markers(p_values, score_set, markers, unseen, row, top_k)
-        _test_programs(p_values, score_set, programs, unseen, row, top_k)
-        _test_responses(p_values, score_set, responses, unseen, row, top_k, untested)
+        tests = _Tests(score_set, frozenset(known), unseen, row, top_k, p_values)
+        tests.of_markers()
+        tests.of_programs()
+        untested |= tests.of_responses()
     summaries, genes, q_values = [], [], {}
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
@@ -148,13 +145,13 @@ class _OneMethod:
         rows = self._tested()
         lists = [self.p_values[row, self._listed(row)] for row in rows]
         reason = ""
-        if not lists and not self.score_set.scored(self.method.name)[:, self.position].any():
-            reason = "no replicate has a score"
-        elif not lists:
+        if not lists:
             reason = (
                 why_untested
                 or f"too few unseen cells for a test ({int(n_unseen.max(initial=0))} at most in one replicate)"
             )
+            if not self.score_set.scored(self.method.name)[:, self.position].any():
+                reason = "no replicate has a score"
         seen = n_unseen[rows] if lists else n_unseen
         return {
             **self._names(),
@@ -184,74 +181,64 @@ class _OneMethod:
         return bh_q_values(combined, n_tests=min(2 * self.top_k, combined.size))
 
 
-def _candidates(score_set: ScoreSet, method: NamedMethod, row: int, position: int, top_k: int) -> IntArray:
-    """First 2k genes of a list, best first; empty without a list."""
-    ranks = score_set.ranks[method.name][row, position]
-    return np.argsort(ranks, kind="stable")[: 2 * top_k] if ranks[0] > 0 else np.zeros(0, dtype=np.int64)
+@dataclass(frozen=True, eq=False)
+class _Tests:
+    """The tests of one replicate's lists, but those of methods that are ``known``; ``p_values`` gets what they give."""
 
+    score_set: ScoreSet
+    known: frozenset[str]
+    unseen: UnseenCells
+    row: int
+    top_k: int
+    p_values: dict[str, FloatArray]
 
-def _test_markers(
-    p_values: dict[str, FloatArray],
-    score_set: ScoreSet,
-    methods: Sequence[NamedMethod],
-    unseen: UnseenCells,
-    row: int,
-    top_k: int,
-) -> None:
-    chosen = {
-        (method.name, position): _candidates(score_set, method, row, position, top_k)
-        for method in methods
-        for position in range(len(score_set.populations))
-    }
-    if unseen.replicate.heldout.size == 0 or not any(genes.size for genes in chosen.values()):
-        return
-    union = np.unique(np.concatenate(list(chosen.values())))
-    marker_p_values = unseen.marker_p_values(union)
-    place = np.searchsorted(union, np.arange(len(score_set.genes)))
-    for (name, position), genes in chosen.items():
-        p_values[name][row, position, genes] = marker_p_values[position, place[genes]]
+    def _candidates(self, estimand: str, position: int) -> dict[str, IntArray]:
+        """First 2k genes of each method's list, best first; empty without a list."""
+        candidates: dict[str, IntArray] = {}
+        for method in self.score_set.methods_of(estimand):
+            if method.name not in self.known:
+                ranks = self.score_set.ranks[method.name][self.row, position]
+                listed = np.argsort(ranks, kind="stable")[: 2 * self.top_k]
+                candidates[method.name] = listed if ranks[0] > 0 else np.zeros(0, dtype=np.int64)
+        return candidates
 
-
-def _test_programs(
-    p_values: dict[str, FloatArray],
-    score_set: ScoreSet,
-    methods: Sequence[NamedMethod],
-    unseen: UnseenCells,
-    row: int,
-    top_k: int,
-) -> None:
-    for position in range(len(score_set.populations)):
-        chosen = {method.name: _candidates(score_set, method, row, position, top_k) for method in methods}
-        if not any(genes.size for genes in chosen.values()):
-            continue
-        sides = unseen.sides(position)
-        for name, genes in chosen.items():
-            listed = np.zeros(len(score_set.genes), dtype=bool)
-            listed[genes[:top_k]] = True
-            p_values[name][row, position, genes] = program_p_values(*sides, listed, genes)
-
-
-def _test_responses(
-    p_values: dict[str, FloatArray],
-    score_set: ScoreSet,
-    methods: Sequence[NamedMethod],
-    unseen: UnseenCells,
-    row: int,
-    top_k: int,
-    untested: dict[int, str],
-) -> None:
-    """Test the lists of response genes, those of permuted conditions under these; ``untested`` gets the reasons."""
-    for position, permuted in product(range(len(score_set.populations)), (False, True)):
+    def of_markers(self) -> None:
         chosen = {
-            method.name: _candidates(score_set, method, row, position, top_k)
-            for method in methods
-            if (method.name == RESPONSE_NULL) == permuted
+            (name, position): genes
+            for position in range(len(self.score_set.populations))
+            for name, genes in self._candidates("marker", position).items()
         }
-        if not any(genes.size for genes in chosen.values()):
-            continue
+        if self.unseen.replicate.heldout.size == 0 or not any(genes.size for genes in chosen.values()):
+            return
         union = np.unique(np.concatenate(list(chosen.values())))
-        test = unseen.response_test(position, union, permuted=permuted)
-        if test.reason:
-            untested[position] = test.reason
-        for name, genes in chosen.items():
-            p_values[name][row, position, genes] = test.p_value[np.searchsorted(union, genes)]
+        marker_p_values = self.unseen.marker_p_values(union)
+        for (name, position), genes in chosen.items():
+            tested = marker_p_values[position, np.searchsorted(union, genes)]
+            self.p_values[name][self.row, position, genes] = tested
+
+    def of_programs(self) -> None:
+        for position in range(len(self.score_set.populations)):
+            chosen = self._candidates("program", position)
+            if not any(genes.size for genes in chosen.values()):
+                continue
+            sides = self.unseen.sides(position)
+            for name, genes in chosen.items():
+                listed = np.zeros(len(self.score_set.genes), dtype=bool)
+                listed[genes[: self.top_k]] = True
+                self.p_values[name][self.row, position, genes] = program_p_values(*sides, listed, genes)
+
+    def of_responses(self) -> dict[int, str]:
+        """Test response genes, those of permuted conditions under these; return why populations cannot be tested."""
+        untested = {}
+        for position, permuted in product(range(len(self.score_set.populations)), (False, True)):
+            candidates = self._candidates("response", position)
+            chosen = {name: genes for name, genes in candidates.items() if (name == RESPONSE_NULL) == permuted}
+            if not any(genes.size for genes in chosen.values()):
+                continue
+            union = np.unique(np.concatenate(list(chosen.values())))
+            test = self.unseen.response_test(position, union, permuted=permuted)
+            if test.reason:
+                untested[position] = test.reason
+            for name, genes in chosen.items():
+                self.p_values[name][self.row, position, genes] = test.p_value[np.searchsorted(union, genes)]
+        return untested

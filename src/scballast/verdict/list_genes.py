@@ -10,20 +10,19 @@ import numpy as np
 from scballast.arrays import FloatArray
 from scballast.data.gene_match import Match
 from scballast.methods.method import LIST_ESTIMANDS
-from scballast.verdict.answer_genes import expression_levels
+from scballast.verdict.answer_genes import LEVELS, expression_levels
 from scballast.verdict.gene_classes import with_flags
 from scballast.verdict.unseen import FALSE_DISCOVERY_RATE, Cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_LEVELS = ("log2_fold_change", "pct_in", "pct_out", "mean_in", "mean_out")
 _SELDOM = 2.0
 """Per cent of the population's cells below which a gene that fails is said to be seldom seen."""
 
 COLUMNS = (
     *("population", "rank", "listed", "gene", "symbol", "found"),
-    *("confirmed_marker", "q_marker", "confirmed_program", "q_program", *_LEVELS, "flags", "why"),
+    *("confirmed_marker", "q_marker", "confirmed_program", "q_program", *LEVELS, "flags", "why"),
 )
 
 
@@ -68,7 +67,7 @@ def list_genes_table(
                 q = {estimand: float(q_values[estimand, population][number]) for estimand in LIST_ESTIMANDS}
                 number += 1
                 row |= {"gene": genes[match.gene], "symbol": symbols[match.gene], "found": match.how}
-                row |= {name: float(levels[name][match.gene]) for name in _LEVELS}
+                row |= {name: float(levels[name][match.gene]) for name in LEVELS}
                 row |= {f"q_{estimand}": value for estimand, value in q.items()}
                 row |= {f"confirmed_{estimand}": value <= FALSE_DISCOVERY_RATE for estimand, value in q.items()}
                 row["why"] = "" if row["confirmed_marker"] else _why_no_marker(row)

@@ -29,24 +29,11 @@ from scballast.agreement.statistic import Interval
 from scballast.arrays import FloatArray, IntArray
 from scballast.methods.method import NamedMethod
 from scballast.verdict.floors import BetweenReplicates, Index, between_replicates
-from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.unseen import FALSE_DISCOVERY_RATE
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "STABILITY_KS",
-    "NamedMethod",
-    "ScoreSet",
-    "concordance_table",
-    "consensus_table",
-    "differences_table",
-    "rank_scores",
-    "rankings_table",
-    "score_set_from_rankings",
-    "stability_table",
-]
 
 STABILITY_KS = (10, 20, 50, 100, 200)
 RBO_PERSISTENCE = 0.98
@@ -130,19 +117,8 @@ def differences_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
                 for method in (first, second)
             )
             interval = jackknife_interval(first_overlaps - second_overlaps, level)
-        rows.append(
-            {
-                "method_a": first.name,
-                "method_b": second.name,
-                "estimand": first.estimand,
-                "population": population,
-                "k": top_k,
-                "difference": interval.estimate,
-                "lower": interval.lower,
-                "upper": interval.upper,
-                "reason": interval.reason,
-            }
-        )
+        names = _pair_names(first, second, population, top_k)
+        rows.append({**names, **_limits("difference", interval), "reason": interval.reason})
     return pd.DataFrame(rows, columns=list(_DIFFERENCE_COLUMNS))
 
 
@@ -172,15 +148,9 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
             values = agreement_by_replicate(spans[first.name][both], spans[second.name][both], top_k, RBO_PERSISTENCE)
             overlap = _interval(values.overlap, top_k, len(score_set.genes), level)
             row: dict[str, object] = {
-                "method_a": first.name,
-                "method_b": second.name,
-                "estimand": first.estimand,
-                "population": population,
-                "k": top_k,
+                **_pair_names(first, second, population, top_k),
                 "n_replicates": both.size,
-                "overlap": overlap.estimate,
-                "lower": overlap.lower,
-                "upper": overlap.upper,
+                **_limits("overlap", overlap),
                 "floor": by_index[top_k].floor(position, overlap.estimate),
                 "ceiling": _ceiling(self_agreements[first.name]["phi"], self_agreements[second.name]["phi"]),
                 "other_populations": by_index[top_k].between_populations(position),
@@ -285,9 +255,7 @@ def _stability_rows(
             {
                 "k": k,
                 "n_replicates": scored_replicates.size,
-                "phi": phi.estimate,
-                "lower": phi.lower,
-                "upper": phi.upper,
+                **_limits("phi", phi),
                 "floor": floor,
                 "other_populations": other_populations,
                 "disjoint": disjoint,
@@ -296,6 +264,15 @@ def _stability_rows(
             }
         )
     return rows
+
+
+def _pair_names(first: NamedMethod, second: NamedMethod, population: str, k: int) -> dict[str, object]:
+    names = {"method_a": first.name, "method_b": second.name, "estimand": first.estimand}
+    return {**names, "population": population, "k": k}
+
+
+def _limits(name: str, interval: Interval) -> dict[str, object]:
+    return {name: interval.estimate, "lower": interval.lower, "upper": interval.upper}
 
 
 def _phi(ranks: IntArray, k: int, level: float) -> Interval:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from scballast.verdict.score_set import ScoreSet
 
-__all__ = ["Truth", "average_precision", "precision_at_k", "truth_table"]
-
 
 def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> Statistic:
     r"""Area under the precision-recall steps of a score.
