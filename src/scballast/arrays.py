@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 BoolArray = npt.NDArray[np.bool_]
 TextArray = npt.NDArray[np.object_]
+
+
+def membership(codes: IntArray, n_groups: int) -> sparse.csr_matrix:
+    """Return which cells are in which group: its product with values of cells is their sum over each group.
+
+    Parameters
+    ----------
+    codes
+        (n_cells,) group of each cell, from 0; negative: in none.
+    n_groups
+        Number of groups.
+
+    Returns
+    -------
+    (n_groups, n_cells) float64, CSR
+        1 where the cell is in the group.
+    """
+    from scipy import sparse
+
+    inside = np.flatnonzero(codes >= 0)
+    return sparse.csr_matrix((np.ones(inside.size), (codes[inside], inside)), shape=(n_groups, codes.size))

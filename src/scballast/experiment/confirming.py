@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from scballast.arrays import IntArray
+from scballast.experiment.setup import column_codes
 from scballast.verdict.caveats import FEWEST_STEPS
 from scballast.verdict.unseen import Cells
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scballast.data.dataset import Dataset
     from scballast.experiment.setup import Setup
 
 
@@ -24,8 +21,8 @@ def cells_of(setup: Setup) -> Cells:
         counts=setup.counts,
         total_counts=dataset.total_counts,
         codes=dataset.population_codes,
-        batches=_codes(dataset, dataset.batch_key),
-        samples=_codes(dataset, dataset.sample_key),
+        batches=column_codes(dataset, dataset.batch_key),
+        samples=column_codes(dataset, dataset.sample_key),
         conditions=dataset.condition_codes,
         null_conditions=setup.null_conditions,
     )
@@ -52,9 +49,3 @@ def undertrained_methods(setup: Setup, training: pd.DataFrame | None) -> frozens
         populations = {population for role in roles for population in by_role.get(role, ())}
         distrusted |= {(method.name, name) for name in setup.populations if "" in populations or name in populations}
     return frozenset(distrusted)
-
-
-def _codes(dataset: Dataset, key: str | None) -> IntArray | None:
-    if key is None:
-        return None
-    return np.asarray(dataset.adata.obs[key].astype("category").cat.codes, dtype=np.int64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from scballast.arrays import FloatArray
+from scballast.arrays import FloatArray, membership
 from scballast.experiment.setup import Setup
 from scballast.verdict.answer_genes import TARGET_COUNTS, answer_genes_table, with_levels
 from scballast.verdict.gene_classes import with_flags, without_classes
@@ -67,14 +67,10 @@ def population_levels(cells: Cells, n_populations: int) -> tuple[FloatArray, Flo
     percents : (n_populations, n_genes)
         Per cent of cells with a count.
     """
-    inside = np.flatnonzero(cells.codes >= 0)
-    codes = cells.codes[inside]
-    sizes = np.maximum(np.bincount(codes, minlength=n_populations), 1)
+    members = membership(cells.codes, n_populations)
+    sizes = np.maximum(np.diff(members.indptr), 1)
     scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(cells.codes.size), where=cells.total_counts > 0)
-    shape = (n_populations, cells.codes.size)
-    members = sparse.csr_matrix((np.ones(inside.size), (codes, inside)), shape=shape)
-    scaled = sparse.csr_matrix((scale[inside], (codes, inside)), shape=shape)
-    means = (scaled @ cells.counts).toarray() / sizes[:, None]
+    means = (members @ sparse.diags(scale) @ cells.counts).toarray() / sizes[:, None]
     percents = 100.0 * (members @ (cells.counts > 0).astype(np.float64)).toarray() / sizes[:, None]
     return means, percents
 

@@ -12,7 +12,7 @@ from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate
 from scballast.engine.interface import HeldoutFit
-from scballast.experiment.setup import Setup
+from scballast.experiment.setup import Setup, column_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for
@@ -79,10 +79,8 @@ def _at_most(cells: IntArray, config: Config, replicate: Replicate) -> IntArray:
 
 
 def _known_batches(dataset: Dataset, seen: IntArray, cells: IntArray) -> npt.NDArray[np.bool_]:
-    if dataset.batch_key is None:
-        return np.ones(cells.size, dtype=bool)
-    codes = dataset.adata.obs[dataset.batch_key].astype("category").cat.codes.to_numpy()
-    return np.isin(codes[cells], codes[seen])
+    codes = column_codes(dataset, dataset.batch_key)
+    return np.ones(cells.size, dtype=bool) if codes is None else np.isin(codes[cells], codes[seen])
 
 
 def _subset(fit: HeldoutFit, inside: npt.NDArray[np.bool_]) -> HeldoutFit:

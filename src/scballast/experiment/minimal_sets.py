@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from scballast.agreement.minimal_set import MinimalSet, Separation, separation, smallest_set
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, membership
 from scballast.experiment.scoring import cell_view
 from scballast.experiment.setup import Setup
 from scballast.methods.cell_view import CellView
@@ -88,12 +87,8 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
 
 def _mean_levels(view: CellView) -> FloatArray:
     """(n_populations, n_genes) Mean log counts."""
-    inside = np.flatnonzero(view.codes >= 0)
-    members = sparse.csr_matrix(
-        (np.ones(inside.size), (view.codes[inside], inside)), shape=(view.n_populations, view.codes.size)
-    )
-    means: FloatArray = (members @ view.log_counts).toarray() / np.maximum(view.sizes(), 1)[:, None]
-    return means
+    sums = (membership(view.codes, view.n_populations) @ view.log_counts).toarray()
+    return np.asarray(sums / np.maximum(view.sizes(), 1)[:, None])
 
 
 def _candidates(ranked: FloatArray, means: FloatArray, position: int) -> IntArray:

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from scballast.arrays import FloatArray, IntArray
-from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate
-from scballast.experiment.setup import Setup
+from scballast.experiment.setup import Setup, column_codes, sample_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.cache import ScoreCache, array_digest
 from scballast.methods.cell_view import CellView
@@ -22,6 +21,7 @@ from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.threads import one_thread
 from scballast.verdict.score_set import ScoreSet, rank_scores
+from scballast.verdict.unseen import joined_codes
 
 # (replicate, population, gene); NaN where a method has no score.
 Scores = dict[str, FloatArray]
@@ -138,23 +138,21 @@ def score_set_of(setup: Setup, scores: Scores) -> ScoreSet:
 def cell_view(setup: Setup, cells: IntArray, seed: int) -> CellView:
     """Return some cells of an experiment, such as those of a replicate, as arrays."""
     dataset = setup.dataset
-    samples: IntArray | None = None
+    codes_of_samples = sample_codes(dataset)
     names: tuple[str, ...] = ()
     if dataset.sample_key is not None:
-        column = dataset.adata.obs[dataset.sample_key].astype("category")
-        samples = column.cat.codes.to_numpy()[cells]
-        names = tuple(str(category) for category in column.cat.categories)
+        names = tuple(map(str, dataset.adata.obs[dataset.sample_key].astype("category").cat.categories))
     return CellView(
         counts=setup.counts[cells],
         total_counts=dataset.total_counts[cells],
         codes=dataset.population_codes[cells],
         n_populations=len(dataset.populations),
         populations=setup.populations,
-        samples=samples,
+        samples=None if codes_of_samples is None else codes_of_samples[cells],
         seed=seed,
         sample_names=names,
         n_components=setup.config.rank.n_components,
-        blocks=_blocks(dataset, cells),
+        blocks=joined_codes(column_codes(dataset, dataset.batch_key), codes_of_samples, cells),
         conditions=None if dataset.condition_codes is None else dataset.condition_codes[cells],
         null_conditions=None if setup.null_conditions is None else setup.null_conditions[cells],
     )
@@ -189,15 +187,6 @@ def factor_view(
 def local_loadings_of(view: FactorView, n_populations: int) -> list[FloatArray]:
     """Return the population-specific loadings ``B_c`` of every population, each (n_factors, n_genes)."""
     return [local_loadings(view, population)[0] for population in range(n_populations)]
-
-
-def _blocks(dataset: Dataset, cells: IntArray) -> IntArray | None:
-    """Return the code of batch crossed with sample of each cell, or None where the data have neither."""
-    keys = [key for key in (dataset.batch_key, dataset.sample_key) if key is not None]
-    if not keys:
-        return None
-    columns = [dataset.adata.obs[key].astype("category").cat.codes.to_numpy()[cells] for key in keys]
-    return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _scoring(method: Method, evidence: Evidence) -> Callable[[], FloatArray]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
+import numpy as np
 from scipy import sparse
 
 from scballast.arrays import IntArray
@@ -100,7 +101,9 @@ def replicates_of(config: Config, dataset: Dataset) -> tuple[Replicate, ...]:
 
 def sample_codes(dataset: Dataset) -> IntArray | None:
     """Return the code of each cell's sample (donor), (n_cells,), or None where they are not known."""
-    if dataset.sample_key is None:
-        return None
-    codes: IntArray = dataset.adata.obs[dataset.sample_key].astype("category").cat.codes.to_numpy()
-    return codes
+    return column_codes(dataset, dataset.sample_key)
+
+
+def column_codes(dataset: Dataset, key: str | None) -> IntArray | None:
+    """Return the code of each cell's value in an obs column, (n_cells,), negative where it is missing; None: no key."""
+    return None if key is None else np.asarray(dataset.adata.obs[key].astype("category").cat.codes, dtype=np.int64)

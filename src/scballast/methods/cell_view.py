@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -107,12 +108,37 @@ def comparable_populations(view: CellView, method: str, *, smallest: int) -> Int
     outside = view.codes.size - inside
     enough = (inside >= smallest) & (outside >= smallest)
     for code in np.flatnonzero(~enough):
-        logger.warning(
-            "%s: no score for population %r: %d cells in it and %d outside, at least %d needed on each side.",
-            method,
-            view.populations[code],
-            inside[code],
-            outside[code],
-            smallest,
-        )
+        message = "%s: no score for population %r: %d cells in it and %d outside, at least %d needed on each side."
+        logger.warning(message, method, view.populations[code], inside[code], outside[code], smallest)
     return np.flatnonzero(enough)
+
+
+def score_each_population(
+    view: CellView, method: str, score: Callable[[IntArray, str], FloatArray], *, smallest: int
+) -> FloatArray:
+    """Score each population by its own cells alone; the log names those with too few.
+
+    Parameters
+    ----------
+    view
+        The replicate's cells.
+    method
+        For the log.
+    score
+        From the positions of a population's cells, and its name, to (n_genes,) scores.
+    smallest
+        Cells needed.
+
+    Returns
+    -------
+    (n_populations, n_genes) float
+    """
+    scores = view.empty_scores()
+    for code, name in enumerate(view.populations):
+        cells = np.flatnonzero(view.codes == code)
+        if cells.size < smallest:
+            message = "%s: no score for population %r: %d cells, at least %d needed."
+            logger.warning(message, method, name, cells.size, smallest)
+            continue
+        scores[code] = score(cells, name)
+    return scores

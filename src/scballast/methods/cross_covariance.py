@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from scballast.agreement.residuals import pearson_residuals
-from scballast.arrays import FloatArray
-from scballast.methods.cell_view import CellView
+from scballast.arrays import FloatArray, IntArray
+from scballast.methods.cell_view import CellView, score_each_population
 from scballast.methods.components import noise_variance, principal_components
 from scballast.seeds import Stream, generator_for
-
-logger = logging.getLogger(__name__)
 
 N_SPLITS = 5
 SMALLEST_POPULATION = 6  # three cells in each half
@@ -31,24 +27,16 @@ def cross_covariance_scores(view: CellView) -> FloatArray:
     (n_populations, n_genes) float
         :func:`cross_fitted_covariance` of the Pearson residuals of each population's own counts.
     """
-    scores = view.empty_scores()
-    for code, name in enumerate(view.populations):
-        cells = np.flatnonzero(view.codes == code)
-        if cells.size < SMALLEST_POPULATION:
-            logger.warning(
-                "cross_covariance: no score for population %r: %d cells, at least %d needed.",
-                name,
-                cells.size,
-                SMALLEST_POPULATION,
-            )
-            continue
+
+    def score(cells: IntArray, population: str) -> FloatArray:
         counts = view.counts[cells]
         # In the order of what cells hold, so that their order in the data has no part in the splits.
         totals, squares = (np.asarray(part.sum(axis=1)).ravel() for part in (counts, counts.power(2)))
         residuals = pearson_residuals(counts[np.lexsort((squares, totals))])
-        stream = generator_for(view.seed, Stream.CONTROLS, "cross_covariance", name)
-        scores[code] = cross_fitted_covariance(residuals, stream, n_components=view.n_components)
-    return scores
+        stream = generator_for(view.seed, Stream.CONTROLS, "cross_covariance", population)
+        return cross_fitted_covariance(residuals, stream, n_components=view.n_components)
+
+    return score_each_population(view, "cross_covariance", score, smallest=SMALLEST_POPULATION)
 
 
 def cross_fitted_covariance(

@@ -57,13 +57,11 @@ def logreg_scores(view: CellView) -> FloatArray:
         model.fit(_scaled(view), view.codes)
     n_iterations = int(np.max(model.n_iter_))
     if n_iterations >= MAX_ITERATIONS:
-        logger.warning(
+        message = (
             "logreg: the fit of %d classes on %d cells had not converged after %d iterations; "
-            "its coefficients are used as they are.",
-            model.classes_.size,
-            view.codes.size,
-            n_iterations,
+            "its coefficients are used as they are."
         )
+        logger.warning(message, model.classes_.size, view.codes.size, n_iterations)
     coefficients = np.asarray(model.coef_, dtype=np.float64)
     if model.classes_.size == 2:
         coefficients = np.concatenate([-coefficients, coefficients])

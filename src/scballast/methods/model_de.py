@@ -96,12 +96,8 @@ def model_de_scores(
     for code, name in enumerate(populations):
         inside = codes == code
         if inside.all() or not inside.any():
-            logger.warning(
-                "differential expression: no score for population %r: %d of %d cells are in it.",
-                name,
-                inside.sum(),
-                inside.size,
-            )
+            message = "differential expression: no score for population %r: %d of %d cells are in it."
+            logger.warning(message, name, inside.sum(), inside.size)
             continue
         generator = torch.Generator().manual_seed(integer_for(seed, Stream.DIFFERENTIAL_EXPRESSION, name))
         draw_scales(model, posterior, rows[inside], generator, scales)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import rankdata
 
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, membership
 from scballast.methods.cell_view import CellView
 
 logger = logging.getLogger(__name__)
@@ -191,9 +191,7 @@ def pairwise_effects(
     pairs, varying_pairs = np.zeros(shape[:2]), np.zeros(shape[:2])
     for cells in _blocks(codes, blocks):
         part = log_counts[cells]
-        of_population = sparse.csr_matrix(
-            (np.ones(cells.size), (codes[cells], np.arange(cells.size))), (n_populations, cells.size)
-        )
+        of_population = membership(codes[cells], n_populations)
         sizes = np.bincount(codes[cells], minlength=n_populations).astype(np.float64)
         divisor = np.maximum(sizes, 1.0)[:, None]
         means = (of_population @ part).toarray() / divisor
@@ -228,12 +226,8 @@ def _auc_of(view: CellView, method: str) -> FloatArray | None:
     compared: BoolArray = np.isfinite(auc[:, :, 0])  # of a pair every gene has an AUC, or none
     sizes = view.sizes()
     for code in np.flatnonzero(~compared.any(axis=1)):
-        logger.warning(
-            "%s: no score for population %r: of its %d cells none is in a block with cells of another population.",
-            method,
-            view.populations[code],
-            sizes[code],
-        )
+        message = "%s: no score for population %r: of its %d cells none is in a block with cells of another population."
+        logger.warning(message, method, view.populations[code], sizes[code])
     return auc if compared.any() else None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, membership
 from scballast.methods.cell_view import CellView
 
 if TYPE_CHECKING:
@@ -159,11 +159,8 @@ def summed_counts(counts: csr_matrix, samples: IntArray, chosen: npt.NDArray[np.
     n_samples
         Number of samples.
     """
-    membership = csr_matrix(
-        (np.ones(chosen.sum()), (samples[chosen], np.flatnonzero(chosen))), shape=(n_samples, samples.size)
-    )
     # float64 sums of counts are exact to 2**53; float32 ones are not.
-    sums = (membership @ counts.astype(np.float64)).toarray()
+    sums = (membership(np.where(chosen, samples, -1), n_samples) @ counts.astype(np.float64)).toarray()
     rounded: IntArray = np.rint(sums).astype(np.int64)
     return rounded
 
@@ -173,13 +170,9 @@ def _say_what_is_missing(view: CellView, population: str, inside: IntArray, outs
         f"{view.sample_names[sample] if view.sample_names else sample} ({inside[sample]} and {outside[sample]})"
         for sample in np.flatnonzero(np.minimum(inside, outside) < SMALLEST_PSEUDOBULK)
     ]
-    logger.warning(
+    message = (
         "pseudobulk: no score for population %r: %d of %d samples have at least %d cells in it and outside it, "
-        "%d needed; too few (in and outside): %s.",
-        population,
-        inside.size - len(short),
-        inside.size,
-        SMALLEST_PSEUDOBULK,
-        FEWEST_SAMPLES,
-        ", ".join(short) or "none",
+        "%d needed; too few (in and outside): %s."
     )
+    needed, named = (SMALLEST_PSEUDOBULK, FEWEST_SAMPLES), ", ".join(short) or "none"
+    logger.warning(message, population, inside.size - len(short), inside.size, *needed, named)

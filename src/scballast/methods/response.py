@@ -7,15 +7,15 @@ donors of one are compared with those of the other. Scores are sizes: up and dow
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from scballast.agreement.marker_confirmation import composition_depth, van_elteren
 from scballast.agreement.response_confirmation import CELLS_OF_A_DONOR
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, membership
 from scballast.methods.cell_view import CellView
 from scballast.methods.pseudobulk import SMALLEST_PSEUDOBULK, summed_counts, wald_statistic
 
@@ -126,15 +126,11 @@ def response_pseudobulk_scores(view: CellView) -> FloatArray:
         compared = comparison(view, code, conditions, smallest=SMALLEST_PSEUDOBULK)
         numbers = np.zeros(2, dtype=np.int64) if compared is None else compared.n_donors
         if compared is None or numbers.min() < FEWEST_DONORS:
-            logger.warning(
+            message = (
                 "response_pseudobulk: no score for population %r: %d and %d donors have %d cells or more of the "
-                "reference and of the condition, %d needed.",
-                name,
-                numbers[0],
-                numbers[1],
-                SMALLEST_PSEUDOBULK,
-                FEWEST_DONORS,
+                "reference and of the condition, %d needed."
             )
+            logger.warning(message, name, *numbers, SMALLEST_PSEUDOBULK, FEWEST_DONORS)
             continue
         counts, n_donors = view.counts[compared.cells], int(compared.donors.max()) + 1
         inside, outside = (
@@ -161,13 +157,8 @@ def response_wilcoxon_scores(view: CellView) -> FloatArray:
     (n_populations, n_genes) float
         0 for a gene that is equal in all cells; NaN for a population without cells to compare.
     """
-    conditions = conditions_of(view)
     scores = view.empty_scores()
-    for code, name in enumerate(view.populations):
-        compared = comparison(view, code, conditions)
-        if compared is None:
-            _say_nothing_to_compare("response_wilcoxon", name)
-            continue
+    for code, compared in _compared(view, "response_wilcoxon"):
         counts, treated = view.counts[compared.cells], compared.treated.astype(np.int64)
         depth = composition_depth(counts, view.total_counts[compared.cells], treated)
         strata = compared.donors if compared.paired else np.zeros(compared.cells.size, dtype=np.int64)
@@ -200,12 +191,8 @@ def response_contrast_scores(evidence: Evidence, *, permuted: bool = False) -> F
     scores = view.empty_scores()
     if factors is None:
         return scores
-    conditions = conditions_of(view, permuted=permuted)
-    for code, name in enumerate(view.populations):
-        compared = comparison(view, code, conditions)
-        if compared is None:
-            _say_nothing_to_compare("response_permuted" if permuted else "response_contrast", name)
-            continue
+    method = "response_permuted" if permuted else "response_contrast"
+    for code, compared in _compared(view, method, permuted=permuted):
         scores[code] = np.abs(_log_change(factors, _latent_change(factors.scores, compared)))
     return scores
 
@@ -237,20 +224,11 @@ def response_de_scores(evidence: Evidence, name: str, role: Role) -> FloatArray:
     scores = view.empty_scores()
     if model is None:
         return scores
-    conditions = conditions_of(view)
-    for code, population in enumerate(view.populations):
-        compared = comparison(view, code, conditions)
-        if compared is None:
-            _say_nothing_to_compare(name, population)
-            continue
+    for code, compared in _compared(view, name):
+        codes, population = np.where(compared.treated, 0, -1), (view.populations[code],)
         with one_thread():
             change = model_de_scores(
-                model,
-                np.where(compared.treated, 0, -1),
-                (population,),
-                mode=evidence.de_mode,
-                seed=evidence.seed(name),
-                cells=compared.cells,
+                model, codes, population, mode=evidence.de_mode, seed=evidence.seed(name), cells=compared.cells
             )
         scores[code] = np.abs(change[0])
     return scores
@@ -323,9 +301,8 @@ def _latent_change(scores: FloatArray, compared: Comparison) -> FloatArray:
         cells = np.flatnonzero(compared.treated == side)
         donor = compared.donors[cells]
         size = np.bincount(donor, minlength=n_donors)
-        members = csr_matrix((np.ones(cells.size), (donor, np.arange(cells.size))), (n_donors, cells.size))
         sizes.append(size)
-        means.append(np.asarray(members @ values[cells]) / np.maximum(size, 1)[:, None])
+        means.append(np.asarray(membership(donor, n_donors) @ values[cells]) / np.maximum(size, 1)[:, None])
     if compared.paired:
         weights = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
         return np.asarray(weights @ (means[1] - means[0]) / weights.sum())
@@ -340,10 +317,13 @@ def _log_change(factors: FactorView, direction: FloatArray) -> FloatArray:
     return np.asarray(change - change.mean() if factors.softmax else change)
 
 
-def _say_nothing_to_compare(method: str, population: str) -> None:
-    logger.warning(
-        "%s: no score for population %r: no donors with %d cells or more under both conditions, or of each.",
-        method,
-        population,
-        CELLS_OF_A_DONOR,
-    )
+def _compared(view: CellView, method: str, *, permuted: bool = False) -> Iterator[tuple[int, Comparison]]:
+    """Yield the populations with cells to compare, by number; the log names the others."""
+    conditions = conditions_of(view, permuted=permuted)
+    for code, name in enumerate(view.populations):
+        compared = comparison(view, code, conditions)
+        if compared is not None:
+            yield code, compared
+            continue
+        message = "%s: no score for population %r: no donors with %d cells or more under both conditions, or of each."
+        logger.warning(message, method, name, CELLS_OF_A_DONOR)

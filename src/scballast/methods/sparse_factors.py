@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +9,10 @@ from scipy.sparse import csr_matrix
 from scipy.special import expit
 
 from scballast.agreement.residuals import pearson_residuals
-from scballast.arrays import FloatArray
+from scballast.arrays import FloatArray, IntArray
 from scballast.data.simulation_fit import dispersions_within
-from scballast.methods.cell_view import CellView
+from scballast.methods.cell_view import CellView, score_each_population
 from scballast.methods.components import noise_variance, principal_components
-
-logger = logging.getLogger(__name__)
 
 SMALLEST_POPULATION = 3
 MOST_COMPONENTS = 8
@@ -65,24 +62,17 @@ def sparse_factor_scores(view: CellView) -> FloatArray:
     (n_populations, n_genes) float
         :meth:`SparseFactors.evidence` of :func:`fit_sparse_factors`.
     """
-    scores = view.empty_scores()
     dispersions: FloatArray | None = None
-    for code, name in enumerate(view.populations):
-        cells = np.flatnonzero(view.codes == code)
-        if cells.size < SMALLEST_POPULATION:
-            logger.warning(
-                "sparse_factors: no score for population %r: %d cells, at least %d needed.",
-                name,
-                cells.size,
-                SMALLEST_POPULATION,
-            )
-            continue
+
+    def score(cells: IntArray, _: str) -> FloatArray:
+        nonlocal dispersions
         if dispersions is None:
             dispersions = dispersions_within(view.counts, view.codes)
         counts = view.counts[cells]
         start = initial_activities(counts, dispersions, view.n_components)
-        scores[code] = fit_sparse_factors(counts, dispersions, start).evidence()
-    return scores
+        return fit_sparse_factors(counts, dispersions, start).evidence()
+
+    return score_each_population(view, "sparse_factors", score, smallest=SMALLEST_POPULATION)
 
 
 def initial_activities(counts: csr_matrix, dispersions: FloatArray, n_factors: int | None) -> FloatArray:

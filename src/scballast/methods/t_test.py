@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
-from scballast.arrays import FloatArray
+from scballast.arrays import FloatArray, membership
 from scballast.methods.cell_view import CellView, comparable_populations
 
 # A sum of squares loses up to n_cells·1e-16 of itself to rounding: a constant gene's variance is below this.
@@ -39,13 +38,9 @@ def t_test_scores(view: CellView) -> FloatArray:
     values = view.log_counts
     total = np.asarray(values.sum(axis=0)).ravel()
     total_squares = np.asarray(values.power(2).sum(axis=0)).ravel()
-    inside = np.asarray(view.codes >= 0)
-    membership = csr_matrix(
-        (np.ones(inside.sum()), (view.codes[inside], np.flatnonzero(inside))),
-        shape=(view.n_populations, values.shape[0]),
-    )
-    sums = (membership @ values).toarray()
-    squares = (membership @ values.power(2)).toarray()
+    of_population = membership(view.codes, view.n_populations)
+    sums = (of_population @ values).toarray()
+    squares = (of_population @ values.power(2)).toarray()
     sizes = view.sizes()
 
     for code in populations:

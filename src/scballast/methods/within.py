@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-
 import numpy as np
 
 from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray, IntArray
-from scballast.methods.cell_view import CellView
+from scballast.methods.cell_view import CellView, score_each_population
 from scballast.methods.components import noise_variance, principal_components, shrunk_strength
-
-logger = logging.getLogger(__name__)
 
 SMALLEST_POPULATION = 3
 
@@ -30,9 +25,11 @@ def within_pca_scores(view: CellView) -> FloatArray:
     (n_populations, n_genes) float
         :func:`component_strength` of each population's own cells.
     """
-    return _each_population(
-        view, "within_pca", lambda cells: component_strength(view.log_counts[cells].toarray(), view.n_components)
-    )
+
+    def score(cells: IntArray, _: str) -> FloatArray:
+        return component_strength(view.log_counts[cells].toarray(), view.n_components)
+
+    return score_each_population(view, "within_pca", score, smallest=SMALLEST_POPULATION)
 
 
 def residual_pca_scores(view: CellView) -> FloatArray:
@@ -48,11 +45,11 @@ def residual_pca_scores(view: CellView) -> FloatArray:
     (n_populations, n_genes) float
         :func:`component_strength` of the residuals of a null model of each population's own cells.
     """
-    return _each_population(
-        view,
-        "residual_pca",
-        lambda cells: component_strength(pearson_residuals(view.counts[cells]), view.n_components),
-    )
+
+    def score(cells: IntArray, _: str) -> FloatArray:
+        return component_strength(pearson_residuals(view.counts[cells]), view.n_components)
+
+    return score_each_population(view, "residual_pca", score, smallest=SMALLEST_POPULATION)
 
 
 def within_dispersion_scores(view: CellView) -> FloatArray:
@@ -73,9 +70,11 @@ def within_dispersion_scores(view: CellView) -> FloatArray:
     Lause, Berens & Kobak (2021), Analytic Pearson residuals for normalization of single-cell RNA-seq
     UMI data.
     """
-    return _each_population(
-        view, "within_dispersion", lambda cells: np.var(pearson_residuals(view.counts[cells]), axis=0)
-    )
+
+    def score(cells: IntArray, _: str) -> FloatArray:
+        return np.asarray(np.var(pearson_residuals(view.counts[cells]), axis=0))
+
+    return score_each_population(view, "within_dispersion", score, smallest=SMALLEST_POPULATION)
 
 
 def component_strength(values: FloatArray, n_components: int | None) -> FloatArray:
@@ -105,20 +104,3 @@ def component_strength(values: FloatArray, n_components: int | None) -> FloatArr
         return shrunk_strength(principal_components(centred, n_components=n_components), 0.0)
     noise = noise_variance(centred)
     return shrunk_strength(principal_components(centred, above=noise), noise)
-
-
-def _each_population(view: CellView, method: str, score: Callable[[IntArray], FloatArray]) -> FloatArray:
-    scores = view.empty_scores()
-    for code, name in enumerate(view.populations):
-        cells = np.flatnonzero(view.codes == code)
-        if cells.size < SMALLEST_POPULATION:
-            logger.warning(
-                "%s: no score for population %r: %d cells, at least %d needed.",
-                method,
-                name,
-                cells.size,
-                SMALLEST_POPULATION,
-            )
-            continue
-        scores[code] = score(cells)
-    return scores

@@ -13,7 +13,7 @@ from scballast.agreement.confirmation import PopulationCells, population_cells
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, marker_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, combined_lower_bound, true_lower_bound, true_share
 from scballast.agreement.response_confirmation import ResponseTest, over_donors_test, within_donor_test
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, membership
 from scballast.data.replicates import Replicate
 from scballast.seeds import Stream, generator_for
 
@@ -99,7 +99,7 @@ class UnseenCells:
             return np.full((len(self.populations), genes.size), np.nan)
         counts, codes = self.cells.counts[heldout], self.cells.codes[heldout]
         depth = composition_depth(counts, self.cells.total_counts[heldout], codes)
-        strata = depth_strata(depth, _joined(self.cells.batches, self.cells.samples, heldout))
+        strata = depth_strata(depth, joined_codes(self.cells.batches, self.cells.samples, heldout))
         return marker_p_values(counts[:, genes], codes, len(self.populations), depth, strata)
 
     def response_test(self, position: int, genes: IntArray, *, permuted: bool = False) -> ResponseTest:
@@ -127,7 +127,7 @@ class UnseenCells:
         shared = (cells.counts[tested_cells], cells.total_counts[tested_cells], conditions[tested_cells])
         if samples is not None and not np.isin(samples[heldout], samples[self.replicate.cells]).any():
             return over_donors_test(*shared, samples[tested_cells], genes)
-        return within_donor_test(*shared, _joined(cells.batches, samples, tested_cells), genes)
+        return within_donor_test(*shared, joined_codes(cells.batches, samples, tested_cells), genes)
 
     def sides(self, position: int) -> tuple[PopulationCells, PopulationCells]:
         """Return the seen and the unseen cells of a population, ready for ``agreement.program_p_values``."""
@@ -191,18 +191,13 @@ def _population_cells(cells: Cells, rows: IntArray, profiles: FloatArray, positi
 
 def _profiles(cells: Cells, side: IntArray, n_populations: int) -> FloatArray:
     """(n_populations, n_genes) share of each gene in the counts of each population, on one side."""
-    codes = cells.codes[side]
-    inside = codes >= 0
-    members = sparse.csr_matrix(
-        (np.ones(int(inside.sum())), (codes[inside], np.flatnonzero(inside))), shape=(n_populations, side.size)
-    )
-    sums = (members @ cells.counts[side]).toarray().astype(np.float64)
+    sums = (membership(cells.codes[side], n_populations) @ cells.counts[side]).toarray().astype(np.float64)
     totals = sums.sum(axis=1, keepdims=True)
     shares: FloatArray = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
     return shares
 
 
-def _joined(batches: IntArray | None, samples: IntArray | None, chosen: IntArray) -> IntArray | None:
+def joined_codes(batches: IntArray | None, samples: IntArray | None, chosen: IntArray) -> IntArray | None:
     """Return codes of batch and sample together, of the chosen cells."""
     known = [codes[chosen] for codes in (batches, samples) if codes is not None]
     if not known:
