@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from scballast.sweep.optuna_compat import asked_parameters, set_trial_attributes
+from scballast.sweep.optuna_compat import asked_parameters, hypervolume, set_trial_attributes
 
 MOVED = "Optuna has moved: adapt scballast/sweep/optuna_compat.py"
 
@@ -42,3 +42,9 @@ def test_a_stopped_trial_of_two_objectives_has_a_state_and_a_sampler_that_reads_
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"] * 3, MOVED
     assert study.ask().suggest_float("x", 0, 1) >= 0.0
     assert create_trial(state=TrialState.WAITING).values is None, MOVED
+
+
+def test_the_volume_that_points_dominate() -> None:
+    """Of points up to a reference; those on or beyond it dominate nothing."""
+    assert hypervolume([(1.0, 2.0), (2.0, 0.0), (3.0, 0.0), (0.0, 9.0)], (3.0, 3.0)) == 4.0, MOVED
+    assert hypervolume([(3.0, 3.0)], (3.0, 3.0)) == 0.0, MOVED
