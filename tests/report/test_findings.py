@@ -109,9 +109,9 @@ def test_a_csv_holds_every_gene_and_no_formula(results: ResultFolder, tmp_path: 
     path = folder / "tables" / "answer_genes.csv"
     pd.read_csv(path).assign(symbol="=HYPERLINK(1)").to_csv(path, index=False)
     found = ResultFolder(folder)
-    listed = [item for card in cards(found, answers(found)) for item in card.lists if item.rows]
+    listed = [table for card in cards(found, answers(found)) for _, table in card.lists if table.rows]
     assert listed
-    for item in listed:
-        assert "%3DHYPERLINK" in item.csv
-        assert ",%3DHYPERLINK" not in item.csv.replace("%2C", ",")
-        assert item.csv.count("%0A") == item.n_genes + 1
+    for table in listed:
+        assert "%3DHYPERLINK" in table.csv
+        assert ",%3DHYPERLINK" not in table.csv.replace("%2C", ",")
+        assert table.csv.count("%0A") == table.n_genes + 1
