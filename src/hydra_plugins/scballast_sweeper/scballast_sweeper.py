@@ -31,7 +31,7 @@ class ScballastSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the sweep of a command line."""
-        from scballast.sweep import run_sweep
+        from scballast.sweep.controller import run_sweep
 
         assert self.hydra_context is not None
         assert self.config is not None
