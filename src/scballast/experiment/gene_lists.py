@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from scballast.arrays import FloatArray, membership
 from scballast.experiment.setup import Setup
@@ -70,7 +69,9 @@ def population_levels(cells: Cells, n_populations: int) -> tuple[FloatArray, Flo
     members = membership(cells.codes, n_populations)
     sizes = np.maximum(np.diff(members.indptr), 1)
     scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(cells.codes.size), where=cells.total_counts > 0)
-    means = (members @ sparse.diags(scale) @ cells.counts).toarray() / sizes[:, None]
+    scaled = members.copy()
+    scaled.data = scale[members.indices]
+    means = (scaled @ cells.counts).toarray() / sizes[:, None]
     percents = 100.0 * (members @ (cells.counts > 0).astype(np.float64)).toarray() / sizes[:, None]
     return means, percents
 
