@@ -42,11 +42,11 @@ def paired_fit(results: ResultFolder) -> pd.DataFrame | None:
     if table is None:
         return None
     rows = table[(table["population"] != "") & table["heldout_nll"].notna()]
-    shared, own = (
+    shared, separate = (
         rows[rows["model"] == model].set_index(["population", "replicate"])["heldout_nll"].rename(name)
         for model, name in (("global", "shared"), ("per_population", "own"))
     )
-    merged = pd.merge(shared, own, on=["population", "replicate"]).reset_index()
+    merged = pd.merge(shared, separate, on=["population", "replicate"]).reset_index()
     return None if merged.empty else merged
 
 
