@@ -65,7 +65,7 @@ def direction_loadings(model: Any, means: FloatArray) -> FloatArray:
     with quiet_scvi(), _numpy_state():
         effects = model.get_effect_of_splits_out_of_distribution(embedded, directional=True, seed=0)
     up, down = np.asarray(effects["combined"], dtype=np.float64)  # each (dimension, gene)
-    return (up - down).T
+    return np.asarray(up - down).T
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from scballast.config.hydra_compat import compose_job, parse_override
 from scballast.config.schema import Config, config_hash
 from scballast.errors import ConfigError
 from scballast.models import FAMILIES, family_of
-from scballast.sweep.space import Point, Space, enumerate_points, point_overrides, point_words
+from scballast.sweep.space import Dimension, Point, Space, enumerate_points, point_overrides, point_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -27,7 +27,8 @@ def without_missing_families(space: Space) -> tuple[Space, dict[str, str]]:
     left_out : dict
         The words that are left out, and why.
     """
-    kept, left_out = [], {}
+    kept: list[Dimension] = []
+    left_out: dict[str, str] = {}
     for dimension in space:
         missing = {
             value: obstacle
