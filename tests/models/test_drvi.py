@@ -195,7 +195,7 @@ def test_a_likelihood_or_a_latent_distribution_that_it_does_not_have_is_refused(
         with pytest.raises(
             ConfigError, match=r"latent_distribution: ln has no meaning for model\.name=drvi; use normal"
         ):
-            family_of(compose_config(["model=drvi", "model.latent_distribution=ln"]))
+            family_of(compose_config(["model=drvi", "++model.latent_distribution=ln"]))
     else:
         with pytest.raises(ConfigError, match=r"^model\.name: drvi is the DRVI of scvi-tools 1\.5"):
             family_of(compose_config(["model=drvi"]))
