@@ -81,7 +81,8 @@ BEFORE_DATA = {
         ("model=pca", "methods=[ldvae_de]"), ("'ldvae_de' cannot run: model.name is pca, and only model.name=ldvae",)
     ),
     "a test without a likelihood": Case(
-        ("model=pca", "methods=[scvi_de]"), ("'scvi_de' cannot run: model.name is pca; it comes with ldvae and scvi.",)
+        ("model=pca", "methods=[scvi_de]"),
+        ("'scvi_de' cannot run: model.name is pca; it comes with ldvae, scvi and drvi.",),
     ),
     "a softmax prior on PCA": Case(("model=pca", "+model.latent_distribution=ln"), ("latent_distribution", "pca")),
     "a device that torch does not offer": Case(("device=mps",), ("device=mps", "not offer it here. Use device=cpu.")),

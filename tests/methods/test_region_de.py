@@ -12,7 +12,7 @@ from scballast.methods.region_de import extreme_cells, region_differential_expre
 N_CELLS = 300
 
 
-@pytest.fixture(scope="module", params=["linear", "non-linear"])
+@pytest.fixture(scope="module", params=["LinearSCVI", "SCVI"])
 def trained(request):
     """A model of either kind on two populations far apart, and the latent positions of its cells."""
     from scballast.data.simulate import simulate
@@ -33,9 +33,9 @@ def trained(request):
     settings = dataclasses.asdict(ModelConfig(n_latent=2, n_hidden=32))
     del settings["name"], settings["n_runs"]
     # The linear decoder's batch norm needs some 500 steps to forget where it began.
-    epochs = 120 if request.param == "linear" else 50
+    epochs = 120 if request.param == "LinearSCVI" else 50
     train = dataclasses.asdict(TrainConfig(max_epochs=epochs, lr=1e-2, batch_size=64, kl_warmup_epochs=20))
-    ensemble = fit_sequential(adata, [Member(seed=0)], settings, train, linear=request.param == "linear", device="cpu")
+    ensemble = fit_sequential(adata, [Member(seed=0)], settings, train, kind=request.param, device="cpu")
     model = ensemble.export(0)
     with quiet_scvi():
         scores = np.asarray(model.get_latent_representation())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,21 @@ def test_a_family_is_named_by_its_group_and_described_in_the_documentation(name:
     assert f"| `{name}` |" in METHODS_PAGE
 
 
-def test_what_is_not_trained_yet_is_said_before_any_data_are_read() -> None:
-    assert [name for name, family in FAMILIES.items() if family.not_yet is not None] == ["drvi"]
-    needs = (
-        r"^model\.name: drvi is not trained by this version .* scvi-tools 1\.5 .* Python 3\.12 or later\. Use model="
-    )
-    with pytest.raises(ConfigError, match=needs):
-        family_of(compose_config(["model=drvi"]))
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_family_needs_that_is_not_here_is_said_before_any_data_are_read(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES, name, replace(FAMILIES[name], obstacle=f"{name} needs what is not here."))
+    with pytest.raises(ConfigError, match=rf"^model\.name: {name} needs what is not here\.$"):
+        family_of(compose_config([f"model={name}"]))
+
+
+def test_only_drvi_needs_more_than_the_oldest_versions_have() -> None:
+    assert {name for name, family in FAMILIES.items() if family.obstacle is not None} <= {"drvi"}
+
+
+def test_drvi_is_trained_as_its_authors_do_unless_the_command_line_says_otherwise() -> None:
+    words = ["model=drvi", "train=quick"]
+    assert compose_config(words).train.kl_warmup_epochs == 1.0
+    assert compose_config([*words, "train.kl_warmup_epochs=0.5"]).train.kl_warmup_epochs == 0.5
+    assert compose_config(["train=quick"]).train.kl_warmup_epochs == 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from scballast.config.schema import build_config, conf_dir
 from scballast.errors import ConfigError
+from scballast.models import FAMILIES
+from scballast.sweep.check import without_missing_families
 from scballast.sweep.space import (
     describe,
     enumerate_points,
@@ -133,3 +136,26 @@ def test_the_shipped_space_is_valid_at_all_its_ends() -> None:
             group, key = dimension.key.split(".")
             built = build_config({group: {key: value}})
             assert getattr(getattr(built, group), key) == value
+
+
+@pytest.mark.parametrize("key", ["model", "model.name"])
+def test_families_that_cannot_be_trained_here_are_left_out_and_the_others_go_on(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FAMILIES, "drvi", replace(FAMILIES["drvi"], obstacle="it is not here."))
+    monkeypatch.setitem(FAMILIES, "pca", replace(FAMILIES["pca"], obstacle=None))
+    _, space = split_words([f"{key}=nmf,drvi,pca,nmf", "seed=1,2"], {})
+    kept, left_out = without_missing_families(space)
+    assert left_out == {f"{key}=drvi": "it is not here."}
+    assert [point_words(kept, point) for point in enumerate_points(kept)] == [
+        [f"{key}={name}", f"seed={seed}"] for name in ("nmf", "pca") for seed in (1, 2)
+    ]
+    assert n_asked_for(kept) == 6
+    assert describe(kept)[key] == "nmf, pca"
+    assert parse_dimension(f"{key}={kept[0].text}").choices == kept[0].choices
+
+
+def test_a_sweep_over_nothing_but_missing_families_is_left_to_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "drvi", replace(FAMILIES["drvi"], obstacle="it is not here."))
+    _, space = split_words(["model=choice(drvi)"], {})
+    assert without_missing_families(space) == (space, {})

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.errors import DataError
 
 if TYPE_CHECKING:
     import torch
     from anndata import AnnData
     from scvi.model import SCVI, LinearSCVI
     from scvi.module import LDVAE, VAE
+
+MODEL_CLASSES = {"LinearSCVI": "scvi.model", "SCVI": "scvi.model", "DRVI": "scvi.external"}
+"""The models of scvi-tools that are trained and opened here, and where it has them."""
+
+
+def model_class(name: str) -> Any:
+    """Return a model of scvi-tools by its name.
+
+    Raises
+    ------
+    DataError
+        It is none of :data:`MODEL_CLASSES`, or the scvi-tools that is installed does not have it.
+    """
+    found = getattr(import_module(MODEL_CLASSES[name]), name, None) if name in MODEL_CLASSES else None
+    if found is None:
+        from scvi import __version__
+
+        message = (
+            f"model: {name!r} is no model of scvi-tools {__version__} that can be opened here. "
+            f"These are: {', '.join(MODEL_CLASSES)} (DRVI from scvi-tools 1.5 on, on Python 3.12 or later)."
+        )
+        raise DataError(message)
+    return found
 
 
 def minibatches(

@@ -84,7 +84,7 @@ class Need:
 
 LOADINGS = Need(lambda family, _: family.linear, "it needs loadings, and model.name={model} has none")
 CONDITIONAL = Need(lambda family, _: family.conditional, "model.name={model} cannot be conditioned on the population")
-LIKELIHOOD = Need(lambda family, _: family.likelihood, "model.name is {model}; it comes with ldvae and scvi")
+LIKELIHOOD = Need(lambda family, _: family.likelihood, "model.name is {model}; it comes with ldvae, scvi and drvi")
 LDVAE = Need(
     lambda family, _: family.name == "ldvae", "model.name is {model}, and only model.name=ldvae trains an LDVAE"
 )

@@ -335,10 +335,13 @@ def expression_shares(module: LDVAE | VAE, latent: torch.Tensor, batch: torch.Te
     """
     import torch
     from scvi.module import LDVAE
+    from scvi.nn import DecoderSCVI
 
     decoder = module.decoder
     if isinstance(module, LDVAE):
         return torch.softmax(decoder.factor_regressor(latent, batch), dim=-1)
+    if not isinstance(decoder, DecoderSCVI):  # DRVI's, which sums what the dimensions give
+        return torch.softmax(decoder(latent, batch)[0], dim=-1)
     shares: torch.Tensor = decoder.px_scale_decoder(decoder.px_decoder(latent, batch))
     return shares
 

@@ -37,8 +37,8 @@ def family_of(config: Config) -> ModelFamily:
         key = "model.name"
         raise unknown_key(key, model.name, tuple(FAMILIES))
     family = FAMILIES[model.name]
-    if family.not_yet is not None:
-        message = f"model.name: {family.not_yet}"
+    if family.obstacle is not None:
+        message = f"model.name: {family.obstacle}"
         raise ConfigError(message)
     if model.latent_distribution not in family.latent_distributions:
         message = (

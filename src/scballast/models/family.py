@@ -81,8 +81,8 @@ class ModelFamily:
     settings
         From the configuration, what a member of an ensemble may have for itself; None: models of different settings
         are not trained together.
-    not_yet
-        Why it cannot be trained and what it needs; None: it can.
+    obstacle
+        Why it cannot be trained here and what it needs; None: it can.
     """
 
     name: str
@@ -98,4 +98,4 @@ class ModelFamily:
     latent_distributions: tuple[str, ...] = ("normal",)
     gene_likelihoods: tuple[str, ...] = ()
     settings: Callable[[Config], Mapping[str, Any]] | None = None
-    not_yet: str | None = None
+    obstacle: str | None = None

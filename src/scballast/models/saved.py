@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scballast.engine import scvi_compat
 from scballast.errors import DataError
 from scballast.models.scvi_training import quiet_scvi
 
@@ -44,10 +45,9 @@ def load_saved_model(folder: Path, adata: AnnData) -> Any:
     Raises
     ------
     DataError
-        There is no model, the file holds more than data, or ``adata`` lacks some of its genes.
+        There is no model, the file holds more than data, ``adata`` lacks some of its genes, or the scvi-tools that is
+        installed does not have its kind of model.
     """
-    import scvi
-
     saved = _read_plain(folder / _FILE)
     names = [str(name) for name in saved["var_names"]]
     missing = sorted(set(names) - set(map(str, adata.var_names)))
@@ -57,8 +57,8 @@ def load_saved_model(folder: Path, adata: AnnData) -> Any:
             "Give the counts that the experiment was run on."
         )
         raise DataError(message)
-    model_class = getattr(scvi.model, saved["attr_dict"]["registry_"]["model_name"])
     with quiet_scvi():
+        model_class = scvi_compat.model_class(saved["attr_dict"]["registry_"]["model_name"])
         return model_class.load(str(folder), adata=adata[:, names].copy(), accelerator="cpu")
 
 

@@ -37,7 +37,7 @@ def _fit(decoder: str) -> Fit:
                 members,
                 model,
                 train,
-                linear=decoder == "linear",
+                kind="LinearSCVI" if decoder == "linear" else "SCVI",
                 batch_key=batch_key,
                 device=config.device,
                 on_progress=on_progress,
@@ -78,13 +78,13 @@ def _methods_text(kind: str) -> Callable[[Mapping[str, Any]], str]:
             f"{kind} (scvi-tools) with {model['n_latent']} latent dimensions, {model['latent_distribution']} latent "
             f"distribution and {model['gene_likelihood']} likelihood, trained for {epochs} epochs (learning rate "
             f"{train['lr']}, minibatches of {train['batch_size']} cells, KL warm-up over "
-            f"{_warmup(train['kl_warmup_epochs'])})."
+            f"{warmup_text(train['kl_warmup_epochs'])})."
         )
 
     return text
 
 
-def _warmup(value: float | None) -> str:
+def warmup_text(value: float | None) -> str:
     """Say how long the weight of the KL divergence rises: epochs, or a share of them."""
     if not value:
         return "no epochs"

@@ -33,12 +33,13 @@ def fit_sequential(
     model: Mapping[str, Any],
     train: Mapping[str, Any],
     *,
-    linear: bool = True,
+    kind: str = "LinearSCVI",
+    ensemble: type[SequentialEnsemble] | None = None,
     batch_key: str | None = None,
     device: str = "auto",
     on_progress: Callable[[int], None] | None = None,
 ) -> SequentialEnsemble:
-    """Train every member with ``LinearSCVI.train`` or ``SCVI.train``.
+    """Train every member with the ``train`` of scvi-tools' model of that name.
 
     Parameters
     ----------
@@ -48,8 +49,10 @@ def fit_sequential(
         Cells, seed and overrides of each.
     model, train
         Settings by scvi-tools' names, as in :class:`scballast.config.schema.ModelConfig` and ``TrainConfig``.
-    linear
-        ``LinearSCVI`` if true, else ``SCVI``.
+    kind
+        A key of :data:`scballast.engine.scvi_compat.MODEL_CLASSES`.
+    ensemble
+        What reads the models out; default: :class:`SequentialEnsemble`.
     batch_key
         Column of ``adata.obs`` with the experimental batch.
     device
@@ -64,10 +67,8 @@ def fit_sequential(
     TrainingError
         Not one member ended with a finite loss.
     """
-    import scvi
-
     accelerator = accelerator_for(device)
-    model_class = scvi.model.LinearSCVI if linear else scvi.model.SCVI
+    model_class = scvi_compat.model_class(kind)
     trained: dict[int, Any] = {}
     failures: dict[int, str] = {}
     warmups: list[float | None] = []
@@ -92,7 +93,7 @@ def fit_sequential(
     if not trained:
         message = f"training: the loss of all {len(members)} members became non-finite. Lower train.lr."
         raise TrainingError(message)
-    return SequentialEnsemble(adata, members, trained, failures, warmups, int(train["batch_size"]))
+    return (ensemble or SequentialEnsemble)(adata, members, trained, failures, warmups, int(train["batch_size"]))
 
 
 class SequentialEnsemble:

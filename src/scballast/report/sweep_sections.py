@@ -81,7 +81,9 @@ def _margin_grid(margins: pd.DataFrame, sweep: SweepFolder) -> Grid:
     costs = {name: by_family[column].mean() for name, (column, _) in _BESIDE.items() if column in sweep.trials}
     caption = (
         "Φ less its floor, mean over populations and the family's trials, by the method that reads the models; n/a: "
-        "the family cannot have it. The held-out loss is in nats per cell, of models of counts; seconds: training."
+        "the family cannot have it. The held-out loss is in nats per cell, of models of counts, and compares where "
+        "model.gene_likelihood and model.use_observed_lib_size are the same: ldvae models the cells' totals unless it "
+        "is told not to, scvi and drvi take them as given. Seconds: training."
     )
     means = margins.pivot_table(index=FAMILY, columns="method", values="margin", sort=False)
     return _grid(caption, means[list(dict.fromkeys(margins["method"]))], sweep, costs)

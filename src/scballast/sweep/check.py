@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.compose import from_omegaconf
 from scballast.config.hydra_compat import compose_job, parse_override
 from scballast.config.schema import Config, config_hash
 from scballast.errors import ConfigError
-from scballast.models import family_of
-from scballast.sweep.space import Point, Space, enumerate_points, point_overrides, point_words
+from scballast.models import FAMILIES, family_of
+from scballast.sweep.space import Dimension, Point, Space, enumerate_points, point_overrides, point_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+
+def without_missing_families(space: Space) -> tuple[Space, dict[str, str]]:
+    """Leave out families of models that cannot be trained here, so that a sweep over families goes on with the others.
+
+    Returns
+    -------
+    space : tuple of Dimension
+        A key whose every value is such a family stays as it is: its check says what is wrong.
+    left_out : dict
+        The words that are left out, and why.
+    """
+    kept: list[Dimension] = []
+    left_out: dict[str, str] = {}
+    for dimension in space:
+        missing = {
+            value: obstacle
+            for value, _ in dimension.choices
+            if dimension.key in ("model", "model.name")
+            and value in FAMILIES
+            and (obstacle := FAMILIES[str(value)].obstacle) is not None
+        }
+        choices = tuple(choice for choice in dimension.choices if choice[0] not in missing)
+        if missing and choices:
+            left_out |= {dimension.word(value): obstacle for value, obstacle in missing.items()}
+            text = f"choice({','.join(text for _, text in choices)})"
+            kept.append(replace(dimension, text=text, choices=choices, n_asked=dimension.n_asked - len(missing)))
+        else:
+            kept.append(dimension)
+    return tuple(kept), left_out
 
 
 def first_config(loader: Any, master: DictConfig, words: Sequence[str], space: Space) -> Config:

@@ -23,7 +23,7 @@ from scballast.config.hydra_compat import launch_jobs
 from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
 from scballast.data.early import say_suggestions
 from scballast.errors import ConfigError, DataError, ScballastError
-from scballast.sweep.check import checked_points, first_config, point_configs
+from scballast.sweep.check import checked_points, first_config, point_configs, without_missing_families
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.confirm import confirm_choice, confirmation_sentence
 from scballast.sweep.door import door
@@ -102,6 +102,9 @@ def _checked(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> Sw
     loader = hydra_context.config_loader
     stored: Any = OmegaConf.to_container(master.sweep, resolve=True)
     shared, space = split_words(words, stored["search_space"] or {}, loader=loader)
+    space, left_out = without_missing_families(space)
+    for word, why in left_out.items():
+        sys.stderr.write(f"Note: {word} is left out of the sweep: {why}\n")
     config = first_config(loader, master, shared, space)
     points = checked_points(loader, master, shared, space, config)
     build_sampler(config, 0)
