@@ -7,17 +7,19 @@ and they are read by position. Reading through the map would count the pages as 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.engine.counts import CountMatrix, check_counts, codes_of, csr_of
 from scballast.errors import DataError
 
@@ -61,9 +63,15 @@ class StoredArray:
                 raise DataError(message) from error
 
     @property
-    def in_file(self) -> bool:
-        """Whether they lie in a file."""
-        return self._file is not None
+    def path(self) -> Path | None:
+        """The file that they lie in; None: they are in memory."""
+        return None if self._file is None else Path(str(self._file.name))
+
+    @property
+    def identity(self) -> tuple[int, ...]:
+        """What tells this file's content from that of an earlier or later one: size, time and place."""
+        status = os.fstat(-1 if self._file is None else self._file.fileno())
+        return status.st_size, status.st_mtime_ns, status.st_ino, self._first, self.size
 
     def read(self, start: int, stop: int, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Read numbers from ``start`` to ``stop``, into ``out`` where it is given.
@@ -96,6 +104,40 @@ class StoredArray:
         """Yield all of them, some at a time."""
         for start in range(0, self.size, _CHUNK):
             yield self.read(start, min(self.size, start + _CHUNK))
+
+
+def read_rows(
+    genes: StoredArray, values: StoredArray, row_starts: IntArray, rows: IntArray, gap: int
+) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+    """Read ascending rows of a CSR matrix and those in gaps of up to so many between them.
+
+    Returns
+    -------
+    tuple
+        The rows that were read, int32, and their row starts, genes and values.
+    """
+    if not len(rows):
+        return np.empty(0, np.int32), np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
+    breaks = np.flatnonzero(np.diff(rows) > gap + 1)
+    firsts, lasts = rows[np.concatenate([[0], breaks + 1])], rows[np.concatenate([breaks, [len(rows) - 1]])]
+    lengths = lasts - firsts + 1
+    found = ranges(firsts, lengths).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(row_starts[found + 1] - row_starts[found])])
+    some_genes, some_values = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    at = 0
+    for first, last in zip(firsts, lasts, strict=True):
+        bounds = int(row_starts[first]), int(row_starts[last + 1])
+        held = slice(at, at + bounds[1] - bounds[0])
+        genes.read(*bounds, out=some_genes[held])
+        values.read(*bounds, out=some_values[held])
+        at = held.stop
+    return found, starts, some_genes, some_values
+
+
+def ranges(firsts: IntArray, lengths: IntArray) -> IntArray:
+    """Return the numbers from each first on, as many as its length, one range after another."""
+    ends = np.cumsum(lengths)
+    return np.repeat(firsts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
 @dataclass(frozen=True)
@@ -141,22 +183,8 @@ class StoredCounts(CountMatrix):
         Rows
             With these rows, and those of the gaps.
         """
-        breaks = np.flatnonzero(np.diff(rows) > gap + 1) + 1
-        firsts = rows[np.concatenate([[0], breaks]).astype(np.intp)] if len(rows) else rows
-        lasts = rows[np.concatenate([breaks - 1, [len(rows) - 1]]).astype(np.intp)] if len(rows) else rows
-        lengths = lasts - firsts + 1
-        cells = np.repeat(firsts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum(), dtype=np.int32)
-        sizes = self.row_starts[cells + 1] - self.row_starts[cells]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        genes, values = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
-        at = 0
-        for first, last in zip(firsts, lasts, strict=True):
-            bounds = int(self.row_starts[first]), int(self.row_starts[last + 1])
-            held = slice(at, at + bounds[1] - bounds[0])
-            self.stored_genes.read(*bounds, out=genes[held])
-            self.stored_values.read(*bounds, out=values[held])
-            at = held.stop
-        return Rows(cells.astype(np.int32), self.of_cells(cells, starts, genes, values))
+        found, starts, genes, values = read_rows(self.stored_genes, self.stored_values, self.row_starts, rows, gap)
+        return Rows(found, self.of_cells(found, starts, genes, values))
 
     def of_cells(self, cells: IntArray, row_starts: IntArray, genes: IntArray, values: FloatArray) -> CountMatrix:
         """Return counts of some cells with their categories."""
@@ -191,6 +219,14 @@ class Rows:
         """Return where cells lie among these rows; each must."""
         return self._ascending[np.searchsorted(self.cells, cells, sorter=self._ascending)].astype(np.int32)
 
+    def hold(self, cells: IntArray) -> BoolArray:
+        """Return which of these cells are among the rows."""
+        held = np.zeros(len(cells), dtype=bool)
+        if len(self.cells):
+            at = np.searchsorted(self.cells, cells, sorter=self._ascending)
+            held = self.cells[self._ascending[np.minimum(at, len(self.cells) - 1)]] == cells
+        return held
+
     @cached_property
     def _ascending(self) -> IntArray:
         return np.argsort(self.cells, kind="stable")
@@ -201,10 +237,9 @@ class Rows:
             return self
         places, (mine, its) = other.places(cells), (self.counts, other.counts)
         sizes = its.row_starts[places + 1] - its.row_starts[places]
-        ends = np.cumsum(sizes)
-        taken = np.repeat(its.row_starts[places] - ends + sizes, sizes) + np.arange(ends[-1])
+        taken = ranges(its.row_starts[places], sizes)
         all_cells = np.concatenate([self.cells, cells])
-        starts = np.concatenate([mine.row_starts, mine.row_starts[-1] + ends])
+        starts = np.concatenate([mine.row_starts, mine.row_starts[-1] + np.cumsum(sizes)])
         genes = np.concatenate([mine.genes, its.genes[taken]])
         values = np.concatenate([mine.values, its.values[taken]])
         return Rows(all_cells, stored.of_cells(all_cells, starts, genes, values))

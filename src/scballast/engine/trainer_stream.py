@@ -8,9 +8,11 @@ memory with the same order (:func:`~scballast.engine.windows.windowed_order`), a
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from scballast.engine.kernels import Evaluation, KernelCounts, MemberKernel
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import Packed
 from scballast.engine.posterior import mean_losses, validation_noise
+from scballast.engine.shuffled_copy import ShuffledRows
 from scballast.engine.stored_counts import Rows, StoredCounts
 from scballast.engine.trained import TrainedMember
 from scballast.engine.trainer_cpu import MemberTraining, Progress, finish
@@ -37,18 +40,31 @@ def train_streamed(
 
     Parameters
     ----------
+    on_progress
+        Called with the number of members trained since the last call; a part of each counts as its part.
     on_trained
         Called with each member, and its position, when its last epoch is done.
     """
     trainings = [MemberTraining(plan) for plan in plans]
     results: dict[int, TrainedMember] = {}
-    stop = ctypes.c_int32(0)
+    stop, told = ctypes.c_int32(0), 0
+
+    def tell(share: float) -> None:
+        """Count members as done by the epochs that are done of them, and the share of the one under way."""
+        nonlocal told
+        parts = ((t.epoch + share) / t.plan.max_epochs if t.active else 1.0 for t in trainings)
+        done = math.floor(sum(parts) + 1e-6)
+        if on_progress is not None and done > told:
+            on_progress(done - told)
+        told = max(told, done)
+
     n_workers = max(1, min(n_threads, len(plans)))
     with ThreadPoolExecutor(n_workers) as pool, ThreadPoolExecutor(1) as reader:
         passes = _Passes(counts, windows, pool, reader, stop)
         try:
             while active := {i: training for i, training in enumerate(trainings) if training.active}:
-                passes.train(list(active.values()))
+                for share in passes.train(list(active.values())):
+                    tell(share)
                 due = [training for training in active.values() if training.end_epoch()]
                 if due:
                     passes.validate(due)
@@ -57,8 +73,6 @@ def train_streamed(
                     results[i] = trainings[i].result()
                     if on_trained is not None:
                         on_trained(i, results[i])
-                if on_progress is not None and done:
-                    on_progress(len(done))
         except BaseException:
             stop.value = 1
             raise
@@ -112,19 +126,25 @@ class _Passes:
         self._counts, self._windows, self._pool, self._reader, self._stop = counts, windows, pool, reader, stop
         self._resident: tuple[Rows, KernelCounts] | None = None
 
-    def train(self, trainings: Sequence[MemberTraining]) -> None:
-        """Train each member for one epoch."""
+    @cached_property
+    def _rows(self) -> ShuffledRows:
+        return ShuffledRows(self._counts, self._windows)
+
+    def train(self, trainings: Sequence[MemberTraining]) -> Iterator[float]:
+        """Train each member for one epoch; yields the share of it that is done, after each window."""
         epochs = list(self._pool.map(lambda training: _Epoch.of(training, self._windows), trainings))
         needed = self._needed(epoch.order for epoch in epochs)
         if self._resident is None and np.count_nonzero(needed) <= self._windows.window_cells:
             # Members only ever end: what is needed now is all that will be.
-            rows = self._counts.read(np.flatnonzero(needed))
+            rows = self._counts.read(np.flatnonzero(needed), gap=0)
             self._resident = rows, KernelCounts(rows.counts)
         if self._resident is not None:
             self._train_from(range(self._windows.n_windows), epochs, *self._resident)
+            yield 1.0
             return
         for window, (rows, counts) in enumerate(self._ahead(self._read(epochs, needed))):
             self._train_from([window], epochs, rows, counts)
+            yield (window + 1) / self._windows.n_windows
 
     def _train_from(self, windows: Sequence[int], epochs: list[_Epoch], rows: Rows, counts: KernelCounts) -> None:
         def run(epoch: _Epoch) -> None:
@@ -143,9 +163,9 @@ class _Passes:
         before: Rows | None = None
         for window in range(self._windows.n_windows):
             blocks = np.flatnonzero(window_of_block == window)
-            cells = (blocks[:, None] * size + np.arange(size)).ravel()
-            cells = cells[cells < self._counts.n_cells]
-            rows = self._counts.read(cells[needed[cells]], gap=size // 2)
+            places = (blocks[:, None] * size + np.arange(size)).ravel()
+            cells = self._windows.cell_at[places[places < self._counts.n_cells]]
+            rows = self._rows.read(cells[needed[cells]], gap=size // 2)
             if before is not None:
                 left = np.unique(np.concatenate([epoch.left_over(window - 1) for epoch in epochs]))
                 rows = rows.and_of(before, left, self._counts)
@@ -155,11 +175,12 @@ class _Passes:
     def validate(self, trainings: Sequence[MemberTraining]) -> None:
         """Validate each member on its validation cells."""
         checks = list(self._pool.map(_Validation, trainings))
-        cells = np.flatnonzero(self._needed(check.training.plan.validation_cells for check in checks))
+        needed = self._needed(check.training.plan.validation_cells for check in checks)
+        cells = self._windows.cell_at[needed[self._windows.cell_at]]
 
         def read() -> Iterator[tuple[Rows, KernelCounts]]:
             for start in range(0, len(cells), self._windows.window_cells):
-                rows = self._counts.read(cells[start : start + self._windows.window_cells])
+                rows = self._rows.read(cells[start : start + self._windows.window_cells], gap=0)
                 yield rows, KernelCounts(rows.counts)
 
         for rows, counts in self._ahead(read()):
@@ -199,7 +220,7 @@ class _Validation:
     def add(self, rows: Rows, counts: KernelCounts) -> None:
         """Take those of the rows that are the member's."""
         cells = self.training.plan.validation_cells
-        own = np.flatnonzero((cells >= rows.cells[0]) & (cells <= rows.cells[-1]))
+        own = np.flatnonzero(rows.hold(cells))
         if not len(own):
             return
         noise = [draws[:, own] for draws in self._noise]
