@@ -57,6 +57,7 @@ def test_the_yaml_defaults_are_the_defaults_of_the_code() -> None:
         ("model.n_latent=ten", ("model.n_latent", "'ten'", "int")),
         ("model.n_latent=0", ("model.n_latent", "0", "at least 1")),
         ("model.n_latent=2.5", ("model.n_latent", "2.5", "int")),
+        ("train.data=disk", ("train.data", "memory, stream")),
         ("model.gene_likelihood=normal", ("model.gene_likelihood", "nb, zinb, poisson")),
         ("model.dropout_rate=1.0", ("model.dropout_rate", "below 1.0")),
         ("train.lr=-1", ("train.lr", "above 0.0")),
