@@ -57,6 +57,7 @@ def test_the_yaml_defaults_are_the_defaults_of_the_code() -> None:
         ("model.n_latent=ten", ("model.n_latent", "'ten'", "int")),
         ("model.n_latent=0", ("model.n_latent", "0", "at least 1")),
         ("model.n_latent=2.5", ("model.n_latent", "2.5", "int")),
+        ("train.data=disk", ("train.data", "memory, stream")),
         ("model.gene_likelihood=normal", ("model.gene_likelihood", "nb, zinb, poisson")),
         ("model.dropout_rate=1.0", ("model.dropout_rate", "below 1.0")),
         ("train.lr=-1", ("train.lr", "above 0.0")),
@@ -81,6 +82,34 @@ def test_a_mistake_is_named_with_the_remedy(word: str, fragments: tuple[str, ...
         compose_config([word])
     for fragment in fragments:
         assert fragment in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["train.engine=scvi"],
+            "train.data: stream is of the ensemble, not of train.engine=scvi. Use train.engine=ensemble",
+        ),
+        (["device=cuda"], "train.data: stream trains on the CPU, and not on device=cuda"),
+        (["cache=false"], "train.data: stream reads the prepared counts from the cache. Use cache=true"),
+    ],
+)
+def test_what_cannot_be_trained_from_disk_is_said(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose_config(["train.data=stream", *words])
+    assert str(error.value).startswith(said)
+    assert str(error.value).endswith("or train.data=memory.")
+    compose_config(["train.data=stream"])
+
+
+def test_models_that_need_all_counts_at_once_are_not_trained_from_disk() -> None:
+    from scballast.models import family_of
+
+    with pytest.raises(
+        ConfigError, match=r"train\.data: stream is for models of the ensemble.*model\.name=pca needs all"
+    ):
+        family_of(compose_config(["model=pca", "train.data=stream"]))
 
 
 def test_nested_values_round_trip() -> None:

@@ -150,6 +150,41 @@ def test_what_is_dense_is_counted_by_who_holds_it(words: tuple[str, ...], n_byte
     assert (obstacle is not None) == ("model=glmpca" in words and n_bytes > 0)
 
 
+def test_from_disk_a_window_and_the_models_are_counted() -> None:
+    words = ["methods=[contrast]", "programs.find=false", "resample.n_replicates=4"]
+    sizes = 10_000_000, 2_000, 1_000_000_000, 400_000, 40
+    whole = memory._need(config_of(Path("x.h5ad"), *words), *sizes)
+    streamed = memory._need(config_of(Path("x.h5ad"), *words, "train.data=stream"), *sizes)
+    assert (whole.counts, whole.streamed, streamed.streamed) == (8.08 * GIGABYTE, False, True)
+    assert streamed.working == whole.working
+    # Three windows of 131,072 cells with 100 values of 8 bytes each; 40 bytes for each cell, and 16 for each cell of
+    # four halves; weights and moments of four models.
+    weights = 4 * 3 * 2_000 * (2 * 128 + 20 + 8) * 4
+    assert streamed.counts == pytest.approx(3 * 131_072 * 800 + 400e6 + 4 * 5e6 * 16 + weights)
+    with_populations = [words[0].replace("contrast", "contrast,per_population"), *words[1:], "train.data=stream"]
+    more = memory._need(config_of(Path("x.h5ad"), *with_populations), *sizes)
+    assert more.counts - streamed.counts == pytest.approx(4 * 5e6 * 16 + 40 * weights)
+    obstacle = memory_obstacle(replace(streamed, working=9 * GIGABYTE), 5 * GIGABYTE)
+    assert obstacle is not None
+    assert "windows of the counts of 10,000,000 cells × 2,000 genes and the models take 1.1, " in obstacle
+
+
+def test_counts_that_the_cache_does_not_take_cannot_stay_on_disk(
+    folder: Path, every_file_is_large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"runs_dir={tmp_path}", "train.data=stream", "methods=[t_test,contrast]"]
+    small = config_of(folder / "csr.h5ad", *words, "cache_gib=0.0001")
+    said = r"cache_gib: train\.data=stream reads .* cache_gib=0\.0001\. Set cache_gib=1\."
+    with monkeypatch.context() as patch:
+        patch.setattr("scballast.data.prepared.analysed_counts", lambda request: pytest.fail("it was read"))
+        with pytest.raises(ConfigError, match=said):
+            prepare_dataset(small)
+    planned = estimate([small], lambda own: prepare_dataset(own, outlined=True))
+    assert planned.obstacle is not None
+    assert planned.obstacle.startswith("cache_gib: train.data=stream")
+    prepare_dataset(config_of(folder / "csr.h5ad", *words))
+
+
 def test_a_matrix_by_genes_is_to_be_written_by_cells() -> None:
     need = memory.MemoryNeed(1_000_000, 2_000, 2 * GIGABYTE, 36 * GIGABYTE, 4 * GIGABYTE, by_genes=True)
     message = memory_obstacle(need, 24 * GIGABYTE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,48 @@ def test_models_of_the_cache_are_named_as_such_and_are_no_work(
     assert said(REPLICATES) == [
         f"{name}: {n} of {n} models are taken from the cache" for name, n in ((one, 2), (other, 4))
     ]
+
+
+def test_from_disk_the_models_of_populations_share_the_passes_of_the_global_ones(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["methods=[contrast,per_population,conditioned]", "train.max_epochs=2", "train.batch_size=16"]
+    words += ["model.n_latent=2", "train.early_stopping=true"]
+    trained: list[int] = []
+    real = ensemble.train_streamed
+
+    def counted(counts: Any, windows: Any, plans: Any, *rest: Any) -> Any:
+        trained.append(len(plans))
+        return real(counts, windows, plans, *rest)
+
+    monkeypatch.setattr(ensemble, "train_streamed", counted)
+    expected = train_models(make_setup(compose_config(words)))
+    capsys.readouterr()
+    found = train_models(make_setup(compose_config([*words, "train.data=stream"])))
+    assert capsys.readouterr().err.splitlines() == [
+        "training ldvae (global) and per population: 6 models",
+        "training ldvae conditioned on the population: 2 models",
+    ]
+    assert trained == [6, 2]
+    # One window holds all cells: the models are those that are trained in memory.
+    assert found.table.equals(expected.table)
+    for key in expected.positions:
+        one, other = expected.find(key), found.find(key)
+        assert one is not None
+        assert other is not None
+        np.testing.assert_array_equal(one[0].loadings(one[1]), other[0].loadings(other[1]))
+
+
+def test_without_a_global_model_those_of_the_populations_are_no_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = training._population_members
+
+    def members(*args: Any) -> Any:
+        return {key: replace(member, overrides={"lr": 1e-3}) for key, member in genuine(*args).items()}
+
+    monkeypatch.setattr(training, "_population_members", members)
+    words = ["methods=[contrast,per_population]", "train.max_epochs=2", "train.lr=1e18", "train.data=stream"]
+    with pytest.raises(TrainingError, match=r"no global model has a result; the first: the loss became non-finite"):
+        train_models(make_setup(compose_config(words)))
 
 
 def test_what_the_cache_holds_is_known_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ DESCRIPTIONS: dict[str, str] = {
     "model.use_observed_lib_size": "take a cell's total as its library size, or model it",
     "model.n_runs": "runs of NMF behind a consensus; cnmf only",
     "train.engine": "all models at once, or scvi-tools' trainer one after another",
+    "train.data": "counts in memory, or left on disk and read once per epoch for all models",
     "train.max_epochs": "epochs; null: scvi-tools' rule for the number of cells",
     "train.batch_size": "cells of a minibatch",
     "train.lr": "learning rate",

@@ -74,6 +74,7 @@ class TrainConfig:
     """How models are trained; field names are scvi-tools' where it has one."""
 
     engine: str = _key("ensemble", allowed=("ensemble", "scvi"))
+    data: str = _key("memory", allowed=("memory", "stream"))
     max_epochs: int | None = _key(None, minimum=1)
     batch_size: int = _key(128, minimum=2)
     lr: float = _key(2e-3, above=0.0)
@@ -423,6 +424,24 @@ def _check_home(key: str, path: str | None) -> None:
         raise ConfigError(message) from error
 
 
+def _check_stream(config: Config) -> None:
+    remedy = "or train.data=memory"
+    if config.train.engine == "scvi":
+        message = (
+            f"train.data: stream is of the ensemble, not of train.engine=scvi. Use train.engine=ensemble, {remedy}."
+        )
+        raise ConfigError(message)
+    if config.device in ("cuda", "mps"):
+        message = (
+            f"train.data: stream trains on the CPU, and not on device={config.device}, which holds all counts. "
+            f"Use device=cpu, {remedy}."
+        )
+        raise ConfigError(message)
+    if not config.cache:
+        message = f"train.data: stream reads the prepared counts from the cache. Use cache=true, {remedy}."
+        raise ConfigError(message)
+
+
 def _check_combinations(config: Config) -> None:
     data, resample = config.data, config.resample
     if data.kind == "file" and data.path is None:
@@ -456,6 +475,8 @@ def _check_combinations(config: Config) -> None:
     if config.train.early_stopping and config.train.train_size == 1.0:
         message = "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
         raise ConfigError(message)
+    if config.train.data == "stream":
+        _check_stream(config)
     for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
         seconds_of(key, text)
     warmup = config.train.kl_warmup_epochs

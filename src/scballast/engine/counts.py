@@ -57,6 +57,10 @@ class CountMatrix:
             sums[start : start + len(bounds) - 1] = np.bincount(row, weights=values, minlength=len(bounds) - 1)
         return sums
 
+    def content(self) -> tuple[Any, ...]:
+        """Return arrays that tell these counts and categories from any others."""
+        return self.row_starts, self.genes, self.values, self.batch, self.label
+
 
 def count_matrix(adata: AnnData, layer: str | None, batch_key: str | None, labels_key: str | None) -> CountMatrix:
     """Take counts and categories from an AnnData, without a copy where its arrays can be used as they are.
@@ -68,20 +72,12 @@ def count_matrix(adata: AnnData, layer: str | None, batch_key: str | None, label
     DataError
         A count is negative or not finite, or a cell has no batch or label.
     """
-    if layer is not None and layer not in adata.layers:
-        message = f"layer={layer!r} does not exist. Layers here: {sorted(adata.layers)}."
-        raise ConfigError(message)
-    matrix = adata.X if layer is None else adata.layers[layer]
-    csr = matrix if sp.issparse(matrix) and matrix.format == "csr" else sp.csr_matrix(matrix)
+    csr = csr_of(adata, layer)
     values = np.ascontiguousarray(csr.data, dtype=np.float32)
     for start in range(0, len(values), _CHUNK):
-        part = values[start : start + _CHUNK]
-        if not (np.isfinite(part).all() and part.min() >= 0):
-            where = "X" if layer is None else f"layer {layer!r}"
-            message = f"{where} is not counts: it has negative or non-finite values. Point layer at the counts."
-            raise DataError(message)
-    batch, batch_categories = _codes(adata, batch_key, "batch_key")
-    label, label_categories = _codes(adata, labels_key, "labels_key")
+        check_counts(values[start : start + _CHUNK], layer)
+    batch, batch_categories = codes_of(adata, batch_key, "batch_key")
+    label, label_categories = codes_of(adata, labels_key, "labels_key")
     return CountMatrix(
         row_starts=np.ascontiguousarray(csr.indptr, dtype=np.int64),
         genes=np.ascontiguousarray(csr.indices, dtype=np.int32),
@@ -94,7 +90,39 @@ def count_matrix(adata: AnnData, layer: str | None, batch_key: str | None, label
     )
 
 
-def _codes(adata: AnnData, key: str | None, name: str) -> tuple[IntArray, tuple[Any, ...]]:
+def csr_of(adata: AnnData, layer: str | None) -> sp.csr_matrix:
+    """Return the counts of an AnnData, without a copy where they are CSR.
+
+    Raises
+    ------
+    ConfigError
+        There is no such layer.
+    """
+    if layer is not None and layer not in adata.layers:
+        message = f"layer={layer!r} does not exist. Layers here: {sorted(adata.layers)}."
+        raise ConfigError(message)
+    matrix = adata.X if layer is None else adata.layers[layer]
+    return matrix if sp.issparse(matrix) and matrix.format == "csr" else sp.csr_matrix(matrix)
+
+
+def check_counts(values: FloatArray, layer: str | None) -> None:
+    """Raise a DataError where some value is negative or not finite."""
+    if len(values) and not (np.isfinite(values).all() and values.min() >= 0):
+        where = "X" if layer is None else f"layer {layer!r}"
+        message = f"{where} is not counts: it has negative or non-finite values. Point layer at the counts."
+        raise DataError(message)
+
+
+def codes_of(adata: AnnData, key: str | None, name: str) -> tuple[IntArray, tuple[Any, ...]]:
+    """Return (n_cells,) int32 codes of a column of ``obs``, and what they stand for; all 0 without a key.
+
+    Raises
+    ------
+    ConfigError
+        There is no such column.
+    DataError
+        A cell has no value in it.
+    """
     if key is None:
         return np.zeros(adata.n_obs, dtype=np.int32), (0,)
     if key not in adata.obs:

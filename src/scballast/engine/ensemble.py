@@ -17,9 +17,12 @@ from scballast.engine.member_cache import MemberCache, member_names
 from scballast.engine.members import MemberPlan, plan_members
 from scballast.engine.native import NoCompilerError, load_library
 from scballast.engine.posterior import Evaluator, heldout_fit, posterior_means
+from scballast.engine.stored_counts import StoredCounts, stored_counts
 from scballast.engine.to_scvi import export_member
 from scballast.engine.trained import TrainedMember
 from scballast.engine.trainer_cpu import train_on_cpu
+from scballast.engine.trainer_stream import StreamedEvaluator, train_streamed
+from scballast.engine.windows import Windows
 from scballast.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ def fit_ensemble(
     on_progress: Callable[[int], None] | None = None,
     kernels: str = "auto",
     cache: MemberCache | None = None,
+    data: str = "memory",
 ) -> Ensemble:
     """Train all members side by side, each as ``LinearSCVI`` or ``SCVI`` would train it on its own cells.
 
@@ -70,6 +74,10 @@ def fit_ensemble(
         logged warning where there is no compiler. Both give the same result up to rounding.
     cache
         Where trained members are looked up and kept; ``None`` trains all of them.
+    data
+        ``memory``: the counts are in memory. ``stream``: each epoch is one pass over them for all members, of which a
+        window of 131,072 cells at a time is in memory; counts that are mapped from a file (``numpy.memmap``) are read
+        from there. Compiled kernels only.
 
     Raises
     ------
@@ -86,10 +94,13 @@ def fit_ensemble(
         message = "members: none were given. Give at least one."
         raise ConfigError(message)
     chosen = choose_device(device)
-    compiled = _use_compiled(kernels, chosen)
-    counts = count_matrix(adata, layer, batch_key, labels_key)
+    streamed = _is_streamed(data, kernels, chosen)
+    compiled = streamed or _use_compiled(kernels, chosen)
+    counts = (stored_counts if streamed else count_matrix)(adata, layer, batch_key, labels_key)
+    windows = Windows(counts.n_cells)
     plans = plan_members(counts, members, model, train)
-    names = member_names(counts, plans, f"{chosen.type} {compiled}") if cache else []
+    form = f"{chosen.type} {compiled}{f' {windows}' if streamed else ''}"
+    names = member_names(counts, plans, form) if cache else []
     known = {
         i: known_member
         for i, name in enumerate(names)
@@ -107,7 +118,15 @@ def fit_ensemble(
     if cache and cache.on_found is not None:
         cache.on_found(no_work)
     make_evaluator: Callable[[MemberPlan], Evaluator]
-    if compiled:
+    if isinstance(counts, StoredCounts):
+
+        def keep(position: int, member: TrainedMember) -> None:
+            if cache:
+                cache.keep(member, list(new)[position])
+
+        trained = train_streamed(counts, windows, todo, torch.get_num_threads(), on_progress, keep) if todo else []
+        make_evaluator = partial(StreamedEvaluator, counts=counts, n_threads=torch.get_num_threads())
+    elif compiled:
         kernel_counts = KernelCounts(counts)
         trained = train_on_cpu(counts, kernel_counts, todo, torch.get_num_threads(), on_progress) if todo else []
         make_evaluator = partial(MemberKernel, counts=kernel_counts, n_threads=torch.get_num_threads())
@@ -122,7 +141,8 @@ def fit_ensemble(
     trained = [known[i] if i in known else fresh[entries[i]] for i in range(len(plans))]
     if cache and fresh:
         for name, member in fresh.items():
-            cache.keep(member, name)
+            if not streamed:
+                cache.keep(member, name)
         cache.shrink()
     failures = {i: member.failure for i, member in enumerate(trained) if member.failure is not None}
     for position, reason in failures.items():
@@ -302,6 +322,23 @@ def choose_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+def _is_streamed(data: str, kernels: str, device: torch.device) -> bool:
+    if data not in ("memory", "stream"):
+        message = f"data={data!r} is unknown. Allowed: memory | stream."
+        raise ConfigError(message)
+    if data == "memory":
+        return False
+    if device.type != "cpu" or kernels == "torch":
+        where = f"on {device.type}" if device.type != "cpu" else "in plain torch"
+        message = (
+            f"train.data: stream trains with the compiled kernels on the CPU, and not {where}, where all counts stay "
+            "on the device. Use device=cpu, or train.data=memory."
+        )
+        raise ConfigError(message)
+    load_library("float")
+    return True
 
 
 def _use_compiled(kernels: str, device: torch.device) -> bool:

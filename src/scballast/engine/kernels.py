@@ -185,9 +185,13 @@ class MemberKernel:
         kl_weight: float,
         steps_done: int,
         stop: ctypes.c_int32,
+        sums: Sums | None = None,
     ) -> tuple[int, Sums]:
-        """Train on the minibatches of one epoch in place; returns the steps made and the sums over cells."""
-        sums = Sums()
+        """Train on minibatches of one epoch in place; returns the steps made and the sums over cells.
+
+        ``sums`` are those of the epoch's minibatches before these, and grow.
+        """
+        sums = Sums() if sums is None else sums
         steps = self._library.train_epoch(
             *self._common,
             _pointer(order),

@@ -107,8 +107,8 @@ def member_names(counts: CountMatrix, plans: Sequence[MemberPlan], form: str) ->
         Device and kernels: their results are equal up to rounding only.
     """
     digest = hashlib.sha256(f"{_VERSION} {form} {counts.n_genes}".encode())
-    for array in (counts.row_starts, counts.genes, counts.values, counts.batch, counts.label):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    for array in counts.content():
+        digest.update(np.ascontiguousarray(array).data)
     return [_name(digest.copy(), plan) for plan in plans]
 
 

@@ -93,15 +93,26 @@ def validation_losses(
     evaluator: Evaluator, counts: CountMatrix, packed: Packed, plan: MemberPlan, n_steps: int, kl_weight: float
 ) -> tuple[float, float, float]:
     """Mean reconstruction loss, KL and weighted loss per validation cell, from one sample of each posterior."""
-    n_latent, cells = plan.model.n_latent, plan.validation_cells
-    step = _VALIDATION_STEP + n_steps
-    z = noise.normals(plan.seed, step, noise.LATENT, (1, len(cells), n_latent))
-    library = noise.normals(plan.seed, step, noise.LIBRARY, (1, len(cells)))
-    result = evaluator.evaluate(packed, cells, z, library)
+    cells = plan.validation_cells
+    result = evaluator.evaluate(packed, cells, *validation_noise(plan, n_steps))
+    return mean_losses(result, plan, counts.batch[cells], kl_weight)
+
+
+def validation_noise(plan: MemberPlan, n_steps: int) -> tuple[FloatArray, FloatArray]:
+    """(1, n, n_latent) and (1, n) standard normal draws for the n validation cells, after so many steps."""
+    n_cells, step = len(plan.validation_positions), _VALIDATION_STEP + n_steps
+    z = noise.normals(plan.seed, step, noise.LATENT, (1, n_cells, plan.model.n_latent))
+    return z, noise.normals(plan.seed, step, noise.LIBRARY, (1, n_cells))
+
+
+def mean_losses(
+    result: Evaluation, plan: MemberPlan, batch_codes: IntArray, kl_weight: float
+) -> tuple[float, float, float]:
+    """Mean reconstruction loss, KL and weighted loss per cell; ``batch_codes`` (n,) are the count matrix's."""
     kl_latent = float(_normal_kl(result.latent.astype(float), 0.0, 1.0).sum(axis=-1).mean())
     kl_library = 0.0
     if not plan.model.use_observed_lib_size:
-        batch = plan.batch_map[counts.batch[cells]]
+        batch = plan.batch_map[batch_codes]
         prior = (plan.library_means[batch], plan.library_vars[batch])
         kl_library = float(_normal_kl(result.library.astype(float), *prior).mean())
     reconstruction = float(result.reconstruction.mean())

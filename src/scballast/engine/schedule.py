@@ -46,7 +46,12 @@ def split_positions(n_cells: int, seed: int, train_size: float | None, batch_siz
 
 def epoch_order(train_cells: IntArray, seed: int, epoch: int) -> IntArray:
     """Return the training cells in the order of one epoch."""
-    return np.random.default_rng([_ORDER_STREAM, seed, epoch]).permutation(train_cells)
+    return order_generator(seed, epoch).permutation(train_cells)
+
+
+def order_generator(seed: int, epoch: int) -> np.random.Generator:
+    """Return the random numbers of a member's order in one epoch."""
+    return np.random.default_rng([_ORDER_STREAM, seed, epoch])
 
 
 def minibatch_starts(n_train: int, batch_size: int) -> IntArray:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.outline import Outline
+from scballast.engine.windows import Windows
 from scballast.errors import ConfigError
 from scballast.methods.logreg import MOST_DENSE
 from scballast.methods.registry import METHODS
@@ -33,6 +35,14 @@ GLMPCA_BYTES = 110
 """The same of glmpca, over all cells of a replicate: counts, rates and steps; measured."""
 DENSE_BY_POPULATION = ("within_pca", "residual_pca", "cross_covariance", "sparse_factors", "hotspot")
 """Methods that hold the cells of one population as a dense matrix."""
+WINDOWS = 3
+"""Windows of cells that training from disk holds: one that is trained on, one that is read, and a copy at work."""
+CELL_BYTES = 40
+"""Per cell of training from disk: where its row lies in each order, and its total."""
+MEMBER_BYTES = 16
+"""Per cell of a model that trains from disk: its cells, their split and the order of an epoch."""
+STATISTICS = 8
+"""Numbers per gene of a model beside its weights of the encoder and of the latent dimensions."""
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says how much memory a container may take."""
 MARGIN = 1.25
@@ -50,11 +60,14 @@ class MemoryNeed:
     n_cells, n_genes
         Analysed.
     counts
-        The analysed counts, which are there all the time.
+        The analysed counts, which are there all the time; with ``train.data=stream`` what training holds of them, and
+        its models.
     reading, working
         Besides, while the file is read, and while a replicate is scored.
     by_genes
         The file stores its matrix by genes and is read as a whole.
+    streamed
+        The counts stay on disk.
     """
 
     n_cells: int
@@ -63,6 +76,7 @@ class MemoryNeed:
     reading: float
     working: float
     by_genes: bool = False
+    streamed: bool = False
 
     @property
     def total(self) -> float:
@@ -75,16 +89,53 @@ def memory_need(config: Config, dataset: Dataset) -> MemoryNeed:
     if dataset.outline is not None:
         return expected_need(config, dataset.outline)
     n_largest = max(population.n_cells for population in dataset.populations)
-    return _need(config, dataset.adata.n_obs, dataset.adata.n_vars, int(dataset.adata.X.nnz), n_largest)
+    n_populations = len(dataset.populations)
+    return _need(config, dataset.adata.n_obs, dataset.adata.n_vars, int(dataset.adata.X.nnz), n_largest, n_populations)
 
 
 def expected_need(config: Config, outline: Outline) -> MemoryNeed:
     """Return what an experiment takes on data that have not been read."""
-    need = _need(config, outline.n_cells, outline.n_genes, outline.n_values, outline.n_largest)
+    at_least = math.ceil(outline.n_cells / max(1, outline.n_largest))
+    need = _need(config, outline.n_cells, outline.n_genes, outline.n_values, outline.n_largest, at_least)
     return replace(need, reading=float(outline.reading_bytes), by_genes=outline.by_genes)
 
 
-def _need(config: Config, n_cells: int, n_genes: int, n_values: int, n_largest: int) -> MemoryNeed:
+def cache_obstacle(config: Config, outline: Outline) -> str | None:
+    """Say why the counts of a large file cannot be left on disk, and what to set; None: they can, or need not."""
+    size = _count_bytes(outline.n_cells, outline.n_values)
+    if config.train.data == "memory" or size <= config.cache_gib * 2**30:
+        return None
+    # Twice: the copy in random order lies beside them.
+    return (
+        f"cache_gib: train.data=stream reads the prepared counts from the cache, {size / GIGABYTE:.1f} GB here and as "
+        f"much again in random order, and cache_gib={config.cache_gib:g}. Set cache_gib={math.ceil(2 * size / 2**30)}."
+    )
+
+
+def check_cache(config: Config, outline: Outline) -> None:
+    """Raise a ConfigError where the counts are to stay on disk and the cache does not take them."""
+    obstacle = cache_obstacle(config, outline)
+    if obstacle is not None:
+        raise ConfigError(obstacle)
+
+
+def _count_bytes(n_cells: int, n_values: int) -> float:
+    return float((n_values + n_cells) * VALUE_BYTES)
+
+
+def _training_bytes(config: Config, share: float, n_cells: int, n_genes: int, n_values: int, n_models: int) -> float:
+    """Return what training from disk holds: windows of counts, and all members at once."""
+    window = min(1.0, Windows(n_cells).window_cells / n_cells) * n_values * VALUE_BYTES
+    n_replicates, model = config.resample.n_replicates, config.model
+    orders = n_replicates * share * n_cells * MEMBER_BYTES * (2 if n_models > 1 else 1)
+    weights = n_genes * (2 * model.n_hidden + model.n_latent + STATISTICS) * 4
+    moments = 3 * n_replicates * n_models * weights
+    return WINDOWS * window + n_cells * CELL_BYTES + orders + moments
+
+
+def _need(
+    config: Config, n_cells: int, n_genes: int, n_values: int, n_largest: int, n_populations: int = 0
+) -> MemoryNeed:
     share = config.resample.fraction if config.resample.kind in ("subsample", "thin") else 1.0
     methods = config.baselines.methods if config.methods is None else config.methods
     dense = 0.0
@@ -96,7 +147,15 @@ def _need(config: Config, n_cells: int, n_genes: int, n_values: int, n_largest: 
     if config.model.name == "glmpca" and models:
         dense = max(dense, share * n_cells * n_genes * GLMPCA_BYTES)
     working = share * n_values * WORKING_BYTES + dense
-    return MemoryNeed(n_cells, n_genes, float((n_values + n_cells) * VALUE_BYTES), 0.0, working)
+    counts, streamed = _count_bytes(n_cells, n_values), config.train.data == "stream"
+    if streamed:
+        by_population = config.methods is None or "per_population" in _roles(config.methods)
+        counts = _training_bytes(config, share, n_cells, n_genes, n_values, 1 + n_populations * by_population)
+    return MemoryNeed(n_cells, n_genes, counts, 0.0, working, streamed=streamed)
+
+
+def _roles(methods: Sequence[str]) -> set[str]:
+    return {role for name in methods if name in METHODS for role in METHODS[name].roles}
 
 
 def machine_memory() -> float:
@@ -150,10 +209,12 @@ def memory_obstacle(need: MemoryNeed, available: float) -> str | None:
             f"process's addresses leaves {available / GIGABYTE:.1f}, for libraries reserve some that they never use. "
             f"Raise it (ulimit -v {enough} or more), or use a file with fewer cells."
         )
+    what = f"the counts of {need.n_cells:,} cells × {need.n_genes:,} genes"
+    if need.streamed:
+        what = f"windows of {what} and the models"
     message = (
         f"data: the experiment takes about {need.total / GIGABYTE:.1f} GB of memory, and there are "
-        f"{available / GIGABYTE:.1f} here: the counts of {need.n_cells:,} cells × {need.n_genes:,} genes take "
-        f"{need.counts / GIGABYTE:.1f}, "
+        f"{available / GIGABYTE:.1f} here: {what} take {need.counts / GIGABYTE:.1f}, "
     )
     if need.by_genes and need.reading > need.working:
         return (

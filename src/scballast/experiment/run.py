@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from scballast.config.schema import Config, config_hash, to_nested
 from scballast.data import load_dataset
 from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice
+from scballast.data.outline import Outline
 from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.circularity import circular_warnings, circularity_table, thin_dataset
@@ -30,7 +32,7 @@ from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
-from scballast.experiment.memory import check_fits, expected_need, memory_need
+from scballast.experiment.memory import check_cache, check_fits, expected_need, memory_need
 from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
 from scballast.experiment.minimal_sets import CANDIDATES_FROM, minimal_sets_table
 from scballast.experiment.program_models import program_models_table
@@ -99,7 +101,7 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined:
         obs_keys=config.association.keys,
         also=also,
         outlined=outlined,
-        on_outline=None if outlined else lambda outline: check_fits(expected_need(config, outline)),
+        on_outline=None if outlined else partial(_check_outline, config),
         cache=counts_cache(config),
     )
     with noticed_before(dataset.warnings):
@@ -107,6 +109,11 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined:
         if not outlined:
             check_fits(memory_need(config, dataset))
     return dataset
+
+
+def _check_outline(config: Config, outline: Outline) -> None:
+    check_cache(config, outline)
+    check_fits(expected_need(config, outline))
 
 
 def run_experiment(
@@ -196,7 +203,8 @@ def run_experiment(
 def counts_cache(config: Config) -> CountsCache | None:
     """Return the cache of analysed counts under the folder of the runs; None with ``cache=false``."""
     folder = Path(config.runs_dir).expanduser().resolve() / "cache" / "counts"
-    return CountsCache(folder, int(config.cache_gib * 2**30)) if config.cache else None
+    on_disk = config.train.data == "stream"
+    return CountsCache(folder, int(config.cache_gib * 2**30), is_disk=on_disk) if config.cache else None
 
 
 def model_cache(config: Config, cache_dir: Path | None) -> MemberCache | None:

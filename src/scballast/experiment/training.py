@@ -89,16 +89,20 @@ def train_models(setup: Setup, cache: MemberCache | None = None) -> TrainedModel
     ensembles: dict[Role, TrainedEnsemble] = {}
     positions: dict[MemberKey, int] = {}
     lost: dict[MemberKey, str] = {}
-    for role, members in requests.items():
-        if not members:
-            continue
+    for roles in _trained_as_one(requests, setup.config):
+        members = {key: member for role in roles for key, member in requests[role].items()}
+        note = " and per population" if len(roles) > 1 else ""
         try:
-            ensembles[role] = _fit(role, list(members.values()), setup, cache)
+            fitted = _fit(roles[0], list(members.values()), setup, cache, note)
         except TrainingError as error:
-            if role == "global":
+            if "global" in roles:
                 raise
             lost |= dict.fromkeys(members, str(error))
             continue
+        if "global" in roles and all(i in fitted.failures for i in range(len(requests["global"]))):
+            message = f"ensemble: no global model has a result; the first: {fitted.failures[0]}. Lower train.lr."
+            raise TrainingError(message)
+        ensembles |= dict.fromkeys(roles, fitted)
         positions.update({key: position for position, key in enumerate(members)})
     cells = {key: _cells_of(member) for members in requests.values() for key, member in members.items()}
     table = _training_table(ensembles, positions, lost, cells, setup.populations)
@@ -215,13 +219,25 @@ def _family(role: Role, setup: Setup) -> ModelFamily:
     return FAMILIES["scvi"] if role == "scvi" else setup.family
 
 
+def _trained_as_one(requests: Mapping[Role, object], config: Config) -> list[tuple[Role, ...]]:
+    """Return the roles that have members, by what is trained together; the global ones first.
+
+    From disk, models that differ in their cells alone share each reading.
+    """
+    roles = [role for role, members in requests.items() if members]
+    if config.train.data == "memory" or "per_population" not in roles:
+        return [(role,) for role in roles]
+    return [("global", "per_population"), *((role,) for role in roles if role not in ("global", "per_population"))]
+
+
 def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | None, note: str = "") -> TrainedEnsemble:
     config, dataset = setup.config, setup.dataset
     adata, batch_key, family = dataset.adata, dataset.batch_key, _family(role, setup)
     if role == "conditioned":
         import pandas as pd
+        from anndata import AnnData
 
-        adata = adata.copy()
+        adata = AnnData(adata.X, obs=adata.obs.copy(), var=adata.var)
         batch_key = "scballast_condition"
         adata.obs[batch_key] = pd.Categorical(condition_column(dataset))
     titles = {

@@ -29,8 +29,8 @@ def family_of(config: Config) -> ModelFamily:
     Raises
     ------
     ConfigError
-        There is no such family, it cannot be trained yet, or the latent distribution or the likelihood has no meaning
-        for it.
+        There is no such family, it cannot be trained yet or from disk, or the latent distribution or the likelihood
+        has no meaning for it.
     """
     model = config.model
     if model.name not in FAMILIES:
@@ -39,6 +39,12 @@ def family_of(config: Config) -> ModelFamily:
     family = FAMILIES[model.name]
     if family.obstacle is not None:
         message = f"model.name: {family.obstacle}"
+        raise ConfigError(message)
+    if config.train.data == "stream" and family.settings is None:
+        message = (
+            f"train.data: stream is for models of the ensemble, ldvae and scvi; model.name={model.name} needs all "
+            "counts at once. Use train.data=memory."
+        )
         raise ConfigError(message)
     if model.latent_distribution not in family.latent_distributions:
         message = (

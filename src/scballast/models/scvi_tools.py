@@ -53,6 +53,7 @@ def _fit(decoder: str) -> Fit:
             device=config.device,
             on_progress=on_progress,
             cache=cache,
+            data=config.train.data,
         )
 
     return fit
@@ -66,7 +67,7 @@ def _member_settings(config: Config) -> dict[str, Any]:
 def _settings(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of model and training by scvi-tools' names."""
     model, train = asdict(config.model), asdict(config.train)
-    del model["name"], model["n_runs"], train["engine"]
+    del model["name"], model["n_runs"], train["engine"], train["data"]
     return model, train
 
 

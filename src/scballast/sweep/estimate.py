@@ -18,7 +18,7 @@ from scballast.config import keys
 from scballast.config.schema import Config, config_hash
 from scballast.engine.interface import Member
 from scballast.engine.schedule import default_max_epochs
-from scballast.experiment.memory import machine_memory, memory_need, memory_obstacle
+from scballast.experiment.memory import cache_obstacle, machine_memory, memory_need, memory_obstacle
 from scballast.experiment.run import model_cache
 from scballast.experiment.scoring import baseline_scores
 from scballast.experiment.setup import Setup
@@ -106,6 +106,8 @@ def _seconds(rates: Rates, setup: Setup, work: Work, new: Sequence[Member]) -> t
 def _with_memory(estimated: Estimated, config: Config, dataset: Dataset) -> Estimated:
     need, machine = memory_need(config, dataset), machine_memory()
     obstacle = memory_obstacle(need, machine)
+    if dataset.outline is not None:
+        obstacle = cache_obstacle(config, dataset.outline) or obstacle
     return replace(
         estimated,
         memory_bytes=need.total,

@@ -366,7 +366,7 @@ void gradients(const Spec& spec, const Counts& counts, const Categories& categor
     *sums = w.sums;
 }
 
-// One epoch: minibatch i is cells[starts[i] .. starts[i + 1]). Stops early when *stop is set.
+// Minibatch i is cells[starts[i] .. starts[i + 1]). Stops early when *stop is set; *sums grow.
 template <class T>
 int train(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, const int32_t* starts,
           int n_minibatches, T* parameters, T* first, T* second, T* running, const Optimiser& optimiser, double kl_weight,
@@ -374,7 +374,6 @@ int train(const Spec& spec, const Counts& counts, const Categories& categories, 
     Workspace<T>& w = workspace<T>(spec);
     const Layout& l = w.dims();
     constexpr int W = Vec<T>::width;
-    *sums = {0, 0, 0, 0};
     for (int i = 0; i < n_minibatches; ++i) {
         if (*stop) return i;
         const int64_t step = steps_done + i + 1;
