@@ -18,6 +18,7 @@ from scballast.agreement.programs import PopulationPrograms
 from scballast.arrays import FloatArray, IntArray
 from scballast.experiment.latent import grouping
 from scballast.experiment.setup import Setup
+from scballast.methods.cell_view import mean_log_counts
 
 _TARGET_COUNTS = 1e4
 
@@ -77,11 +78,9 @@ def cell_facts(setup: Setup) -> CellFacts:
         key for key in (dataset.batch_key, dataset.sample_key, *setup.config.association.keys) if key is not None
     )
     groups = {key: np.asarray(grouping(dataset, key)[0]) for key in keys if key != dataset.population_key}
-    means = [
-        _log_counts(setup, np.flatnonzero(dataset.population_codes == code)).mean(axis=0)
-        for code in range(len(setup.populations))
-    ]
-    return CellFacts(setup, np.stack(means), numbers, groups)
+    totals = np.maximum(dataset.total_counts, 1.0)
+    means = mean_log_counts(setup.counts, totals, dataset.population_codes, len(setup.populations))
+    return CellFacts(setup, means, numbers, groups)
 
 
 def flags_of(programs: PopulationPrograms, facts: CellFacts, cells: IntArray, population: int) -> Flags:

@@ -220,8 +220,9 @@ def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | N
     adata, batch_key, family = dataset.adata, dataset.batch_key, _family(role, setup)
     if role == "conditioned":
         import pandas as pd
+        from anndata import AnnData
 
-        adata = adata.copy()
+        adata = AnnData(adata.X, obs=adata.obs.copy(), var=adata.var)  # the counts themselves, no copy of them
         batch_key = "scballast_condition"
         adata.obs[batch_key] = pd.Categorical(condition_column(dataset))
     titles = {

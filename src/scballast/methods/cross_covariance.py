@@ -33,7 +33,7 @@ def cross_covariance_scores(view: CellView) -> FloatArray:
     """
     scores = view.empty_scores()
     for code, name in enumerate(view.populations):
-        cells = np.flatnonzero(view.codes == code)
+        cells = view.of_population(code)
         if cells.size < SMALLEST_POPULATION:
             logger.warning(
                 "cross_covariance: no score for population %r: %d cells, at least %d needed.",

@@ -37,15 +37,15 @@ def t_test_scores(view: CellView) -> FloatArray:
         return scores
 
     values = view.log_counts
-    total = np.asarray(values.sum(axis=0)).ravel()
-    total_squares = np.asarray(values.power(2).sum(axis=0)).ravel()
+    squared = csr_matrix((values.data**2, values.indices, values.indptr), shape=values.shape)
+    total, total_squares = (np.asarray(part.sum(axis=0)).ravel() for part in (values, squared))
     inside = np.asarray(view.codes >= 0)
     membership = csr_matrix(
         (np.ones(inside.sum()), (view.codes[inside], np.flatnonzero(inside))),
         shape=(view.n_populations, values.shape[0]),
     )
     sums = (membership @ values).toarray()
-    squares = (membership @ values.power(2)).toarray()
+    squares = (membership @ squared).toarray()
     sizes = view.sizes()
 
     for code in populations:

@@ -110,7 +110,7 @@ def component_strength(values: FloatArray, n_components: int | None) -> FloatArr
 def _each_population(view: CellView, method: str, score: Callable[[IntArray], FloatArray]) -> FloatArray:
     scores = view.empty_scores()
     for code, name in enumerate(view.populations):
-        cells = np.flatnonzero(view.codes == code)
+        cells = view.of_population(code)
         if cells.size < SMALLEST_POPULATION:
             logger.warning(
                 "%s: no score for population %r: %d cells, at least %d needed.",
