@@ -110,10 +110,24 @@ def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFr
 
 def _count_grid(counts: pd.DataFrame) -> Grid:
     rows = tuple(
-        (item["population"], item["n_cells"], item["n_programs"], item["n_flagged"], item["reason"] or "–")
+        (
+            item["population"],
+            item["n_cells"],
+            item.get("n_looked_at", item["n_cells"]),
+            item["n_programs"],
+            item["n_flagged"],
+            item["reason"] or "–",
+        )
         for item in counts.to_dict("records")
     )
-    columns = (("Population", None), ("Cells", 0), ("Programs", 0), ("of them flagged", 0), ("Why none", None))
+    columns = (
+        ("Population", None),
+        ("Cells", 0),
+        ("looked at", 0),
+        ("Programs", 0),
+        ("of them flagged", 0),
+        ("Why none", None),
+    )
     return Grid("How many programs each population has; none is an answer too.", columns, rows)
 
 
