@@ -109,26 +109,16 @@ def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFr
 
 
 def _count_grid(counts: pd.DataFrame) -> Grid:
-    rows = tuple(
-        (
-            item["population"],
-            item["n_cells"],
-            item.get("n_looked_at", item["n_cells"]),
-            item["n_programs"],
-            item["n_flagged"],
-            item["reason"] or "–",
-        )
-        for item in counts.to_dict("records")
-    )
+    if "n_looked_at" not in counts:  # of an earlier version
+        counts = counts.assign(n_looked_at=counts["n_cells"])
+    names = ["population", "n_cells", "n_looked_at", "n_programs", "n_flagged", "reason"]
+    rows = counts.assign(reason=counts["reason"].where(counts["reason"] != "", "–"))[names]
     columns = (
-        ("Population", None),
-        ("Cells", 0),
-        ("looked at", 0),
-        ("Programs", 0),
-        ("of them flagged", 0),
-        ("Why none", None),
+        *(("Population", None), ("Cells", 0), ("of them looked at", 0)),
+        *(("Programs", 0), ("of them flagged", 0), ("Why none", None)),
     )
-    return Grid("How many programs each population has; none is an answer too.", columns, rows)
+    caption = "How many programs each population has; none is an answer too."
+    return Grid(caption, columns, tuple(rows.itertuples(index=False, name=None)))
 
 
 def _enrichment_grid(enrichment: pd.DataFrame) -> Grid:
