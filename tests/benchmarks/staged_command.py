@@ -1,10 +1,10 @@
 """The command ``scballast`` with a clock and a memory gauge on its stages; nothing else about it is changed.
 
-    python -m tests.benchmarks.staged_command EVENTS [--kill STAGE] data=h5ad …
+    python -m tests.benchmarks.staged_command EVENTS [--kill STAGE SECONDS] data=h5ad …
 
 Each stage that begins or ends appends a JSON line to EVENTS: its name, seconds, seconds of the processor, and the peak
-of resident memory since the event before (Linux resets it when asked). ``--kill`` ends the process by SIGKILL in the
-middle of a stage: at its second unit of work where it has any, else at its end, before anything of it is returned.
+of resident memory since the event before (Linux resets it when asked). ``--kill`` ends the process by SIGKILL so many
+seconds after a stage began.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,18 +46,21 @@ WRAPPED = (
 class Gauge:
     """Writes down when stages begin and end, and the largest resident memory in between."""
 
-    def __init__(self, path: Path, kill: str | None) -> None:
+    def __init__(self, path: Path, kill: tuple[str, float] | None) -> None:
         self._file = path.open("a", encoding="utf-8")
-        self._kill, self._units = kill, 0
+        self._kill = kill
         self._start = time.perf_counter()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Write down the block as a stage."""
         self._event(name, begins=True)
+        if self._kill is not None and self._kill[0] == name:
+            timer = threading.Timer(self._kill[1], os.kill, (os.getpid(), signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
         try:
             yield
-            self._die_if(name)
         finally:
             self._event(name, begins=False)
 
@@ -69,12 +73,6 @@ class Gauge:
             "peak": peak_bytes(),
         }
         print(json.dumps(event), file=self._file, flush=True)
-
-    def _die_if(self, name: str) -> None:
-        if self._kill is not None and name.startswith(self._kill):
-            self._units += 1
-            if self._units >= 2 or ":" not in name:
-                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def peak_bytes() -> float:
@@ -129,7 +127,7 @@ def main() -> None:
     """Run the command."""
     events, words, kill = Path(sys.argv[1]), sys.argv[2:], None
     if words[:1] == ["--kill"]:
-        kill, words = words[1], words[2:]
+        kill, words = (words[1], float(words[2])), words[3:]
     gauge = Gauge(events, kill)
     sys.argv[1:] = words
     with gauge.stage("command"):
