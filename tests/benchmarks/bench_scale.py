@@ -11,8 +11,8 @@ second start and the plan within 20 seconds. ``--source`` names another checkout
 nothing is wanted of that one.
 
 ``--experiment`` runs the command as a user would, four replicates with ``baselines=fast``, at each number of cells, and
-prints seconds and peak memory by stage with the exponent of growth; ``--kills`` ends it by SIGKILL in the middle of each
-stage and runs it again. Both go on where they were stopped, from what is in the folder, which is left there.
+prints seconds and peak memory by stage with the exponent of growth; ``--kills`` ends it by SIGKILL in the middle of
+each stage and runs it again. Both go on where they were stopped, from what is in the folder, which is left there.
 """
 
 from __future__ import annotations

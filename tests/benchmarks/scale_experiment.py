@@ -1,7 +1,7 @@
 """A whole experiment by stage at growing numbers of cells, and killed in each stage; see ``bench_scale``.
 
-Every run of the command leaves its events in the folder, and the command's own cache holds what is finished: a benchmark
-that was stopped goes on where it was, with the same words.
+Every run of the command leaves its events in the folder, and the command's own cache holds what is finished: a
+benchmark that was stopped goes on where it was, with the same words.
 """
 
 from __future__ import annotations
