@@ -4,11 +4,12 @@
 
 Each stage that begins or ends appends a JSON line to EVENTS: its name, seconds, seconds of the processor, and the peak
 of resident memory since the event before (Linux resets it when asked). ``--kill`` ends the process by SIGKILL so many
-seconds after a stage began.
+seconds after a stage began. SIGUSR1 has it print where it is.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import importlib
 import json
@@ -128,6 +129,7 @@ def main() -> None:
     events, words, kill = Path(sys.argv[1]), sys.argv[2:], None
     if words[:1] == ["--kill"]:
         kill, words = (words[1], float(words[2])), words[3:]
+    faulthandler.register(signal.SIGUSR1)
     gauge = Gauge(events, kill)
     sys.argv[1:] = words
     with gauge.stage("command"):

@@ -131,8 +131,8 @@ def van_elteren(
         excess = np.bincount(
             gene[labelled] * n_populations + codes[cell[labelled]], more[labelled], minlength=n_now * n_populations
         ).reshape(n_now, n_populations)
-        excess += (weight * (ranks.of_zeros.reshape(n_now, -1) - (sizes + 1) / 2)) @ within
-        deviation[:, genes] = excess.T
+        of_zeros = (weight * (ranks.of_zeros.reshape(n_now, -1) - (sizes + 1) / 2)) @ within
+        deviation[:, genes] = (excess + of_zeros).T
         variance[:, genes] = (ranks.spread.reshape(n_now, -1) @ pairs).T
     z: FloatArray = np.divide(deviation, np.sqrt(variance), out=np.full_like(deviation, np.nan), where=variance > 0)
     return z
@@ -172,7 +172,7 @@ def _ranks_above_zeros(values: FloatArray, groups: IntArray, sizes: FloatArray) 
     ranks[order] = np.repeat(of_run, lengths)
     of_zeros, middle = (zeros + 1) / 2, (sizes + 1) / 2
     squares = np.bincount(groups, (ranks - middle[groups]) ** 2, minlength=sizes.size)
-    squares += zeros * (of_zeros - middle) ** 2
+    squares = squares + zeros * (of_zeros - middle) ** 2  # where there are no values, numpy counts in whole numbers
     return _Ranks(ranks - of_zeros[groups], of_zeros, squares / np.maximum(sizes - 1, 1))
 
 

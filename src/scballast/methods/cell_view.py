@@ -76,7 +76,7 @@ class CellView:
 
     def of_population(self, code: int) -> IntArray:
         """Return the positions of a population's cells, of a very large one ``MOST_CELLS``, evenly over their depth."""
-        return evenly_over_depth(np.flatnonzero(self.codes == code), self.total_counts)
+        return evenly_over_depth(np.flatnonzero(self.codes == code), self.total_counts, MOST_CELLS)
 
     def sizes(self) -> IntArray:
         """(n_populations,) cells of each population in this replicate."""
@@ -131,7 +131,7 @@ def mean_log_counts(counts: csr_matrix, total_counts: FloatArray, codes: IntArra
     return np.asarray(sums / np.maximum(sizes, 1)[:, None])
 
 
-def evenly_over_depth(cells: IntArray, total_counts: FloatArray, most: int = MOST_CELLS) -> IntArray:
+def evenly_over_depth(cells: IntArray, total_counts: FloatArray, most: int) -> IntArray:
     """Return some cells, or of many a sample that has their depths: every so many-th in the order of depth.
 
     Depth alone decides, but for cells of equal depth: no random number, and the order of the cells has no part.
