@@ -9,6 +9,7 @@ import numpy as np
 
 from scballast.report import style
 from scballast.report.figure_names import figure_labels
+from scballast.report.wording import of_drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
     Picture
         ``stability_differences``.
     """
-    names = results.populations
+    names = results.drawn
     n_columns = min(3, len(pairs))
     n_rows = math.ceil(len(pairs) / n_columns)
     figure = style.new_figure(n_rows * (len(names) * style.row_height(len(names)) + 0.75) + 0.4)
@@ -84,7 +85,7 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
     widest = max(0.1, *(float(np.nanmax(np.abs(rows["difference"]))) for rows in pairs.values()))
     limit = min(1.0, 1.25 * widest)
     for axes, ((first, second), rows) in zip(grid.flat, pairs.items(), strict=False):
-        _panel(axes, rows, limit)
+        _panel(axes, rows.loc[names], limit)
         better, worse = int((rows["lower"] > 0).sum()), int((rows["upper"] < 0).sum())
         axes.set_title(f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
     for axes in grid.flat[len(pairs) :]:
@@ -100,6 +101,7 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
         "line: 95% jackknife interval, which deletes the same replicate from both and is cut at the frame. Filled: "
         "the interval leaves out 0, and the panel’s heading counts these populations; open: it does not, or there is "
         "no interval. More stable is not yet right: compare the floors."
+        f"{of_drawn(results)}"
     )
     alt = f"Dot plots of the difference in stability of {len(pairs)} pairs of methods in {len(names)} populations."
     return style.finish(figure, results.path, "stability_differences", caption=caption, alt=alt)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+MANY_POPULATIONS = 20
+"""Beyond it the page begins with sums, answers are searched and sorted in a box, and cards are folded."""
+
+
 @dataclass(frozen=True)
 class AnswerRow:
     """An answer with its small drawing and the place of its population."""
@@ -33,7 +37,7 @@ def render(folder: Path) -> None:
     """Write the figures, ``report.html`` and ``description.md`` of a result folder (see the package)."""
     from importlib.metadata import version
 
-    from scballast.report.description import trial_description
+    from scballast.report.description import in_a_line, trial_description
 
     results = ResultFolder(folder)
     stored_answers = answers(results)
@@ -45,6 +49,8 @@ def render(folder: Path) -> None:
         "facts": _facts(results),
         "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in stored_answers],
         "cards": cards(results, stored_answers),
+        "many": len(places) > MANY_POPULATIONS,
+        "sums": in_a_line(stored_answers, str),
         "n_trusted": sum(a.trusted for a in stored_answers),
         "responds": any(a.estimand == "response" for a in stored_answers),
         "top_k": results.top_k,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
+from scballast.report.wording import of_drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +69,7 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
         ``heldout_fit``.
     """
     present = set(pairs["population"])
-    names = [name for name in results.populations if name in present]
+    names = [name for name in results.drawn if name in present]
     figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.35)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
     style.name_rows(left, list(figure_labels(names, 40).values()), fontsize=style.row_font(len(names)))
@@ -99,6 +100,7 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
         "model trained on that population alone (orange diamond), judged on the same cells. Left: mean over "
         "replicates. Right: the difference, each replicate (grey) and the mean; to the right of zero the global "
         "model predicts the population's cells better than its own model does."
+        f"{of_drawn(results)}"
     )
     alt = f"Held-out fit of global and separate models in {len(names)} populations."
     return style.finish(figure, results.path, "heldout_fit", caption=caption, alt=alt)

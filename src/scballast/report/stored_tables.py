@@ -91,6 +91,10 @@ def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
     return value
 
 
+MOST_DRAWN = 60
+"""Rows of a figure: more cannot be read, and make a page of many megabytes; the tables have all populations."""
+
+
 @dataclass(frozen=True)
 class ResultFolder:
     """A result folder's stored values; tables are read when first asked for."""
@@ -196,6 +200,11 @@ class ResultFolder:
         """Ranked populations, the largest first, then by name."""
         names = {str(name) for name in self.headline["population"]}
         return sorted(names, key=lambda name: (-self.n_cells.get(name, 0), name))
+
+    @property
+    def drawn(self) -> list[str]:
+        """Populations that figures have a row of: the largest ``MOST_DRAWN``."""
+        return self.populations[:MOST_DRAWN]
 
     def methods(self, estimand: str) -> list[str]:
         """Methods of one estimand in the contract's order."""

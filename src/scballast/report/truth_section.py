@@ -11,6 +11,7 @@ from scballast.methods.method import ESTIMANDS
 from scballast.report import style
 from scballast.report.figure_names import figure_labels
 from scballast.report.html import Grid, Section
+from scballast.report.wording import of_drawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +119,7 @@ def figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
     n_columns = min(4, len(methods))
     n_rows = math.ceil(len(methods) / n_columns)
     present = set(table["population"])
-    names = [name for name in results.populations if name in present]
+    names = [name for name in results.drawn if name in present]
     drawing = style.new_figure(n_rows * (len(names) * style.row_height(len(names)) + 0.6) + 0.6)
     grid = drawing.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     for axes, method in zip(grid.flat, methods, strict=False):
@@ -136,6 +137,7 @@ def figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
     caption = (
         "Simulated data: how well each method finds the planted genes of each population (average precision; "
         "small dots: replicates, large dot: their mean; grey tick: chance, the share of planted genes)."
+        f"{of_drawn(results)}"
     )
     alt = f"Dot plot of average precision for {len(methods)} methods in {len(names)} populations."
     return style.finish(drawing, results.path, "truth", caption=caption, alt=alt)
