@@ -162,14 +162,10 @@ def _mixture_shares(counts: sparse.csr_matrix, profiles: FloatArray, position: i
     n_populations = len(profiles)
     shares = np.full((counts.shape[0], n_populations), 0.1 / (n_populations - 1))
     shares[:, position] = 0.9
-    coordinates = sparse.coo_matrix(counts)
-    row, column, value = coordinates.row, coordinates.col, coordinates.data
+    values = counts.toarray()
     for _ in range(_MIXTURE_STEPS):
-        # One dense product for all genes costs less than one for each count above 0.
-        expected = (shares @ profiles)[row, column]
-        ratio = sparse.csr_matrix(
-            (np.divide(value, expected, out=np.zeros_like(value), where=expected > 0), (row, column)), counts.shape
-        )
+        expected = shares @ profiles
+        ratio = np.divide(values, expected, out=np.zeros_like(values), where=expected > 0)
         shares = shares * (ratio @ profiles.T)
         total = shares.sum(axis=1, keepdims=True)
         shares = np.divide(shares, total, out=np.full_like(shares, 1.0 / n_populations), where=total > 0)
