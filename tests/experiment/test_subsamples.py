@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from scballast.config.compose import compose_config
 from scballast.experiment import marker_effects, programs, subsamples
+from scballast.experiment.program_flags import cell_facts
 from scballast.experiment.programs import program_tables
 from scballast.experiment.run import prepare_dataset, run_experiment
 from scballast.experiment.setup import Setup
@@ -81,3 +84,11 @@ def test_marker_effects_of_some_genes_at_a_time_are_those_of_all(setup: Setup, m
     whole = marker_effects.marker_effects_table(setup)
     monkeypatch.setattr(marker_effects, "_VALUES_AT_ONCE", 2000)
     pd.testing.assert_frame_equal(marker_effects.marker_effects_table(setup), whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_donors", [1, 250])
+def test_programs_are_compared_with_any_number_of_donors(setup: Setup, n_donors: int) -> None:
+    adata = setup.dataset.adata.copy()
+    adata.obs["donor"] = [f"donor{i % n_donors}" for i in range(adata.n_obs)]
+    facts = cell_facts(Setup(setup.config, replace(setup.dataset, adata=adata, sample_key="donor"), (), ()))
+    assert np.unique(facts.groups["donor"]).size == n_donors

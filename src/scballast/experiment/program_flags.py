@@ -16,7 +16,6 @@ from scballast.agreement.program_context import (
 )
 from scballast.agreement.programs import PopulationPrograms
 from scballast.arrays import FloatArray, IntArray
-from scballast.experiment.latent import grouping
 from scballast.experiment.setup import Setup
 from scballast.methods.cell_view import mean_log_counts
 
@@ -77,7 +76,12 @@ def cell_facts(setup: Setup) -> CellFacts:
     keys = dict.fromkeys(
         key for key in (dataset.batch_key, dataset.sample_key, *setup.config.association.keys) if key is not None
     )
-    groups = {key: np.asarray(grouping(dataset, key)[0]) for key in keys if key != dataset.population_key}
+    # Donors may be thousands: no picture has a row for each, unlike those of association.keys.
+    groups = {
+        key: dataset.adata.obs[key].astype("category").cat.codes.to_numpy()
+        for key in keys
+        if key != dataset.population_key
+    }
     totals = np.maximum(dataset.total_counts, 1.0)
     means = mean_log_counts(setup.counts, totals, dataset.population_codes, len(setup.populations))
     return CellFacts(setup, means, numbers, groups)
