@@ -171,8 +171,9 @@ def _ranks_above_zeros(values: FloatArray, groups: IntArray, sizes: FloatArray) 
     ranks = np.empty(ordered.size)
     ranks[order] = np.repeat(of_run, lengths)
     of_zeros, middle = (zeros + 1) / 2, (sizes + 1) / 2
-    squares = np.bincount(groups, (ranks - middle[groups]) ** 2, minlength=sizes.size)
-    squares = squares + zeros * (of_zeros - middle) ** 2  # where there are no values, numpy counts in whole numbers
+    # Of no values numpy counts in whole numbers.
+    squares = np.bincount(groups, (ranks - middle[groups]) ** 2, minlength=sizes.size).astype(np.float64)
+    squares += zeros * (of_zeros - middle) ** 2
     return _Ranks(ranks - of_zeros[groups], of_zeros, squares / np.maximum(sizes - 1, 1))
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from scballast.report.stored_tables import ResultFolder
 
-MOST_ROWS = 12_000
-"""Rows of all gene tables of a page together; beyond it each list is cut, and says so."""
+MOST_ROWS = 8_000
+"""Rows of all gene tables of a page together; beyond it each list is cut, says so, and is no file in the page."""
 
 COLUMNS = (
     ("rank", "Rank", 0),
@@ -52,7 +52,7 @@ class GeneList:
     names
         All genes, one per line: what is copied.
     csv
-        A link that holds the list as a file.
+        A link that holds the list as a file; empty where ``rows`` are cut.
     file_name
         Its name.
     """
@@ -124,7 +124,8 @@ def _gene_list(results: ResultFolder, answer: Answer, rows: pd.DataFrame | None,
     symbols = rows["symbol"] if "symbol" in rows else rows["gene"]
     names = "\n".join(str(symbol) or str(gene) for symbol, gene in zip(symbols, rows["gene"], strict=True))
     file = file_name(place, answer.population, answer.estimand)
-    return GeneList(answer, headings, shown, len(rows), names, csv_link(rows), file)
+    link = csv_link(rows) if len(shown) == len(rows) else ""
+    return GeneList(answer, headings, shown, len(rows), names, link, file)
 
 
 def file_name(place: str, population: str, what: str) -> str:

@@ -91,7 +91,7 @@ def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
     return value
 
 
-MOST_DRAWN = 60
+MOST_DRAWN = 40
 """Rows of a figure: more cannot be read, and make a page of many megabytes; the tables have all populations."""
 
 
