@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
+from scballast.agreement import confirmation
 from scballast.agreement.confirmation import (
     FEWEST_CELLS,
     PopulationCells,
@@ -158,6 +159,23 @@ def test_doublets_are_left_out() -> None:
         found["in"].append(np.mean(program_p_values(cells(seen), cells(unseen), LISTED) <= 0.05))
     assert np.mean(found["in"]) > 0.5
     assert np.mean(found["out"]) < 0.1
+
+
+def test_the_foreign_share_is_that_of_each_cell_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    values, profiles = rng.poisson(0.8, (11, 9)).astype(float), rng.dirichlet(np.ones(9), 3)
+    values[2] = 0
+    profiles[1, 3] = 0
+    mixed = 0.999 * profiles + 0.001 * profiles.mean(axis=0)
+    expected = []
+    for cell in values:
+        shares = np.array([0.05, 0.05, 0.9])
+        for _ in range(8):
+            shares = shares * (mixed @ (cell / (shares @ mixed)))
+            shares = shares / shares.sum() if shares.sum() > 0 else np.full(3, 1 / 3)
+        expected.append(1 - shares[2])
+    monkeypatch.setattr(confirmation, "_CELLS_AT_ONCE", 4)
+    np.testing.assert_allclose(foreign_share(sparse.csr_matrix(values), profiles, 2), expected, rtol=1e-10)
 
 
 def test_the_foreign_share_is_that_of_the_mixture() -> None:

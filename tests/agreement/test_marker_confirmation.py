@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
+from scballast.agreement import marker_confirmation
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, marker_p_values
 
 Array = np.ndarray[Any, Any]
@@ -36,6 +37,34 @@ def test_one_stratum_is_the_rank_sum_test() -> None:
             use_continuity=False,
         ).pvalue
         np.testing.assert_allclose(p[population], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("most_entries", [1, 2**23])
+def test_zeros_that_are_never_listed_rank_as_scipy_ranks_them(
+    most_entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    codes, strata = rng.integers(-1, 3, 120), rng.integers(0, 4, 120) * 7
+    codes[strata == 21] = 1  # a stratum of one population
+    strata[0] = 99  # and one of one cell
+    values = rng.poisson(0.7, (120, 6)).astype(float)
+    depth = np.where(values[:, 0] > 1, 4.0, 2.0)  # 2 of 4 ties with 1 of 2
+    values[:, 2], values[:, 3], values[:, 4] = 0, depth, rng.poisson(30.0, 120)
+    deviation, variance = np.zeros((3, 6)), np.zeros((3, 6))
+    for stratum in np.unique(strata):
+        cells = np.flatnonzero(strata == stratum)
+        ranks = stats.rankdata(values[cells] / depth[cells, None], axis=0)
+        for population in range(3):
+            inside = codes[cells] == population
+            if 0 < inside.sum() < cells.size:
+                deviation[population] += (ranks[inside] - (cells.size + 1) / 2).sum(axis=0) / (cells.size + 1)
+                pairs = inside.sum() * (cells.size - inside.sum()) / cells.size
+                variance[population] += pairs * ranks.var(axis=0, ddof=1) / (cells.size + 1) ** 2
+    monkeypatch.setattr(marker_confirmation, "_MOST_ENTRIES", most_entries)
+    z = marker_confirmation.van_elteren(sparse.csr_matrix(values), codes, 3, depth, strata)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(z, deviation / np.sqrt(variance), rtol=1e-9)
+    assert np.isnan(z[:, 2:4]).all()  # equal in all cells
 
 
 def test_several_strata_follow_permutations_within_them() -> None:

@@ -2,11 +2,17 @@
 
     python -m tests.benchmarks scale [--cells 200000] [--genes 30000] [--density 0.05] [--batches 0] [--format h5ad]
         [--compression gzip] [--folder FOLDER] [--source FOLDER]
+    python -m tests.benchmarks scale --experiment 10000 100000 1000000 --folder FOLDER [--epochs 4] [--more WORD …]
+    python -m tests.benchmarks scale --kills 100000 --folder FOLDER [--epochs 4] [--more WORD …]
 
 A file is simulated a block of cells at a time, loaded in a process of its own, loaded again from the cache of prepared
 counts, and planned (``plan=true``); then it is deleted. Wanted: the peak stays below the analysed counts and 2 GB, the
 second start and the plan within 20 seconds. ``--source`` names another checkout to load it with (an earlier version);
 nothing is wanted of that one.
+
+``--experiment`` runs the command as a user would, four replicates with ``baselines=fast``, at each number of cells, and
+prints seconds and peak memory by stage with the exponent of growth; ``--kills`` ends it by SIGKILL in the middle of
+each stage and runs it again. Both go on where they were stopped, from what is in the folder, which is left there.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.benchmarks.scale_experiment import grow, kills
 
 ROOT = Path(__file__).parents[2]
 GIGABYTE = 1e9
@@ -179,7 +186,21 @@ def main() -> bool:
     parser.add_argument("--compression", default=None, help="of the .h5ad, such as gzip")
     parser.add_argument("--folder", default=None, help="where the file is written; default: a temporary folder")
     parser.add_argument("--source", default=None, help="another checkout to load it with; nothing is wanted of it")
+    parser.add_argument("--experiment", type=int, nargs="+", metavar="CELLS", help="a whole experiment at each size")
+    parser.add_argument("--kills", type=int, metavar="CELLS", help="a whole experiment killed in each stage")
+    parser.add_argument("--epochs", type=int, default=4, help="of all models, at every size; 0: the default rule")
+    parser.add_argument("--more", nargs="*", default=[], help="further words of the command")
     chosen = parser.parse_args()
+    if chosen.experiment or chosen.kills:
+        folder = Path(chosen.folder or tempfile.mkdtemp(prefix="scballast-scale-"))
+        epochs = [f"train.max_epochs={chosen.epochs}"] if chosen.epochs else []
+
+        def simulated(path: Path, n_cells: int) -> None:
+            simulate(path, n_cells, chosen.genes, chosen.density, chosen.batches, chosen.compression)
+
+        if chosen.experiment:
+            return grow(folder, chosen.experiment, simulated, [*epochs, *chosen.more])
+        return kills(folder, chosen.kills, simulated, [*epochs, *chosen.more])
     with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="scballast-scale-") as folder:
         path, runs = Path(folder) / f"atlas.{chosen.format}", Path(folder) / "runs"
         start = time.perf_counter()

@@ -54,14 +54,16 @@ def _weighted_mean(pairs: list[tuple[float, float]]) -> float:
 
 
 @pytest.mark.parametrize("blocked", [False, True])
-@pytest.mark.parametrize("most_entries", [1, 2**22])
+@pytest.mark.parametrize(("most_entries", "few_cells"), [(1, 0), (2**22, 0), (2**22, 32)])
 def test_every_effect_of_every_pair_is_what_is_counted_by_hand(
     example: tuple[csr_matrix, np.ndarray, np.ndarray],
     blocked: bool,
     most_entries: int,
+    few_cells: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(one_vs_each, "_MOST_ENTRIES", most_entries)
+    monkeypatch.setattr(one_vs_each, "_FEW_CELLS", few_cells)
     values, codes, blocks = example
     found = pairwise_effects(values, codes, N_POPULATIONS, blocks if blocked else None)
     dense, used = values.toarray(), blocks if blocked else np.zeros_like(blocks)

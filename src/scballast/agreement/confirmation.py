@@ -31,6 +31,7 @@ FEWEST_CELLS = 10
 _THETA = 100.0
 _FOREIGN_SHARE = 0.05
 _MIXTURE_STEPS = 8
+_CELLS_AT_ONCE = 2**10
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,24 +148,28 @@ def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, position: int
     (n_cells,) float
         In [0, 1].
     """
-    n_populations = len(profiles)
     # A gene that a profile lacks is rare there, not impossible.
     mixed = 0.999 * profiles + 0.001 * profiles.mean(axis=0)
+    foreign = np.empty(counts.shape[0])
+    for start in range(0, counts.shape[0], _CELLS_AT_ONCE):
+        part = counts[start : start + _CELLS_AT_ONCE]
+        foreign[start : start + _CELLS_AT_ONCE] = 1.0 - _mixture_shares(part, mixed, position)[:, position]
+    return foreign
+
+
+def _mixture_shares(counts: sparse.csr_matrix, profiles: FloatArray, position: int) -> FloatArray:
+    """(n_cells, n_populations) Share of each profile in the counts of each cell, from a start at its own population."""
+    n_populations = len(profiles)
     shares = np.full((counts.shape[0], n_populations), 0.1 / (n_populations - 1))
     shares[:, position] = 0.9
-    coordinates = sparse.coo_matrix(counts)
-    row, column, value = coordinates.row, coordinates.col, coordinates.data
-    by_entry = mixed.T[column]  # (entry, population)
+    values = counts.toarray()
     for _ in range(_MIXTURE_STEPS):
-        expected = np.einsum("ep,ep->e", shares[row], by_entry)
-        ratio = sparse.csr_matrix(
-            (np.divide(value, expected, out=np.zeros_like(value), where=expected > 0), (row, column)), counts.shape
-        )
-        shares = shares * (ratio @ mixed.T)
+        expected = shares @ profiles
+        ratio = np.divide(values, expected, out=np.zeros_like(values), where=expected > 0)
+        shares = shares * (ratio @ profiles.T)
         total = shares.sum(axis=1, keepdims=True)
         shares = np.divide(shares, total, out=np.full_like(shares, 1.0 / n_populations), where=total > 0)
-    foreign: FloatArray = 1.0 - shares[:, position]
-    return foreign
+    return shares
 
 
 def program_p_values(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import sparse, stats
 
@@ -11,7 +13,8 @@ from scballast.arrays import BoolArray, FloatArray, IntArray
 _CELLS_PER_STRATUM = 40
 _MOST_STRATA = 5
 _FEWEST_COUNTS = 20.0
-_GENE_CHUNK = 256
+_MOST_ENTRIES = 2**23  # of the tables of one part of the genes
+_EXPECTED_SHARE = 8  # one count in so many is above 0
 
 
 def marker_p_values(
@@ -101,35 +104,77 @@ def van_elteren(
     Statistical Institute 37; ties: Lehmann (1975), Nonparametrics, ch. 3.3.
     """
     n_cells, n_genes = counts.shape
-    matrix = sparse.csc_matrix(counts, dtype=np.float64)
     # Divided, not multiplied by the inverse: equal fractions such as 1/300 and 2/600 then stay tied.
-    divisor = np.where(np.asarray(depth) > 0, depth, 1.0)[:, None]
-    members = np.zeros((n_populations, n_cells))
+    divisor = np.where(np.asarray(depth) > 0, depth, 1.0)
+    present, stratum = np.unique(strata, return_inverse=True)
     inside = np.flatnonzero(codes >= 0)
-    members[codes[inside], inside] = 1.0
-    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
-    within = np.array([members[:, cells].sum(axis=1) for cells in groups])  # (stratum, population)
-    sizes = np.array([cells.size for cells in groups], dtype=float)
-    outside = sizes[:, None] - within
-    both = (within > 0) & (outside > 0)
+    within = np.bincount(stratum[inside] * n_populations + codes[inside], minlength=present.size * n_populations)
+    within = within.reshape(present.size, n_populations).astype(np.float64)  # (stratum, population)
+    sizes = np.bincount(stratum, minlength=present.size).astype(np.float64)
+    weight = 1.0 / (sizes + 1)
+    pairs = (weight**2 / sizes)[:, None] * within * (sizes[:, None] - within)
     deviation = np.zeros((n_populations, n_genes))
     variance = np.zeros((n_populations, n_genes))
-    for start in range(0, n_genes, _GENE_CHUNK):
-        genes = slice(start, start + _GENE_CHUNK)
-        values = matrix[:, genes].toarray() / divisor
-        for index, cells in enumerate(groups):
-            if not both[index].any():
-                continue
-            size, n_in, n_out = sizes[index], within[index], outside[index]
-            ranks = stats.rankdata(values[cells], axis=0)
-            # The sum of squared midranks falls short of that of ranks without ties by sum(t^3 - t) / 12.
-            spread = ((ranks - (size + 1) / 2) ** 2).sum(axis=0) / (size - 1)
-            excess = members[:, cells] @ ranks - n_in[:, None] * (size + 1) / 2
-            weight = 1.0 / (size + 1)
-            deviation[:, genes] += weight * excess
-            variance[:, genes] += weight**2 * np.outer(n_in * n_out / size, spread)
+    at_once = max(1, _MOST_ENTRIES // max(present.size, n_populations, n_cells // _EXPECTED_SHARE))
+    for start in range(0, n_genes, at_once):
+        genes = slice(start, min(start + at_once, n_genes))
+        found = sparse.coo_matrix(counts[:, genes])
+        kept = found.data > 0
+        cell, gene = found.row[kept], found.col[kept].astype(np.int64)
+        n_now = genes.stop - genes.start
+        ranks = _ranks_above_zeros(
+            found.data[kept] / divisor[cell], gene * present.size + stratum[cell], np.tile(sizes, n_now)
+        )
+        # A rank sum is that of as many zeros, and what the cells with counts have more.
+        more = weight[stratum[cell]] * ranks.above_zeros
+        labelled = codes[cell] >= 0
+        excess = np.bincount(
+            gene[labelled] * n_populations + codes[cell[labelled]], more[labelled], minlength=n_now * n_populations
+        ).reshape(n_now, n_populations)
+        of_zeros = (weight * (ranks.of_zeros.reshape(n_now, -1) - (sizes + 1) / 2)) @ within
+        deviation[:, genes] = (excess + of_zeros).T
+        variance[:, genes] = (ranks.spread.reshape(n_now, -1) @ pairs).T
     z: FloatArray = np.divide(deviation, np.sqrt(variance), out=np.full_like(deviation, np.nan), where=variance > 0)
     return z
+
+
+@dataclass(frozen=True)
+class _Ranks:
+    """Midranks of values above 0 in groups that hold zeros besides.
+
+    Attributes
+    ----------
+    above_zeros
+        (n_values,) rank of each, less that of a zero of its group.
+    of_zeros
+        (n_groups,) rank of a zero, had the group one.
+    spread
+        (n_groups,) variance of the ranks over the whole group, zeros included.
+    """
+
+    above_zeros: FloatArray
+    of_zeros: FloatArray
+    spread: FloatArray
+
+
+def _ranks_above_zeros(values: FloatArray, groups: IntArray, sizes: FloatArray) -> _Ranks:
+    """Rank values above 0 within groups of these sizes, (n_groups,), zeros included."""
+    order = np.lexsort((values, groups))
+    ordered, group = values[order], groups[order]
+    n_values = np.bincount(groups, minlength=sizes.size)
+    zeros = sizes - n_values
+    first = np.ones(ordered.size, dtype=bool)
+    first[1:] = (ordered[1:] != ordered[:-1]) | (group[1:] != group[:-1])
+    begins = np.flatnonzero(first)
+    lengths = np.diff(np.append(begins, ordered.size))
+    of_run = begins - (np.cumsum(n_values) - n_values)[group[begins]] + (lengths + 1) / 2 + zeros[group[begins]]
+    ranks = np.empty(ordered.size)
+    ranks[order] = np.repeat(of_run, lengths)
+    of_zeros, middle = (zeros + 1) / 2, (sizes + 1) / 2
+    # Of no values numpy counts in whole numbers.
+    squares = np.bincount(groups, (ranks - middle[groups]) ** 2, minlength=sizes.size).astype(np.float64)
+    squares += zeros * (of_zeros - middle) ** 2
+    return _Ranks(ranks - of_zeros[groups], of_zeros, squares / np.maximum(sizes - 1, 1))
 
 
 def composition_depth(counts: sparse.csr_matrix, depth: FloatArray, codes: IntArray) -> FloatArray:

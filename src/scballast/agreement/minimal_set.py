@@ -93,11 +93,15 @@ def smallest_set(values: FloatArray, inside: BoolArray) -> MinimalSet:
         raise ValueError(message)
     n_inside = int(inside.sum())
     thresholds = np.array([_threshold(column, inside, n_inside) for column in values.T])
-    taken = values > thresholds
+    # Which genes take a cell is one of few patterns, of which a set of genes takes those that have all of them.
+    patterns, of_cell = np.unique(np.packbits(values > thresholds, axis=1), axis=0, return_inverse=True)
+    taken = np.unpackbits(patterns, axis=1, count=values.shape[1]).astype(bool)  # (pattern, candidate)
+    n_cells, n_both = (np.bincount(of_cell.ravel(), weight) for weight in (None, inside))
     best: list[MinimalSet] = []
     for size in range(1, min(MOST_GENES, values.shape[1]) + 1):
         sets = list(combinations(range(values.shape[1]), size))
-        scores = [separation(_all(taken[:, chosen]), inside).f_score for chosen in sets]
+        by_set = np.array([_all(taken[:, chosen]) for chosen in sets])  # (set, pattern)
+        scores = _f_score(by_set @ n_both, by_set @ n_cells, n_inside).tolist()
         place = int(np.argmax(scores))
         genes = np.array(sets[place])
         best.append(_refined(values[:, genes], inside, MinimalSet(genes, thresholds[genes], scores[place])))

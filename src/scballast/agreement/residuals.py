@@ -7,8 +7,11 @@ from scipy.sparse import csr_matrix
 
 from scballast.arrays import FloatArray
 
+_THETA = 100.0
+_CELLS_AT_ONCE = 2**12
 
-def pearson_residuals(counts: csr_matrix, theta: float | FloatArray = 100.0) -> FloatArray:
+
+def pearson_residuals(counts: csr_matrix, theta: float | FloatArray = _THETA) -> FloatArray:
     r"""Return the analytic Pearson residuals of a negative binomial null model, clipped.
 
     .. math:: Z_{ig} = \frac{X_{ig} - \mu_{ig}}{\sqrt{\mu_{ig} + \mu_{ig}^2/\theta}}, \quad
@@ -47,19 +50,50 @@ def pearson_residuals(counts: csr_matrix, theta: float | FloatArray = 100.0) -> 
     if not np.all(np.asarray(theta) > 0):
         message = f"theta must be positive, got {np.min(theta)}"
         raise ValueError(message)
-    matrix = csr_matrix(counts, dtype=np.float64)
-    of_cells = np.asarray(matrix.sum(axis=1)).ravel()
-    of_genes = np.asarray(matrix.sum(axis=0)).ravel()
+    of_cells, shares = _margins(counts)
+    return _residuals(counts, of_cells, shares, theta, np.sqrt(counts.shape[0]))
+
+
+def products_with_residuals(left: FloatArray, counts: csr_matrix) -> FloatArray:
+    r"""Return ``left.T @ pearson_residuals(counts)``, of which never more than some cells are dense.
+
+    Parameters
+    ----------
+    left
+        (n_cells, n_columns) any numbers of the cells.
+    counts
+        (n_cells, n_genes) raw counts; the null model is fitted to all of them.
+
+    Returns
+    -------
+    (n_columns, n_genes) float64
+    """
+    of_cells, shares = _margins(counts)
+    limit = np.sqrt(counts.shape[0])
+    products = np.zeros((left.shape[1], counts.shape[1]))
+    for start in range(0, counts.shape[0], _CELLS_AT_ONCE):
+        part = slice(start, start + _CELLS_AT_ONCE)
+        products += left[part].T @ _residuals(counts[part], of_cells[part], shares, _THETA, limit)
+    return products
+
+
+def _margins(counts: csr_matrix) -> tuple[FloatArray, FloatArray]:
+    """(n_cells,) counts, and (n_genes,) shares of all of them; 0 where there are none."""
+    of_cells, of_genes = (np.asarray(counts.sum(axis=axis, dtype=np.float64)).ravel() for axis in (1, 0))
     total = of_cells.sum()
-    if total == 0:
-        return np.zeros(matrix.shape)
-    expected = np.outer(of_cells, of_genes / total)
-    residuals: FloatArray = matrix.toarray() - expected
+    return of_cells, of_genes / total if total > 0 else of_genes
+
+
+def _residuals(
+    counts: csr_matrix, of_cells: FloatArray, shares: FloatArray, theta: float | FloatArray, limit: float
+) -> FloatArray:
+    expected = np.outer(of_cells, shares)
+    residuals: FloatArray = csr_matrix(counts, dtype=np.float64).toarray()
+    residuals -= expected
     # In place: a large population's residuals are the largest arrays of the baselines.
     deviation = expected / theta
     deviation += 1.0
     deviation *= expected
     np.sqrt(deviation, out=deviation)
     np.divide(residuals, deviation, out=residuals, where=deviation > 0)
-    limit = np.sqrt(matrix.shape[0])
     return np.clip(residuals, -limit, limit, out=residuals)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.experiment.scoring import cell_view
+from scballast.experiment.scoring import blocks_of
 from scballast.experiment.setup import Setup
-from scballast.methods.one_vs_each import pairwise_effects, summarised
+from scballast.methods.cell_view import log_of
+from scballast.methods.one_vs_each import PairwiseEffects, pairwise_effects, summarised
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_VALUES_AT_ONCE = 2**25
 
 
 def marker_effects_table(setup: Setup) -> pd.DataFrame:
@@ -28,8 +31,7 @@ def marker_effects_table(setup: Setup) -> pd.DataFrame:
     import pandas as pd
 
     names, genes = setup.populations, setup.dataset.adata.var_names.to_numpy(dtype=str)
-    view = cell_view(setup, np.arange(setup.counts.shape[0]), seed=0)
-    effects = pairwise_effects(view.log_counts, view.codes, view.n_populations, view.blocks)
+    effects = _effects(setup)
     columns: dict[str, Any] = {
         "population": pd.Categorical.from_codes(np.repeat(np.arange(len(names)), genes.size), categories=list(names)),
         "gene": np.tile(genes, len(names)),
@@ -40,3 +42,19 @@ def marker_effects_table(setup: Setup) -> pd.DataFrame:
         columns[f"mean_{effect.name}"] = summary.mean.ravel()
         columns[f"min_rank_{effect.name}"] = summary.min_rank.ravel()
     return pd.DataFrame(columns)
+
+
+def _effects(setup: Setup) -> PairwiseEffects:
+    """Compare all cells, for as many genes at a time as make ``_VALUES_AT_ONCE`` values."""
+    dataset, counts = setup.dataset, setup.counts
+    n_populations, (n_cells, n_genes) = len(setup.populations), counts.shape
+    effects = PairwiseEffects(*(np.empty((n_populations, n_populations, n_genes)) for _ in fields(PairwiseEffects)))
+    blocks = blocks_of(dataset, np.arange(n_cells))
+    at_once = max(1, n_genes * _VALUES_AT_ONCE // max(counts.nnz, 1))
+    for start in range(0, n_genes, at_once):
+        genes = slice(start, start + at_once)
+        logs = log_of(counts[:, genes], dataset.total_counts)
+        of_some = pairwise_effects(logs, dataset.population_codes, n_populations, blocks)
+        for effect in fields(effects):
+            getattr(effects, effect.name)[:, :, genes] = getattr(of_some, effect.name)
+    return effects

@@ -13,6 +13,7 @@ from scballast.data.dataset import Dataset
 from scballast.data.outline import Outline
 from scballast.engine.windows import Windows
 from scballast.errors import ConfigError
+from scballast.methods.cell_view import MOST_CELLS
 from scballast.methods.logreg import MOST_DENSE
 from scballast.methods.registry import METHODS
 
@@ -33,8 +34,11 @@ HOTSPOT_BYTES = 40
 """The same of hotspot, which has its expectations and variances besides."""
 GLMPCA_BYTES = 110
 """The same of glmpca, over all cells of a replicate: counts, rates and steps; measured."""
-DENSE_BY_POPULATION = ("within_pca", "residual_pca", "cross_covariance", "sparse_factors", "hotspot")
-"""Methods that hold the cells of one population as a dense matrix."""
+DENSE_BY_POPULATION = (
+    *("within_pca", "residual_pca", "cross_covariance", "sparse_factors"),
+    *("within_dispersion", "hotspot"),
+)
+"""Methods that hold the cells of one population as a dense matrix, ``cell_view.MOST_CELLS`` of them at most."""
 WINDOWS = 3
 """Windows of cells that training from disk holds: one that is trained on, one that is read, and a copy at work."""
 CELL_BYTES = 40
@@ -139,8 +143,11 @@ def _need(
     share = config.resample.fraction if config.resample.kind in ("subsample", "thin") else 1.0
     methods = config.baselines.methods if config.methods is None else config.methods
     dense = 0.0
-    if config.programs.find or set(methods) & set(DENSE_BY_POPULATION):
-        dense = share * n_largest * n_genes * (HOTSPOT_BYTES if "hotspot" in methods else DENSE_BYTES)
+    if set(methods) & set(DENSE_BY_POPULATION):
+        n_dense = min(share * n_largest, MOST_CELLS)
+        dense = n_dense * n_genes * (HOTSPOT_BYTES if "hotspot" in methods else DENSE_BYTES)
+    if config.programs.find:
+        dense = max(dense, min(n_largest, 2 * MOST_CELLS) * n_genes * DENSE_BYTES)
     if "logreg" in methods and share * n_cells * n_genes <= MOST_DENSE:
         dense = max(dense, share * n_cells * n_genes * DENSE_BYTES)
     models = config.methods is None or any(name in METHODS and METHODS[name].roles for name in methods)

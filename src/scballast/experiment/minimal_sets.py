@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from scballast.agreement.minimal_set import MinimalSet, Separation, separation, smallest_set
-from scballast.arrays import FloatArray, IntArray, membership
-from scballast.experiment.scoring import cell_view
+from scballast.arrays import FloatArray, IntArray
 from scballast.experiment.setup import Setup
-from scballast.methods.cell_view import CellView
+from scballast.methods.cell_view import log_of, mean_log_counts
 from scballast.progress import progress_bar
 from scballast.threads import one_thread
 
@@ -68,27 +68,37 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
     sets_of_population: dict[int, list[_Found]] = {position: [] for position in range(len(setup.populations))}
     with progress_bar("minimal sets", len(setup.replicates), unit="replicates") as advance, one_thread():
         for row, replicate in enumerate(setup.replicates):
-            seen, unseen = (cell_view(setup, cells, seed=0) for cells in (replicate.cells, replicate.heldout))
-            means = _mean_levels(seen)
-            for position, sets in sets_of_population.items():
-                ranked = scores[CANDIDATES_FROM][row, position]
-                if np.isnan(ranked).all() or not (seen.codes == position).any():
-                    continue
-                candidates = _candidates(ranked, means, position)
-                chosen = smallest_set(seen.log_counts[:, candidates].toarray(), seen.codes == position)
-                columns = candidates[chosen.genes]
-                taken = np.logical_and.reduce(unseen.log_counts[:, columns].toarray() > chosen.thresholds, axis=1)
-                sets.append(_of_counts(chosen, columns.tolist(), separation(taken, unseen.codes == position)))
+            means = mean_log_counts(*_of_cells(setup, replicate.cells), len(setup.populations))
+            codes = [setup.dataset.population_codes[cells] for cells in (replicate.cells, replicate.heldout)]
+            ranked = scores[CANDIDATES_FROM][row]
+            candidates = {
+                position: _candidates(ranked[position], means, position)
+                for position in sets_of_population
+                if not np.isnan(ranked[position]).all() and (codes[0] == position).any()
+            }
+            looked_at = np.unique(np.concatenate([*candidates.values(), np.zeros(0, dtype=np.int64)]))
+            seen, unseen = (_logs(setup, cells, looked_at) for cells in (replicate.cells, replicate.heldout))
+            for position, genes_tried in candidates.items():
+                chosen = smallest_set(seen[:, np.searchsorted(looked_at, genes_tried)].toarray(), codes[0] == position)
+                columns = genes_tried[chosen.genes]
+                values = unseen[:, np.searchsorted(looked_at, columns)].toarray()
+                taken = np.logical_and.reduce(values > chosen.thresholds, axis=1)
+                found = _of_counts(chosen, columns.tolist(), separation(taken, codes[1] == position))
+                sets_of_population[position].append(found)
             advance(1)
     for position, sets in sets_of_population.items():
         rows += _rows(setup.populations[position], sets, genes)
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def _mean_levels(view: CellView) -> FloatArray:
-    """(n_populations, n_genes) Mean log counts."""
-    sums = (membership(view.codes, view.n_populations) @ view.log_counts).toarray()
-    return np.asarray(sums / np.maximum(view.sizes(), 1)[:, None])
+def _of_cells(setup: Setup, cells: IntArray) -> tuple[sparse.csr_matrix, FloatArray, IntArray]:
+    dataset = setup.dataset
+    return setup.counts[cells], dataset.total_counts[cells], dataset.population_codes[cells]
+
+
+def _logs(setup: Setup, cells: IntArray, genes: IntArray) -> sparse.csc_matrix:
+    """(n_cells, n_genes) Log counts of some genes, CSC."""
+    return log_of(setup.counts[:, genes][cells], setup.dataset.total_counts[cells]).tocsc()
 
 
 def _candidates(ranked: FloatArray, means: FloatArray, position: int) -> IntArray:

@@ -16,8 +16,8 @@ from scballast.agreement.program_context import (
 )
 from scballast.agreement.programs import PopulationPrograms
 from scballast.arrays import FloatArray, IntArray
-from scballast.experiment.latent import grouping
 from scballast.experiment.setup import Setup
+from scballast.methods.cell_view import mean_log_counts
 
 _TARGET_COUNTS = 1e4
 
@@ -76,12 +76,15 @@ def cell_facts(setup: Setup) -> CellFacts:
     keys = dict.fromkeys(
         key for key in (dataset.batch_key, dataset.sample_key, *setup.config.association.keys) if key is not None
     )
-    groups = {key: np.asarray(grouping(dataset, key)[0]) for key in keys if key != dataset.population_key}
-    means = [
-        _log_counts(setup, np.flatnonzero(dataset.population_codes == code)).mean(axis=0)
-        for code in range(len(setup.populations))
-    ]
-    return CellFacts(setup, np.stack(means), numbers, groups)
+    # Donors may be thousands: no picture has a row for each, unlike those of association.keys.
+    groups = {
+        key: dataset.adata.obs[key].astype("category").cat.codes.to_numpy()
+        for key in keys
+        if key != dataset.population_key
+    }
+    totals = np.maximum(dataset.total_counts, 1.0)
+    means = mean_log_counts(setup.counts, totals, dataset.population_codes, len(setup.populations))
+    return CellFacts(setup, means, numbers, groups)
 
 
 def flags_of(programs: PopulationPrograms, facts: CellFacts, cells: IntArray, population: int) -> Flags:

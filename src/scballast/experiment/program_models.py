@@ -31,7 +31,7 @@ def program_models_table(setup: Setup, models: TrainedModels, activity: pd.DataF
         Its trained models.
     activity
         ``program_activity`` of :func:`scballast.experiment.programs.program_tables`: per population and program a row
-        for each of its cells, in the order of the data set.
+        for each of its cells that was looked at.
 
     Returns
     -------
@@ -41,14 +41,14 @@ def program_models_table(setup: Setup, models: TrainedModels, activity: pd.DataF
     """
     import pandas as pd
 
-    codes = setup.dataset.population_codes
-    of_cell = np.full(codes.size, np.nan)
+    names = setup.dataset.adata.obs_names
+    of_cell = np.full(len(names), np.nan)
     rows = []
     views = [(replicate, factor_view(setup, replicate, models)) for replicate in setup.replicates]
     with one_thread():
         for (population, program), program_rows in activity.groupby(["population", "program"], sort=False):
             of_cell[:] = np.nan
-            of_cell[codes == setup.populations.index(str(population))] = program_rows["activity"]
+            of_cell[names.get_indexer(program_rows["cell"])] = program_rows["activity"]
             for replicate, view in views:
                 if view is None:
                     continue

@@ -23,6 +23,7 @@ from scballast.agreement.programs import (
 from scballast.arrays import FloatArray, IntArray
 from scballast.experiment.program_flags import CellFacts, Flags, cell_facts, flags_of
 from scballast.experiment.setup import Setup, sample_codes
+from scballast.methods.cell_view import MOST_CELLS, evenly_over_depth
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for
 from scballast.threads import one_thread
@@ -46,11 +47,17 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
         largest weights),
         ``program_summary`` (a row per program), ``program_counts`` (a row per population, with the reason where
         there is none), ``program_association`` (each program with depth, groups and other populations' markers),
-        ``program_activity`` (cross-fitted, a row per cell and program), ``program_map`` (the leading genes over cells
+        ``program_activity`` (cross-fitted, a row per program and cell that was looked at: of a population of more than
+        twice ``cell_view.MOST_CELLS`` so many, evenly over their depth), ``program_map`` (the leading genes over cells
         ordered by activity, in bins).
     """
     names = setup.populations
-    cells = [np.flatnonzero(setup.dataset.population_codes == code) for code in range(len(names))]
+    dataset = setup.dataset
+    sizes = [int((dataset.population_codes == code).sum()) for code in range(len(names))]
+    cells = [
+        evenly_over_depth(np.flatnonzero(dataset.population_codes == code), dataset.total_counts, 2 * MOST_CELLS)
+        for code in range(len(names))
+    ]
     all_programs: list[PopulationPrograms] = []
     with progress_bar("finding programs", len(names), unit="populations") as advance, one_thread():
         for name, inside in zip(names, cells, strict=True):
@@ -62,7 +69,7 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
         flags_of(programs, facts, inside, code)
         for code, (programs, inside) in enumerate(zip(all_programs, cells, strict=True))
     ]
-    return _tables(setup, cells, all_programs, flags, facts)
+    return _tables(setup, cells, sizes, all_programs, flags, facts)
 
 
 def program_metrics(tables: Mapping[str, pd.DataFrame], safe_names: Mapping[str, str]) -> dict[str, float]:
@@ -160,6 +167,7 @@ def _above_other_populations(all_programs: Sequence[PopulationPrograms]) -> list
 def _tables(
     setup: Setup,
     cells: Sequence[IntArray],
+    sizes: Sequence[int],
     all_programs: Sequence[PopulationPrograms],
     flags: Sequence[Flags],
     facts: CellFacts,
@@ -175,7 +183,8 @@ def _tables(
         both = has_both_sides(programs.weights, listed)
         flagged = sum(bool(words) for words in flags[here].words)
         rows["counts"].append(
-            {"population": name, "n_cells": len(cells[here]), "n_programs": programs.n_programs, "n_flagged": flagged,
+            {"population": name, "n_cells": sizes[here], "n_looked_at": len(cells[here]),
+             "n_programs": programs.n_programs, "n_flagged": flagged,
              "n_candidates": programs.n_candidates, "reason": programs.reason}
         )  # fmt: skip
         for k in range(programs.n_programs):

@@ -39,6 +39,7 @@ from scballast.experiment.program_models import program_models_table
 from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
 from scballast.experiment.setup import Setup, replicates_of
+from scballast.experiment.subsamples import subsamples_table
 from scballast.experiment.training import TrainedModels, train_models
 from scballast.methods.cache import ScoreCache
 from scballast.methods.plan import left_out, plan_methods
@@ -182,6 +183,7 @@ def run_experiment(
     if gene_sets is not None:
         tables["program_enrichment"] = enrichment_table(tables, dataset, gene_sets)
     tables["populations"] = populations_table(dataset)
+    tables["subsamples"] = subsamples_table(setup)
     tables = with_symbols({**tables, "genes": genes_table(dataset)}, dataset)
     known = caveats(tables, to_nested(config), (*circular, *dataset.warnings))
     tables["caveats"] = caveats_table(known)

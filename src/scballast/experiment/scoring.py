@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from scballast.arrays import FloatArray, IntArray
+from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate
 from scballast.experiment.setup import Setup, column_codes, sample_codes
 from scballast.experiment.training import MemberKey, TrainedModels
@@ -73,17 +74,18 @@ class ReplicateEvidence:
 def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
     """Score the methods that look at cells alone, from the cache where the same cells were scored before."""
     tasks = [
-        (method, replicate, _origin(setup, method, replicate))
-        for method in setup.from_cells
+        (replicate, [(method, _origin(setup, method, replicate)) for method in setup.from_cells])
         for replicate in setup.replicates
     ]
-    n_new = sum(not cache.holds(origin) for _, _, origin in tasks)
+    n_new = sum(not cache.holds(origin) for _, methods in tasks for _, origin in methods)
     rows: dict[str, list[FloatArray]] = {method.name: [] for method in setup.from_cells}
     with progress_bar("scoring baselines", n_new, unit="rankings") as advance, one_thread():
-        for method, replicate, origin in tasks:
-            n_before = cache.misses
-            rows[method.name].append(cache.scores(origin, _scoring(method, ReplicateEvidence(setup, replicate))))
-            advance(cache.misses - n_before)
+        for replicate, methods in tasks:
+            evidence = ReplicateEvidence(setup, replicate)  # one of all methods: its cells are logged once
+            for method, origin in methods:
+                n_before = cache.misses
+                rows[method.name].append(cache.scores(origin, _scoring(method, evidence)))
+                advance(cache.misses - n_before)
     return {name: np.stack(replicate_scores) for name, replicate_scores in rows.items()}
 
 
@@ -152,7 +154,7 @@ def cell_view(setup: Setup, cells: IntArray, seed: int) -> CellView:
         seed=seed,
         sample_names=names,
         n_components=setup.config.rank.n_components,
-        blocks=joined_codes(column_codes(dataset, dataset.batch_key), codes_of_samples, cells),
+        blocks=blocks_of(dataset, cells),
         conditions=None if dataset.condition_codes is None else dataset.condition_codes[cells],
         null_conditions=None if setup.null_conditions is None else setup.null_conditions[cells],
     )
@@ -187,6 +189,12 @@ def factor_view(
 def local_loadings_of(view: FactorView, n_populations: int) -> list[FloatArray]:
     """Return the population-specific loadings ``B_c`` of every population, each (n_factors, n_genes)."""
     return [local_loadings(view, population)[0] for population in range(n_populations)]
+
+
+def blocks_of(dataset: Dataset, cells: IntArray) -> IntArray | None:
+    """Return the code of batch crossed with sample of each cell, or None where the data have neither."""
+    batches, samples = (column_codes(dataset, key) for key in (dataset.batch_key, dataset.sample_key))
+    return joined_codes(batches, samples, cells)
 
 
 def _scoring(method: Method, evidence: Evidence) -> Callable[[], FloatArray]:

@@ -10,11 +10,17 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, membership
 
 logger = logging.getLogger(__name__)
 
 CELL_TARGET_COUNTS = 1e4
+MOST_CELLS = 2000
+"""Cells of one population that methods look at which hold them as a dense matrix, in a replicate.
+
+Smaller populations are whole. The search for programs, which cuts populations in halves itself, looks at twice as many.
+"""
+_CELLS_AT_ONCE = 2**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +72,12 @@ class CellView:
 
     @cached_property
     def log_counts(self) -> csr_matrix:
-        """(n_cells, n_genes) float64 natural log of 1 + counts per 10,000, sorted indices; a zero stays zero.
+        """(n_cells, n_genes) :func:`log_of`."""
+        return log_of(self.counts, self.total_counts)
 
-        Count over total is divided out first, in float64: equal fractions such as 1/300 and 2/600 then round to
-        the same number, so that what is tied stays tied for the rank test.
-        """
-        shares = csr_matrix(self.counts, dtype=np.float64, copy=True)
-        shares.eliminate_zeros()
-        totals = np.repeat(np.asarray(self.total_counts, dtype=np.float64), np.diff(shares.indptr))
-        shares.data = np.log1p(shares.data / totals * CELL_TARGET_COUNTS)
-        shares.sort_indices()
-        return shares
+    def of_population(self, code: int) -> IntArray:
+        """Return the positions of a population's cells, of a very large one ``MOST_CELLS``, evenly over their depth."""
+        return evenly_over_depth(np.flatnonzero(self.codes == code), self.total_counts, MOST_CELLS)
 
     def sizes(self) -> IntArray:
         """(n_populations,) cells of each population in this replicate."""
@@ -85,6 +86,68 @@ class CellView:
     def empty_scores(self) -> FloatArray:
         """(n_populations, n_genes) NaN: what a population that cannot be scored keeps."""
         return np.full((self.n_populations, self.counts.shape[1]), np.nan)
+
+
+def log_of(counts: csr_matrix, total_counts: FloatArray) -> csr_matrix:
+    """Return float64 natural logs of 1 + counts per 10,000, sorted indices; a zero stays zero.
+
+    Count over total is divided out first, in float64: equal fractions such as 1/300 and 2/600 then round to
+    the same number, so that what is tied stays tied for the rank test.
+
+    Parameters
+    ----------
+    counts
+        (n_cells, n_genes) raw counts.
+    total_counts
+        (n_cells,) counts per cell over all genes.
+    """
+    shares = csr_matrix(counts, dtype=np.float64, copy=True)
+    shares.eliminate_zeros()
+    totals = np.repeat(np.asarray(total_counts, dtype=np.float64), np.diff(shares.indptr))
+    shares.data = np.log1p(shares.data / totals * CELL_TARGET_COUNTS)
+    shares.sort_indices()
+    return shares
+
+
+def mean_log_counts(counts: csr_matrix, total_counts: FloatArray, codes: IntArray, n_populations: int) -> FloatArray:
+    """Return (n_populations, n_genes) mean :func:`log_of` of each population's cells, made for some cells at a time.
+
+    Parameters
+    ----------
+    counts, total_counts
+        See :func:`log_of`.
+    codes
+        (n_cells,) population of each cell; negative: none.
+    n_populations
+        Number of populations; one without cells has zeros.
+    """
+    sums = np.zeros((n_populations, counts.shape[1]))
+    for start in range(0, counts.shape[0], _CELLS_AT_ONCE):
+        part = slice(start, start + _CELLS_AT_ONCE)
+        sums += (membership(codes[part], n_populations) @ log_of(counts[part], total_counts[part])).toarray()
+    sizes = np.bincount(codes[codes >= 0], minlength=n_populations)
+    return np.asarray(sums / np.maximum(sizes, 1)[:, None])
+
+
+def evenly_over_depth(cells: IntArray, total_counts: FloatArray, most: int) -> IntArray:
+    """Return some cells, or of many a sample that has their depths: every so many-th in the order of depth.
+
+    Depth alone decides, but for cells of equal depth: no random number, and the order of the cells has no part.
+
+    Parameters
+    ----------
+    cells
+        Positions, ascending.
+    total_counts
+        Counts of all cells.
+    most
+        Returned at most, ascending.
+    """
+    if cells.size <= most:
+        return cells
+    by_depth = cells[np.argsort(total_counts[cells], kind="stable")]
+    places = (np.arange(most) + 0.5) * cells.size / most
+    return np.asarray(np.sort(by_depth[places.astype(np.int64)]))
 
 
 def comparable_populations(view: CellView, method: str, *, smallest: int) -> IntArray:
@@ -135,7 +198,7 @@ def score_each_population(
     """
     scores = view.empty_scores()
     for code, name in enumerate(view.populations):
-        cells = np.flatnonzero(view.codes == code)
+        cells = view.of_population(code)
         if cells.size < smallest:
             message = "%s: no score for population %r: %d cells, at least %d needed."
             logger.warning(message, method, name, cells.size, smallest)

@@ -62,7 +62,7 @@ def hotspot_scores(evidence: Evidence) -> FloatArray:
     if view is None:
         return scores
     for code, name in enumerate(cells.populations):
-        inside = first_of_each(view.counts, np.flatnonzero(view.codes == code))
+        inside = first_of_each(view.counts, cells.of_population(code))
         if inside.size < SMALLEST_POPULATION:
             logger.warning(
                 "hotspot: no score for population %r: %d different cells, at least %d needed.",

@@ -21,6 +21,7 @@ from scballast.methods.cell_view import CellView
 logger = logging.getLogger(__name__)
 
 _MOST_ENTRIES = 2**22  # of the tables of one part of the genes: 32 MiB each
+_FEW_CELLS = 32  # of a block, which are compared one by one
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,10 @@ def pairwise_auc(
     for cells in _blocks(codes, blocks):
         sizes = np.bincount(codes[cells], minlength=n_populations)
         pairs += np.outer(sizes, sizes)
-        _add_wins(wins, values[cells], codes[cells], sizes)
+        if cells.size <= _FEW_CELLS:
+            _add_wins_of_few(wins, values[cells].toarray(), codes[cells])
+        else:
+            _add_wins(wins, values if cells.size == codes.size else values[cells], codes[cells], sizes)
     np.fill_diagonal(pairs, 0)
     return _ratio(wins, pairs[:, :, None])
 
@@ -190,26 +194,31 @@ def pairwise_effects(
     difference, detection, cohens_d = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     pairs, varying_pairs = np.zeros(shape[:2]), np.zeros(shape[:2])
     for cells in _blocks(codes, blocks):
-        part = log_counts[cells]
-        of_population = membership(codes[cells], n_populations)
-        sizes = np.bincount(codes[cells], minlength=n_populations).astype(np.float64)
-        divisor = np.maximum(sizes, 1.0)[:, None]
-        means = (of_population @ part).toarray() / divisor
-        detected = (of_population @ (part > 0).astype(np.float64)).toarray() / divisor
-        variances = _variances((of_population @ part.power(2)).toarray(), means, sizes)
+        part = log_counts if cells.size == codes.size else log_counts[cells]
+        # Of many small blocks each has few of the populations.
+        present, place = np.unique(codes[cells], return_inverse=True)
+        of_population = membership(place, present.size)
+        sizes = np.bincount(place).astype(np.float64)
+        means, detected, squares = (
+            (of_population @ sparse.csr_matrix((data, part.indices, part.indptr), part.shape)).toarray()
+            for data in (part.data, (part.data > 0).astype(np.float64), part.data**2)
+        )
+        means, detected = means / sizes[:, None], detected / sizes[:, None]
+        variances = _variances(squares, means, sizes)
         weight = np.outer(sizes, sizes)
-        pairs += weight
+        both = np.ix_(present, present)
+        pairs[both] += weight
         enough = sizes >= 2
         varying = weight * np.outer(enough, enough)
-        varying_pairs += varying
-        for first in np.flatnonzero(sizes):
+        varying_pairs[both] += varying
+        for first, population in enumerate(present):
             of_means = means[first] - means
-            difference[first] += weight[first, :, None] * of_means
-            detection[first] += weight[first, :, None] * (detected[first] - detected)
+            difference[population, present] += weight[first, :, None] * of_means
+            detection[population, present] += weight[first, :, None] * (detected[first] - detected)
             rows = np.flatnonzero(varying[first])
             rows = rows[rows != first]
             standardised = _standardised(of_means[rows], (variances[first] + variances[rows]) / 2)
-            cohens_d[first, rows] += varying[first, rows, None] * standardised
+            cohens_d[population, present[rows]] += varying[first, rows, None] * standardised
     for weights in (pairs, varying_pairs):
         np.fill_diagonal(weights, 0)
     return PairwiseEffects(
@@ -239,6 +248,15 @@ def _blocks(codes: IntArray, blocks: IntArray | None) -> Iterator[IntArray]:
         return
     for block in np.unique(blocks[inside]):
         yield inside[blocks[inside] == block]
+
+
+def _add_wins_of_few(wins: FloatArray, values: FloatArray, codes: IntArray) -> None:
+    """Add the same of a few cells, (n_cells, n_genes), each compared with all."""
+    present, place = np.unique(codes, return_inverse=True)
+    members = np.zeros((present.size, codes.size))
+    members[place, np.arange(codes.size)] = 1.0
+    for cell, code in zip(values, codes, strict=True):
+        wins[code, present] += members @ ((cell > values) + (cell == values) / 2)
 
 
 def _add_wins(wins: FloatArray, values: sparse.csr_matrix, codes: IntArray, sizes: IntArray) -> None:

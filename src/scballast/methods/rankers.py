@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from scballast.agreement.residuals import pearson_residuals
+from scballast.agreement.residuals import products_with_residuals
 from scballast.arrays import BoolArray, FloatArray, IntArray
 
 
@@ -100,9 +100,8 @@ def spread(view: FactorView, population: int) -> FloatArray:
     loadings = _linear(view)
     if view.softmax:
         loadings = loadings - mean_expression(view.counts, inside) @ loadings
-    scores = view.scores[inside]
-    deviations = (scores - scores.mean(axis=0)) @ loadings.T
-    return np.asarray(np.sqrt((deviations**2).mean(axis=0)))
+    scores = np.asarray(view.scores[inside], dtype=np.float64)
+    return _root_mean_square(scores - scores.mean(axis=0), loadings.T)
 
 
 def local_loadings(view: FactorView, population: int) -> tuple[FloatArray, FloatArray]:
@@ -122,12 +121,10 @@ def local_loadings(view: FactorView, population: int) -> tuple[FloatArray, Float
     covariance = np.atleast_2d(np.cov(view.scores, rowvar=False))
     whitened = view.scores[inside] @ _inverse_root(covariance)
     whitened = whitened - whitened.mean(axis=0)
-    residuals = pearson_residuals(view.counts[inside])
-    residuals = residuals - residuals.mean(axis=0)
     gram = whitened.T @ whitened + view.ridge * np.eye(whitened.shape[1])
-    loadings = np.linalg.solve(gram, whitened.T @ residuals)
-    explained = whitened @ loadings
-    return loadings, np.sqrt((explained**2).mean(axis=0))
+    # Of means over cells centred scores take nothing, so that residuals need no centring.
+    loadings = np.linalg.solve(gram, products_with_residuals(whitened, view.counts[inside]))
+    return loadings, _root_mean_square(whitened, loadings)
 
 
 def local(view: FactorView, population: int) -> FloatArray:
@@ -142,6 +139,12 @@ def mean_expression(counts: sparse.csr_matrix, cells: BoolArray) -> FloatArray:
     weights = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
     shares = np.asarray(part.T @ weights).ravel()
     return np.asarray(shares / shares.sum())
+
+
+def _root_mean_square(scores: FloatArray, loadings: FloatArray) -> FloatArray:
+    """(n_genes,) Root of the mean square over cells of ``scores @ loadings``, which is never made."""
+    second_moment = scores.T @ scores / len(scores)
+    return np.asarray(np.sqrt(np.maximum((loadings * (second_moment @ loadings)).sum(axis=0), 0.0)))
 
 
 def _linear(view: FactorView) -> FloatArray:

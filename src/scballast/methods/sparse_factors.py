@@ -67,7 +67,8 @@ def sparse_factor_scores(view: CellView) -> FloatArray:
     def score(cells: IntArray, _: str) -> FloatArray:
         nonlocal dispersions
         if dispersions is None:
-            dispersions = dispersions_within(view.counts, view.codes)
+            looked_at = np.sort(np.concatenate([view.of_population(other) for other in range(view.n_populations)]))
+            dispersions = dispersions_within(view.counts[looked_at], view.codes[looked_at])
         counts = view.counts[cells]
         start = initial_activities(counts, dispersions, view.n_components)
         return fit_sparse_factors(counts, dispersions, start).evidence()
@@ -90,11 +91,12 @@ def initial_activities(counts: csr_matrix, dispersions: FloatArray, n_factors: i
     """
     residuals = pearson_residuals(counts, 1 / dispersions)
     residuals -= residuals.mean(axis=0)
+    components = principal_components(residuals, n_components=n_factors or MOST_COMPONENTS + SPARE_FACTORS)
+    n_used = len(components.variances)
     if n_factors is None:
-        noise = noise_variance(residuals)
-        n_above_noise = int(principal_components(residuals, above=noise).variances.size)
-        n_factors = min(n_above_noise, MOST_COMPONENTS) + SPARE_FACTORS
-    activities = residuals @ principal_components(residuals, n_components=n_factors).loadings.T
+        above = components.variances[:MOST_COMPONENTS] > noise_variance(residuals)
+        n_used = int(above.sum()) + SPARE_FACTORS
+    activities = residuals @ components.loadings[:n_used].T
     deviation = activities.std(axis=0)
     start: FloatArray = np.divide(activities, deviation, out=np.zeros_like(activities), where=deviation > 0)
     return start
@@ -185,15 +187,22 @@ class _Fit:
         step = np.clip(residuals.sum(axis=0) / total, -_LARGEST_SHIFT, _LARGEST_SHIFT)
         self.intercepts = self.intercepts + step
         residuals -= information * step
-        seen_of_mean = information.T @ activities**2  # (gene, factor)
+        n_factors = activities.shape[1]
+        first, second = np.triu_indices(n_factors)
+        # What a change of one loading takes from the products of residuals and activities, for all pairs of factors.
+        of_pairs = np.empty((n_factors, n_factors, information.shape[1]))
+        of_pairs[first, second] = of_pairs[second, first] = (
+            activities[:, first] * activities[:, second]
+        ).T @ information
+        products = activities.T @ residuals  # (factor, gene)
         seen = information.T @ self.activity_squares
-        for k in range(activities.shape[1]):
+        for k in range(n_factors):
             variance = 1 / (seen[:, k] + 1 / self.slab[k])
-            mean = variance * (residuals.T @ activities[:, k] + seen_of_mean[:, k] * self.loadings[:, k])
+            mean = variance * (products[k] + of_pairs[k, k] * self.loadings[:, k])
             log_odds = np.log(self.share[k] / (1 - self.share[k])) + 0.5 * np.log(variance / self.slab[k])
             inclusion = expit(log_odds + 0.5 * mean**2 / variance)
             change = inclusion * mean - self.loadings[:, k]
-            residuals -= information * np.outer(activities[:, k], change)
+            products -= of_pairs[k] * change
             self.loadings[:, k] += change
             self.loading_squares[:, k] = inclusion * (mean**2 + variance)
             self.inclusion[:, k] = inclusion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from scballast.arrays import FloatArray, membership
 from scballast.methods.cell_view import CellView, comparable_populations
@@ -36,11 +37,11 @@ def t_test_scores(view: CellView) -> FloatArray:
         return scores
 
     values = view.log_counts
-    total = np.asarray(values.sum(axis=0)).ravel()
-    total_squares = np.asarray(values.power(2).sum(axis=0)).ravel()
+    squared = csr_matrix((values.data**2, values.indices, values.indptr), shape=values.shape)
+    total, total_squares = (np.asarray(part.sum(axis=0)).ravel() for part in (values, squared))
     of_population = membership(view.codes, view.n_populations)
     sums = (of_population @ values).toarray()
-    squares = (of_population @ values.power(2)).toarray()
+    squares = (of_population @ squared).toarray()
     sizes = view.sizes()
 
     for code in populations:

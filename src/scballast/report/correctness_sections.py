@@ -9,6 +9,7 @@ import numpy as np
 from scballast.methods.method import ESTIMANDS
 from scballast.report import style
 from scballast.report.html import Grid, Section, grid_of
+from scballast.report.wording import of_drawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -209,7 +210,7 @@ def truth_figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
         ``truth``.
     """
     methods = [m for estimand in ESTIMANDS for m in results.methods(estimand) if m in set(table["method"])]
-    names = results.populations_of(table)
+    names = results.drawn_of(table)
     drawing, panels = style.panels_of_rows(names, len(methods), 4, 0.6, 0.6)
     for axes, method in zip(panels, methods, strict=True):
         _truth_panel(axes, table[table["method"] == method], names)
@@ -220,6 +221,7 @@ def truth_figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
     caption = (
         "Simulated data: how well each method finds the planted genes of each population (average precision; "
         "small dots: replicates, large dot: their mean; grey tick: chance, the share of planted genes)."
+        f"{of_drawn(results)}"
     )
     alt = f"Dot plot of average precision for {len(methods)} methods in {len(names)} populations."
     return style.finish(drawing, results.path, "truth", caption=caption, alt=alt)

@@ -9,7 +9,7 @@ from scballast.report.figure_names import one_line
 from scballast.report.style import two
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
 
@@ -48,7 +48,7 @@ def trial_description(results: ResultFolder, answers: Sequence[Answer]) -> str:
         "list never saw (in brackets: at least, 95%). Φ: stability, 0 chance, 1 identical. Details: `report.html`."
     )
     lines = [
-        *(line for text in _in_a_line(answers) for line in (f"**{text}**", "")),
+        *(line for text in in_a_line(answers) for line in (f"**{text}**", "")),
         f"Of {name}, population by population:",
         "",
         "| population | genes | method to trust | confirmed | Φ [95%] | floor | first genes (log2 fold change) |",
@@ -65,14 +65,14 @@ def trial_description(results: ResultFolder, answers: Sequence[Answer]) -> str:
     return "\n".join([*lines, "", end]) + "\n"
 
 
-def _in_a_line(answers: Sequence[Answer]) -> list[str]:
+def in_a_line(answers: Sequence[Answer], written: Callable[[str], str] = markdown) -> list[str]:
     """Say for each estimand which methods can be trusted, and in how many populations."""
     lines = []
     for estimand in dict.fromkeys(answer.estimand for answer in answers):
         estimand_answers = [answer for answer in answers if answer.estimand == estimand]
         counts = Counter(answer.method for answer in estimand_answers if answer.trusted)
         of_all = f"of {len(estimand_answers)} populations"
-        named = ", ".join(f"{markdown(method)} in {n} {of_all}" for method, n in counts.most_common(3))
+        named = ", ".join(f"{written(method)} in {n} {of_all}" for method, n in counts.most_common(3))
         lines.append(f"{estimand.capitalize()} genes: {named or f'no method in any {of_all}'}.")
     return lines or ["There is no answer."]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scballast.models import FAMILIES
 from scballast.report.answer_section import Answer, Glyph, answers, glyph
-from scballast.report.description import trial_description
+from scballast.report.description import in_a_line, trial_description
 from scballast.report.evidence import evidence
 from scballast.report.gene_cards import cards
 from scballast.report.html import Fact, write_page
@@ -18,6 +18,10 @@ from scballast.verdict.answer import rule_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+MANY_POPULATIONS = 20
+"""Beyond it the page begins with sums, answers are searched and sorted in a box, and cards are folded."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ def render(folder: Path) -> None:
         "facts": _facts(results),
         "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in stored_answers],
         "cards": cards(results, stored_answers),
+        "many": len(places) > MANY_POPULATIONS,
+        "sums": in_a_line(stored_answers, str),
         "n_trusted": sum(a.trusted for a in stored_answers),
         "responds": any(a.estimand == "response" for a in stored_answers),
         "top_k": results.top_k,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from scballast.report import style
 from scballast.report.figure_names import drawable, shorten
+from scballast.report.wording import of_drawn
 
 if TYPE_CHECKING:
     from scballast.report.stored_tables import ResultFolder
@@ -65,7 +66,7 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
     Picture
         ``heldout_fit``.
     """
-    names = results.populations_of(pairs)
+    names = results.drawn_of(pairs)
     figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.35)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
     style.label_rows(left, names)
@@ -101,6 +102,7 @@ def fit_by_population(results: ResultFolder, pairs: pd.DataFrame) -> Picture:
         "model trained on that population alone (orange diamond), judged on the same cells. Left: mean over "
         "replicates. Right: the difference, each replicate (grey) and the mean; to the right of zero the global "
         "model predicts the population's cells better than its own model does."
+        f"{of_drawn(results)}"
     )
     alt = f"Held-out fit of global and separate models in {len(names)} populations."
     return style.finish(figure, results.path, "heldout_fit", caption=caption, alt=alt)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from scballast.report.html import Column
     from scballast.report.stored_tables import ResultFolder
 
-MOST_ROWS = 12_000
-"""Rows of all gene tables of a page together; beyond it each list is cut, and says so."""
+MOST_ROWS = 8_000
+"""Rows of all gene tables of a page together; beyond it each list is cut, says so, and is no file in the page."""
 
 COLUMNS = (
     ("rank", "Rank", 0),
@@ -51,7 +51,7 @@ class GeneTable:
     names
         All genes, one per line: what is copied.
     csv
-        A link that holds the list as a file.
+        A link that holds the list as a file; empty where ``rows`` are cut.
     file_name
         Its name.
     """
@@ -134,7 +134,8 @@ def gene_table(
         for record, label in zip(records[:most], labels, strict=False)
     )
     names = "\n".join(str(record.get("symbol") or record["gene"]) for record in records if record["gene"])
-    return GeneTable(headings, rows, len(genes), names, _csv_link(genes.drop(columns="status", errors="ignore")), file)
+    link = _csv_link(genes.drop(columns="status", errors="ignore")) if len(rows) == len(genes) else ""
+    return GeneTable(headings, rows, len(genes), names, link, file)
 
 
 def file_name(place: int, population: str, what: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
+from scballast.report.wording import of_drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,8 @@ def dot_plot(results: ResultFolder, table: pd.DataFrame) -> Picture:
     Picture
         ``answer_dots``.
     """
-    names = results.populations_of(table)
+    names = results.drawn_of(table)
+    table = table[table["of"].isin(names)]
     order = {name: i for i, name in enumerate(names)}
     owners = table.drop_duplicates("gene").sort_values("of", key=lambda owner: owner.map(order), kind="stable")
     genes = list(owners["gene"])
@@ -68,6 +70,7 @@ def dot_plot(results: ResultFolder, table: pd.DataFrame) -> Picture:
     caption = (
         "The first marker genes of each answer (columns, by the population whose list they lead) in every population: "
         "size, the share of cells with a count; colour, the logarithm of the mean counts per 10,000."
+        f"{of_drawn(results)}"
     )
     alt = f"Dot plot of {len(genes)} marker genes in {len(names)} populations."
     return style.finish(figure, results.path, "answer_dots", caption=caption, alt=alt)
@@ -88,7 +91,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
     Picture
         ``latent_map``.
     """
-    names = results.populations_of(table)
+    names = results.drawn_of(table)
     labels = figure_labels(names, 40)
     figure = style.new_figure(max(4.6, 0.2 * len(names) + 0.6))
     axes = figure.subplots()
@@ -112,6 +115,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
     caption = (
         "Cells of the first replicate in the latent space, laid out in the plane by UMAP; numbers stand at each "
         "population's middle. Near cells are alike; distances between groups and their sizes mean little."
+        f"{of_drawn(results)}"
     )
     alt = f"Scatter plot of {len(table):,} cells of {len(names)} populations in two dimensions."
     return style.finish(figure, results.path, "latent_map", caption=caption, alt=alt)

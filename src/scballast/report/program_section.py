@@ -40,6 +40,7 @@ _PROGRAMS = (
 _COUNTS = (
     ("population", "Population", None),
     ("n_cells", "Cells", 0),
+    ("n_looked_at", "of them looked at", 0),
     ("n_programs", "Programs", 0),
     ("n_flagged", "of them flagged", 0),
     ("reason", "Why none", None),
@@ -181,6 +182,8 @@ def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFr
 
 
 def _count_grid(counts: pd.DataFrame) -> Grid:
+    if "n_looked_at" not in counts:  # of an earlier version
+        counts = counts.assign(n_looked_at=counts["n_cells"])
     records = counts.assign(reason=counts["reason"].where(counts["reason"] != "", "–")).to_dict("records")
     return grid_of("How many programs each population has; none is an answer too.", _COUNTS, records)
 

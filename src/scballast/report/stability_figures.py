@@ -9,7 +9,7 @@ import numpy as np
 
 from scballast.methods.method import ESTIMANDS
 from scballast.report import style
-from scballast.report.wording import floor_parts
+from scballast.report.wording import floor_parts, of_drawn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +32,10 @@ PAIRS = (
 _LEFT_LIMIT = -0.25  # Φ below this is as good as chance: the axis ends here and the dot sits on its edge
 
 
-def _by_population(results: ResultFolder, method: str) -> dict[str, np.ndarray]:
-    """Give Φ, lower, upper and floor of one method in the order of the report's populations."""
+def _by_population(results: ResultFolder, method: str, names: list[str]) -> dict[str, np.ndarray]:
+    """Give Φ, lower, upper and floor of one method in the order of some populations."""
     rows = results.headline[results.headline["method"] == method].set_index("population")
-    rows = rows.reindex(results.populations)
+    rows = rows.reindex(names)
     return {name: rows[name].to_numpy(dtype=float) for name in ("phi", "lower", "upper", "floor")}
 
 
@@ -59,13 +59,13 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
     Picture
         ``stability_<estimand>``.
     """
-    methods, names = results.methods(estimand), results.populations
+    methods, names = results.methods(estimand), results.drawn
     widest = 5 if len(names) <= 15 else 7
     n_columns = math.ceil(len(methods) / math.ceil(len(methods) / widest))
     figure, panels = style.panels_of_rows(names, len(methods), n_columns, 0.75, 0.5)
     left, colour = _left_limit(results), style.ESTIMAND_COLOURS[estimand]
     for axes, method in zip(panels, methods, strict=True):
-        _dot_panel(axes, _by_population(results, method), left, colour)
+        _dot_panel(axes, _by_population(results, method, names), left, colour)
         axes.set_title(_wrapped(method, n_columns), fontsize=10 if n_columns < 5 else 9)
     panels[0].set_xlim(left, 1.04)
     panels[0].set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
@@ -76,6 +76,7 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
         f"{results.top_k} genes over replicates; line: 95% jackknife interval, cut at 1; grey tick: "
         f"the floor, {floor_parts(results)}. A filled dot lies above its floor "
         "with its whole interval; an open one does not, or has no interval; × marks a method without a list."
+        f"{of_drawn(results)}"
     )
     alt = f"Dot plot of stability for {len(methods)} {estimand} methods in {len(names)} populations."
     return style.finish(figure, results.path, f"stability_{estimand}", caption=caption, alt=alt)
@@ -128,12 +129,12 @@ def heat_map(results: ResultFolder) -> Picture:
         ``stability_heatmap``.
     """
     groups = [results.methods(estimand) for estimand in ESTIMANDS if results.methods(estimand)]
-    names = results.populations
+    names = results.drawn
     columns = [method for group in groups for method in group]
     # Keeps the estimands apart.
     gap = [0.35 * number for number, group in enumerate(groups) for _ in group]
     centres = np.arange(len(columns)) + np.array(gap)
-    values = [_by_population(results, method) for method in columns]
+    values = [_by_population(results, method, names) for method in columns]
     phi = np.column_stack([item["phi"] for item in values])
     beaten = np.column_stack([~(item["lower"] > item["floor"]) for item in values]) & np.isfinite(phi)
     row = max(0.2, style.row_height(len(names)))
@@ -152,6 +153,7 @@ def heat_map(results: ResultFolder) -> Picture:
         "An orange corner: the interval reaches down to the floor, "
         "or there is no interval, so the list is no more stable than lists without a signal of the population "
         "itself may be. Grey: no list; the reason is in the stability table."
+        f"{of_drawn(results)}"
     )
     alt = f"Heat map of stability, {len(names)} populations by {len(columns)} methods."
     return style.finish(figure, results.path, "stability_heatmap", caption=caption, alt=alt)
@@ -200,7 +202,7 @@ def against_size(results: ResultFolder) -> Picture:
     cells = np.array([results.n_cells[name] for name in results.populations], dtype=float)
     left = _left_limit(results)
     for axes, (estimand, method) in zip(panels, pairs, strict=True):
-        values = _by_population(results, method)
+        values = _by_population(results, method, results.populations)
         colour = style.ESTIMAND_COLOURS[estimand]
         low, high = np.clip(values["lower"], left, 1), np.clip(values["upper"], left, 1)
         axes.vlines(cells, low, high, color=colour, linewidth=0.8, alpha=0.5)
@@ -286,12 +288,12 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
     Picture
         ``stability_differences``.
     """
-    names = results.populations
+    names = results.drawn
     figure, panels = style.panels_of_rows(names, len(pairs), 3, 0.75, 0.4)
     widest = max(0.1, *(float(np.nanmax(np.abs(rows["difference"]))) for rows in pairs.values()))
     limit = min(1.0, 1.25 * widest)
     for axes, ((first, second), rows) in zip(panels, pairs.items(), strict=True):
-        _difference_panel(axes, rows, limit)
+        _difference_panel(axes, rows.loc[names], limit)
         better, worse = int((rows["lower"] > 0).sum()), int((rows["upper"] < 0).sum())
         axes.set_title(f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
     panels[0].set_xlim(-limit, limit)
@@ -301,6 +303,7 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
         "line: 95% jackknife interval, which deletes the same replicate from both and is cut at the frame. Filled: "
         "the interval leaves out 0, and the panel’s heading counts these populations; open: it does not, or there is "
         "no interval. More stable is not yet right: compare the floors."
+        f"{of_drawn(results)}"
     )
     alt = f"Dot plots of the difference in stability of {len(pairs)} pairs of methods in {len(names)} populations."
     return style.finish(figure, results.path, "stability_differences", caption=caption, alt=alt)

@@ -91,6 +91,10 @@ def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
     return value
 
 
+MOST_DRAWN = 40
+"""Rows of a figure: more cannot be read, and make a page of many megabytes; the tables have all populations."""
+
+
 @dataclass(frozen=True)
 class StoredFolder:
     """What an experiment and a sweep alike store; tables are read when first asked for."""
@@ -202,10 +206,19 @@ class ResultFolder(StoredFolder):
         names = {str(name) for name in self.headline["population"]}
         return sorted(names, key=lambda name: (-self.n_cells.get(name, 0), name))
 
+    @property
+    def drawn(self) -> list[str]:
+        """Populations that figures have a row of: the largest ``MOST_DRAWN``."""
+        return self.populations[:MOST_DRAWN]
+
     def populations_of(self, table: pd.DataFrame) -> list[str]:
         """Ranked populations that a table speaks of, in the report's order."""
         present = set(table["population"])
         return [name for name in self.populations if name in present]
+
+    def drawn_of(self, table: pd.DataFrame) -> list[str]:
+        """Those that a table speaks of and figures have a row of."""
+        return [name for name in self.populations_of(table) if name in self.drawn]
 
     def methods(self, estimand: str) -> list[str]:
         """Methods of one estimand in the contract's order."""

@@ -44,6 +44,12 @@ def again(kind: object) -> str:
     return _AGAIN.get(str(kind), "in another replicate")
 
 
+def of_drawn(results: ResultFolder) -> str:
+    """Say how many populations a figure leaves out; nothing where it has all."""
+    n_drawn, n = len(results.drawn), len(results.populations)
+    return "" if n_drawn == n else f" Drawn: the {n_drawn} largest of {n} populations; the tables have all."
+
+
 def floor_parts(results: ResultFolder) -> str:
     """Say what the floor of these results is made of.
 

@@ -80,6 +80,7 @@ def caveats(tables: Tables, config: Mapping[str, Any], notes: Sequence[str] = ()
         *_classes(tables, config),
         *_controls(tables, int(config["rank"]["top_k"])),
         *_sizes(tables),
+        *_subsamples(tables),
         *_batch(tables, config),
         *_labels(tables, config),
     )
@@ -298,6 +299,30 @@ def _sizes(tables: Tables) -> list[Caveat]:
         text = f"Not ranked, too small: {_some(left_out)}. Their cells were still part of the global model."
         caveats.append(Caveat("Populations left out", text, len(left_out), "populations", source))
     return caveats
+
+
+def _subsamples(tables: Tables) -> list[Caveat]:
+    table = tables.get("subsamples")
+    if table is None or not (table["population"] != "").any():
+        return []
+    rows = table[table["population"] != ""]
+    stages: dict[tuple[int, int, int], list[str]] = {}
+    for stage, of_stage in rows.groupby("stage", sort=False):
+        most, n_cells = int(of_stage["n_looked_at"].max()), int(of_stage["n_cells"].max())
+        stages.setdefault((most, len(of_stage), n_cells), []).append(str(stage))
+    parts = [
+        f"{', '.join(names)} at {most:,} cells of each of {n} population{'s' * (n > 1)} (the largest has {n_cells:,})"
+        for (most, n, n_cells), names in stages.items()
+    ]
+    text = (
+        f"Of large populations some stages looked at a part: {'; '.join(parts)}. Smaller populations are looked at "
+        "whole. The cells are those at even steps of depth, in tests drawn at random."
+    )
+    return [
+        Caveat(
+            "A part of the cells", text, float(rows["n_looked_at"].min()), "cells, the fewest", "tables/subsamples.csv"
+        )
+    ]
 
 
 def _batch(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:

@@ -8,7 +8,7 @@ if (find) {
   find.disabled = false;
   find.addEventListener("input", () => {
     const wanted = find.value.trim().toLowerCase();
-    let shown = 0, genes = 0;
+    let shown = 0, genes = 0, unfolded = 0;
     cards.forEach((card, i) => {
       const named = card.querySelector("h3 bdi").textContent.toLowerCase().includes(wanted);
       let found = 0;
@@ -18,12 +18,25 @@ if (find) {
         found += hit;
       });
       card.hidden = wanted !== "" && !named && found === 0;
+      if (wanted !== "" && !card.hidden && ++unfolded <= 10) card.open = true;
       shown += !card.hidden;
       genes += found;
       const first = card.querySelector("tr.hit");
       if (first && !named) first.closest(".scroll").scrollTop = first.offsetTop - 40;
     });
     hits.textContent = wanted === "" ? "" : `${shown} of ${cards.length} populations, ${genes} rows of genes`;
+  });
+}
+const filter = document.getElementById("filter");
+if (filter) {
+  const groups = [...document.querySelectorAll(".answer tbody")];
+  const texts = groups.map(group => group.textContent.toLowerCase());
+  filter.disabled = false;
+  filter.addEventListener("input", () => {
+    const wanted = filter.value.trim().toLowerCase();
+    groups.forEach((group, i) => { group.hidden = !texts[i].includes(wanted); });
+    const n = groups.filter(group => !group.hidden).length;
+    document.getElementById("left").textContent = wanted === "" ? "" : `${n} of ${groups.length} populations`;
   });
 }
 for (const button of document.querySelectorAll("button.copy")) {
@@ -52,7 +65,9 @@ const value = cell => {
   const text = (exact ? exact.value : cell.textContent).replace("\u2212", "-").replaceAll(",", "");
   return text === "" ? NaN : Number(text);
 };
-for (const table of document.querySelectorAll("table.genes, table.grid")) {
+// Answers are sorted by population: all rows of one stay together, in the order of its first row.
+const sorted = [...document.querySelectorAll("table.genes, table.grid, .tall table.answer")];
+for (const table of sorted) {
   for (const heading of table.tHead.rows[0].cells) {
     const button = document.createElement("button");
     button.type = "button";
@@ -64,13 +79,17 @@ for (const table of document.querySelectorAll("table.genes, table.grid")) {
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       heading.setAttribute("aria-sort", down ? "descending" : "ascending");
       const place = heading.cellIndex, isNumber = heading.classList.contains("num");
-      const body = table.tBodies[0];
+      const whole = table.tBodies.length > 1, body = whole ? table : table.tBodies[0];
       const order = (a, b) => {
-        const [x, y] = [a, b].map(row => isNumber ? value(row.cells[place]) : row.cells[place].textContent);
+        const [x, y] = [a, b].map(item => {
+          const cell = (whole ? item.rows[0] : item).cells[place];  // an answer of none has fewer
+          if (isNumber) return cell ? value(cell) : NaN;
+          return cell ? cell.textContent : "";
+        });
         if (isNumber && (Number.isNaN(x) || Number.isNaN(y))) return Number.isNaN(x) - Number.isNaN(y);
         return (isNumber ? x - y : x.localeCompare(y, undefined, { numeric: true })) * (down ? -1 : 1);
       };
-      body.append(...[...body.rows].sort(order));
+      body.append(...[...(whole ? table.tBodies : body.rows)].sort(order));
     });
   }
 }
