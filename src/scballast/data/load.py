@@ -107,10 +107,8 @@ def load_dataset(
         if config.path is not None:
             msg = f"data.path={quote(config.path)} is set, but data.kind=embedded reads no file. Use data=h5ad."
             raise ConfigError(msg)
-        adata = embedded.embedded_adata()
-        key = config.population_key or embedded.POPULATION_KEY
-        wishes = _Wishes(obs_keys, also)
-        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, wishes)
+        source = source_of(embedded.embedded_adata(), embedded.NAME, owned=True)
+        return _build(source, _with_defaults(config, embedded.POPULATION_KEY, embedded.NAME), _Wishes(obs_keys, also))
     if config.kind == "file":
         if not config.path:
             msg = "data.path is not set. Allowed: a .h5ad, .zarr or 10x .h5 file, or a 10x matrix folder."
@@ -118,7 +116,7 @@ def load_dataset(
         with open_source(config.path) as source:
             path = Path(config.path).expanduser()
             wishes = _Wishes(obs_keys, also, outlined, on_outline, cache)
-            return _build(replace(source, path=path), config, config.population_key, path.stem, wishes)
+            return _build(replace(source, path=path), _with_defaults(config, None, path.stem), wishes)
     if config.kind == "simulated":
         return _simulated(config, seed, _Wishes(obs_keys, also))
     msg = f"data.kind={quote(config.kind)} is not known. Allowed: embedded, file, simulated."
@@ -135,45 +133,35 @@ def dataset_from_anndata(adata: AnnData, config: DataConfig, *, name: str = "ada
     DataError
         The data cannot be used; the message says what is wrong, where, and what to do.
     """
-    return _build(source_of(adata, name), config, config.population_key, name, _Wishes())
+    return _build(source_of(adata, name), _with_defaults(config, None, name), _Wishes())
+
+
+def _with_defaults(config: DataConfig, population_key: str | None, name: str) -> DataConfig:
+    return replace(config, population_key=config.population_key or population_key, name=config.name or name)
 
 
 def _simulated(config: DataConfig, seed: int, wishes: _Wishes) -> Dataset:
     from scballast.data.simulate import POPULATION_KEY, simulate, truth_from_adata
 
     simulated = simulate(config.simulation, seed)
-    key = config.population_key or POPULATION_KEY
-    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", wishes)
+    config = _with_defaults(config, POPULATION_KEY, "simulated")
+    dataset = _build(source_of(simulated, "simulated"), config, wishes)
     kept = simulated[dataset.adata.obs_names, dataset.adata.var_names]
     dataset.adata.uns.update(simulated.uns)
     dataset.adata.obsm.update({name: np.asarray(kept.obsm[name]) for name in kept.obsm})
     dataset.adata.varm.update({name: np.asarray(kept.varm[name]) for name in kept.varm})
-    truth = None
-    if key == POPULATION_KEY:
-        truth = truth_from_adata(dataset.adata, [population.name for population in dataset.populations])
-    return replace(dataset, truth=truth)
+    if config.population_key != POPULATION_KEY:
+        return dataset
+    return replace(dataset, truth=truth_from_adata(dataset.adata, [ranked.name for ranked in dataset.populations]))
 
 
-def _build(
-    source: Source,
-    config: DataConfig,
-    population_key: str | None,
-    default_name: str,
-    wishes: _Wishes,
-) -> Dataset:
+def _build(source: Source, config: DataConfig, wishes: _Wishes) -> Dataset:
     notes: list[str] = []
     with noticed_before(notes):
-        return _checked(source, config, population_key, default_name, wishes, notes)
+        return _checked(source, config, wishes, notes)
 
 
-def _checked(
-    source: Source,
-    config: DataConfig,
-    population_key: str | None,
-    default_name: str,
-    wishes: _Wishes,
-    notes: list[str],
-) -> Dataset:
+def _checked(source: Source, config: DataConfig, wishes: _Wishes, notes: list[str]) -> Dataset:
     """Check a source from the cheap to the costly, and return it as a data set; ``notes`` grow on the way."""
     import anndata as ad
 
@@ -183,11 +171,11 @@ def _checked(
         source = with_labels(source, config.labels)
         notes[:] = source.warnings
     # Columns first: a misspelt key should not cost the minutes that reading the matrix may take.
-    labels, kept, batches, samples = _columns(source, config, population_key, notes)
+    labels, kept, batches, samples = _columns(source, config, notes)
     conditions = read_conditions(source.obs.take(kept), config, source=label)
     notes += conditions.warnings if conditions is not None else ()
     obs = source.obs.take(kept)
-    role_keys = {population_key, config.batch_key, config.sample_key, config.condition_key}
+    role_keys = {config.population_key, config.batch_key, config.sample_key, config.condition_key}
     others_named = (key for key in wishes.obs_keys if key not in role_keys)
     words = [read_words(obs, key, option="association.keys", source=label) for key in others_named]
     groups = [column for column in words if column is not None]
@@ -286,7 +274,7 @@ def _checked(
         var=_table(var, var_columns, gene_names, ()).iloc[analysed],
     )
     return Dataset(
-        name=safe_name(config.name or default_name, empty="data"),
+        name=safe_name(config.name or "", empty="data"),
         digest=prepared.digest,
         adata=adata,
         total_counts=totals,
@@ -335,16 +323,17 @@ def _layer_notes(source: Source, chosen: StoredMatrix) -> list[str]:
 
 
 def _columns(
-    source: Source, config: DataConfig, population_key: str | None, notes: list[str]
+    source: Source, config: DataConfig, notes: list[str]
 ) -> tuple[Column, BoolArray, Column | None, Column | None]:
     """Return the labels, which cells are kept, and the batches and samples of these; labels are those of the kept."""
-    label, obs = source.label, source.obs
+    label, obs, population_key = source.label, source.obs, config.population_key
+    grouped = {"batches": ("data.batch_key", config.batch_key), "samples": ("data.sample_key", config.sample_key)}
     if not population_key:
         candidates = label_candidates(obs)
         listed = f"Columns with categories: {quoted(candidates)}" if candidates else "None has 2 or more categories"
         msg = f"{label}: data.population_key is not set. Set it to the column of obs with the populations. {listed}."
         raise DataError(msg)
-    for option, key in (("data.batch_key", config.batch_key), ("data.sample_key", config.sample_key)):
+    for option, key in grouped.values():
         if key == population_key:
             msg = (
                 f"{label}: {option} and data.population_key are both {quote(key)}: the effect of a population could "
@@ -366,13 +355,12 @@ def _columns(
                 f"obs[{quote(population_key)}] and are left out (data.unlabelled=drop)."
             )
     groupings: list[Column | None] = []
-    for option, key in (("data.batch_key", config.batch_key), ("data.sample_key", config.sample_key)):
+    for what, (option, key) in grouped.items():
         grouping = read_grouping(obs.take(kept), key, option=option, source=label, labels=labels) if key else None
         notes += grouping.warnings if grouping is not None else ()
         if grouping is not None and not kept.all():
             with suppress(DataError):  # what the column holds in cells that are left out need not make groups
                 dropped = read_column(obs.take(~kept), grouping.key, option=option, source=label)
-                what = "batches" if option == "data.batch_key" else "samples"
                 notes += lost_warnings(dropped, grouping, what, WITHOUT_LABEL, label)
         groupings.append(grouping)
     batches, samples = groupings
