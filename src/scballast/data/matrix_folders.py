@@ -21,8 +21,8 @@ from scballast.data.foreign_layouts import (
 )
 from scballast.data.matrix_lists import ENSEMBL, is_csv, list_rows, list_text
 from scballast.data.names import quote, quoted
+from scballast.data.remarks import Remarks
 from scballast.data.source import Source, quiet_anndata, source_of
-from scballast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,10 +116,6 @@ class MatrixFiles:
     symbols: Path | None
     empty: tuple[tuple[Path, Path], ...] = ()
 
-    def warnings(self, label: str) -> list[str]:
-        """Say which lists stand in for empty ones."""
-        return [f"{label}: {name.name} is empty; {path.name} is read in its place." for name, path in self.empty]
-
 
 def read_matrix_folder(folder: Path, label: str) -> Source | None:
     """Read the one matrix of a folder, in any layout that is known; files may be compressed (``.gz``) or not.
@@ -138,40 +134,40 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
         There are several matrices, a file is missing, the numbers of genes or cells differ, or the layout is one
         that is not read: then the message has the two lines that write an ``.h5ad``.
     """
-    foreign = foreign_layout(folder)
-    if foreign is not None:
-        msg = f"{label}: {foreign}"
-        raise DataError(msg)
-    files = _find(folder, label)
+    remarks = Remarks(label)
+    if foreign := foreign_layout(folder):
+        remarks.refuse(foreign)
+    files = _find(folder, remarks)
     if files is None:
         return None
     import anndata as ad
     import scipy.io
     import scipy.sparse as sp
 
+    inside = files.matrix.parent.relative_to(folder).as_posix()
+    if inside != ".":
+        remarks.note(f"the matrix in {quote(inside)} is read.")
+    for name, path in files.empty:
+        remarks.note(f"{name.name} is empty; {path.name} is read in its place.")
     matrix = sp.coo_matrix(scipy.io.mmread(files.matrix, spmatrix=True))
     stored = matrix.shape[::-1] if files.layout.genes_first else matrix.shape
     genes = list_rows(files.genes)
     if genes and (reason := splice_junctions(genes)):
-        msg = f"{label}: {reason}"
-        raise DataError(msg)
-    fit = _fitted(stored, genes, list_rows(files.cells), files, label)
+        remarks.refuse(reason)
+    fit = _fitted(stored, genes, list_rows(files.cells), files, remarks)
     var = _var(fit, files)
     if files.layout.tool == "alevin-fry" and (reason := spliced_and_unspliced(list(var.index), folder)):
-        msg = f"{label}: {reason}"
-        raise DataError(msg)
+        remarks.refuse(reason)
     with quiet_anndata():
         counts = sp.csr_matrix(matrix if fit.transposed == files.layout.genes_first else matrix.T)
         adata = ad.AnnData(X=counts, obs=_obs(fit), var=var)
-    notes = [*files.warnings(label), *fit.warnings, *_square_warnings(counts, files, label)]
-    inside = files.matrix.parent.relative_to(folder).as_posix()
-    where = () if inside == "." else (f"{label}: the matrix in {quote(inside)} is read.",)
-    source = source_of(adata, label, owned=True, warnings=(*where, *notes))
+    _note_square(counts, files, remarks)
+    source = source_of(adata, label, owned=True, warnings=tuple(remarks.notes))
     read = (files.matrix, files.genes, files.cells, files.symbols)
     return replace(source, files=tuple(path for path in read if path is not None))
 
 
-def _find(folder: Path, label: str) -> MatrixFiles | None:
+def _find(folder: Path, remarks: Remarks) -> MatrixFiles | None:
     """Return the one matrix of the folder, or else of the folders below it."""
     missing, below = "", []
     for depth in range(1, DEEPEST + 2):
@@ -192,14 +188,12 @@ def _find(folder: Path, label: str) -> MatrixFiles | None:
         return below[0]
     if below:
         names = [files.matrix.relative_to(folder).as_posix() for files in below]
-        msg = (
-            f"{label}: there are {len(below)} matrices in this folder: {quoted(names)}. Keep one, or set data.path "
+        remarks.refuse(
+            f"there are {len(below)} matrices in this folder: {quoted(names)}. Keep one, or set data.path "
             "to the folder of the one that is meant."
         )
-        raise DataError(msg)
     if missing:
-        msg = f"{label}: {missing}"
-        raise DataError(msg)
+        remarks.refuse(missing)
     return None
 
 
@@ -258,8 +252,6 @@ class _Fit:
         The headers; empty: none.
     transposed
         The matrix lies the other way round than its layout has it.
-    warnings
-        What differs from the layout.
     """
 
     genes: list[list[str]]
@@ -267,49 +259,42 @@ class _Fit:
     gene_header: list[str]
     cell_header: list[str]
     transposed: bool
-    warnings: tuple[str, ...]
 
 
 def _fitted(
-    stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]], files: MatrixFiles, label: str
+    stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]], files: MatrixFiles, remarks: Remarks
 ) -> _Fit:
     """Find how lists and matrix fit; ``stored``: its cells and genes if it lies as the layout has it."""
     for path, rows in ((files.genes, genes), (files.cells, cells)):
         if not rows:
-            msg = f"{label}: {path.name} is empty. Copy or write it again."
-            raise DataError(msg)
+            remarks.refuse(f"{path.name} is empty. Copy or write it again.")
     if _are_swapped(genes, cells):
-        msg = (
-            f"{label}: {files.genes.name} lists barcodes ({quoted([genes[-1][0]])}) and {files.cells.name} what should "
+        remarks.refuse(
+            f"{files.genes.name} lists barcodes ({quoted([genes[-1][0]])}) and {files.cells.name} what should "
             f"be genes ({quoted([cells[-1][0]])}): the two are swapped. Exchange their names."
         )
-        raise DataError(msg)
     headers = list(product(*([False, True] if _is_header(rows) else [False] for rows in (genes, cells))))
     for transposed, (gene_header, cell_header) in product((False, True), sorted(headers, key=sum)):
         shape = stored[::-1] if transposed else stored
         if shape != (len(cells) - cell_header, len(genes) - gene_header):
             continue
-        notes = [
-            f"{label}: the first line of {path.name} is a header and was read as such: {quoted(rows[0], 4)}."
-            for rows, has, path in ((genes, gene_header, files.genes), (cells, cell_header, files.cells))
-            if has and not is_csv(path)  # tables with commas always have one
-        ]
+        for rows, has, path in ((genes, gene_header, files.genes), (cells, cell_header, files.cells)):
+            if has and not is_csv(path):  # tables with commas always have one
+                remarks.note(f"the first line of {path.name} is a header and was read as such: {quoted(rows[0], 4)}.")
         if transposed:
             now = "cells × genes" if files.layout.genes_first else "genes × cells"
-            notes.append(f"{label}: {files.matrix.name} is transposed ({now}), and was read as such.")
+            remarks.note(f"{files.matrix.name} is transposed ({now}), and was read as such.")
         return _Fit(
             genes=genes[gene_header:],
             cells=cells[cell_header:],
             gene_header=genes[0] if gene_header else [],
             cell_header=cells[0] if cell_header else [],
             transposed=transposed,
-            warnings=tuple(notes),
         )
-    msg = (
-        f"{label}: the matrix has {stored[1]:,} genes and {stored[0]:,} cells, but there are {len(genes):,} features "
+    remarks.refuse(
+        f"the matrix has {stored[1]:,} genes and {stored[0]:,} cells, but there are {len(genes):,} features "
         f"and {len(cells):,} barcodes. {_header_hint(stored, genes, cells) or 'The files belong to different data.'}"
     )
-    raise DataError(msg)
 
 
 def _header_hint(stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]]) -> str:
@@ -341,14 +326,14 @@ def _are_swapped(genes: list[list[str]], cells: list[list[str]]) -> bool:
     return ids_second and not ids_first
 
 
-def _square_warnings(counts: sp.csr_matrix, files: MatrixFiles, label: str) -> list[str]:
+def _note_square(counts: sp.csr_matrix, files: MatrixFiles, remarks: Remarks) -> None:
     """Say of as many cells as genes that numbers do not tell which are which, and whether their totals do."""
     if counts.shape[0] != counts.shape[1]:
-        return []
+        return
     of_cells, of_genes = (float(np.log1p(np.asarray(counts.sum(axis=axis)).ravel()).std()) for axis in (1, 0))
     way = "genes × cells" if files.layout.genes_first else "cells × genes"
     note = (
-        f"{label}: there are as many cells as genes, so that their numbers do not tell whether {files.matrix.name} is "
+        f"there are as many cells as genes, so that their numbers do not tell whether {files.matrix.name} is "
         f"transposed; it was read as {way}, as {files.layout.tool} writes it."
     )
     if of_cells > LARGER_SPREAD * of_genes:
@@ -356,7 +341,7 @@ def _square_warnings(counts: sp.csr_matrix, files: MatrixFiles, label: str) -> l
             " But totals of genes differ more than those of cells, and here it is the other way round: is it "
             "transposed? Then write it the other way round."
         )
-    return [note]
+    remarks.note(note)
 
 
 def _is_header(rows: list[list[str]]) -> bool:

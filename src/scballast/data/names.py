@@ -63,6 +63,11 @@ def escaped(name: str, limit: int = 80) -> str:
     return ascii(name if len(name) <= limit else name[: limit - 1] + "…")
 
 
+def spelt_alike(text: str) -> str:
+    """Return a name in lower case, with single blanks for ``_``, ``-``, ``.`` and blanks."""
+    return re.sub(r"[\s_.\-]+", " ", text).strip().lower()
+
+
 def make_unique(names: Sequence[str]) -> tuple[list[str], int]:
     """Append ``-1``, ``-2``, … to the second and later uses of a name.
 

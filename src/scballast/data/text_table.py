@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scballast.data.names import quote
-from scballast.errors import DataError
+from scballast.data.remarks import refuse
 
 _SAID = re.compile(r'"?sep=([,;\t| ])"?[ \t]*(?=[\r\n])', re.IGNORECASE)
 _IN_BLANKS = re.compile(r'"[^"]*"( "[^"]*"| [^" ,;\t]+)+')
@@ -38,28 +38,45 @@ class Wording:
     allowed: str
 
 
-def read_rows(path: Path, wording: Wording) -> list[tuple[int, list[str]]]:
-    """Return the rows of a table that are not blank, the header first, with their line numbers.
+Row = tuple[int, list[str]]
+"""The number of a line, and its values."""
+
+
+def read_table(path: str, wording: Wording) -> tuple[str, list[str], list[Row]]:
+    """Return what messages call a table, its header, and its rows that are not blank.
 
     Raises
     ------
     DataError
-        The file is missing, unreadable, or no table of text.
+        The file is missing, unreadable, empty, or no table of text.
     """
-    label = path.name or str(path)
+    location = Path(path).expanduser()
+    label = location.name or str(location)
+    lines = _rows(location, label, wording)
+    if not lines:
+        refuse(label, f"the table of {wording.content} is empty. {wording.allowed}.")
+    return label, lines[0][1], lines[1:]
+
+
+def check_width(label: str, header: list[str], number: int, values: list[str]) -> None:
+    """Raise ``DataError`` unless a line has a value for each name of the header."""
+    if len(values) != len(header):
+        widths = f"line {number} has {len(values)} values where the header has {len(header)}."
+        refuse(label, f"{widths} Quote values that hold the separator, and write the table again.")
+
+
+def _rows(path: Path, label: str, wording: Wording) -> list[Row]:
     text = _text(path, label, wording)
     # Limits of the reader that foreign files may pass: a NUL ends a value, a value ends at 131,072 characters.
     if "\x00" in text:
-        msg = f"{label}: this is not a table of text: it holds NUL bytes. {wording.allowed}."
-        raise DataError(msg)
+        refuse(label, f"this is not a table of text: it holds NUL bytes. {wording.allowed}.")
     separator, text = _separator(path, text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         return [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
     except csv.Error as error:
-        where = f"{label}: line {reader.line_num}"
-        msg = f"{where} cannot be read as a table: {error}. Check its quotes. {wording.allowed}."
-        raise DataError(msg) from error
+        line = f"line {reader.line_num} cannot be read as a table: {error}."
+        refuse(label, f"{line} Check its quotes. {wording.allowed}.")
 
 
 def _text(path: Path, label: str, wording: Wording) -> str:
@@ -67,32 +84,23 @@ def _text(path: Path, label: str, wording: Wording) -> str:
     suffix = Path(name).suffix
     try:
         raw = path.read_bytes()
-    except FileNotFoundError as error:
-        msg = (
-            f"{path}: there is no such file of {wording.content}. Check {wording.option}; it is relative to "
-            f"{quote(Path.cwd())}."
-        )
-        raise DataError(msg) from error
+    except FileNotFoundError:
+        here = f"Check {wording.option}; it is relative to {quote(Path.cwd())}."
+        refuse(path, f"there is no such file of {wording.content}. {here}")
     except OSError as error:
-        msg = (
-            f"{path}: the {wording.content} cannot be read: {error.strerror or error}. Check {wording.option} and its "
-            "permissions."
-        )
-        raise DataError(msg) from error
+        reason = error.strerror or error
+        refuse(path, f"the {wording.content} cannot be read: {reason}. Check {wording.option} and its permissions.")
     if suffix not in SEPARATORS:
         kind = quote(suffix or "without an extension")
-        msg = f"{label}: {wording.content} in files of type {kind} are not read. {wording.allowed}."
-        raise DataError(msg)
+        refuse(label, f"{wording.content} in files of type {kind} are not read. {wording.allowed}.")
     try:
         compressed = path.suffix.lower() == ".gz" or raw.startswith(b"\x1f\x8b")
         content = gzip.decompress(raw) if compressed else raw
         return content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        msg = f"{label}: this is not a whole gzip file ({error}). Copy or write it again."
-        raise DataError(msg) from error
+        refuse(label, f"this is not a whole gzip file ({error}). Copy or write it again.")
     except UnicodeDecodeError as error:
-        msg = f"{label}: byte {error.start:,} is not UTF-8. Save the table as UTF-8 text. {wording.allowed}."
-        raise DataError(msg) from error
+        refuse(label, f"byte {error.start:,} is not UTF-8. Save the table as UTF-8 text. {wording.allowed}.")
 
 
 def _separator(path: Path, text: str) -> tuple[str, str]:
