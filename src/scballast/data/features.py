@@ -247,7 +247,9 @@ def _known(types: list[str], *, named: bool) -> _Types | None:
 def _flagged(key: str, values: pd.Series[Any]) -> _Types | None:
     """Return the types that a column of truths gives."""
     match = _FLAG.fullmatch(_spelt(key))
-    texts = [text and _TRUTHS.get(text.lower(), "?") for text in texts_of(values)]
+    texts = [
+        "" if no else _TRUTHS.get(str(value).lower(), "?") for value, no in zip(values, values.isna(), strict=True)
+    ]
     if match is None or not {*texts} - {""} == {"true", "false"}:
         return None
     of_genes = bool(match["genes"])

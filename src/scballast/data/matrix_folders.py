@@ -19,10 +19,10 @@ from scballast.data.foreign_layouts import (
     spliced_and_unspliced,
     two_lines_of_mtx,
 )
-from scballast.data.matrix_lists import ENSEMBL, is_csv, list_rows, list_text
 from scballast.data.names import quote, quoted
 from scballast.data.remarks import Remarks
 from scballast.data.source import Source, quiet_anndata, source_of
+from scballast.data.text_table import ENSEMBL, is_csv, list_rows, list_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,15 +205,13 @@ def _complete(matrix: Path) -> MatrixFiles | str:
         match = layout.matrix.fullmatch(name)
         if match is None:
             continue
-        genes = _first_file(matrix.parent, match["p"], layout.genes)
-        cells = _first_file(matrix.parent, match["p"], layout.cells)
+        genes, cells, symbols = (
+            _list_file(matrix.parent, match["p"], templates)
+            for templates in (layout.genes, layout.cells, (layout.symbols,) if layout.symbols else ())
+        )
         if genes and cells:
-            symbols = _first_file(matrix.parent, match["p"], (layout.symbols,)) if layout.symbols else None
-            read_genes = _in_place_of_empty(genes, match["p"], layout.genes)
-            read_cells = _in_place_of_empty(cells, match["p"], layout.cells)
-            pairs = ((genes, read_genes), (cells, read_cells))
-            empty = tuple(pair for pair in pairs if pair[0] != pair[1])
-            return MatrixFiles(layout, matrix, read_genes, read_cells, symbols, empty)
+            empty = tuple(pair for pair in (genes, cells) if pair[0] != pair[1])
+            return MatrixFiles(layout, matrix, genes[1], cells[1], symbols[0] if symbols else None, empty)
         if genes or cells or layout is LAYOUTS[0]:
             wanted = layout.cells if genes else layout.genes
             names = " or ".join(f"{template.format(p=match['p'])}[.gz]" for template in wanted)
@@ -223,21 +221,13 @@ def _complete(matrix: Path) -> MatrixFiles | str:
     )
 
 
-def _first_file(folder: Path, prefix: str, templates: Sequence[str]) -> Path | None:
-    return next(iter(_files(folder, prefix, templates)), None)
-
-
-def _files(folder: Path, prefix: str, templates: Sequence[str]) -> list[Path]:
+def _list_file(folder: Path, prefix: str, templates: Sequence[str]) -> tuple[Path, Path] | None:
+    """Return the list under the first name that is there, and what is read: where it is empty, another one."""
     paths = (folder / f"{template.format(p=prefix)}{gz}" for template in templates for gz in (".gz", ""))
-    return [path for path in paths if path.is_file()]
-
-
-def _in_place_of_empty(path: Path, prefix: str, templates: Sequence[str]) -> Path:
-    """Return the list, or where it is empty another one of its kind that is not."""
-    others = _files(path.parent, prefix, templates)
-    if len(others) == 1 or list_text(path).strip():
-        return path
-    return next((other for other in others if list_text(other).strip()), path)
+    present = [path for path in paths if path.is_file()]
+    if len(present) < 2:
+        return (present[0], present[0]) if present else None
+    return present[0], next((path for path in present if list_text(path).strip()), present[0])
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,12 @@ def reap(delivery: Delivery) -> list[str]:
             continue
         dead = _dead(delivery, entry)
         with store.access():
-            delivered = delivery.end(dead)
+            dead = delivery.end(dead)
         if delivery.result(dead) is None:
             if dead.folder is not None:
                 remove_partial(store.settings.root / dead.folder)
             delivery.outbox.drop(dead.key)
-        ended.append(delivered.run_id)
+        ended.append(dead.reference)
     with store.access():
         # Only what this folder's own database holds is ours to judge in every experiment.
         experiment = store.settings.experiment if store.settings.is_server else None
