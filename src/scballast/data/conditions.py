@@ -9,6 +9,7 @@ import numpy as np
 
 from scballast.data.columns import Column, read_column
 from scballast.data.names import quote, quoted
+from scballast.data.populations import cross_table
 from scballast.data.remarks import Remarks
 from scballast.errors import ConfigError
 
@@ -115,7 +116,5 @@ def note_conditions(conditions: Column, batches: Column | None, samples: Column 
 
 def _crossed(conditions: Column, groups: Column) -> bool:
     """Whether any group has cells of both conditions."""
-    known = conditions.codes >= 0
-    table = np.zeros((len(groups.names), 2), dtype=bool)
-    table[groups.codes[known], conditions.codes[known]] = True
-    return bool(table.all(axis=1).any())
+    table = cross_table(conditions.codes, 2, groups.codes, len(groups.names))
+    return bool((table > 0).all(axis=0).any())

@@ -200,7 +200,7 @@ def note_confounding(ranked: Ranked, batches: Column | None, samples: Column | N
     elif batches is None or batches.key != samples.key:
         _note_within_one(ranked, samples, "sample", remarks)
     if batches is not None and batches.key != samples.key:
-        table = _cross_table(samples.codes, len(samples.names), batches.codes, len(batches.names))
+        table = cross_table(samples.codes, len(samples.names), batches.codes, len(batches.names))
         crossing = np.flatnonzero((table > 0).sum(axis=1) > 1)
         if crossing.size:
             remarks.note(
@@ -213,7 +213,7 @@ def note_confounding(ranked: Ranked, batches: Column | None, samples: Column | N
 def _note_within_one(ranked: Ranked, groups: Column, kind: str, remarks: Remarks) -> None:
     if len(groups.names) < 2:
         return
-    table = _cross_table(ranked.codes, len(ranked.populations), groups.codes, len(groups.names))
+    table = cross_table(ranked.codes, len(ranked.populations), groups.codes, len(groups.names))
     confounded = [
         f"{quote(population.name)} (all in {quote(groups.names[int(np.argmax(row))])})"
         for population, row in zip(ranked.populations, table, strict=True)
@@ -226,7 +226,7 @@ def _note_within_one(ranked: Ranked, groups: Column, kind: str, remarks: Remarks
         )
 
 
-def _cross_table(rows: IntArray, n_rows: int, columns: IntArray, n_columns: int) -> IntArray:
+def cross_table(rows: IntArray, n_rows: int, columns: IntArray, n_columns: int) -> IntArray:
     """Return the (n_rows, n_columns) numbers of cells; cells with a negative row are left out."""
     inside = rows >= 0
     flat = np.bincount(rows[inside] * n_columns + columns[inside], minlength=n_rows * n_columns)

@@ -46,18 +46,7 @@ class Delivery:
             return entry
         run_id = None if fresh else self.store.find_one(entry.experiment, keys.KEY, entry.key)
         if run_id is None:
-            tags = dict(entry.tags)
-            if entry.folder is not None:
-                tags[keys.FOLDER] = entry.folder
-            run_id = self.store.create_run(
-                entry.name,
-                experiment=entry.experiment,
-                key=entry.key,
-                start_time=entry.start_time,
-                process=entry.process,
-                parent=self._parent(entry),
-                tags=tags,
-            )
+            run_id = self.store.create_run(entry, self._parent(entry))
         entry = replace(entry, run_id=run_id, store=self.store.settings.shown_uri)
         self.outbox.write(entry)
         known = {} if fresh else self.store.client.get_run(run_id).data.params

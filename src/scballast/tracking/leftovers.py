@@ -15,7 +15,7 @@ from scballast.results import MARKER, remove_partial
 from scballast.tracking import publish
 from scballast.tracking.delivery import Delivery
 from scballast.tracking.liveness import ProcessIdentity, current_process
-from scballast.tracking.outbox import PENDING_PREFIX, OutboxEntry
+from scballast.tracking.outbox import PENDING_PREFIX, OutboxEntry, now
 
 SILENT_DEATH = "its process ended without a word"
 
@@ -122,7 +122,7 @@ def _send(delivery: Delivery, entry: OutboxEntry, published: list[str], ended: l
 
 
 def _dead(delivery: Delivery, entry: OutboxEntry) -> OutboxEntry:
-    dead = replace(entry, state="FAILED", reason=SILENT_DEATH, end_time=int(time.time() * 1000))
+    dead = replace(entry, state="FAILED", reason=SILENT_DEATH, end_time=now())
     delivery.outbox.write(dead)
     return dead
 
@@ -158,10 +158,7 @@ def _adopted(delivery: Delivery, folder: Path) -> OutboxEntry:
         experiment=experiment,
         name=folder.name,
         state="FINISHED",
-        params={},
-        tags={},
         start_time=finished,
-        process=current_process(),
         folder=delivery.place(folder),
         run_id=run_id,
         store=delivery.store.settings.shown_uri if run_id else None,
