@@ -204,10 +204,7 @@ class Objective:
     direction: str = _key("maximize", "where it gets better", allowed=("maximize", "minimize"))
 
 
-DEFAULT_OBJECTIVES = (
-    Objective("confirmed/contrast", "maximize"),
-    Objective("confirmed/local", "maximize"),
-)
+DEFAULT_OBJECTIVES = (Objective("confirmed/contrast", "maximize"), Objective("confirmed/local", "maximize"))
 
 
 @dataclass(frozen=True)

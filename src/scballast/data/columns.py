@@ -263,8 +263,7 @@ def _merge(texts: Sequence[str], codes: IntArray) -> tuple[tuple[str, ...], IntA
     names = sorted({text for text, absent in zip(texts, missing, strict=True) if not absent})
     position = {name: index for index, name in enumerate(names)}
     lookup = np.array(
-        [-1 if absent else position[text] for text, absent in zip(texts, missing, strict=True)] + [-1],
-        dtype=np.int64,
+        [-1 if absent else position[text] for text, absent in zip(texts, missing, strict=True)] + [-1], dtype=np.int64
     )
     n_words = int(np.isin(codes, np.flatnonzero(missing)).sum()) if any(missing) else 0
     return tuple(names), lookup[codes], n_words

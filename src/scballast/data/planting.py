@@ -100,12 +100,7 @@ def _has_own_programs(config: SimulationConfig, population: int) -> bool:
 
 
 def _program(
-    config: SimulationConfig,
-    population: int,
-    number: int,
-    genes: IntArray,
-    loadings: FloatArray,
-    points: FloatArray,
+    config: SimulationConfig, population: int, number: int, genes: IntArray, loadings: FloatArray, points: FloatArray
 ) -> Program:
     """Return a program of the configured form, the signs of its loadings as that form has them."""
     share_down = PROGRAM_FAMILIES[config.programs].share_down

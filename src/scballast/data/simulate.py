@@ -105,12 +105,7 @@ def default_parameters() -> SimulationParameters:
     return fit_simulation_parameters(embedded.X, groups, min_cells=10, source=source)
 
 
-def simulate(
-    config: SimulationConfig,
-    seed: int,
-    *,
-    parameters: SimulationParameters | None = None,
-) -> AnnData:
+def simulate(config: SimulationConfig, seed: int, *, parameters: SimulationParameters | None = None) -> AnnData:
     r"""Simulate counts with planted marker genes and planted programs.
 
     .. math::
@@ -287,12 +282,7 @@ def _donors_of_cells(config: SimulationConfig, seed: int, population: int) -> In
 
 
 def _draw_counts(
-    rho: FloatArray,
-    library: FloatArray,
-    dispersion: FloatArray,
-    seed: int,
-    population: int,
-    first_cell: int,
+    rho: FloatArray, library: FloatArray, dispersion: FloatArray, seed: int, population: int, first_cell: int
 ) -> npt.NDArray[np.float32]:
     """Draw a chunk's counts, each cell from a stream of its own: draws take a varying number of random bits."""
     counts = np.empty(rho.shape, dtype=np.float32)

@@ -69,10 +69,7 @@ def _draw_genes(n_genes: int, fitted: SimulationParameters, seed: int) -> Genes:
     rounds = -(-n_genes // n_fitted)
     chosen = np.concatenate([stream.permutation(n_fitted) for _ in range(rounds)])[:n_genes]
     log_rate = fitted.log_rate[chosen] + _GENE_JITTER * stream.standard_normal(n_genes)
-    return Genes(
-        log_rate=log_rate - np.log(np.exp(log_rate).sum()),
-        dispersion=np.exp(fitted.log_dispersion[chosen]),
-    )
+    return Genes(log_rate=log_rate - np.log(np.exp(log_rate).sum()), dispersion=np.exp(fitted.log_dispersion[chosen]))
 
 
 def _donor_effects(config: SimulationConfig, seed: int, population: int) -> FloatArray:

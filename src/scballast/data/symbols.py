@@ -21,17 +21,7 @@ KNOWN_COLUMNS = (
     "gene", "genes", "features", "hgnc", "mgi",
 )  # fmt: skip
 """In lower case, with single blanks for ``_``, ``-`` and ``.``; the first one that holds symbols is taken."""
-ID_COLUMNS = (
-    "gene ids",
-    "gene id",
-    "ensembl id",
-    "ensembl ids",
-    "ensembl",
-    "feature id",
-    "feature ids",
-    "id",
-    "accession",
-)
+ID_COLUMNS = tuple("gene ids|gene id|ensembl id|ensembl ids|ensembl|feature id|feature ids|id|accession".split("|"))
 _IDENTIFIER = re.compile(
     r"ENS[A-Z]*[GT]\d{6,}(\.\d+)?(_.*)?|FBgn\d+|WBGene\d+|Y[A-P][LR]\d{3}[WC](-[A-Z])?|AT[\dCM]G\d{5}"  # species
     r"|(NM|NR|XM|XR|NG)_\d+(\.\d+)?|(HGNC|MGI|RGD|ZFIN|Entrez|GeneID|LOC):?[-_]?\d+"

@@ -20,14 +20,7 @@ from scballast.tracking.liveness import current_process
 from scballast.tracking.location import TrackingSettings
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key, now
 from scballast.tracking.shared_view import share_view
-from scballast.tracking.store import (
-    PARENT_TAG,
-    LoadedRun,
-    Store,
-    StoredRun,
-    life_tags,
-    stored,
-)
+from scballast.tracking.store import PARENT_TAG, LoadedRun, Store, StoredRun, life_tags, stored
 
 if TYPE_CHECKING:
     import pandas as pd
