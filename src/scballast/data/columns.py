@@ -227,11 +227,8 @@ def _factorize(values: pd.Series[Any]) -> tuple[IntArray, Sequence[Any]]:
     import pandas as pd
 
     if isinstance(values.dtype, pd.CategoricalDtype):
-        codes = np.asarray(values.cat.codes, dtype=np.int64)
-        used = np.unique(codes[codes >= 0])
-        lookup = np.full(len(values.cat.categories) + 1, -1, dtype=np.int64)
-        lookup[used] = np.arange(used.size)
-        return lookup[codes], list(values.cat.categories[used])
+        used = values.cat.remove_unused_categories().cat
+        return np.asarray(used.codes, dtype=np.int64), list(used.categories)
     codes, uniques = pd.factorize(values, use_na_sentinel=True)
     return np.asarray(codes, dtype=np.int64), list(uniques)
 

@@ -291,12 +291,9 @@ def _types_by_name(other: Annotation, names: Sequence[str]) -> _Types | None:
 
 def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
     """Return each name with how often it stood before."""
-    seen: Counter[str] = Counter()
-    numbered = []
-    for name in names:
-        numbered.append((name, seen[name]))
-        seen[name] += 1
-    return numbered
+    import pandas as pd
+
+    return list(zip(names, pd.Series(names, dtype=object).groupby(names).cumcount(), strict=True))
 
 
 def _spelt(text: str) -> str:

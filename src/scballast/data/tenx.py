@@ -60,10 +60,8 @@ def _write_without_counts(file: Any, target: Path, n_cells: int) -> None:
                 if key not in COUNTS:
                     group.copy(key, small_group)
             small_group["data"] = np.zeros(0, dtype=np.float32)
-            small_group["indices"], small_group["indptr"] = (
-                np.zeros(0, dtype=np.int64),
-                np.zeros(n_cells + 1, dtype=np.int64),
-            )
+            small_group["indices"] = np.zeros(0, dtype=np.int64)
+            small_group["indptr"] = np.zeros(n_cells + 1, dtype=np.int64)
 
 
 def _members(group: Any) -> set[str]:
