@@ -22,6 +22,7 @@ from scballast.data.foreign_layouts import (
 from scballast.data.names import quote, quoted
 from scballast.data.remarks import Remarks
 from scballast.data.source import Source, quiet_anndata, source_of
+from scballast.data.symbols import mostly
 from scballast.data.text_table import ENSEMBL, is_csv, list_rows, list_text
 
 if TYPE_CHECKING:
@@ -306,11 +307,11 @@ def _is_of_its_own(rows: list[list[str]]) -> bool:
 
 def _are_swapped(genes: list[list[str]], cells: list[list[str]]) -> bool:
     """Tell whether cells stand in the list of genes and genes in that of cells, by what either is mostly called."""
-    cells_first, genes_second = (_are(_CELL, [row[0] for row in rows]) for rows in (genes, cells))
+    cells_first, genes_second = (mostly(_CELL, [row[0] for row in rows]) for rows in (genes, cells))
     if cells_first and not genes_second:
         return True
     ids_first, ids_second = (
-        any(_are(ENSEMBL, column) or are_types(column) for column in zip_longest(*rows, fillvalue=""))
+        any(mostly(ENSEMBL, column) or are_types(column) for column in zip_longest(*rows, fillvalue=""))
         for rows in (genes, cells)
     )
     return ids_second and not ids_first
@@ -357,7 +358,7 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
         kind = next((kind for kind, pattern in _HEADER_KINDS.items() if pattern.search(name.lower())), None)
         if kind is not None:
             place[kind] = position
-    if "symbol" in place and not _are(ENSEMBL, columns[place["id"]]) and _are(ENSEMBL, columns[place["symbol"]]):
+    if "symbol" in place and not mostly(ENSEMBL, columns[place["id"]]) and mostly(ENSEMBL, columns[place["symbol"]]):
         place["id"], place["symbol"] = place["symbol"], place["id"]
     ids = list(columns[place["id"]])
     symbols = list(columns[place["symbol"]]) if place.get("symbol", len(columns)) < len(columns) else None
@@ -376,11 +377,6 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
     if place.get("type", len(columns)) < len(columns):
         var["feature_types"] = list(columns[place["type"]])
     return var
-
-
-def _are(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
-    """Tell whether most of the values have a form."""
-    return sum(pattern.fullmatch(value) is not None for value in values) > len(values) / 2
 
 
 def _obs(fit: _Fit) -> pd.DataFrame:

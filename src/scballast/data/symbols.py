@@ -91,7 +91,7 @@ def gene_symbols(
     if symbol_column is None:
         _note_numbers(names, remarks)
         return None
-    what = "the gene names look like identifiers" if _mostly(_IDENTIFIER, names) else "genes have two names"
+    what = "the gene names look like identifiers" if mostly(_IDENTIFIER, names) else "genes have two names"
     beside = f"var[{quote(symbol_column)}] is shown beside them (data.gene_symbols)."
     remarks.note(f"{what}, first {quote(names[0])}; {beside}")
     return columns[symbol_column]
@@ -166,16 +166,16 @@ def _symbol_column(columns: Mapping[str, list[str]], names: Sequence[str], remar
     for key in known:
         if _are_symbols(columns[key], names):
             return key
-    if not _mostly(_IDENTIFIER, names):
+    if not mostly(_IDENTIFIER, names):
         return None
     possible = [
         key
         for key, values in columns.items()
         if not _NO_SYMBOLS_IN.search(spelt_alike(key)) and _are_symbols(values, names) and _mostly_distinct(values)
     ]
-    if not possible and _mostly(_NUMBER, names):
+    if not possible and mostly(_NUMBER, names):
         # An Ensembl id is no symbol, but says more than a running number.
-        possible = [key for key, values in columns.items() if _mostly_distinct(values) and not _mostly(_NUMBER, values)]
+        possible = [key for key, values in columns.items() if _mostly_distinct(values) and not mostly(_NUMBER, values)]
     if len(possible) > 1:
         remarks.note(
             f"the gene names look like identifiers, first {quote(names[0])}, and several columns of var may "
@@ -188,7 +188,7 @@ def _are_symbols(values: Sequence[str], names: Sequence[str]) -> bool:
     """Tell whether most genes have a short text that is neither an identifier nor their name."""
     given = [value for value, name in zip(values, names, strict=True) if value and value != name]
     short = [value for value in given if len(value) <= LONGEST_SYMBOL and len(value.split()) <= 2]
-    return len(short) >= MOST * max(1, len(names)) and not _mostly(_IDENTIFIER, given)
+    return len(short) >= MOST * max(1, len(names)) and not mostly(_IDENTIFIER, given)
 
 
 def _mostly_distinct(values: Sequence[str]) -> bool:
@@ -196,12 +196,13 @@ def _mostly_distinct(values: Sequence[str]) -> bool:
     return len(given) >= MOST * len(values) and len(set(given)) > 0.9 * len(given)
 
 
-def _mostly(pattern: re.Pattern[str], names: Sequence[str]) -> bool:
+def mostly(pattern: re.Pattern[str], names: Sequence[str]) -> bool:
+    """Tell whether most of the names have a form."""
     return sum(pattern.fullmatch(name) is not None for name in names) > MOST * len(names)
 
 
 def _note_numbers(names: Sequence[str], remarks: Remarks) -> None:
-    if _mostly(_NUMBER, names):
+    if mostly(_NUMBER, names):
         remarks.note(
             f"the gene names are plain numbers, first {quote(names[0])}: nobody can read such lists. Put the "
             "names of the genes in the index of var, or in a column and set data.gene_symbols to it."
