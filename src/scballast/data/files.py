@@ -96,13 +96,12 @@ def missing_file(path: Path) -> str:
 
 
 def _check_hdf5(path: Path, label: str) -> None:
-    size = path.stat().st_size
-    if size == 0:
+    with path.open("rb") as file:
+        start = file.read(len(HDF5_SIGNATURE))
+    if not start:
         refuse(label, "the file is empty (0 bytes). Copy or write it again.")
-    if not _is_hdf5(path):
-        with path.open("rb") as file:
-            start = file.read(2)
-        hint = " It is a gzip archive: unpack it first." if start == b"\x1f\x8b" else ""
+    if start != HDF5_SIGNATURE:
+        hint = " It is a gzip archive: unpack it first." if start.startswith(b"\x1f\x8b") else ""
         refuse(label, f"this is not an HDF5 file, whatever its name says.{hint} {ALLOWED}")
 
 
