@@ -18,7 +18,7 @@ from scballast.config.schema import (
     unknown_key,
     unknown_keys,
 )
-from scballast.config.words import shown_word
+from scballast.config.words import shown_word, value_of
 from scballast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -147,16 +147,8 @@ def config_groups() -> dict[str, tuple[str, ...]]:
 
 def _not_understood(word: str, reason: str) -> str:
     """Say what to do about a word that is no override: quoted twice, its value is text, whatever signs it holds."""
-    from hydra.errors import HydraException
-
     key, _, value = word.partition("=")
-    quoted = f'{key}="{value}"'
-    try:
-        value.encode()
-        is_text = bool(value) and parse_override(quoted).value() == value
-    except (HydraException, UnicodeEncodeError):
-        is_text = False
-    if not is_text:
+    if not value or value_of(f'{key}="{value}"') != value:
         return (
             f"{word!r} is not understood: {reason} Give keys and values as key=value; quote values with spaces, as in "
             "data.population_key='\"cell type\"'."
