@@ -5,36 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scballast.api import CheckResult as CheckResult
-    from scballast.api import RunResult as RunResult
-    from scballast.api import check as check
-    from scballast.api import load as load
-    from scballast.api import run as run
-    from scballast.engine import Member as Member
-    from scballast.engine import train_ensemble as train_ensemble
+    from scballast.api import CheckResult, RunResult, check, load, run
+    from scballast.engine import Member, train_ensemble
 
 __version__ = "0.1.0"
-
-# Imported when first used: torch and scvi-tools take seconds, and `scballast --help` must not.
-_HOMES = {
-    "CheckResult": "scballast.api",
-    "Member": "scballast.engine",
-    "RunResult": "scballast.api",
-    "check": "scballast.api",
-    "load": "scballast.api",
-    "run": "scballast.api",
-    "train_ensemble": "scballast.engine",
-}
 __all__ = ["CheckResult", "Member", "RunResult", "__version__", "check", "load", "run", "train_ensemble"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    """Import what is public when it is first used: torch and scvi-tools take seconds, and ``--help`` must not."""
+    if name not in __all__:
         message = f"module 'scballast' has no attribute {name!r}"
         raise AttributeError(message)
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = "scballast.engine" if name in ("Member", "train_ensemble") else "scballast.api"
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:

@@ -59,20 +59,19 @@ def annotate(
         chosen = method or _trusted(answer, population)
         rows = consensus[(consensus["population"] == population) & (consensus["method"] == chosen)]
         if len(rows):
-            lists[str(population)] = rows.sort_values("rank")
+            # scanpy's accessors ask for p-values; a rank has none.
+            lists[str(population)] = rows.sort_values("rank").assign(score=-rows["mean_rank"], undefined=float("nan"))
     if not lists:
         methods = ", ".join(sorted(map(str, consensus["method"].unique())))
         message = f"no consensus genes for method={method!r}; methods with consensus lists: {methods}."
         raise DataError(message)
-    length = min(len(rows) for rows in lists.values())
     adata.uns[key_added] = {
         "params": {"groupby": groupby, "reference": "rest", "method": method or KEY, "use_raw": False, "layer": None},
-        "names": _records(lists, "gene", length, "U64"),
-        "scores": _negative(_records(lists, "mean_rank", length, "f4")),
-        "selection_frequency": _records(lists, "selection_frequency", length, "f4"),
-        "logfoldchanges": _records(lists, "log2_fold_change", length, "f8"),
-        # scanpy's accessors ask for these; a rank has neither.
-        **{name: _undefined(lists, length) for name in ("pvals", "pvals_adj")},
+        "names": _records(lists, "gene", "U64"),
+        "scores": _records(lists, "score", "f4"),
+        "selection_frequency": _records(lists, "selection_frequency", "f4"),
+        "logfoldchanges": _records(lists, "log2_fold_change", "f8"),
+        **{name: _records(lists, "undefined", "f8") for name in ("pvals", "pvals_adj")},
         **{name: tables[name].copy() for name in _TABLES if name in tables},
     }
 
@@ -124,20 +123,10 @@ def _trusted(answer: pd.DataFrame, population: Any) -> str:
     return str(rows["method"].iloc[0]) if len(rows) else "none"
 
 
-def _records(lists: Mapping[str, pd.DataFrame], column: str, length: int, dtype: str) -> np.ndarray[Any, Any]:
-    columns = [rows[column].to_numpy()[:length].astype(dtype) for rows in lists.values()]
-    kind = np.dtype([(name, dtype) for name in lists])
-    records = np.empty(length, dtype=kind).view(np.recarray)
-    for name, values in zip(lists, columns, strict=True):
-        records[name] = values
+def _records(lists: Mapping[str, pd.DataFrame], column: str, dtype: str) -> np.ndarray[Any, Any]:
+    """Return a column of each list, cut to the shortest, as scanpy keeps them: a record per rank."""
+    length = min(len(rows) for rows in lists.values())
+    records = np.recarray(length, dtype=[(name, dtype) for name in lists])
+    for name, rows in lists.items():
+        records[name] = rows[column].to_numpy()[:length].astype(dtype)
     return records
-
-
-def _negative(records: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    for name in records.dtype.names or ():
-        records[name] *= -1
-    return records
-
-
-def _undefined(lists: Mapping[str, pd.DataFrame], length: int) -> np.ndarray[Any, Any]:
-    return np.full(length, np.nan, dtype=[(name, "f8") for name in lists]).view(np.recarray)

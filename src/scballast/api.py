@@ -234,9 +234,8 @@ class CheckResult(_Tables):
         from scballast.config.schema import unknown_key
 
         known = list(dict.fromkeys(self.tables["check"]["population"].astype(str)))
-        where = "population"
         if population not in known:
-            raise unknown_key(where, population, known)
+            raise unknown_key(where="population", name=population, allowed=known)
         rows = self.tables[table]
         return rows[rows["population"].astype(str) == population].reset_index(drop=True)
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 BoolArray = npt.NDArray[np.bool_]
-TextArray = npt.NDArray[np.object_]
 
 
 def membership(codes: IntArray, n_groups: int) -> sparse.csr_matrix:

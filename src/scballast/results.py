@@ -69,10 +69,8 @@ def write_results(results: Results, folder: Path) -> None:
             table.to_csv(folder / "tables" / f"{name}.csv", index=False, lineterminator="\n")
     finite = {name: value for name, value in results.metrics.items() if math.isfinite(value)}
     _write_json(folder / "metrics.json", finite)
-    _write_json(folder / "history.json", results.history)
-    _write_json(folder / "params.json", results.params)
-    _write_json(folder / "tags.json", results.tags)
-    _write_json(folder / "warnings.json", results.warnings)
+    for name in ("history", "params", "tags", "warnings"):
+        _write_json(folder / f"{name}.json", getattr(results, name))
     text = yaml.safe_dump(dict(results.config), sort_keys=False, allow_unicode=True)
     (folder / "config" / "resolved.yaml").write_text(text, encoding="utf-8")
 

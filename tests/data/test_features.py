@@ -17,6 +17,7 @@ from scballast.config.schema import DataConfig
 from scballast.data import dataset_from_anndata, load_dataset
 from scballast.data.annotation import Annotation
 from scballast.data.features import gene_features
+from scballast.data.remarks import Remarks
 from scballast.errors import DataError
 
 MEMORY = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
@@ -236,7 +237,8 @@ def test_spike_ins_that_only_the_symbols_name_are_left_out(in_raw: bool) -> None
 
 def test_antibodies_that_only_the_symbols_name_are_asked_about() -> None:
     var = pd.DataFrame({"gene_symbols": ["CD3D", "CD3_TotalSeqB"]}, index=["ENSG00000000001", "F1"])
-    (warning,) = gene_features(Annotation.of(var), [], "x").warnings
+    gene_features(Annotation.of(var), [], remarks := Remarks("x"))
+    (warning,) = remarks.notes
     assert warning.startswith(
         "x: 1 features have names of antibodies or hashtags and are analysed as genes: 'CD3_Total"
     )
@@ -274,9 +276,9 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
         "N4BP1",
     ]
     var = Annotation.of(pd.DataFrame(index=names))
-    features = gene_features(var, [], "x")
-    assert features.genes.all()
-    assert features.warnings == ()
+    remarks = Remarks("x")
+    assert gene_features(var, [], remarks).genes.all()
+    assert remarks.notes == []
 
 
 @pytest.mark.parametrize(
@@ -317,9 +319,10 @@ def test_genes_whose_names_resemble_other_features_stay() -> None:
     ],
 )
 def test_untyped_features_with_telling_names_are_asked_about(name: str, kind: str) -> None:
-    features = gene_features(Annotation.of(pd.DataFrame(index=["CD3D", name])), [], "x")
-    assert features.genes.all()
-    (warning,) = features.warnings
+    var = Annotation.of(pd.DataFrame(index=["CD3D", name]))
+    remarks = Remarks("x")
+    assert gene_features(var, [], remarks).genes.all()
+    (warning,) = remarks.notes
     assert warning.startswith(f"x: 1 features have names of {kind} and are analysed as genes: {name!r}.")
 
 

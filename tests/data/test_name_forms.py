@@ -136,7 +136,7 @@ def test_other_columns_lose_their_blanks_and_numbers_stay_numbers() -> None:
     adata.obs["treatment"] = ["ctrl ", "stim", "ctrl", "\u00a0stim"] * (N_CELLS // 4)
     adata.obs["age"] = np.arange(N_CELLS) % 3
     source = source_of(adata, "adata")
-    dataset = _build(source, CONFIG, "cell_type", "adata", _Wishes(("treatment", "age", "score")))
+    dataset = _build(source, CONFIG, _Wishes(("treatment", "age", "score")))
     assert dataset.adata.obs["treatment"].tolist() == ["ctrl", "stim"] * (N_CELLS // 2)
     assert dataset.adata.obs["treatment"].cat.categories.tolist() == ["ctrl", "stim"]
     assert dataset.adata.obs["age"].tolist() == adata.obs["age"].tolist()
@@ -153,7 +153,7 @@ def test_groupings_are_asked_about_with_their_cells(key: str) -> None:
     adata.obs[key] = ["1"] * 20 + ["1.0"] * 30 + ["2"] * 10
     settings = {"batch": {"batch_key": key}, "sample": {"sample_key": key}, "treatment": {}}[key]
     wanted = (key,) if key == "treatment" else ()
-    dataset = _build(source_of(adata, "adata"), replace(CONFIG, **settings), "cell_type", "adata", _Wishes(wanted))
+    dataset = _build(source_of(adata, "adata"), replace(CONFIG, **settings), _Wishes(wanted))
     (warning,) = [w for w in dataset.warnings if "differ only in" in w]
     assert f"labels of obs[{key!r}]" in warning
     assert "'1' (20 cells) and '1.0' (30 cells). If they mean the same" in warning

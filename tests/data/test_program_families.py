@@ -11,11 +11,11 @@ from scipy import stats
 from scipy.special import expit
 
 from scballast.config.simulation import PROGRAMS, SimulationConfig
-from scballast.data.contamination import ambient_rates
 from scballast.data.planting import plant
 from scballast.data.program_families import PROGRAM_FAMILIES
 from scballast.data.simulate import simulate, truth_from_adata
 from scballast.data.simulation_fit import SimulationParameters
+from scballast.data.simulation_model import ambient_rates
 from scballast.errors import ConfigError
 
 SMALL = SimulationConfig(

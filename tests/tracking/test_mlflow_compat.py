@@ -20,8 +20,14 @@ COLUMNS = {
     "experiment_tags": {"experiment_id", "key", "value"},
     "logged_models": {"model_id", "artifact_location", "source_run_id"},
     "model_versions": {"name", "version", "source", "storage_location", "run_id"},
+    "registered_models": {"name"},
     "registered_model_aliases": {"name", "version"},
 }
+# What a run, an experiment or a model owns is found by foreign keys.
+OWNED = (
+    *("params", "metrics", "latest_metrics", "tags", "experiment_tags", "datasets", "logged_model_params"),
+    *("logged_model_tags", "logged_model_metrics", "model_version_tags", "registered_model_tags"),
+)
 
 
 def test_a_database_is_made_in_the_newest_form(tmp_path: Path) -> None:
@@ -33,6 +39,7 @@ def test_a_database_is_made_in_the_newest_form(tmp_path: Path) -> None:
         inspector = sqlalchemy.inspect(engine)
         for table, wanted in COLUMNS.items():
             assert wanted <= {column["name"] for column in inspector.get_columns(table)}, f"{table}: {MOVED}"
+        assert [table for table in OWNED if not inspector.get_foreign_keys(table)] == [], MOVED
     finally:
         engine.dispose()
 

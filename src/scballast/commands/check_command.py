@@ -1,4 +1,16 @@
-"""``scballast check GENES.csv data=…``: somebody's gene lists held against one's own cells."""
+"""Hold somebody's lists of genes per population against your own cells.
+
+GENES is a .csv or .tsv with the columns population, gene and, where there is
+an order, rank. Each list is tested in cells as the lists of the methods are, as
+markers and as a program: how much of it is confirmed, does it beat random genes
+and the lists of other populations, with which methods does it agree, which
+genes fail, and which would have been found instead. Genes may be symbols or
+ids; those that are not among the most variable are tested too.
+
+Nothing is trained: the methods beside it need no model, unless
+methods=[contrast,local] asks for some. A finished run of the same data and
+replicates in the runs folder is used as it is, with all of its methods.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +28,6 @@ from scballast.sweep.list_checks import check_and_write, check_configuration, co
 if TYPE_CHECKING:
     from scballast.config.schema import Config
 
-_ABOUT = """\
-Hold somebody's lists of genes per population against your own cells.
-
-GENES is a .csv or .tsv with the columns population, gene and, where there is
-an order, rank. Each list is tested in cells as the lists of the methods are, as
-markers and as a program: how much of it is confirmed, does it beat random genes
-and the lists of other populations, with which methods does it agree, which
-genes fail, and which would have been found instead. Genes may be symbols or
-ids; those that are not among the most variable are tested too.
-
-Nothing is trained: the methods beside it need no model, unless
-methods=[contrast,local] asks for some. A finished run of the same data and
-replicates in the runs folder is used as it is, with all of its methods.
-"""
 _EXAMPLES = """\
 scballast check atlas.csv data=h5ad data.path=counts.h5ad data.population_key=cell_type
 scballast check atlas.csv --run pbmc68k-ldvae-20260101-120000-abcdef
@@ -71,7 +69,7 @@ def main(words: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scballast check",
-        description=_ABOUT,
+        description=__doc__,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -96,22 +96,21 @@ def export_runs(runs_dir: Path, target: Path, *, sweep: str | None = None) -> in
         raise ScballastError(msg)
     runs = runs_of_sweep(database, sweep)
     settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=target)
-    with clear_faults(settings):
-        with whole(target) as part:
-            part.mkdir()
-            copy_database(database, part / "mlflow.db")
-            models = keep_runs(part / "mlflow.db", runs)
-            for name in [*runs, *(f"models/{model}" for model in models)]:
-                if (source / "artifacts" / name).is_dir():
-                    shutil.copytree(source / "artifacts" / name, part / "artifacts" / name)
-            studies = (source / "optuna.db").exists()
-            if studies:
-                copy_database(source / "optuna.db", part / "optuna.db")
-                if sweep is not None:
-                    _keep_study(part / "optuna.db", sweep)
-            what = f" of the sweep {sweep}" if sweep else ""
-            optuna = ", and the Optuna study (optuna.db)" if studies else ""
-            (part / "README.md").write_text(_README.format(what=what, optuna=optuna), encoding="utf-8")
+    with clear_faults(settings), whole(target) as part:
+        part.mkdir()
+        copy_database(database, part / "mlflow.db")
+        models = keep_runs(part / "mlflow.db", runs)
+        for name in [*runs, *(f"models/{model}" for model in models)]:
+            if (source / "artifacts" / name).is_dir():
+                shutil.copytree(source / "artifacts" / name, part / "artifacts" / name)
+        studies = (source / "optuna.db").exists()
+        if studies:
+            copy_database(source / "optuna.db", part / "optuna.db")
+            if sweep is not None:
+                _keep_study(part / "optuna.db", sweep)
+        what = f" of the sweep {sweep}" if sweep else ""
+        optuna = ", and the Optuna study (optuna.db)" if studies else ""
+        (part / "README.md").write_text(_README.format(what=what, optuna=optuna), encoding="utf-8")
     return len(runs)
 
 

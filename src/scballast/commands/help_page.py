@@ -8,9 +8,9 @@ import textwrap
 from typing import Any
 
 from scballast.config.compose import config_groups
-from scballast.config.descriptions import DESCRIPTIONS, SIMULATION
 from scballast.config.schema import Config, to_leaves
 
+_SIMULATION = "data.simulation."  # these keys are described where they are defined, in `config.simulation`
 _USE = """\
 scballast                                     one experiment on embedded real data
 scballast data=h5ad data.path=X.h5ad data.population_key=cell_type
@@ -45,14 +45,14 @@ def help_text(width: int | None = None) -> str:
     lines += ["", "Keys (key=value), each with its default"]
     for key, default, meaning in described_keys():
         lines += _entry(f"{key}={default}", meaning, columns)
-    lines += _entry(f"{SIMULATION}…", "`scballast data=simulated --cfg job` prints the simulation's keys", columns)
+    lines += _entry(f"{_SIMULATION}…", "`scballast data=simulated --cfg job` prints the simulation's keys", columns)
     return "\n".join(lines) + "\n"
 
 
 def described_keys() -> list[tuple[str, str, str]]:
     """Return every key but the simulation's with its default, as it is written, and what it means."""
     leaves = to_leaves(Config()).items()
-    return [(key, _shown(default), _about(key)) for key, default in leaves if not key.startswith(SIMULATION)]
+    return [(key, _shown(default), _about(key)) for key, default in leaves if not key.startswith(_SIMULATION)]
 
 
 def _about(key: str) -> str:
@@ -62,7 +62,7 @@ def _about(key: str) -> str:
         entry = next(field for field in dataclasses.fields(place) if field.name == part)
         place = entry.default_factory if dataclasses.is_dataclass(entry.default_factory) else place
     allowed = entry.metadata.get("allowed")
-    text = DESCRIPTIONS.get(key, "")
+    text: str = entry.metadata["about"]
     return f"{text} ({' | '.join(allowed)})" if allowed else text
 
 

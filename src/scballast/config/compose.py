@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.hydra_compat import forget_composition, parse_override
@@ -17,7 +18,7 @@ from scballast.config.schema import (
     unknown_key,
     unknown_keys,
 )
-from scballast.config.words import shown_word
+from scballast.config.words import shown_word, value_of
 from scballast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,15 +91,22 @@ def check_sweep_words(overrides: Sequence[str]) -> DataConfig:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
     check_keys(overrides)
     _check_single(overrides)
     forget_composition()
+    with _in_our_words(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Raise ``ConfigError`` for what Hydra and OmegaConf raise."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return compose("config", overrides=list(overrides))
+        yield
     except InterpolationResolutionError as error:
         raise ConfigError(_interpolation(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -121,14 +129,9 @@ def from_omegaconf(composed: DictConfig) -> Config:
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
     from omegaconf import OmegaConf
-    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-    try:
+    with _in_our_words():
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except InterpolationResolutionError as error:
-        raise ConfigError(_interpolation(error)) from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(_first_lines(error)) from error
     return dict(values)
 
 
@@ -144,16 +147,8 @@ def config_groups() -> dict[str, tuple[str, ...]]:
 
 def _not_understood(word: str, reason: str) -> str:
     """Say what to do about a word that is no override: quoted twice, its value is text, whatever signs it holds."""
-    from hydra.errors import HydraException
-
     key, _, value = word.partition("=")
-    quoted = f'{key}="{value}"'
-    try:
-        value.encode()
-        is_text = bool(value) and parse_override(quoted).value() == value
-    except (HydraException, UnicodeEncodeError):
-        is_text = False
-    if not is_text:
+    if not value or value_of(f'{key}="{value}"') != value:
         return (
             f"{word!r} is not understood: {reason} Give keys and values as key=value; quote values with spaces, as in "
             "data.population_key='\"cell type\"'."
@@ -188,8 +183,7 @@ def check_keys(overrides: Sequence[str]) -> None:
         elif key not in leaves and not key.startswith(free) and not any(leaf.startswith(f"{key}.") for leaf in leaves):
             unknown.append(key)
     if unknown:
-        where = "command line"
-        raise unknown_keys(where, unknown, leaves + tuple(groups))
+        raise unknown_keys(where="command line", names=unknown, allowed=leaves + tuple(groups))
 
 
 def _check_single(overrides: Sequence[str]) -> None:

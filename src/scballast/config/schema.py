@@ -11,7 +11,7 @@ import operator
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,10 @@ from scballast.config.simulation import SimulationConfig
 from scballast.errors import ConfigError
 
 
-def _key(default: Any, **rules: Any) -> Any:
-    """Return a dataclass field with a default and the rules that its values keep."""
-    if isinstance(default, (list, tuple)):
-        return field(default_factory=lambda: tuple(default), metadata=rules)
-    return field(default=default, metadata=rules)
+def _key(default: Any, about: str, **rules: Any) -> Any:
+    """Return a field with its default (or what makes that), its line of the help, and the rules that values keep."""
+    kind: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
+    return field(**kind, metadata={"about": about, **rules})
 
 
 _OBS_COLUMN = "obs column"
@@ -35,21 +34,33 @@ _OBS_COLUMN = "obs column"
 class DataConfig:
     """Which cells: the file, the columns, the genes."""
 
-    kind: str = _key("embedded", allowed=("embedded", "file", "simulated"))
-    name: str | None = None
-    path: str | None = _key(None, names="file of counts")
-    labels: str | None = _key(None, names="table of labels")
-    layer: str | None = None
-    population_key: str | None = _key(None, names=_OBS_COLUMN)
-    batch_key: str | None = _key(None, names=_OBS_COLUMN)
-    sample_key: str | None = _key(None, names=_OBS_COLUMN)
-    condition_key: str | None = _key(None, names=_OBS_COLUMN)
-    condition_reference: str | None = None
-    gene_symbols: str | None = None
-    unlabelled: str = _key("keep", allowed=("keep", "drop"))
-    round: bool = False
-    n_top_genes: int | None = _key(2000, minimum=2)
-    min_cells: int = _key(20, minimum=2)
+    kind: str = _key(
+        "embedded", "set by the group: embedded, file or simulated", allowed=("embedded", "file", "simulated")
+    )
+    name: str | None = _key(None, "name in the UI; null: the file's")
+    path: str | None = _key(None, "your counts: .h5ad, .zarr, 10x .h5 or a matrix folder", names="file of counts")
+    labels: str | None = _key(None, "a .csv or .tsv of labels, cell names first", names="table of labels")
+    layer: str | None = _key(None, "layer that holds the raw counts; null: X; raw: .raw")
+    population_key: str | None = _key(None, "obs column with the populations (cell types)", names=_OBS_COLUMN)
+    batch_key: str | None = _key(
+        None, "obs column with the experimental batch; the model is conditioned on it", names=_OBS_COLUMN
+    )
+    sample_key: str | None = _key(
+        None, "obs column with the sample or donor: pseudobulk, resample.kind=donor, permutations", names=_OBS_COLUMN
+    )
+    condition_key: str | None = _key(
+        None, "obs column with two conditions: ranks the genes that respond within populations", names=_OBS_COLUMN
+    )
+    condition_reference: str | None = _key(
+        None, "the condition that the other is compared with; null: the one named like a control"
+    )
+    gene_symbols: str | None = _key(None, "var column with the gene symbols; null: found by itself; none: no symbols")
+    unlabelled: str = _key(
+        "keep", "cells without a population stay in the global model, or are dropped", allowed=("keep", "drop")
+    )
+    round: bool = _key(default=False, about="round counts that are nearly whole")
+    n_top_genes: int | None = _key(2000, "most variable genes that are analysed; null: all", minimum=2)
+    min_cells: int = _key(20, "smaller populations are not ranked", minimum=2)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
 
 
@@ -57,121 +68,137 @@ class DataConfig:
 class ModelConfig:
     """Which model; field names are scvi-tools'."""
 
-    name: str = "ldvae"
-    n_latent: int = _key(20, minimum=1)
-    gene_likelihood: str = _key("nb", allowed=("nb", "zinb", "poisson"))
-    latent_distribution: str = _key("normal", allowed=("normal", "ln"))
-    n_hidden: int = _key(128, minimum=1)
-    n_layers: int = _key(1, minimum=1)
-    dropout_rate: float = _key(0.1, minimum=0.0, below=1.0)
-    dispersion: str = _key("gene", allowed=("gene", "gene-batch"))
-    use_observed_lib_size: bool = False
-    n_runs: int = _key(100, minimum=2)
+    name: str = _key("ldvae", "set by the group model=…")
+    n_latent: int = _key(20, "latent dimensions", minimum=1)
+    gene_likelihood: str = _key("nb", "distribution of a count", allowed=("nb", "zinb", "poisson"))
+    latent_distribution: str = _key("normal", "normal, or ln: on the simplex", allowed=("normal", "ln"))
+    n_hidden: int = _key(128, "units of a hidden layer", minimum=1)
+    n_layers: int = _key(1, "hidden layers of the encoder", minimum=1)
+    dropout_rate: float = _key(0.1, "dropout of the encoder", minimum=0.0, below=1.0)
+    dispersion: str = _key("gene", "one dispersion per gene, or per gene and batch", allowed=("gene", "gene-batch"))
+    use_observed_lib_size: bool = _key(default=False, about="take a cell's total as its library size, or model it")
+    n_runs: int = _key(100, "runs of NMF behind a consensus; cnmf only", minimum=2)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How models are trained; field names are scvi-tools' where it has one."""
 
-    engine: str = _key("ensemble", allowed=("ensemble", "scvi"))
-    data: str = _key("memory", allowed=("memory", "stream"))
-    max_epochs: int | None = _key(None, minimum=1)
-    batch_size: int = _key(128, minimum=2)
-    lr: float = _key(2e-3, above=0.0)
-    weight_decay: float = _key(1e-6, minimum=0.0)
-    train_size: float = _key(0.9, above=0.0, maximum=1.0)
-    kl_warmup_epochs: int | float | None = _key(0.25, minimum=0)
-    early_stopping: bool = False
-    early_stopping_patience: int = _key(45, minimum=1)
+    engine: str = _key(
+        "ensemble", "all models at once, or scvi-tools' trainer one after another", allowed=("ensemble", "scvi")
+    )
+    data: str = _key(
+        "memory",
+        "counts in memory, or left on disk and read once per epoch for all models",
+        allowed=("memory", "stream"),
+    )
+    max_epochs: int | None = _key(None, "epochs; null: scvi-tools' rule for the number of cells", minimum=1)
+    batch_size: int = _key(128, "cells of a minibatch", minimum=2)
+    lr: float = _key(2e-3, "learning rate", above=0.0)
+    weight_decay: float = _key(1e-6, "L2 penalty of the optimiser", minimum=0.0)
+    train_size: float = _key(0.9, "share of the cells that is trained on", above=0.0, maximum=1.0)
+    kl_warmup_epochs: int | float | None = _key(
+        0.25, "an integer: epochs; a fraction: share of the epochs; null: none", minimum=0
+    )
+    early_stopping: bool = _key(default=False, about="stop when the validation loss no longer falls")
+    early_stopping_patience: int = _key(45, "epochs to wait for it", minimum=1)
 
 
 @dataclass(frozen=True)
 class ResampleConfig:
     """How replicates are drawn."""
 
-    kind: str = _key("subsample", allowed=("subsample", "seed", "bootstrap", "donor", "thin"))
-    n_replicates: int = _key(10, minimum=1)
-    fraction: float = _key(0.5, above=0.0, maximum=1.0)
+    kind: str = _key(
+        "subsample",
+        "disjoint halves, same cells, with replacement, halves of the samples, or thinned counts",
+        allowed=("subsample", "seed", "bootstrap", "donor", "thin"),
+    )
+    n_replicates: int = _key(10, "data sets drawn; fewer than 3 give no interval", minimum=1)
+    fraction: float = _key(0.5, "share of the cells in each", above=0.0, maximum=1.0)
 
 
 @dataclass(frozen=True)
 class RankConfig:
     """How scores become rankings and selections."""
 
-    top_k: int = _key(50, minimum=1)
-    local_ridge: float = _key(1000.0, minimum=0.0)
-    n_components: int | None = _key(None, minimum=1)
-    de_mode: str = _key("change", allowed=("change", "vanilla"))
+    top_k: int = _key(50, "genes in a list", minimum=1)
+    local_ridge: float = _key(1000.0, "penalty of `local`, in cells", minimum=0.0)
+    n_components: int | None = _key(None, "components of within_pca and residual_pca", minimum=1)
+    de_mode: str = _key("change", "mode of scvi-tools' differential_expression", allowed=("change", "vanilla"))
 
 
 @dataclass(frozen=True)
 class GenesConfig:
     """What is shown of the genes that were found."""
 
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = _key((), "classes of genes left out of the answers' genes")
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How held-out fit is measured; 0 samples leave it out."""
 
-    n_mc_samples: int = _key(64, minimum=0)
-    max_cells: int = _key(2000, minimum=1)
+    n_mc_samples: int = _key(64, "draws per cell of the held-out likelihood; 0: leave it out", minimum=0)
+    max_cells: int = _key(2000, "held-out cells evaluated per replicate", minimum=1)
 
 
 @dataclass(frozen=True)
 class AssociationConfig:
     """Which obs columns the latent dimensions are compared with (the populations always are)."""
 
-    keys: tuple[str, ...] = ()
-    n_permutations: int = _key(999, minimum=0)
-    region_de: bool = False
+    keys: tuple[str, ...] = _key((), "further obs columns to compare latent dimensions with")
+    n_permutations: int = _key(999, "permutations of their test; 0: leave it out", minimum=0)
+    region_de: bool = _key(default=False, about="differential expression of the axes' extremes")
 
 
 @dataclass(frozen=True)
 class ProgramsConfig:
     """Sets of co-expressed genes within populations."""
 
-    find: bool = True
-    gene_sets: str | None = None
+    find: bool = _key(default=True, about="gather the program genes of each population into programs")
+    gene_sets: str | None = _key(None, "a .gmt file of gene sets to compare the programs with")
 
 
 @dataclass(frozen=True)
 class BaselinesConfig:
     """The methods beside the model's own."""
 
-    methods: tuple[str, ...] = ()
+    methods: tuple[str, ...] = _key((), "methods beside the model's own; set by the group baselines=fast|full")
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """Where results are logged; without an address, SQLite under ``runs_dir``."""
 
-    uri: str | None = None
-    experiment: str = "scballast"
-    population_metrics: bool = False
+    uri: str | None = _key(None, "address of an MLflow server; null: SQLite under runs_dir")
+    experiment: str = _key("scballast", "name of the MLflow experiment")
+    population_metrics: bool = _key(default=False, about="log metrics of populations, pairs and controls too")
 
 
 @dataclass(frozen=True)
 class SweepConfig:
     """How a sweep runs (``scballast -m``)."""
 
-    kind: str = _key("grid", allowed=("grid", "optuna"))
-    name: str | None = None
-    n_trials: int = _key(20, minimum=1)
-    sampler: str = _key("tpe", allowed=("tpe", "nsgaii", "nsgaiii", "gp", "random", "qmc", "grid"))
-    sampler_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    storage: str | None = None
-    max_failures: int = _key(5, minimum=1)
-    n_workers: int | None = _key(None, minimum=1)
-    timeout: str | int | float | None = None
-    trial_timeout: str | int | float | None = None
-    stop: str = _key("never", allowed=("never", "no_improvement"))
-    patience: int = _key(10, minimum=1)
-    racing: bool | None = None
-    fused: int = _key(1, minimum=1)
-    confirm: bool = False
-    search_space: Mapping[str, Any] | None = field(default_factory=dict)
+    kind: str = _key("grid", "set by the group sweep=grid|optuna", allowed=("grid", "optuna"))
+    name: str | None = _key(None, "a named sweep can be resumed; null: from data set and date")
+    n_trials: int = _key(20, "trials of a tuned sweep", minimum=1)
+    sampler: str = _key("tpe", "Optuna's sampler", allowed=("tpe", "nsgaii", "nsgaiii", "gp", "random", "qmc", "grid"))
+    sampler_kwargs: Mapping[str, Any] = _key(dict, "its arguments")
+    storage: str | None = _key(None, "null: SQLite under runs_dir; postgresql://…; journal:FILE")
+    max_failures: int = _key(5, "failures in a row that stop a sweep", minimum=1)
+    n_workers: int | None = _key(None, "processes that share the trials", minimum=1)
+    timeout: str | int | float | None = _key(None, "no trial begins after so long, as 2h or 30min")
+    trial_timeout: str | int | float | None = _key(None, "a trial that takes longer ends as failed")
+    stop: str = _key(
+        "never", "no_improvement: end when trials no longer move the front", allowed=("never", "no_improvement")
+    )
+    patience: int = _key(10, "so many trials in a row that do not", minimum=1)
+    racing: bool | None = _key(None, "stop trials that cannot reach the front")
+    fused: int = _key(1, "trials of a worker whose models are trained together", minimum=1)
+    confirm: bool = _key(
+        default=False, about="run the chosen configuration once more with another seed, beside its own values"
+    )
+    search_space: Mapping[str, Any] | None = _key(dict, "what is searched, in Hydra's sweep syntax")
 
 
 @dataclass(frozen=True)
@@ -179,13 +206,10 @@ class Objective:
     """A logged metric and the direction in which it gets better."""
 
     metric: str = "confirmed/contrast"
-    direction: str = _key("maximize", allowed=("maximize", "minimize"))
+    direction: str = _key("maximize", "where it gets better", allowed=("maximize", "minimize"))
 
 
-DEFAULT_OBJECTIVES = (
-    Objective("confirmed/contrast", "maximize"),
-    Objective("confirmed/local", "maximize"),
-)
+DEFAULT_OBJECTIVES = (Objective("confirmed/contrast", "maximize"), Objective("confirmed/local", "maximize"))
 
 
 @dataclass(frozen=True)
@@ -204,17 +228,29 @@ class Config:
     programs: ProgramsConfig = field(default_factory=ProgramsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    objectives: tuple[Objective, ...] = DEFAULT_OBJECTIVES
-    methods: tuple[str, ...] | None = None
-    seed: int = _key(0, minimum=0)
-    device: str = _key("auto", allowed=("auto", "cpu", "cuda", "mps"))
-    runs_dir: str = "runs"
-    cache: bool = True
-    cache_gib: float = _key(4.0, minimum=0.0)
-    plan: bool | str = False
+    objectives: tuple[Objective, ...] = _key(DEFAULT_OBJECTIVES, "logged metrics to tune, each with its direction")
+    methods: tuple[str, ...] | None = _key(None, "the methods to run, by name; null: all that apply")
+    seed: int = _key(0, "of all random numbers", minimum=0)
+    device: str = _key("auto", "where models train", allowed=("auto", "cpu", "cuda", "mps"))
+    runs_dir: str = _key("runs", "folder of everything that is written")
+    cache: bool = _key(default=True, about="use trained models, scores and counts of runs_dir/cache again")
+    cache_gib: float = _key(
+        4.0, "of models, and of counts, the least recently used go when they take more", minimum=0.0
+    )
+    plan: bool | str = _key(
+        default=False, about="say what would run, and run nothing; probe: try a little of it for the time"
+    )
 
 
 _LARGEST = 2**63 - 1
+_LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    "minimum": ("at least", operator.ge),
+    "maximum": ("at most", operator.le),
+    "above": ("above", operator.gt),
+    "below": ("below", operator.lt),
+}
+_METRICS = "stability confirmed concordance fit axis truth factors programs seconds train".split()
+"""What the name of a metric begins with that a sweep may tune."""
 
 GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cycle")
 
@@ -270,13 +306,7 @@ def to_leaves(config: Config) -> dict[str, Any]:
 
 def to_nested(config: Config) -> dict[str, Any]:
     """Return the configuration as plain nested values, as YAML holds them."""
-    nested: dict[str, Any] = {}
-    for key, value in to_leaves(config).items():
-        *parents, last = key.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
+    nested: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
     return nested
 
 
@@ -383,130 +413,88 @@ def _shown(value: Any) -> str:
 
 
 def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
+    for problem in _broken_rules(value, path, rules):
+        message = f"{path}: {problem}"
+        raise ConfigError(message)
+
+
+def _broken_rules(value: Any, path: str, rules: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a value, the first first."""
     allowed = rules.get("allowed")
     if allowed is not None and value not in allowed:
         nearest = difflib.get_close_matches(str(value), allowed, n=1)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        message = f"{path}: {_shown(value)} is not allowed; allowed: {', '.join(allowed)}.{hint}"
-        raise ConfigError(message)
-    if isinstance(value, float) and not math.isfinite(value):
-        message = f"{path}: {value} is not a finite number."
-        raise ConfigError(message)
+        yield f"{_shown(value)} is not allowed; allowed: {', '.join(allowed)}.{hint}"
     if isinstance(value, str):
         if "\x00" in value:
-            message = f"{path}: {_shown(value)} holds a NUL character, which no name or path can."
-            raise ConfigError(message)
+            yield f"{_shown(value)} holds a NUL character, which no name or path can."
         if "names" in rules and not value.strip():
-            message = f"{path}: it is empty. Type the name of the {rules['names']}, {path}=NAME, or leave the key out."
-            raise ConfigError(message)
+            yield f"it is empty. Type the name of the {rules['names']}, {path}=NAME, or leave the key out."
         return
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{value} is not a finite number."
     if abs(value) > _LARGEST:
-        message = f"{path}: {_shown(value)} is out of range; it must be below 2**63."
-        raise ConfigError(message)
-    limits: tuple[tuple[str, str, Callable[[Any, Any], Any]], ...] = (
-        ("minimum", "at least", operator.ge),
-        ("maximum", "at most", operator.le),
-        ("above", "above", operator.gt),
-        ("below", "below", operator.lt),
-    )
-    for rule, words, holds in limits:
-        bound = rules.get(rule)
-        if bound is not None and not holds(value, bound):
-            message = f"{path}: {value} is out of range; it must be {words} {bound}."
-            raise ConfigError(message)
-
-
-def _check_home(key: str, path: str | None) -> None:
-    try:
-        Path(path or ".").expanduser()
-    except RuntimeError as error:
-        message = f"{key}: {_shown(path)} names the home of a user who is not here. Write the path out."
-        raise ConfigError(message) from error
-
-
-def _check_stream(config: Config) -> None:
-    remedy = "or train.data=memory"
-    if config.train.engine == "scvi":
-        message = (
-            f"train.data: stream is of the ensemble, not of train.engine=scvi. Use train.engine=ensemble, {remedy}."
-        )
-        raise ConfigError(message)
-    if config.device in ("cuda", "mps"):
-        message = (
-            f"train.data: stream trains on the CPU, and not on device={config.device}, which holds all counts. "
-            f"Use device=cpu, {remedy}."
-        )
-        raise ConfigError(message)
-    if not config.cache:
-        message = f"train.data: stream reads the prepared counts from the cache. Use cache=true, {remedy}."
-        raise ConfigError(message)
+        yield f"{_shown(value)} is out of range; it must be below 2**63."
+    for rule, (words, holds) in _LIMITS.items():
+        if rule in rules and not holds(value, rules[rule]):
+            yield f"{value} is out of range; it must be {words} {rules[rule]}."
 
 
 def _check_combinations(config: Config) -> None:
-    data, resample = config.data, config.resample
-    if data.kind == "file" and data.path is None:
-        message = "data.path: missing. Give the file: data.path=counts.h5ad data.population_key=cell_type."
+    for message in _contradictions(config):
         raise ConfigError(message)
+    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
+        seconds_of(key, text)
+    for name in config.genes.exclude:
+        if name not in GENE_CLASSES:
+            raise unknown_key(where="genes.exclude", name=name, allowed=GENE_CLASSES)
+    for objective in config.objectives:
+        if objective.metric.split("/")[0] not in _METRICS:
+            raise unknown_key(where="objectives", name=objective.metric, allowed=[f"{name}/…" for name in _METRICS])
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    """Yield what is wrong with values beside each other, the first first."""
+    data, resample, warmup = config.data, config.resample, config.train.kl_warmup_epochs
+    if data.kind == "file" and data.path is None:
+        yield "data.path: missing. Give the file: data.path=counts.h5ad data.population_key=cell_type."
     if data.kind == "file" and data.population_key is None:
-        message = (
+        yield (
             "data.population_key: missing. Name the obs column that holds the populations (cell types): "
             "data.population_key=COLUMN."
         )
-        raise ConfigError(message)
     if resample.kind in ("subsample", "thin") and resample.fraction > 0.5:
-        message = (
+        yield (
             f"resample.fraction: {resample.fraction} is out of range for resample.kind={resample.kind}: replicates "
             "2i and 2i+1 share no cell, so it must be at most 0.5. For all cells use resample.kind=seed."
         )
-        raise ConfigError(message)
     if resample.kind == "donor" and data.sample_key is None and data.kind != "simulated":
-        message = "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
-        raise ConfigError(message)
+        yield "resample.kind: donor needs data.sample_key, the obs column of the samples or donors."
     if data.condition_reference is not None and data.condition_key is None:
-        message = "data.condition_reference: it names a value of data.condition_key, which is not set. Set that too."
-        raise ConfigError(message)
-    for key, path in (
-        ("data.path", data.path),
-        ("data.labels", data.labels),
-        ("programs.gene_sets", config.programs.gene_sets),
-        ("runs_dir", config.runs_dir),
-    ):
-        _check_home(key, path)
+        yield "data.condition_reference: it names a value of data.condition_key, which is not set. Set that too."
+    paths = {"data.path": data.path, "data.labels": data.labels, "programs.gene_sets": config.programs.gene_sets}
+    for key, path in {**paths, "runs_dir": config.runs_dir}.items():
+        try:
+            Path(path or ".").expanduser()
+        except RuntimeError:
+            yield f"{key}: {_shown(path)} names the home of a user who is not here. Write the path out."
     if config.train.early_stopping and config.train.train_size == 1.0:
-        message = "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
-        raise ConfigError(message)
-    if config.train.data == "stream":
-        _check_stream(config)
-    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
-        seconds_of(key, text)
-    warmup = config.train.kl_warmup_epochs
+        yield "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
     if isinstance(warmup, float) and not 0.0 < warmup <= 1.0:
-        message = (
+        yield (
             f"train.kl_warmup_epochs: {warmup} is out of range; an integer is a number of epochs, "
             "a fraction in (0, 1] a share of them."
         )
-        raise ConfigError(message)
+    if config.train.data == "stream":
+        remedy = "or train.data=memory"
+        if config.train.engine == "scvi":
+            yield f"train.data: stream is of the ensemble, not of train.engine=scvi. Use train.engine=ensemble, {remedy}."
+        if config.device in ("cuda", "mps"):
+            yield (
+                f"train.data: stream trains on the CPU, and not on device={config.device}, which holds all counts. "
+                f"Use device=cpu, {remedy}."
+            )
+        if not config.cache:
+            yield f"train.data: stream reads the prepared counts from the cache. Use cache=true, {remedy}."
     if isinstance(config.plan, str) and config.plan != "probe":
-        message = f"plan: {_shown(config.plan)} is not allowed; allowed: true, false, probe."
-        raise ConfigError(message)
-    for name in config.genes.exclude:
-        if name not in GENE_CLASSES:
-            where = "genes.exclude"
-            raise unknown_key(where, name, GENE_CLASSES)
-    for objective in config.objectives:
-        prefix = objective.metric.split("/")[0]
-        prefixes = (
-            "stability",
-            "confirmed",
-            "concordance",
-            "fit",
-            "axis",
-            "truth",
-            "factors",
-            "programs",
-            "seconds",
-            "train",
-        )
-        if prefix not in prefixes:
-            where = "objectives"
-            raise unknown_key(where, objective.metric, [f"{name}/…" for name in prefixes])
+        yield f"plan: {_shown(config.plan)} is not allowed; allowed: true, false, probe."

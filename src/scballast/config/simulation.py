@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from scballast.errors import ConfigError
+
+_Rule = tuple[str, bool, str]
+"""Of which field, whether it holds, and what is allowed."""
 
 PROGRAMS = ("latent", "additive", "switch", "path", "shared", "none")
 
@@ -102,12 +107,15 @@ class SimulationConfig:
     donor_only: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "population_sizes", tuple(int(size) for size in self.population_sizes))
-        object.__setattr__(self, "without_program", tuple(int(number) for number in self.without_program))
-        self._check_ranges()
-        self._check_programs()
-        self._check_arms()
-        self._check_room_for_genes()
+        for name in ("population_sizes", "without_program"):
+            object.__setattr__(self, name, tuple(map(int, getattr(self, name))))
+        for name, holds, allowed in chain(self._ranges(), self._arms(), self._room()):
+            if not holds:
+                observed = getattr(self, name)
+                shown = repr(list(observed) if isinstance(observed, tuple) else observed)  # one line, whatever the text
+                shown = shown if len(shown) <= 100 else f"{shown[:99]}…"
+                msg = f"data.simulation.{name} is {shown}. Allowed: {allowed}."
+                raise ConfigError(msg)
 
     @property
     def has_shared_program(self) -> bool:
@@ -129,88 +137,52 @@ class SimulationConfig:
             return share
         return 0.0 if self.programs == "latent" else usual
 
-    def _check_ranges(self) -> None:
-        for name, lowest in (
-            ("n_genes", 10),
-            ("n_markers", 0),
-            ("n_programs", 0),
-            ("n_program_genes", 1),
-            ("n_donors", 1),
-        ):
-            _require(getattr(self, name) >= lowest, name, getattr(self, name), f"at least {lowest}")
+    def _ranges(self) -> Iterator[_Rule]:
+        for name, lowest in {
+            "n_genes": 10,
+            "n_markers": 0,
+            "n_programs": 0,
+            "n_program_genes": 1,
+            "n_donors": 1,
+        }.items():
+            yield name, getattr(self, name) >= lowest, f"at least {lowest}"
         for name in ("marker_log_fold_change", "program_strength", "donor_effect", "donor_population_effect"):
-            value = getattr(self, name)
-            _require(math.isfinite(value) and 0 <= value <= 5, name, value, "between 0 and 5 (natural-log units)")
-        _require(
-            math.isfinite(self.mean_counts) and self.mean_counts > 0,
-            "mean_counts",
-            self.mean_counts,
-            "above 0",
-        )
-        if self.library_log_sd is not None:
-            _require(
-                0 <= self.library_log_sd <= 3,
-                "library_log_sd",
-                self.library_log_sd,
-                "between 0 and 3, or null",
-            )
-        _require(0 <= self.overlap <= 1, "overlap", self.overlap, "between 0 and 1")
-
-    def _check_programs(self) -> None:
-        _require(self.programs in PROGRAMS, "programs", self.programs, ", ".join(PROGRAMS))
-        n_populations = len(self.population_sizes)
-        _require(
-            all(1 <= number <= n_populations for number in self.without_program),
-            "without_program",
-            list(self.without_program),
-            f"numbers of populations, 1 to {n_populations}",
-        )
+            yield name, 0 <= getattr(self, name) <= 5, "between 0 and 5 (natural-log units)"
+        yield "mean_counts", 0 < self.mean_counts < math.inf, "above 0"
+        yield "library_log_sd", 0 <= (self.library_log_sd or 0) <= 3, "between 0 and 3, or null"
+        yield "overlap", 0 <= self.overlap <= 1, "between 0 and 1"
+        yield "programs", self.programs in PROGRAMS, ", ".join(PROGRAMS)
         for name in ("doublet_share", "ambient_share"):
-            share = getattr(self, name)
-            _require(share is None or 0 <= share <= 0.5, name, share, "between 0 and 0.5, or null")
+            yield name, 0 <= (getattr(self, name) or 0) <= 0.5, "between 0 and 0.5, or null"
 
-    def _check_arms(self) -> None:
-        sizes, fewest = self.population_sizes, 1 if self.null_split else 2
-        _require(
-            len(sizes) >= fewest,
-            "population_sizes",
-            list(sizes),
-            f"at least {fewest} population{'s' if fewest > 1 else ''} (one suffices with null_split=true)",
-        )
-        _require(min(sizes) >= 2, "population_sizes", list(sizes), "at least 2 cells in each population")
+    def _arms(self) -> Iterator[_Rule]:
+        n, fewest = len(self.population_sizes), 1 if self.null_split else 2
+        populations = f"population{'s' if fewest > 1 else ''} (one suffices with null_split=true)"
+        yield "without_program", all(1 <= i <= n for i in self.without_program), f"numbers of populations, 1 to {n}"
+        yield "population_sizes", n >= fewest, f"at least {fewest} {populations}"
+        yield "population_sizes", min(self.population_sizes) >= 2, "at least 2 cells in each population"
         if self.null_split:
-            _require(
-                sizes[0] >= 4,
+            yield (
                 "population_sizes",
-                list(sizes),
+                self.population_sizes[0] >= 4,
                 "at least 4 cells in the first with null_split=true",
             )
         if self.donor_only:
-            _require(self.n_donors >= 2, "n_donors", self.n_donors, "at least 2 with donor_only=true")
+            yield "n_donors", self.n_donors >= 2, "at least 2 with donor_only=true"
 
-    def _check_room_for_genes(self) -> None:
+    def _room(self) -> Iterator[_Rule]:
+        """Yield the rules of how many genes are planted, and where."""
         n_programs = self.n_programs * self.n_program_genes
         from_markers = round(self.overlap * n_programs)
-        _require(
-            from_markers <= self.n_markers,
+        most = self.n_markers / max(n_programs, 1)
+        yield (
             "overlap",
-            self.overlap,
-            f"at most n_markers / (n_programs * n_program_genes) = {self.n_markers / max(n_programs, 1):.2f}",
+            from_markers <= self.n_markers,
+            f"at most n_markers / (n_programs * n_program_genes) = {most:.2f}",
         )
-        shared = self.n_program_genes if self.has_shared_program else 0
-        planted = self.n_markers + n_programs - from_markers + shared
-        _require(
-            planted <= self.n_genes,
-            "n_genes",
-            self.n_genes,
+        planted = self.n_markers + n_programs - from_markers + self.has_shared_program * self.n_program_genes
+        allowed = (
             f"at least {planted}, the genes planted in one population"
-            " (n_markers + n_programs * n_program_genes less the overlap, and the shared program)",
+            " (n_markers + n_programs * n_program_genes less the overlap, and the shared program)"
         )
-
-
-def _require(condition: bool, name: str, observed: object, allowed: str) -> None:  # noqa: FBT001
-    if not condition:
-        shown = repr(observed)  # one line, whatever the text
-        shown = shown if len(shown) <= 100 else f"{shown[:99]}…"
-        msg = f"data.simulation.{name} is {shown}. Allowed: {allowed}."
-        raise ConfigError(msg)
+        yield "n_genes", planted <= self.n_genes, allowed

@@ -35,7 +35,7 @@ def shown_word(key: str, value: str) -> str:
     text = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + "\\${", value)
     inside = re.sub(r"(\\*)($|\")", lambda match: 2 * match[1] + match[2].replace('"', '\\"'), text)
     for candidate in (text, f'"{inside}"'):
-        if _read(f"{key}={candidate}") == text:
+        if value_of(f"{key}={candidate}") == text:
             break
     return f"{key}={_for_shell(candidate)}"
 
@@ -53,8 +53,8 @@ def _number(sign: str) -> str:
     return f"\\u{ord(sign):04x}" if 128 <= ord(sign) < 2**16 else sign.encode("unicode_escape").decode()
 
 
-def _read(word: str) -> object:
-    """Return the value that Hydra reads; None: it reads none."""
+def value_of(word: str) -> object:
+    """Return the value that Hydra reads in a word; None: it reads none."""
     from hydra.errors import HydraException
 
     try:

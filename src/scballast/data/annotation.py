@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,12 @@ class Annotation:
                 unreadable[name] = str(error)
         return columns, unreadable
 
+    def each_readable(self) -> Iterator[tuple[str, pd.Series[Any]]]:
+        """Yield every column that can be read with its name, also a second one of a name."""
+        for position, name in enumerate(self.columns):
+            with suppress(DataError):  # which is said where all are read
+                yield name, self.read(position)
+
     def frame(self, keys: Iterable[str]) -> pd.DataFrame:
         """Return the columns of these names as a table; names that are not there are passed over.
 
@@ -91,3 +98,8 @@ class Annotation:
         return Annotation(
             self.index[rows], self.columns, lambda position: self.read(position).loc[rows], in_memory=self.in_memory
         )
+
+
+def texts_of(values: pd.Series[Any]) -> list[str]:
+    """Return the values of a column as text; ``""`` where one is missing."""
+    return ["" if missing else valid_text(value) for value, missing in zip(values, values.isna(), strict=True)]

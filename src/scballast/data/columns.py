@@ -13,6 +13,7 @@ import numpy as np
 from scballast.arrays import BoolArray, IntArray
 from scballast.data.name_forms import lookalikes
 from scballast.data.names import escaped, quote, quoted, valid_text, without_blanks
+from scballast.data.remarks import Remarks
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,14 +39,11 @@ class Column:
         The categories that occur, as text, in order of name.
     codes
         (n_cells,) index into ``names``; -1: missing.
-    warnings
-        What was done to read it.
     """
 
     key: str
     names: tuple[str, ...]
     codes: IntArray
-    warnings: tuple[str, ...] = ()
 
     def sizes(self) -> IntArray:
         """Return how many cells each category has, (n_categories,)."""
@@ -84,7 +82,7 @@ def n_distinct(column: pd.Series[Any]) -> int:
         return 0
 
 
-def read_column(obs: Annotation, key: str, *, option: str, source: str) -> Column:
+def read_column(obs: Annotation, key: str, *, option: str, remarks: Remarks) -> Column:
     """Return a column of ``obs`` as text categories.
 
     Parameters
@@ -95,53 +93,46 @@ def read_column(obs: Annotation, key: str, *, option: str, source: str) -> Colum
         Column name.
     option
         The configuration key that named the column, for messages.
-    source
-        The file, for messages.
+    remarks
+        Of the file; what is noticed is added.
 
     Raises
     ------
     DataError
         The column is absent or twice there, or holds numbers that are not category numbers.
     """
-    values = find_column(obs, key, option=option, source=source)
-    warnings = []
+    values = find_column(obs, key, option=option, remarks=remarks)
     try:
         codes, categories = _factorize(values)
-    except TypeError as error:
-        msg = (
-            f"{source}: obs[{quote(key)}] holds {quote(type(values.iloc[0]).__name__)} values, which are not labels. "
+    except TypeError:
+        remarks.refuse(
+            f"obs[{quote(key)}] holds {quote(type(values.iloc[0]).__name__)} values, which are not labels. "
             f"Allowed: text, categories or whole numbers. Set {option} to another column."
         )
-        raise DataError(msg) from error
     if _is_numeric(categories):
-        categories = _category_numbers(categories, codes, key, option, source)
+        categories = _category_numbers(categories, codes, key, option, remarks)
         if values.dtype != "category" and option == "data.population_key":
-            warnings.append(
-                f"{source}: obs[{quote(key)}] is numeric; its {len(categories)} values are taken as population names."
-            )
+            remarks.note(f"obs[{quote(key)}] is numeric; its {len(categories)} values are taken as population names.")
     texts = [valid_text(value) for value in categories]
-    warnings += _blank_warnings(texts, codes, key, source)
+    _note_blanks(texts, codes, key, remarks)
     names, codes, n_missing_words = _merge([without_blanks(text) for text in texts], codes)
     if values.dtype == "category":
         n_unused = len(values.cat.categories) - len(np.unique(values.cat.codes[values.cat.codes >= 0]))
         if n_unused:
-            warnings.append(
-                f"{source}: {n_unused} unused categories of obs[{quote(key)}] are left out."
-                if n_unused > 1
-                else f"{source}: one unused category of obs[{quote(key)}] is left out."
-            )
+            unused, are = (f"{n_unused} unused categories", "are") if n_unused > 1 else ("one unused category", "is")
+            remarks.note(f"{unused} of obs[{quote(key)}] {are} left out.")
     if n_missing_words:
-        warnings.append(
-            f"{source}: {n_missing_words:,} cells have an empty text or a word for 'missing' in obs[{quote(key)}] "
+        remarks.note(
+            f"{n_missing_words:,} cells have an empty text or a word for 'missing' in obs[{quote(key)}] "
             "and count as missing."
         )
     column = Column(key, names, codes)
     sizes = dict(zip(names, column.sizes().tolist(), strict=True))
-    warnings += lookalike_warnings(names, f"labels of obs[{quote(key)}]", source, sizes)
-    return dataclasses.replace(column, warnings=tuple(warnings))
+    note_lookalikes(names, f"labels of obs[{quote(key)}]", remarks, sizes)
+    return column
 
 
-def read_words(obs: Annotation, key: str, *, option: str, source: str) -> Column | None:
+def read_words(obs: Annotation, key: str, *, option: str, remarks: Remarks) -> Column | None:
     """Return a column of text or named categories as ``read_column`` does; None: it holds numbers or truths.
 
     Raises
@@ -151,14 +142,14 @@ def read_words(obs: Annotation, key: str, *, option: str, source: str) -> Column
     """
     import pandas as pd
 
-    values = find_column(obs, key, option=option, source=source)
+    values = find_column(obs, key, option=option, remarks=remarks)
     named = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
     if not (pd.api.types.is_object_dtype(named.dtype) or pd.api.types.is_string_dtype(named.dtype)):
         return None
-    return read_column(obs, key, option=option, source=source)
+    return read_column(obs, key, option=option, remarks=remarks)
 
 
-def find_column(obs: Annotation, key: str, *, option: str, source: str) -> pd.Series[Any]:
+def find_column(obs: Annotation, key: str, *, option: str, remarks: Remarks) -> pd.Series[Any]:
     """Return a column of ``obs`` as it is stored.
 
     Raises
@@ -168,7 +159,7 @@ def find_column(obs: Annotation, key: str, *, option: str, source: str) -> pd.Se
     """
     positions = obs.positions(key)
     if len(positions) != 1:
-        raise DataError(_absent(obs, key, option, source, n_found=len(positions)))
+        remarks.refuse(_absent(obs, key, option, n_found=len(positions)))
     try:
         return obs.read(positions[0])
     except DataError as error:
@@ -176,56 +167,51 @@ def find_column(obs: Annotation, key: str, *, option: str, source: str) -> pd.Se
         raise DataError(msg) from error
 
 
-def lookalike_warnings(
-    names: Sequence[str], what: str, source: str, sizes: Mapping[str, int] | None = None
-) -> list[str]:
+def note_lookalikes(names: Sequence[str], what: str, remarks: Remarks, sizes: Mapping[str, int] | None = None) -> None:
     """Ask about names that differ only in what a reader does not see, or hardly; ``sizes``: cells of each."""
     groups = lookalikes(names)
     if not groups:
-        return []
+        return
 
     def shown(name: str) -> str:
         return escaped(name) + (f" ({sizes[name]:,} cells)" if sizes is not None else "")
 
     listed = "; ".join(" and ".join(shown(name) for name in group[:4]) for group in groups[:5])
     more = f" and {len(groups) - 5} more" if len(groups) > 5 else ""
-    return [
-        f"{source}: {what} that differ only in case, blanks, hyphens or other separators, an ending (_, .0, plural s), "
+    remarks.note(
+        f"{what} that differ only in case, blanks, hyphens or other separators, an ending (_, .0, plural s), "
         f"accents, quotes, look-alike letters or Unicode form are kept apart: {listed}{more}. If they mean the same, "
         "write them alike."
-    ]
+    )
 
 
-def blank_name_warnings(names: Sequence[str], source: str, kind: str = "cell") -> list[str]:
+def note_blank_names(names: Sequence[str], remarks: Remarks, kind: str = "cell") -> None:
     """Say that blanks were removed from these names of cells, or of another ``kind``."""
-    if not names:
-        return []
-    return [
-        f"{source}: blanks at the ends or repeated were removed from {len(names):,} {kind} names, first "
-        f"{escaped(names[0])}."
-    ]
+    if names:
+        first = escaped(names[0])
+        remarks.note(f"blanks at the ends or repeated were removed from {len(names):,} {kind} names, first {first}.")
 
 
-def _blank_warnings(texts: Sequence[str], codes: IntArray, key: str, source: str) -> list[str]:
+def _note_blanks(texts: Sequence[str], codes: IntArray, key: str, remarks: Remarks) -> None:
     """Say which labels lost blanks, and how many became one with another by that."""
     changed = [code for code, text in enumerate(texts) if without_blanks(text) not in {text, ""}]
     if not changed:
-        return []
+        return
     n_merged = len(set(texts)) - len({without_blanks(text) for text in texts})
     merged = f", by which {n_merged} became one with another label" if n_merged else ""
-    return [
-        f"{source}: blanks at the ends or repeated were removed from {len(changed)} labels of obs[{quote(key)}] in "
+    remarks.note(
+        f"blanks at the ends or repeated were removed from {len(changed)} labels of obs[{quote(key)}] in "
         f"{int(np.isin(codes, changed).sum()):,} cells, first {escaped(texts[changed[0]])}{merged}."
-    ]
+    )
 
 
-def _absent(obs: Annotation, key: str, option: str, source: str, n_found: int) -> str:
+def _absent(obs: Annotation, key: str, option: str, n_found: int) -> str:
     columns = obs.columns
     if n_found > 1:
-        return f"{source}: obs has {n_found} columns named {quote(key)}. Rename all but one."
+        return f"obs has {n_found} columns named {quote(key)}. Rename all but one."
     if not columns:
         return (
-            f"{source}: obs has no column {quote(key)}, and no column at all (10x formats hold no labels). "
+            f"obs has no column {quote(key)}, and no column at all (10x formats hold no labels). "
             "Set data.labels to a .csv or .tsv with the cell names in its first column and the labels in others, "
             f"and {option} to one of these."
         )
@@ -234,18 +220,15 @@ def _absent(obs: Annotation, key: str, option: str, source: str, n_found: int) -
     guess = f" Nearest: {quoted(near)}." if near else ""
     candidates = label_candidates(obs)
     listed = f"Columns with categories: {quoted(candidates)}" if candidates else f"Columns: {quoted(columns)}"
-    return f"{source}: obs has no column {quote(key)}.{guess} {listed}. Set {option} to one of them."
+    return f"obs has no column {quote(key)}.{guess} {listed}. Set {option} to one of them."
 
 
 def _factorize(values: pd.Series[Any]) -> tuple[IntArray, Sequence[Any]]:
     import pandas as pd
 
     if isinstance(values.dtype, pd.CategoricalDtype):
-        codes = np.asarray(values.cat.codes, dtype=np.int64)
-        used = np.unique(codes[codes >= 0])
-        lookup = np.full(len(values.cat.categories) + 1, -1, dtype=np.int64)
-        lookup[used] = np.arange(used.size)
-        return lookup[codes], list(values.cat.categories[used])
+        used = values.cat.remove_unused_categories().cat
+        return np.asarray(used.codes, dtype=np.int64), list(used.categories)
     codes, uniques = pd.factorize(values, use_na_sentinel=True)
     return np.asarray(codes, dtype=np.int64), list(uniques)
 
@@ -257,18 +240,17 @@ def _is_numeric(categories: Sequence[Any]) -> bool:
     )
 
 
-def _category_numbers(categories: Sequence[Any], codes: IntArray, key: str, option: str, source: str) -> list[str]:
+def _category_numbers(categories: Sequence[Any], codes: IntArray, key: str, option: str, remarks: Remarks) -> list[str]:
     """Return numbers as text if they can be numbers of categories (clusters, batches): few and whole."""
     n_cells = int(np.count_nonzero(codes >= 0))
     whole = all(not isinstance(v, (complex, np.complexfloating)) and float(v).is_integer() for v in categories)
     if not whole or len(categories) > min(MAX_NUMERIC_CATEGORIES, n_cells / 2):
         kind = "whole" if whole else "continuous"
-        msg = (
-            f"{source}: obs[{quote(key)}] is numeric: {len(categories):,} distinct {kind} values in {n_cells:,} cells, "
+        remarks.refuse(
+            f"obs[{quote(key)}] is numeric: {len(categories):,} distinct {kind} values in {n_cells:,} cells, "
             f"first {categories[0]!s}. Allowed: text, categories, or at most {MAX_NUMERIC_CATEGORIES} distinct whole "
             f"numbers with 2 cells each on average. Set {option} to a column of labels, or make this one text."
         )
-        raise DataError(msg)
     return [str(int(value)) for value in categories]
 
 
@@ -278,19 +260,18 @@ def _merge(texts: Sequence[str], codes: IntArray) -> tuple[tuple[str, ...], IntA
     names = sorted({text for text, absent in zip(texts, missing, strict=True) if not absent})
     position = {name: index for index, name in enumerate(names)}
     lookup = np.array(
-        [-1 if absent else position[text] for text, absent in zip(texts, missing, strict=True)] + [-1],
-        dtype=np.int64,
+        [-1 if absent else position[text] for text, absent in zip(texts, missing, strict=True)] + [-1], dtype=np.int64
     )
     n_words = int(np.isin(codes, np.flatnonzero(missing)).sum()) if any(missing) else 0
     return tuple(names), lookup[codes], n_words
 
 
-def read_grouping(obs: Annotation, key: str, *, option: str, source: str, labels: Column | None = None) -> Column:
+def read_grouping(obs: Annotation, key: str, *, option: str, remarks: Remarks, labels: Column | None = None) -> Column:
     """Return the batch or sample column: as ``read_column``, and every cell must have a value.
 
     Parameters
     ----------
-    obs, key, option, source
+    obs, key, option, remarks
         As ``read_column``.
     labels
         Population of each cell, to say so where only cells without one have no value.
@@ -300,7 +281,7 @@ def read_grouping(obs: Annotation, key: str, *, option: str, source: str, labels
     DataError
         As ``read_column``; or a value is missing, or every cell has a value of its own.
     """
-    column = read_column(obs, key, option=option, source=source)
+    column = read_column(obs, key, option=option, remarks=remarks)
     n_missing = int(np.count_nonzero(column.codes < 0))
     if n_missing:
         cell = quote(obs.index[int(np.argmax(column.codes < 0))])
@@ -308,17 +289,15 @@ def read_grouping(obs: Annotation, key: str, *, option: str, source: str, labels
             (column.codes < 0) & (labels.codes >= 0)
         ).any()  # fmt: skip
         drop = ", which have no label either, with data.unlabelled=drop" if only_unlabelled else ""
-        msg = (
-            f"{source}: obs[{quote(key)}] is missing for {n_missing:,} of {len(obs):,} cells, first {cell}. "
+        remarks.refuse(
+            f"obs[{quote(key)}] is missing for {n_missing:,} of {len(obs):,} cells, first {cell}. "
             f"Every cell needs a value in {option}: fill them, or remove these cells{drop}."
         )
-        raise DataError(msg)
     if len(column.names) == len(obs) > 1:
-        msg = (
-            f"{source}: obs[{quote(key)}] differs in every one of the {len(obs):,} cells. "
+        remarks.refuse(
+            f"obs[{quote(key)}] differs in every one of the {len(obs):,} cells. "
             f"Set {option} to a column with several cells per value, or leave it out."
         )
-        raise DataError(msg)
     return column
 
 

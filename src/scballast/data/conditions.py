@@ -9,7 +9,9 @@ import numpy as np
 
 from scballast.data.columns import Column, read_column
 from scballast.data.names import quote, quoted
-from scballast.errors import ConfigError, DataError
+from scballast.data.populations import cross_table
+from scballast.data.remarks import Remarks
+from scballast.errors import ConfigError
 
 if TYPE_CHECKING:
     from scballast.config.schema import DataConfig
@@ -22,7 +24,7 @@ REFERENCE_WORDS = (
 """Names of a condition, in lower case, that is taken for the reference where none is named."""
 
 
-def read_conditions(obs: Annotation, config: DataConfig, *, source: str) -> Column | None:
+def read_conditions(obs: Annotation, config: DataConfig, *, remarks: Remarks) -> Column | None:
     """Return the column of conditions, the reference first, or None where none is named.
 
     Parameters
@@ -31,8 +33,8 @@ def read_conditions(obs: Annotation, config: DataConfig, *, source: str) -> Colu
         Annotation of the cells.
     config
         ``condition_key``, ``condition_reference`` and the other keys, none of which may name the same column.
-    source
-        The file, for messages.
+    remarks
+        Of the file; what is noticed is added.
 
     Raises
     ------
@@ -47,19 +49,16 @@ def read_conditions(obs: Annotation, config: DataConfig, *, source: str) -> Colu
     for other in ("population_key", "batch_key", "sample_key"):
         if getattr(config, other) == key:
             msg = (
-                f"{source}: data.condition_key and data.{other} are both {quote(key)}: a condition could not be told "
-                "from it. Name different columns of obs."
+                f"{remarks.label}: data.condition_key and data.{other} are both {quote(key)}: a condition could not be "
+                "told from it. Name different columns of obs."
             )
             raise ConfigError(msg)
-    column = read_column(obs, key, option="data.condition_key", source=source)
+    column = read_column(obs, key, option="data.condition_key", remarks=remarks)
     if len(column.names) != 2:
-        msg = (
-            f"{source}: obs[{quote(key)}] holds {len(column.names)} conditions ({quoted(column.names[:6])}), and "
+        remarks.refuse(
+            f"obs[{quote(key)}] holds {len(column.names)} conditions ({quoted(column.names[:6])}), and "
             "data.condition_key compares two. Name a column of two; cells that are to take no part have no value in it."
         )
-        if column.warnings:
-            msg += f" Noticed before: {' '.join(column.warnings)}"
-        raise DataError(msg)
     reference = config.condition_reference
     if reference is not None and reference not in column.names:
         msg = f"data.condition_reference: {quote(reference)} is not one of the conditions: {quoted(column.names)}."
@@ -73,7 +72,7 @@ def read_conditions(obs: Annotation, config: DataConfig, *, source: str) -> Colu
     return dataclasses.replace(column, names=column.names[::-1], codes=codes)
 
 
-def condition_notes(conditions: Column, batches: Column | None, samples: Column | None, source: str) -> list[str]:
+def note_conditions(conditions: Column, batches: Column | None, samples: Column | None, remarks: Remarks) -> None:
     """Say what is compared with what, and what cannot be told apart.
 
     Raises
@@ -84,44 +83,38 @@ def condition_notes(conditions: Column, batches: Column | None, samples: Column 
     sizes = conditions.sizes()
     if (sizes == 0).any():
         lost = conditions.names[int(np.argmin(sizes))]
-        msg = (
-            f"{source}: no cell of condition {quote(lost)} of obs[{quote(conditions.key)}] is left. "
+        remarks.refuse(
+            f"no cell of condition {quote(lost)} of obs[{quote(conditions.key)}] is left. "
             "Check the column, or leave data.condition_key out."
         )
-        raise DataError(msg)
     reference, other = conditions.names
-    notes = [
-        f"{source}: response genes compare {quote(other)} with {quote(reference)}, the reference, of "
+    remarks.note(
+        f"response genes compare {quote(other)} with {quote(reference)}, the reference, of "
         f"obs[{quote(conditions.key)}] (data.condition_reference)."
-    ]
+    )
     missing = int((conditions.codes < 0).sum())
     if missing:
-        notes.append(
-            f"{source}: {missing:,} cells have no value in obs[{quote(conditions.key)}] and take no part in response."
-        )
+        remarks.note(f"{missing:,} cells have no value in obs[{quote(conditions.key)}] and take no part in response.")
     if batches is not None and not _crossed(conditions, batches):
-        notes.append(
-            f"{source}: every batch of obs[{quote(batches.key)}] has one condition: a response cannot be told from "
+        remarks.note(
+            f"every batch of obs[{quote(batches.key)}] has one condition: a response cannot be told from "
             "batches, and a model that is conditioned on them takes it out of its latent space. Leave data.batch_key "
             "out, or name a column whose batches have both conditions."
         )
     if samples is None:
-        notes.append(
-            f"{source}: data.sample_key is not set: cells are the evidence for response genes, and whatever differs "
+        remarks.note(
+            "data.sample_key is not set: cells are the evidence for response genes, and whatever differs "
             "between donors or preparations passes for a response. Set it to the column with the donors."
         )
     elif not _crossed(conditions, samples):
-        notes.append(
-            f"{source}: every donor of obs[{quote(samples.key)}] has one condition: response genes are tested with "
+        remarks.note(
+            f"every donor of obs[{quote(samples.key)}] has one condition: response genes are tested with "
             "resample.kind=donor alone, in donors that no list has seen. If donors gave cells under both conditions, "
             "data.sample_key should name the donor and not the sample."
         )
-    return notes
 
 
 def _crossed(conditions: Column, groups: Column) -> bool:
     """Whether any group has cells of both conditions."""
-    known = conditions.codes >= 0
-    table = np.zeros((len(groups.names), 2), dtype=bool)
-    table[groups.codes[known], conditions.codes[known]] = True
-    return bool(table.all(axis=1).any())
+    table = cross_table(conditions.codes, 2, groups.codes, len(groups.names))
+    return bool((table > 0).all(axis=0).any())

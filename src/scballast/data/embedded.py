@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.arrays import IntArray
 from scballast.data.files import open_source
 from scballast.data.source import RAW_PATH
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
-    import scipy.sparse as sp
     from anndata import AnnData
 
 NAME = "pbmc68k"
@@ -74,10 +72,3 @@ def embedded_adata() -> AnnData:
     counts = sp.csr_matrix((values.astype(np.float32), logarithms.indices, logarithms.indptr), shape=logarithms.shape)
     counts.sort_indices()
     return ad.AnnData(X=counts, obs=obs, var=var)
-
-
-def embedded_counts() -> tuple[sp.csr_matrix, IntArray]:
-    """Return the (700, 765) counts and each cell's population as a number, in order of the populations' names."""
-    adata = embedded_adata()
-    _, codes = np.unique(adata.obs[POPULATION_KEY].astype(str).to_numpy(dtype=str), return_inverse=True)
-    return adata.X, codes

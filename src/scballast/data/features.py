@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.arrays import BoolArray
+from scballast.data.annotation import Annotation, texts_of
 from scballast.data.columns import n_distinct
-from scballast.data.names import quote, quoted, valid_text
+from scballast.data.names import quote, quoted, spelt_alike, valid_text
+from scballast.data.remarks import Remarks
 from scballast.data.symbols import KNOWN_COLUMNS
-from scballast.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scballast.data.annotation import Annotation
 
 GENE = frozenset(
     "gene expression|geneexpression|gene|genes|gex|rna|mrna|scrna|expression|gene expr|rna expression|transcript"
@@ -90,16 +90,13 @@ class Features:
         (n_features,) bool.
     types
         (n_features,) what the file calls each; empty where it does not say.
-    warnings
-        What is left out, and what may be no gene but is kept.
     """
 
     genes: BoolArray
     types: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
-def gene_features(var: Annotation, others: Sequence[Annotation], source: str) -> Features:
+def gene_features(var: Annotation, others: Sequence[Annotation], remarks: Remarks) -> Features:
     """Tell genes from other features: by the type that the file gives, and spike-ins by their names or symbols.
 
     Parameters
@@ -109,8 +106,8 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
     others
         Further annotations of the same file (``var`` beside ``.raw.var``), looked at by name where ``var`` has no
         types.
-    source
-        The file, for messages.
+    remarks
+        Of the file; what is left out is added, and what may be no gene but is kept.
 
     Raises
     ------
@@ -122,40 +119,36 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
     if given_types is None:
         given_types = next((joined for other in others if (joined := _types_by_name(other, names)) is not None), None)
     is_gene = np.ones(len(names), dtype=np.bool_)
-    notes = _unclear(var, source) if given_types is None else []
-    if given_types is not None:
+    if given_types is None:
+        _note_unclear(var, remarks)
+    else:
         types = given_types.of_features
         is_gene = np.array([kind in given_types.genes for kind in types], dtype=np.bool_)
         if not is_gene.any() and names:
-            msg = (
-                f"{source}: none of the {len(names):,} features is gene expression: the types are "
+            remarks.refuse(
+                f"none of the {len(names):,} features is gene expression: the types are "
                 f"{_counted(types)}. Use a file with gene expression, or set the types of genes to 'Gene Expression'."
             )
-            raise DataError(msg)
         if not is_gene.all():
             left_out = [kind for kind, gene in zip(types, is_gene, strict=True) if not gene]
             first = quote(names[int(np.argmin(is_gene))])
-            notes.append(
-                f"{source}: {len(left_out):,} features that are not gene expression are left out: "
+            remarks.note(
+                f"{len(left_out):,} features that are not gene expression are left out: "
                 f"{_counted(left_out)}, first {first}."
             )
             if given_types.guessed:
                 kinds = [kind for kind in types if kind in given_types.guessed]
-                notes.append(
-                    f"{source}: {len(kinds):,} features of types that are not known are analysed as genes: "
+                remarks.note(
+                    f"{len(kinds):,} features of types that are not known are analysed as genes: "
                     f"{_counted(kinds)}. Where they are genes, call them 'Gene Expression'."
                 )
         untyped = [name for name, kind in zip(names, types, strict=True) if not kind]
         if untyped:
-            notes.append(
-                f"{source}: {len(untyped):,} features without a type are analysed as genes, first {quote(untyped[0])}."
-            )
+            remarks.note(f"{len(untyped):,} features without a type are analysed as genes, first {quote(untyped[0])}.")
     unassigned = is_gene & np.array([_NO_GENE.fullmatch(name) is not None for name in names], dtype=np.bool_)
     if unassigned.any() and (is_gene & ~unassigned).any():
         listed = quoted([name for name, counts in zip(names, unassigned, strict=True) if counts], 5)
-        notes.append(
-            f"{source}: {int(unassigned.sum()):,} rows that count reads without a gene are left out: {listed}."
-        )
+        remarks.note(f"{int(unassigned.sum()):,} rows that count reads without a gene are left out: {listed}.")
         is_gene &= ~unassigned
     called = [names, *_symbols(var, others, names)]
     spiked = np.array([any(map(_SPIKE_IN.fullmatch, known)) for known in zip(*called, strict=True)], dtype=np.bool_)
@@ -163,22 +156,19 @@ def gene_features(var: Annotation, others: Sequence[Annotation], source: str) ->
     if spiked.any():
         first = quote(names[int(np.argmax(spiked))])
         if not (is_gene & ~spiked).any():
-            msg = (
-                f"{source}: all {int(spiked.sum()):,} genes are spike-ins, first {first}: there are no genes of the "
+            remarks.refuse(
+                f"all {int(spiked.sum()):,} genes are spike-ins, first {first}: there are no genes of the "
                 "cells. Use the file with their gene expression."
             )
-            raise DataError(msg)
-        notes.append(
-            f"{source}: {int(spiked.sum()):,} spike-ins are left out, first {first}: they are no genes of the cells."
-        )
+        remarks.note(f"{int(spiked.sum()):,} spike-ins are left out, first {first}: they are no genes of the cells.")
         is_gene &= ~spiked
     types = given_types.of_features if given_types is not None else []
-    return Features(is_gene, tuple(types), (*notes, *_suspects(called, is_gene, source)))
+    _note_suspects(called, is_gene, remarks)
+    return Features(is_gene, tuple(types))
 
 
-def _suspects(called: Sequence[Sequence[str]], is_gene: BoolArray, source: str) -> list[str]:
+def _note_suspects(called: Sequence[Sequence[str]], is_gene: BoolArray, remarks: Remarks) -> None:
     """Name features that are kept although one of their names is that of an antibody or a peak."""
-    notes = []
     for kind, pattern in _LOOKS_LIKE.items():
         suspects = [
             next(filter(pattern.match, known))
@@ -186,12 +176,11 @@ def _suspects(called: Sequence[Sequence[str]], is_gene: BoolArray, source: str) 
             if gene and any(map(pattern.match, known))
         ]
         if suspects:
-            notes.append(
-                f"{source}: {len(suspects):,} features have names of {kind} and are analysed as genes: "
+            remarks.note(
+                f"{len(suspects):,} features have names of {kind} and are analysed as genes: "
                 f"{quoted(suspects, 4)}. If they are none, say so in var['feature_types'] ('Gene Expression' for "
                 "genes)."
             )
-    return notes
 
 
 @dataclass(frozen=True)
@@ -206,19 +195,14 @@ class _Types:
 def _types(var: Annotation) -> _Types | None:
     """Return the types that a column of var gives; None where no column does."""
     unnamed = flagged = all_genes = None
-    for position, key in enumerate(var.columns):
-        try:
-            values = var.read(position)
-        except DataError:  # named where var is read as a whole
-            continue
+    for key, values in var.each_readable():
         spelt_key = _spelt(key)
         if flagged is None and _FLAG.fullmatch(spelt_key):
             flagged = _flagged(key, values)
         named = spelt_key in TYPE_COLUMNS
         if not named and (unnamed is not None or values.dtype.kind not in "OSUT" or n_distinct(values) > MOST_TYPES):
             continue
-        missing = values.isna().to_numpy()
-        types = ["" if no else valid_text(value).strip() for value, no in zip(values, missing, strict=True)]
+        types = [text.strip() for text in texts_of(values)]
         types_of_column = _known(types, named=named)
         if types_of_column is not None and named and {*types} - types_of_column.genes:
             return types_of_column
@@ -229,24 +213,18 @@ def _types(var: Annotation) -> _Types | None:
     return all_genes or unnamed or flagged
 
 
-def _unclear(var: Annotation, source: str) -> list[str]:
+def _note_unclear(var: Annotation, remarks: Remarks) -> None:
     """Ask about columns that seem to tell genes from other features, in words or numbers that are not known."""
-    notes = []
-    for position, key in enumerate(var.columns):
-        try:
-            values = var.read(position)
-        except DataError:  # named where var is read as a whole
-            continue
+    for key, values in var.each_readable():
         if not 2 <= n_distinct(values) <= MOST_TYPES:
             continue
-        kinds = ["" if no else valid_text(value) for value, no in zip(values, values.isna(), strict=True)]
+        kinds = texts_of(values)
         told = _spelt(key) not in TYPE_COLUMNS or any(_BIOTYPE.fullmatch(_spelt(kind)) for kind in {*kinds})
         if not told or any(_SURELY_OTHER.fullmatch(_spelt(kind)) for kind in {*kinds}):
-            notes.append(
-                f"{source}: var[{quote(key)}] may tell genes from other features, but not in words that are known: "
+            remarks.note(
+                f"var[{quote(key)}] may tell genes from other features, but not in words that are known: "
                 f"{_counted(kinds)}. All are analysed as genes. If some are none, call genes 'Gene Expression' there."
             )
-    return notes
 
 
 def _known(types: list[str], *, named: bool) -> _Types | None:
@@ -269,8 +247,9 @@ def _known(types: list[str], *, named: bool) -> _Types | None:
 def _flagged(key: str, values: pd.Series[Any]) -> _Types | None:
     """Return the types that a column of truths gives."""
     match = _FLAG.fullmatch(_spelt(key))
-    missing = values.isna().to_numpy()
-    texts = ["" if no else _TRUTHS.get(str(value).lower(), "?") for value, no in zip(values, missing, strict=True)]
+    texts = [
+        "" if no else _TRUTHS.get(str(value).lower(), "?") for value, no in zip(values, values.isna(), strict=True)
+    ]
     if match is None or not {*texts} - {""} == {"true", "false"}:
         return None
     of_genes = bool(match["genes"])
@@ -287,15 +266,11 @@ def _symbols(var: Annotation, others: Sequence[Annotation], names: Sequence[str]
     names_by_column = []
     for table in (var, *others):
         index_names = [valid_text(name) for name in table.index]
-        for position, key in enumerate(table.columns):
-            if _spelt(key) not in KNOWN_COLUMNS:
-                continue
-            try:
-                values = [valid_text(value) for value in table.read(position)]
-            except DataError:  # named where var is read as a whole
-                continue
-            by_name = dict(zip(index_names, values, strict=True))
-            names_by_column.append(values if index_names == names else [by_name.get(name, "") for name in names])
+        for key, values in table.each_readable():
+            if _spelt(key) in KNOWN_COLUMNS:
+                texts = [valid_text(value) for value in values]
+                by_name = dict(zip(index_names, texts, strict=True))
+                names_by_column.append(texts if index_names == names else [by_name.get(name, "") for name in names])
     return names_by_column
 
 
@@ -316,17 +291,13 @@ def _types_by_name(other: Annotation, names: Sequence[str]) -> _Types | None:
 
 def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
     """Return each name with how often it stood before."""
-    seen: Counter[str] = Counter()
-    numbered = []
-    for name in names:
-        numbered.append((name, seen[name]))
-        seen[name] += 1
-    return numbered
+    import pandas as pd
+
+    return list(zip(names, pd.Series(names, dtype=object).groupby(names).cumcount(), strict=True))
 
 
 def _spelt(text: str) -> str:
-    text = re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", text)  # GeneExpression, but not mRNA
-    return re.sub(r"[\s_.\-]+", " ", text).strip().lower()
+    return spelt_alike(re.sub(r"(?<=[a-z]{2})(?=[A-Z][a-z])", " ", text))  # GeneExpression, but not mRNA
 
 
 def _counted(types: Sequence[str]) -> str:

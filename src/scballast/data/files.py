@@ -19,6 +19,7 @@ from scballast.data.foreign_layouts import file_hint
 from scballast.data.matrix_folders import read_matrix_folder
 from scballast.data.names import quote, quoted, valid_text
 from scballast.data.reading import reading
+from scballast.data.remarks import refuse
 from scballast.data.source import LAYERS, RAW_PATH, X_PATH, Source, StoredMatrix, quiet_anndata, source_of
 from scballast.data.stored_rows import DenseRows, SparseRows, WholeMatrix
 from scballast.data.tenx import read_10x_hdf5
@@ -60,30 +61,26 @@ def open_source(path: str) -> Iterator[Source]:
     else:
         hint = " Name the folder that it is in." if ".mtx" in location.suffixes else file_hint(location.name)
         what = f"files of type {quote(suffix)}" if suffix else "files without an extension that are not HDF5"
-        msg = f"{label}: {what} are not read.{hint} {ALLOWED}"
-        raise DataError(msg)
+        refuse(label, f"{what} are not read.{hint} {ALLOWED}")
 
 
 def _probe(path: Path, label: str) -> None:
     """Raise unless the path exists and can be read."""
     if "://" in str(path) or str(path).startswith(("s3:", "http:", "https:")):
-        msg = f"{path}: remote addresses are not read. Download the file and set data.path to it."
-        raise DataError(msg)
+        refuse(path, "remote addresses are not read. Download the file and set data.path to it.")
     try:
         path.stat()
         if path.is_dir():
             next(path.iterdir(), None)
         elif not path.is_file():
-            msg = f"{label}: this is not a regular file. {ALLOWED}"
-            raise DataError(msg)
+            refuse(label, f"this is not a regular file. {ALLOWED}")
         else:
             with path.open("rb") as file:
                 file.read(1)
     except FileNotFoundError as error:
         raise DataError(missing_file(path)) from error
     except OSError as error:
-        msg = f"{path}: cannot be opened: {error.strerror or error}. Check the path and its permissions."
-        raise DataError(msg) from error
+        refuse(path, f"cannot be opened: {error.strerror or error}. Check the path and its permissions.")
 
 
 def missing_file(path: Path) -> str:
@@ -99,16 +96,13 @@ def missing_file(path: Path) -> str:
 
 
 def _check_hdf5(path: Path, label: str) -> None:
-    size = path.stat().st_size
-    if size == 0:
-        msg = f"{label}: the file is empty (0 bytes). Copy or write it again."
-        raise DataError(msg)
-    if not _is_hdf5(path):
-        with path.open("rb") as file:
-            start = file.read(2)
-        hint = " It is a gzip archive: unpack it first." if start == b"\x1f\x8b" else ""
-        msg = f"{label}: this is not an HDF5 file, whatever its name says.{hint} {ALLOWED}"
-        raise DataError(msg)
+    with path.open("rb") as file:
+        start = file.read(len(HDF5_SIGNATURE))
+    if not start:
+        refuse(label, "the file is empty (0 bytes). Copy or write it again.")
+    if start != HDF5_SIGNATURE:
+        hint = " It is a gzip archive: unpack it first." if start.startswith(b"\x1f\x8b") else ""
+        refuse(label, f"this is not an HDF5 file, whatever its name says.{hint} {ALLOWED}")
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -122,16 +116,15 @@ def _survive(path: Path, label: str) -> None:
     command = [sys.executable, "-I", str(HDF5_CHECK), str(path)]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=HDF5_CHECK_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        msg = (
-            f"{label}: its structure could not be read in {HDF5_CHECK_SECONDS} seconds: it is damaged, or its disk "
-            "does not answer. Copy the file to a local disk, or write it again."
+    except subprocess.TimeoutExpired:
+        refuse(
+            label,
+            f"its structure could not be read in {HDF5_CHECK_SECONDS} seconds: it is damaged, or its disk "
+            "does not answer. Copy the file to a local disk, or write it again.",
         )
-        raise DataError(msg) from error
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        msg = f"{label}: the file is damaged: the HDF5 library crashes on it ({name}). Copy or write it again."
-        raise DataError(msg)
+        refuse(label, f"the file is damaged: the HDF5 library crashes on it ({name}). Copy or write it again.")
 
 
 def _open_hdf5(path: Path, label: str) -> Iterator[Source]:
@@ -157,8 +150,7 @@ def _hdf5_source(file: Any, path: Path, label: str) -> Source:
         return _anndata_source(file, label)
     if path.suffix.lower() != ".h5ad":
         return read_10x_hdf5(file, path, label)
-    msg = f"{label}: obs and var are missing: this is not an AnnData file. It holds: {quoted(file)}. {ALLOWED}"
-    raise DataError(msg)
+    refuse(label, f"obs and var are missing: this is not an AnnData file. It holds: {quoted(file)}. {ALLOWED}")
 
 
 def _open_folder(path: Path, label: str) -> Iterator[Source]:
@@ -170,16 +162,14 @@ def _open_folder(path: Path, label: str) -> Iterator[Source]:
             with quiet_anndata():
                 group = zarr.open_group(str(path), mode="r")
             if "obs" not in group or "var" not in group:
-                msg = f"{label}: obs and var are missing: this is not an AnnData store. It holds: {quoted(group)}."
-                raise DataError(msg)
+                refuse(label, f"obs and var are missing: this is not an AnnData store. It holds: {quoted(group)}.")
             source = _anndata_source(group, label)
         yield source
     else:
         with reading(label):
             matrix_source = read_matrix_folder(path, label)
         if matrix_source is None:
-            msg = f"{label}: this folder holds neither a zarr store nor matrix.mtx. {ALLOWED}"
-            raise DataError(msg)
+            refuse(label, f"this folder holds neither a zarr store nor matrix.mtx. {ALLOWED}")
         yield matrix_source
 
 
@@ -189,11 +179,11 @@ def _refuse_pickles(path: Path, label: str) -> None:
         for name in {".zarray", ".zmetadata", "zarr.json"} & set(names):
             metadata = json.loads((Path(folder) / name).read_text(encoding="utf-8"))
             if _names_pickle(metadata):
-                msg = (
-                    f"{label}: {quote(os.path.relpath(folder, path))} is stored as Python pickles, which are not "
-                    "opened: they can run any code. Write the file again with anndata's write_zarr or write_h5ad."
+                refuse(
+                    label,
+                    f"{quote(os.path.relpath(folder, path))} is stored as Python pickles, which are not "
+                    "opened: they can run any code. Write the file again with anndata's write_zarr or write_h5ad.",
                 )
-                raise DataError(msg)
 
 
 def _names_pickle(metadata: Any) -> bool:
@@ -253,8 +243,7 @@ def _annotation(store: Any, key: str, label: str) -> Annotation:
             with quiet_anndata():
                 table = _read_element(element)
             if not isinstance(table, pd.DataFrame):
-                msg = f"{label}: {key} is not a table. Write the file again with anndata."
-                raise DataError(msg)
+                refuse(label, f"{key} is not a table. Write the file again with anndata.")
             return Annotation.of(table)
         names = [valid_text(name) for name in element.attrs["column-order"]]
         index = pd.Index(_read_element(element[element.attrs["_index"]]), dtype=object)

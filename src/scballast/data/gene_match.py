@@ -100,10 +100,6 @@ def _mostly_ids(names: Sequence[str]) -> bool:
     return sum(map(looks_like_id, names)) > len(names) / 2
 
 
-def _same(name: str) -> str:
-    return name
-
-
 def _without_version(name: str) -> str:
     versioned = _VERSION.match(name.upper())
     return versioned[1] if versioned else ""
@@ -114,7 +110,7 @@ def _one_sign(name: str) -> str:
 
 
 _LEVELS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("", _same),
+    ("", str),
     ("another case", str.casefold),
     ("another version of the id", _without_version),
     ("other signs", _one_sign),

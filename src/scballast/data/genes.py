@@ -112,13 +112,7 @@ def selection_groups(batches: Column | None, n_cells: int) -> IntArray:
 
 
 def select_genes(
-    survey: Survey,
-    cells: BoolArray,
-    genes: BoolArray,
-    n_top_genes: int | None,
-    batches: Column | None,
-    *,
-    source: str,
+    survey: Survey, cells: BoolArray, genes: BoolArray, n_top_genes: int | None, batches: Column | None, *, source: str
 ) -> GeneSelection:
     """Choose the genes to analyse, as far as the sums of the counts tell.
 

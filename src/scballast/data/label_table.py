@@ -6,15 +6,14 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scballast.data.columns import MISSING_WORDS, blank_name_warnings
+from scballast.data.columns import MISSING_WORDS, note_blank_names
 from scballast.data.name_forms import alike
 from scballast.data.names import blanks_apart, escaped, quote, quoted, valid_text, without_blanks
+from scballast.data.remarks import Remarks, refuse
 from scballast.data.source import Source
-from scballast.data.text_table import Wording, read_rows
-from scballast.errors import DataError
+from scballast.data.text_table import Wording, check_width, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +85,9 @@ def with_labels(source: Source, path: str) -> Source:
     }
     added = pd.DataFrame({column: values.to_numpy() for column, values in columns.items()}, index=source.obs.index)
     replaced = [column for column in source.obs.columns if column in columns]
-    warnings = (*table.warnings, *_join_warnings(table, names, replaced, source.label))
-    return replace(source, obs=source.obs.with_columns(added), warnings=(*source.warnings, *warnings))
+    remarks = Remarks(source.label, [*source.warnings, *table.warnings])
+    _note_join(table, names, replaced, remarks)
+    return replace(source, obs=source.obs.with_columns(added), warnings=tuple(remarks.notes))
 
 
 def read_label_table(path: str) -> LabelTable:
@@ -98,13 +98,8 @@ def read_label_table(path: str) -> LabelTable:
     DataError
         The file is missing, unreadable, no table, or names a cell or a column twice.
     """
-    location = Path(path).expanduser()
-    label = location.name or str(location)
-    lines = read_rows(location, _WORDING)
-    if not lines:
-        msg = f"{label}: the table of labels is empty. {ALLOWED}."
-        raise DataError(msg)
-    header, body = lines[0][1], lines[1:]
+    label, header, body = read_table(path, _WORDING)
+    remarks = Remarks(label)
     if body and all(len(row) == len(header) + 1 for _, row in body):
         # R's write.table gives the row names no column name; a label with a comma and no quotes does the same.
         if not _CELLS.fullmatch(header[0].strip()) or len({row[1] for _, row in body}) == len(body):
@@ -115,21 +110,14 @@ def read_label_table(path: str) -> LabelTable:
         header, body = header[:-1], [(number, row[:-1]) for number, row in body]  # columns that a spreadsheet left
     columns = tuple(valid_text(without_blanks(name)) for name in header[1:])
     if not columns:
-        msg = f"{label}: there is one column, {quote(header[0])}, so no labels (separators: comma, tab). {ALLOWED}."
-        raise DataError(msg)
+        remarks.refuse(f"there is one column, {quote(header[0])}, so no labels (separators: comma, tab). {ALLOWED}.")
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
-        msg = f"{label}: {len(twice)} column names occur more than once, first {quote(twice[0])}. Rename all but one."
-        raise DataError(msg)
+        remarks.refuse(f"{len(twice)} column names occur more than once, first {quote(twice[0])}. Rename all but one.")
     rows: dict[str, list[str]] = {}
     with_blanks = [row[0] for _, row in body if without_blanks(row[0]) != row[0]]
     for number, row in body:
-        if len(row) != len(header):
-            msg = (
-                f"{label}: line {number} has {len(row)} values where the header has {len(header)}. "
-                "Quote values that hold the separator, and write the table again."
-            )
-            raise DataError(msg)
+        check_width(label, header, number, row)
         name = valid_text(without_blanks(row[0]))
         if name in rows:
             same = [valid_text(other[0]) for _, other in body if valid_text(without_blanks(other[0])) == name]
@@ -138,32 +126,29 @@ def read_label_table(path: str) -> LabelTable:
                 key for key, held in values if len({*held}) == len(body) and not any(map(_NUMBER.fullmatch, held))
             ]
             moved = f" If its column {quote(others[0])} holds the cell names, put it first." if others else ""
-            msg = (
-                f"{label}: the cell {quote(name)} has more than one row, the second in line {number}."
+            remarks.refuse(
+                f"the cell {quote(name)} has more than one row, the second in line {number}."
                 f"{blanks_apart(same)}{moved} Allowed: one row per cell. If cells of several samples share barcodes, "
                 "make their names unique here and in the counts."
             )
-            raise DataError(msg)
         rows[name] = row[1:]
-    return LabelTable(
-        label, valid_text(without_blanks(header[0])), columns, rows, tuple(blank_name_warnings(with_blanks, label))
-    )
+    note_blank_names(with_blanks, remarks)
+    return LabelTable(label, valid_text(without_blanks(header[0])), columns, rows, tuple(remarks.notes))
 
 
 def _check_names(table: LabelTable, names: list[str], source: str, given: list[str]) -> None:
     present = set(names)
     shared = table.rows.keys() & present
     if shared and table.first in present:
-        msg = (
-            f"{table.label}: its first line is a cell, {quote(table.first)}, where the names of the columns should "
-            "stand. Put a header above it."
+        refuse(
+            table.label,
+            f"its first line is a cell, {quote(table.first)}, where the names of the columns should "
+            "stand. Put a header above it.",
         )
-        raise DataError(msg)
     if not shared and names:
         first = next(iter(table.rows), None)
         if first is None:
-            msg = f"{table.label}: there is no row below the header. {ALLOWED}."
-            raise DataError(msg)
+            refuse(table.label, f"there is no row below the header. {ALLOWED}.")
         bare = {_LANE.sub("", name) for name in table.rows}
         near = any(_LANE.sub("", name) in bare for name in names)
         hint = " They differ in the lane's number at the end (-1): write both alike." if near else ""
@@ -175,40 +160,38 @@ def _check_names(table: LabelTable, names: list[str], source: str, given: list[s
         hint = hint or (f" Cell names stand in its column {quote(held[0])}: put it first." if held else "")
         hint = hint or _alike_hint(list(table.rows), names)
         hint = hint or _longer_hint("rows", list(table.rows), names) or _longer_hint("cells", names, list(table.rows))
-        msg = (
-            f"{table.label}: no row belongs to a cell of {source}: the first row is {quote(first)}, the first cell "
-            f"{quote(names[0])}.{hint} Set data.labels to a table whose first column holds the cell names."
+        refuse(
+            table.label,
+            f"no row belongs to a cell of {source}: the first row is {quote(first)}, the first cell "
+            f"{quote(names[0])}.{hint} Set data.labels to a table whose first column holds the cell names.",
         )
-        raise DataError(msg)
     if len(set(names)) < len(names):
         twice = [name for name, count in Counter(names).items() if count > 1 and name in shared]
         if twice:
-            msg = (
-                f"{source}: {len(twice):,} cell names occur more than once, first {quote(twice[0])}, so a row of "
+            refuse(
+                source,
+                f"{len(twice):,} cell names occur more than once, first {quote(twice[0])}, so a row of "
                 f"{table.label} does not say which cell it labels.{blanks_apart(given)} Make the names unique here and "
-                "there, for example with the sample's name in front."
+                "there, for example with the sample's name in front.",
             )
-            raise DataError(msg)
 
 
-def _join_warnings(table: LabelTable, names: list[str], replaced: list[str], source: str) -> list[str]:
+def _note_join(table: LabelTable, names: list[str], replaced: list[str], remarks: Remarks) -> None:
     present = set(names)
     unlabelled = [name for name in names if name not in table.rows]
     unused = [name for name in table.rows if name not in present]
-    warnings = []
     if unlabelled:
-        warnings.append(
-            f"{source}: {len(unlabelled):,} of {len(names):,} cells have no row in {table.label} and so no label, "
+        remarks.note(
+            f"{len(unlabelled):,} of {len(names):,} cells have no row in {table.label} and so no label, "
             f"first {quote(unlabelled[0])}."
         )
     if unused:
-        warnings.append(
-            f"{source}: {len(unused):,} of {len(table.rows):,} rows of {table.label} belong to no cell and are not "
+        remarks.note(
+            f"{len(unused):,} of {len(table.rows):,} rows of {table.label} belong to no cell and are not "
             f"used, first {quote(unused[0])}.{_alike_hint(unused, unlabelled)}"
         )
     if replaced:
-        warnings.append(f"{source}: columns of obs that {table.label} replaces: {quoted(replaced)}.")
-    return warnings
+        remarks.note(f"columns of obs that {table.label} replaces: {quoted(replaced)}.")
 
 
 def _alike_hint(rows: list[str], cells: list[str]) -> str:

@@ -17,15 +17,15 @@ from scballast.data.annotation import Annotation
 from scballast.data.blocks import take, without_empty_rows
 from scballast.data.columns import (
     Column,
-    blank_name_warnings,
     label_candidates,
-    lookalike_warnings,
+    note_blank_names,
+    note_lookalikes,
     read_column,
     read_grouping,
     read_words,
     taken,
 )
-from scballast.data.conditions import condition_notes, read_conditions
+from scballast.data.conditions import note_conditions, read_conditions
 from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
 from scballast.data.features import gene_features
@@ -37,14 +37,15 @@ from scballast.data.populations import (
     WITHOUT_COUNTS,
     WITHOUT_LABEL,
     check_labels,
-    confounding_warnings,
-    disappearance_warnings,
-    lost_warnings,
-    poverty_warnings,
+    note_confounding,
+    note_disappearance,
+    note_lost,
+    note_poverty,
+    note_unfiltered,
     rank_populations,
-    unfiltered_warnings,
 )
 from scballast.data.prepared import prepared_counts
+from scballast.data.remarks import Remarks
 from scballast.data.source import LAYERS, RAW_NAME, RAW_PATH, X_PATH, Source, StoredMatrix, source_of
 from scballast.data.symbols import gene_symbols, names_of_genes, other_names
 from scballast.errors import ConfigError, DataError, noticed_before
@@ -107,10 +108,8 @@ def load_dataset(
         if config.path is not None:
             msg = f"data.path={quote(config.path)} is set, but data.kind=embedded reads no file. Use data=h5ad."
             raise ConfigError(msg)
-        adata = embedded.embedded_adata()
-        key = config.population_key or embedded.POPULATION_KEY
-        wishes = _Wishes(obs_keys, also)
-        return _build(source_of(adata, embedded.NAME, owned=True), config, key, embedded.NAME, wishes)
+        source = source_of(embedded.embedded_adata(), embedded.NAME, owned=True)
+        return _build(source, _with_defaults(config, embedded.POPULATION_KEY, embedded.NAME), _Wishes(obs_keys, also))
     if config.kind == "file":
         if not config.path:
             msg = "data.path is not set. Allowed: a .h5ad, .zarr or 10x .h5 file, or a 10x matrix folder."
@@ -118,7 +117,7 @@ def load_dataset(
         with open_source(config.path) as source:
             path = Path(config.path).expanduser()
             wishes = _Wishes(obs_keys, also, outlined, on_outline, cache)
-            return _build(replace(source, path=path), config, config.population_key, path.stem, wishes)
+            return _build(replace(source, path=path), _with_defaults(config, None, path.stem), wishes)
     if config.kind == "simulated":
         return _simulated(config, seed, _Wishes(obs_keys, also))
     msg = f"data.kind={quote(config.kind)} is not known. Allowed: embedded, file, simulated."
@@ -135,85 +134,68 @@ def dataset_from_anndata(adata: AnnData, config: DataConfig, *, name: str = "ada
     DataError
         The data cannot be used; the message says what is wrong, where, and what to do.
     """
-    return _build(source_of(adata, name), config, config.population_key, name, _Wishes())
+    return _build(source_of(adata, name), _with_defaults(config, None, name), _Wishes())
+
+
+def _with_defaults(config: DataConfig, population_key: str | None, name: str) -> DataConfig:
+    return replace(config, population_key=config.population_key or population_key, name=config.name or name)
 
 
 def _simulated(config: DataConfig, seed: int, wishes: _Wishes) -> Dataset:
     from scballast.data.simulate import POPULATION_KEY, simulate, truth_from_adata
 
     simulated = simulate(config.simulation, seed)
-    key = config.population_key or POPULATION_KEY
-    dataset = _build(source_of(simulated, "simulated"), config, key, "simulated", wishes)
+    config = _with_defaults(config, POPULATION_KEY, "simulated")
+    dataset = _build(source_of(simulated, "simulated"), config, wishes)
     kept = simulated[dataset.adata.obs_names, dataset.adata.var_names]
     dataset.adata.uns.update(simulated.uns)
     dataset.adata.obsm.update({name: np.asarray(kept.obsm[name]) for name in kept.obsm})
     dataset.adata.varm.update({name: np.asarray(kept.varm[name]) for name in kept.varm})
-    truth = None
-    if key == POPULATION_KEY:
-        truth = truth_from_adata(dataset.adata, [population.name for population in dataset.populations])
-    return replace(dataset, truth=truth)
+    if config.population_key != POPULATION_KEY:
+        return dataset
+    return replace(dataset, truth=truth_from_adata(dataset.adata, [ranked.name for ranked in dataset.populations]))
 
 
-def _build(
-    source: Source,
-    config: DataConfig,
-    population_key: str | None,
-    default_name: str,
-    wishes: _Wishes,
-) -> Dataset:
-    notes: list[str] = []
-    with noticed_before(notes):
-        return _checked(source, config, population_key, default_name, wishes, notes)
+def _build(source: Source, config: DataConfig, wishes: _Wishes) -> Dataset:
+    remarks = Remarks(source.label, [*source.warnings])
+    with noticed_before(remarks.notes):
+        return _checked(source, config, wishes, remarks)
 
 
-def _checked(
-    source: Source,
-    config: DataConfig,
-    population_key: str | None,
-    default_name: str,
-    wishes: _Wishes,
-    notes: list[str],
-) -> Dataset:
-    """Check a source from the cheap to the costly, and return it as a data set; ``notes`` grow on the way."""
+def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remarks) -> Dataset:
+    """Check a source from the cheap to the costly, and return it as a data set; remarks grow on the way."""
     import anndata as ad
 
-    label = source.label
-    notes += source.warnings
+    label, notes = source.label, remarks.notes
     if config.labels is not None:
         source = with_labels(source, config.labels)
         notes[:] = source.warnings
     # Columns first: a misspelt key should not cost the minutes that reading the matrix may take.
-    labels, kept, batches, samples = _columns(source, config, population_key, notes)
-    conditions = read_conditions(source.obs.take(kept), config, source=label)
-    notes += conditions.warnings if conditions is not None else ()
+    labels, kept, batches, samples = _columns(source, config, remarks)
     obs = source.obs.take(kept)
-    role_keys = {population_key, config.batch_key, config.sample_key, config.condition_key}
+    conditions = read_conditions(obs, config, remarks=remarks)
+    role_keys = {config.population_key, config.batch_key, config.sample_key, config.condition_key}
     others_named = (key for key in wishes.obs_keys if key not in role_keys)
-    words = [read_words(obs, key, option="association.keys", source=label) for key in others_named]
+    words = [read_words(obs, key, option="association.keys", remarks=remarks) for key in others_named]
     groups = [column for column in words if column is not None]
-    notes += [note for column in groups for note in column.warnings]
 
     chosen = source.choose(config.layer)
-    notes += _layer_notes(source, chosen)
+    _note_layers(source, chosen, remarks)
     var = chosen.var()
     others = [matrix.var() for matrix in source.matrices if matrix is not chosen and matrix.path in (X_PATH, RAW_PATH)]
-    features = gene_features(var, others, label)
-    notes += features.warnings
-    symbols, symbol_notes = gene_symbols(var, others, config.gene_symbols, label)
-    notes += symbol_notes
-    cell_names, cell_notes = _cell_names(source.obs.index, label)
-    gene_names, told_notes = names_of_genes(var, features.genes, label)
+    features = gene_features(var, others, remarks)
+    symbols = gene_symbols(var, others, config.gene_symbols, remarks)
+    cell_names = _cell_names(source.obs.index, remarks)
+    gene_names = names_of_genes(var, features.genes, remarks)
     genes_read = np.flatnonzero(features.genes)
     given = [valid_text(var.index[i]) for i in genes_read]
-    read_names, gene_notes = _unique([gene_names[i] for i in genes_read], "gene", label, given)
+    read_names = _unique([gene_names[i] for i in genes_read], "gene", given, remarks)
     # Other features, often called as their gene is, take no name from it.
     for i, name in zip(genes_read, read_names, strict=True):
         gene_names[i] = name
-    notes += [*cell_notes, *told_notes, *gene_notes]
     shape = (len(cell_names), len(gene_names))
     if min(shape) == 0:
-        msg = f"{label}: {chosen.title} is empty: {shape[0]:,} cells, {shape[1]:,} genes. Check how the file was made."
-        raise DataError(msg)
+        remarks.refuse(f"{chosen.title} is empty: {shape[0]:,} cells, {shape[1]:,} genes. Check how the file was made.")
     wanted = None
     if wishes.also is not None:
         kinds = {"name": gene_names, **({} if symbols is None else {"symbol": symbols}), **other_names(var)}
@@ -240,17 +222,17 @@ def _checked(
     notes += prepared.read_warnings
     cells, totals = prepared.n_values > 0, prepared.totals[prepared.n_values > 0]
     cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
-    notes += [
-        *_zero_notes(label, "cells", cells, cell_names),
-        *_zero_notes(label, "genes", prepared.counted, read_names),
-    ]
+    _note_zeros("cells", cells, cell_names, remarks)
+    _note_zeros("genes", prepared.counted, read_names, remarks)
     at_first = labels
     grouped_at_first = {w: c for w, c in (("batches", batches), ("samples", samples)) if c is not None}
     labels, batches, samples, taken_notes = taken(labels, batches, samples, cells, label)
     notes += taken_notes
     # First of all: what is found in a matrix of empty droplets is not what was asked for.
-    notes[:0] = unfiltered_warnings(labels, totals, label)
-    notes += poverty_warnings(labels, prepared.n_values[cells], label)
+    at_the_head = Remarks(label)
+    note_unfiltered(labels, totals, at_the_head)
+    notes[:0] = at_the_head.notes
+    note_poverty(labels, prepared.n_values[cells], remarks)
     notes += prepared.selection_warnings
     counts, beside = prepared.counts, None
     if wanted is not None:
@@ -260,33 +242,33 @@ def _checked(
     filled = np.diff(counts.indptr) > 0
     if not filled.all():
         left_out = int(np.count_nonzero(~filled))
-        notes.append(f"{label}: {left_out:,} cells without counts in any selected gene are left out.")
+        remarks.note(f"{left_out:,} cells without counts in any selected gene are left out.")
         counts, totals = without_empty_rows(counts), totals[filled]
         beside = None if beside is None else replace(beside, counts=take(beside.counts, filled))
         labels, batches, samples, taken_notes = taken(labels, batches, samples, filled, label)
         notes += taken_notes
         cells[np.flatnonzero(cells)[~filled]] = False
-    notes += disappearance_warnings(at_first, labels, config.min_cells, label)
+    note_disappearance(at_first, labels, config.min_cells, remarks)
     for what, column in grouped_at_first.items():
-        notes += lost_warnings(column, column.take(cells), what, WITHOUT_COUNTS, label)
-    check_labels(labels, label)
-    ranked = rank_populations(labels, config.min_cells, label)
-    notes += ranked.warnings
-    notes += confounding_warnings(ranked, batches, samples, label)
+        note_lost(column, column.take(cells), what, WITHOUT_COUNTS, remarks)
+    check_labels(labels, remarks)
+    ranked = rank_populations(labels, config.min_cells, remarks)
+    note_confounding(ranked, batches, samples, remarks)
     if conditions is not None:
         conditions = replace(conditions, codes=conditions.codes[cells])
-        notes += condition_notes(conditions, batches, samples, label)
+        note_conditions(conditions, batches, samples, remarks)
     columns = (labels, batches, samples, conditions, *(column.take(cells) for column in groups))
     analysed = genes_read[np.flatnonzero(prepared.selected)]
     var_columns, unreadable = var.readable()
-    notes += [f"{label}: a column of var is not used: {reason}" for reason in unreadable.values()]
+    for reason in unreadable.values():
+        remarks.note(f"a column of var is not used: {reason}")
     adata = ad.AnnData(
         X=counts,
         obs=_table(obs.take(cells), wishes.obs_keys, [cell_names[i] for i in np.flatnonzero(cells)], columns),
         var=_table(var, var_columns, gene_names, ()).iloc[analysed],
     )
     return Dataset(
-        name=safe_name(config.name or default_name, empty="data"),
+        name=safe_name(config.name or "", empty="data"),
         digest=prepared.digest,
         adata=adata,
         total_counts=totals,
@@ -322,94 +304,82 @@ def _beside(
     )
 
 
-def _layer_notes(source: Source, chosen: StoredMatrix) -> list[str]:
+def _note_layers(source: Source, chosen: StoredMatrix, remarks: Remarks) -> None:
     """Say which matrix is meant where another goes by the same name."""
     same = [other for other in source.matrices if other is not chosen and set(other.names) & set(chosen.names)]
     if not same and chosen.path in (f"{LAYERS}{X_PATH}", f"{LAYERS}{RAW_NAME}"):
         absent = "X" if chosen.path == f"{LAYERS}{X_PATH}" else ".raw"
-        return [f"{source.label}: {chosen.title} is read; there is no {absent}."]
-    return [
-        f"{source.label}: {chosen.title} is read; {other.title} is another matrix ({source.setting(other)})."
-        for other in same
-    ]
+        remarks.note(f"{chosen.title} is read; there is no {absent}.")
+    for other in same:
+        remarks.note(f"{chosen.title} is read; {other.title} is another matrix ({source.setting(other)}).")
 
 
 def _columns(
-    source: Source, config: DataConfig, population_key: str | None, notes: list[str]
+    source: Source, config: DataConfig, remarks: Remarks
 ) -> tuple[Column, BoolArray, Column | None, Column | None]:
     """Return the labels, which cells are kept, and the batches and samples of these; labels are those of the kept."""
-    label, obs = source.label, source.obs
+    obs, population_key = source.obs, config.population_key
+    grouped = {"batches": ("data.batch_key", config.batch_key), "samples": ("data.sample_key", config.sample_key)}
     if not population_key:
         candidates = label_candidates(obs)
         listed = f"Columns with categories: {quoted(candidates)}" if candidates else "None has 2 or more categories"
-        msg = f"{label}: data.population_key is not set. Set it to the column of obs with the populations. {listed}."
-        raise DataError(msg)
-    for option, key in (("data.batch_key", config.batch_key), ("data.sample_key", config.sample_key)):
+        remarks.refuse(f"data.population_key is not set. Set it to the column of obs with the populations. {listed}.")
+    for option, key in grouped.values():
         if key == population_key:
-            msg = (
-                f"{label}: {option} and data.population_key are both {quote(key)}: the effect of a population could "
+            remarks.refuse(
+                f"{option} and data.population_key are both {quote(key)}: the effect of a population could "
                 f"not be told from it. Set {option} to another column, or leave it out."
             )
-            raise DataError(msg)
     if len(obs) == 0:
-        msg = f"{label}: there are no cells. Check how the file was made."
-        raise DataError(msg)
-    labels = read_column(obs, population_key, option="data.population_key", source=label)
-    notes += labels.warnings
-    check_labels(labels, label)
+        remarks.refuse("there are no cells. Check how the file was made.")
+    labels = read_column(obs, population_key, option="data.population_key", remarks=remarks)
+    check_labels(labels, remarks)
     kept = np.ones(len(obs), dtype=np.bool_)
     if config.unlabelled == "drop":
         kept = labels.codes >= 0
         if not kept.all():
-            notes.append(
-                f"{label}: {np.count_nonzero(~kept):,} of {kept.size:,} cells have no value in "
+            remarks.note(
+                f"{np.count_nonzero(~kept):,} of {kept.size:,} cells have no value in "
                 f"obs[{quote(population_key)}] and are left out (data.unlabelled=drop)."
             )
     groupings: list[Column | None] = []
-    for option, key in (("data.batch_key", config.batch_key), ("data.sample_key", config.sample_key)):
-        grouping = read_grouping(obs.take(kept), key, option=option, source=label, labels=labels) if key else None
-        notes += grouping.warnings if grouping is not None else ()
+    for what, (option, key) in grouped.items():
+        grouping = read_grouping(obs.take(kept), key, option=option, remarks=remarks, labels=labels) if key else None
         if grouping is not None and not kept.all():
             with suppress(DataError):  # what the column holds in cells that are left out need not make groups
-                dropped = read_column(obs.take(~kept), grouping.key, option=option, source=label)
-                what = "batches" if option == "data.batch_key" else "samples"
-                notes += lost_warnings(dropped, grouping, what, WITHOUT_LABEL, label)
+                dropped = read_column(obs.take(~kept), grouping.key, option=option, remarks=Remarks(source.label))
+                note_lost(dropped, grouping, what, WITHOUT_LABEL, remarks)
         groupings.append(grouping)
     batches, samples = groupings
     return labels.take(kept), kept, batches, samples
 
 
-def _cell_names(index: Any, source: str) -> tuple[list[str], list[str]]:
-    """Return unique names of cells without odd blanks, and what was noticed."""
+def _cell_names(index: Any, remarks: Remarks) -> list[str]:
+    """Return unique names of cells without odd blanks."""
     texts = [valid_text(name) for name in index]
     cleaned = all_without_blanks(texts)
     changed = [text for text, name in zip(texts, cleaned, strict=True) if text != name]
-    unique, notes = _unique(cleaned, "cell", source, texts)
-    return unique, [
-        *blank_name_warnings(changed, source),
-        *lookalike_warnings(cleaned, "cell names", source),
-        *notes,
-    ]
+    note_blank_names(changed, remarks)
+    note_lookalikes(cleaned, "cell names", remarks)
+    return _unique(cleaned, "cell", texts, remarks)
 
 
-def _unique(texts: list[str], kind: str, source: str, given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return unique names, and what was done to make them so; ``given``: as they stand in the file."""
+def _unique(texts: list[str], kind: str, given: Sequence[str], remarks: Remarks) -> list[str]:
+    """Return unique names; ``given``: as they stand in the file."""
     unique, n_changed = make_unique(texts)
-    if not n_changed:
-        return unique, []
-    first = next(text for text, name in zip(texts, unique, strict=True) if text != name)
-    note = (
-        f"{source}: {n_changed:,} {kind} names occur more than once, first {quote(first)}; "
-        f"the later ones got -1, -2, … appended.{blanks_apart(given)}"
-    )
-    return unique, [note]
+    if n_changed:
+        first = next(text for text, name in zip(texts, unique, strict=True) if text != name)
+        remarks.note(
+            f"{n_changed:,} {kind} names occur more than once, first {quote(first)}; "
+            f"the later ones got -1, -2, … appended.{blanks_apart(given)}"
+        )
+    return unique
 
 
-def _zero_notes(source: str, kind: str, kept: BoolArray, names: Sequence[str]) -> list[str]:
-    if kept.all():
-        return []
-    n_zero, first = int(np.count_nonzero(~kept)), names[int(np.argmin(kept))]
-    return [f"{source}: {n_zero:,} of {kept.size:,} {kind} have no counts and are left out, first {quote(first)}."]
+def _note_zeros(kind: str, kept: BoolArray, names: Sequence[str], remarks: Remarks) -> None:
+    if not kept.all():
+        n_zero, first = int(np.count_nonzero(~kept)), names[int(np.argmin(kept))]
+        remarks.note(f"{n_zero:,} of {kept.size:,} {kind} have no counts and are left out, first {quote(first)}.")
 
 
 def _table(

@@ -19,10 +19,11 @@ from scballast.data.foreign_layouts import (
     spliced_and_unspliced,
     two_lines_of_mtx,
 )
-from scballast.data.matrix_lists import ENSEMBL, is_csv, list_rows, list_text
 from scballast.data.names import quote, quoted
+from scballast.data.remarks import Remarks
 from scballast.data.source import Source, quiet_anndata, source_of
-from scballast.errors import DataError
+from scballast.data.symbols import mostly
+from scballast.data.text_table import ENSEMBL, is_csv, list_rows, list_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,10 +117,6 @@ class MatrixFiles:
     symbols: Path | None
     empty: tuple[tuple[Path, Path], ...] = ()
 
-    def warnings(self, label: str) -> list[str]:
-        """Say which lists stand in for empty ones."""
-        return [f"{label}: {name.name} is empty; {path.name} is read in its place." for name, path in self.empty]
-
 
 def read_matrix_folder(folder: Path, label: str) -> Source | None:
     """Read the one matrix of a folder, in any layout that is known; files may be compressed (``.gz``) or not.
@@ -138,40 +135,40 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
         There are several matrices, a file is missing, the numbers of genes or cells differ, or the layout is one
         that is not read: then the message has the two lines that write an ``.h5ad``.
     """
-    foreign = foreign_layout(folder)
-    if foreign is not None:
-        msg = f"{label}: {foreign}"
-        raise DataError(msg)
-    files = _find(folder, label)
+    remarks = Remarks(label)
+    if foreign := foreign_layout(folder):
+        remarks.refuse(foreign)
+    files = _find(folder, remarks)
     if files is None:
         return None
     import anndata as ad
     import scipy.io
     import scipy.sparse as sp
 
+    inside = files.matrix.parent.relative_to(folder).as_posix()
+    if inside != ".":
+        remarks.note(f"the matrix in {quote(inside)} is read.")
+    for name, path in files.empty:
+        remarks.note(f"{name.name} is empty; {path.name} is read in its place.")
     matrix = sp.coo_matrix(scipy.io.mmread(files.matrix, spmatrix=True))
     stored = matrix.shape[::-1] if files.layout.genes_first else matrix.shape
     genes = list_rows(files.genes)
     if genes and (reason := splice_junctions(genes)):
-        msg = f"{label}: {reason}"
-        raise DataError(msg)
-    fit = _fitted(stored, genes, list_rows(files.cells), files, label)
+        remarks.refuse(reason)
+    fit = _fitted(stored, genes, list_rows(files.cells), files, remarks)
     var = _var(fit, files)
     if files.layout.tool == "alevin-fry" and (reason := spliced_and_unspliced(list(var.index), folder)):
-        msg = f"{label}: {reason}"
-        raise DataError(msg)
+        remarks.refuse(reason)
     with quiet_anndata():
         counts = sp.csr_matrix(matrix if fit.transposed == files.layout.genes_first else matrix.T)
         adata = ad.AnnData(X=counts, obs=_obs(fit), var=var)
-    notes = [*files.warnings(label), *fit.warnings, *_square_warnings(counts, files, label)]
-    inside = files.matrix.parent.relative_to(folder).as_posix()
-    where = () if inside == "." else (f"{label}: the matrix in {quote(inside)} is read.",)
-    source = source_of(adata, label, owned=True, warnings=(*where, *notes))
+    _note_square(counts, files, remarks)
+    source = source_of(adata, label, owned=True, warnings=tuple(remarks.notes))
     read = (files.matrix, files.genes, files.cells, files.symbols)
     return replace(source, files=tuple(path for path in read if path is not None))
 
 
-def _find(folder: Path, label: str) -> MatrixFiles | None:
+def _find(folder: Path, remarks: Remarks) -> MatrixFiles | None:
     """Return the one matrix of the folder, or else of the folders below it."""
     missing, below = "", []
     for depth in range(1, DEEPEST + 2):
@@ -192,14 +189,12 @@ def _find(folder: Path, label: str) -> MatrixFiles | None:
         return below[0]
     if below:
         names = [files.matrix.relative_to(folder).as_posix() for files in below]
-        msg = (
-            f"{label}: there are {len(below)} matrices in this folder: {quoted(names)}. Keep one, or set data.path "
+        remarks.refuse(
+            f"there are {len(below)} matrices in this folder: {quoted(names)}. Keep one, or set data.path "
             "to the folder of the one that is meant."
         )
-        raise DataError(msg)
     if missing:
-        msg = f"{label}: {missing}"
-        raise DataError(msg)
+        remarks.refuse(missing)
     return None
 
 
@@ -211,15 +206,13 @@ def _complete(matrix: Path) -> MatrixFiles | str:
         match = layout.matrix.fullmatch(name)
         if match is None:
             continue
-        genes = _first_file(matrix.parent, match["p"], layout.genes)
-        cells = _first_file(matrix.parent, match["p"], layout.cells)
+        genes, cells, symbols = (
+            _list_file(matrix.parent, match["p"], templates)
+            for templates in (layout.genes, layout.cells, (layout.symbols,) if layout.symbols else ())
+        )
         if genes and cells:
-            symbols = _first_file(matrix.parent, match["p"], (layout.symbols,)) if layout.symbols else None
-            read_genes = _in_place_of_empty(genes, match["p"], layout.genes)
-            read_cells = _in_place_of_empty(cells, match["p"], layout.cells)
-            pairs = ((genes, read_genes), (cells, read_cells))
-            empty = tuple(pair for pair in pairs if pair[0] != pair[1])
-            return MatrixFiles(layout, matrix, read_genes, read_cells, symbols, empty)
+            empty = tuple(pair for pair in (genes, cells) if pair[0] != pair[1])
+            return MatrixFiles(layout, matrix, genes[1], cells[1], symbols[0] if symbols else None, empty)
         if genes or cells or layout is LAYOUTS[0]:
             wanted = layout.cells if genes else layout.genes
             names = " or ".join(f"{template.format(p=match['p'])}[.gz]" for template in wanted)
@@ -229,21 +222,13 @@ def _complete(matrix: Path) -> MatrixFiles | str:
     )
 
 
-def _first_file(folder: Path, prefix: str, templates: Sequence[str]) -> Path | None:
-    return next(iter(_files(folder, prefix, templates)), None)
-
-
-def _files(folder: Path, prefix: str, templates: Sequence[str]) -> list[Path]:
+def _list_file(folder: Path, prefix: str, templates: Sequence[str]) -> tuple[Path, Path] | None:
+    """Return the list under the first name that is there, and what is read: where it is empty, another one."""
     paths = (folder / f"{template.format(p=prefix)}{gz}" for template in templates for gz in (".gz", ""))
-    return [path for path in paths if path.is_file()]
-
-
-def _in_place_of_empty(path: Path, prefix: str, templates: Sequence[str]) -> Path:
-    """Return the list, or where it is empty another one of its kind that is not."""
-    others = _files(path.parent, prefix, templates)
-    if len(others) == 1 or list_text(path).strip():
-        return path
-    return next((other for other in others if list_text(other).strip()), path)
+    present = [path for path in paths if path.is_file()]
+    if len(present) < 2:
+        return (present[0], present[0]) if present else None
+    return present[0], next((path for path in present if list_text(path).strip()), present[0])
 
 
 @dataclass(frozen=True)
@@ -258,8 +243,6 @@ class _Fit:
         The headers; empty: none.
     transposed
         The matrix lies the other way round than its layout has it.
-    warnings
-        What differs from the layout.
     """
 
     genes: list[list[str]]
@@ -267,49 +250,42 @@ class _Fit:
     gene_header: list[str]
     cell_header: list[str]
     transposed: bool
-    warnings: tuple[str, ...]
 
 
 def _fitted(
-    stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]], files: MatrixFiles, label: str
+    stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]], files: MatrixFiles, remarks: Remarks
 ) -> _Fit:
     """Find how lists and matrix fit; ``stored``: its cells and genes if it lies as the layout has it."""
     for path, rows in ((files.genes, genes), (files.cells, cells)):
         if not rows:
-            msg = f"{label}: {path.name} is empty. Copy or write it again."
-            raise DataError(msg)
+            remarks.refuse(f"{path.name} is empty. Copy or write it again.")
     if _are_swapped(genes, cells):
-        msg = (
-            f"{label}: {files.genes.name} lists barcodes ({quoted([genes[-1][0]])}) and {files.cells.name} what should "
+        remarks.refuse(
+            f"{files.genes.name} lists barcodes ({quoted([genes[-1][0]])}) and {files.cells.name} what should "
             f"be genes ({quoted([cells[-1][0]])}): the two are swapped. Exchange their names."
         )
-        raise DataError(msg)
     headers = list(product(*([False, True] if _is_header(rows) else [False] for rows in (genes, cells))))
     for transposed, (gene_header, cell_header) in product((False, True), sorted(headers, key=sum)):
         shape = stored[::-1] if transposed else stored
         if shape != (len(cells) - cell_header, len(genes) - gene_header):
             continue
-        notes = [
-            f"{label}: the first line of {path.name} is a header and was read as such: {quoted(rows[0], 4)}."
-            for rows, has, path in ((genes, gene_header, files.genes), (cells, cell_header, files.cells))
-            if has and not is_csv(path)  # tables with commas always have one
-        ]
+        for rows, has, path in ((genes, gene_header, files.genes), (cells, cell_header, files.cells)):
+            if has and not is_csv(path):  # tables with commas always have one
+                remarks.note(f"the first line of {path.name} is a header and was read as such: {quoted(rows[0], 4)}.")
         if transposed:
             now = "cells × genes" if files.layout.genes_first else "genes × cells"
-            notes.append(f"{label}: {files.matrix.name} is transposed ({now}), and was read as such.")
+            remarks.note(f"{files.matrix.name} is transposed ({now}), and was read as such.")
         return _Fit(
             genes=genes[gene_header:],
             cells=cells[cell_header:],
             gene_header=genes[0] if gene_header else [],
             cell_header=cells[0] if cell_header else [],
             transposed=transposed,
-            warnings=tuple(notes),
         )
-    msg = (
-        f"{label}: the matrix has {stored[1]:,} genes and {stored[0]:,} cells, but there are {len(genes):,} features "
+    remarks.refuse(
+        f"the matrix has {stored[1]:,} genes and {stored[0]:,} cells, but there are {len(genes):,} features "
         f"and {len(cells):,} barcodes. {_header_hint(stored, genes, cells) or 'The files belong to different data.'}"
     )
-    raise DataError(msg)
 
 
 def _header_hint(stored: tuple[int, int], genes: list[list[str]], cells: list[list[str]]) -> str:
@@ -331,24 +307,24 @@ def _is_of_its_own(rows: list[list[str]]) -> bool:
 
 def _are_swapped(genes: list[list[str]], cells: list[list[str]]) -> bool:
     """Tell whether cells stand in the list of genes and genes in that of cells, by what either is mostly called."""
-    cells_first, genes_second = (_are(_CELL, [row[0] for row in rows]) for rows in (genes, cells))
+    cells_first, genes_second = (mostly(_CELL, [row[0] for row in rows]) for rows in (genes, cells))
     if cells_first and not genes_second:
         return True
     ids_first, ids_second = (
-        any(_are(ENSEMBL, column) or are_types(column) for column in zip_longest(*rows, fillvalue=""))
+        any(mostly(ENSEMBL, column) or are_types(column) for column in zip_longest(*rows, fillvalue=""))
         for rows in (genes, cells)
     )
     return ids_second and not ids_first
 
 
-def _square_warnings(counts: sp.csr_matrix, files: MatrixFiles, label: str) -> list[str]:
+def _note_square(counts: sp.csr_matrix, files: MatrixFiles, remarks: Remarks) -> None:
     """Say of as many cells as genes that numbers do not tell which are which, and whether their totals do."""
     if counts.shape[0] != counts.shape[1]:
-        return []
+        return
     of_cells, of_genes = (float(np.log1p(np.asarray(counts.sum(axis=axis)).ravel()).std()) for axis in (1, 0))
     way = "genes × cells" if files.layout.genes_first else "cells × genes"
     note = (
-        f"{label}: there are as many cells as genes, so that their numbers do not tell whether {files.matrix.name} is "
+        f"there are as many cells as genes, so that their numbers do not tell whether {files.matrix.name} is "
         f"transposed; it was read as {way}, as {files.layout.tool} writes it."
     )
     if of_cells > LARGER_SPREAD * of_genes:
@@ -356,7 +332,7 @@ def _square_warnings(counts: sp.csr_matrix, files: MatrixFiles, label: str) -> l
             " But totals of genes differ more than those of cells, and here it is the other way round: is it "
             "transposed? Then write it the other way round."
         )
-    return [note]
+    remarks.note(note)
 
 
 def _is_header(rows: list[list[str]]) -> bool:
@@ -382,7 +358,7 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
         kind = next((kind for kind, pattern in _HEADER_KINDS.items() if pattern.search(name.lower())), None)
         if kind is not None:
             place[kind] = position
-    if "symbol" in place and not _are(ENSEMBL, columns[place["id"]]) and _are(ENSEMBL, columns[place["symbol"]]):
+    if "symbol" in place and not mostly(ENSEMBL, columns[place["id"]]) and mostly(ENSEMBL, columns[place["symbol"]]):
         place["id"], place["symbol"] = place["symbol"], place["id"]
     ids = list(columns[place["id"]])
     symbols = list(columns[place["symbol"]]) if place.get("symbol", len(columns)) < len(columns) else None
@@ -401,11 +377,6 @@ def _var(fit: _Fit, files: MatrixFiles) -> pd.DataFrame:
     if place.get("type", len(columns)) < len(columns):
         var["feature_types"] = list(columns[place["type"]])
     return var
-
-
-def _are(pattern: re.Pattern[str], values: Sequence[str]) -> bool:
-    """Tell whether most of the values have a form."""
-    return sum(pattern.fullmatch(value) is not None for value in values) > len(values) / 2
 
 
 def _obs(fit: _Fit) -> pd.DataFrame:

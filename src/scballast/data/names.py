@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable, Sequence
 
 MAX_SAFE_LENGTH = 60
@@ -63,6 +64,11 @@ def escaped(name: str, limit: int = 80) -> str:
     return ascii(name if len(name) <= limit else name[: limit - 1] + "…")
 
 
+def spelt_alike(text: str) -> str:
+    """Return a name in lower case, with single blanks for ``_``, ``-``, ``.`` and blanks."""
+    return re.sub(r"[\s_.\-]+", " ", text).strip().lower()
+
+
 def make_unique(names: Sequence[str]) -> tuple[list[str], int]:
     """Append ``-1``, ``-2``, … to the second and later uses of a name.
 
@@ -76,25 +82,13 @@ def make_unique(names: Sequence[str]) -> tuple[list[str], int]:
     list of str, int
         The unique names in the same order, and how many were changed.
     """
-    taken = set(names)
-    if len(taken) == len(names):
-        return list(names), 0
-    seen: set[str] = set()
-    next_suffix: dict[str, int] = {}
-    unique = []
-    n_changed = 0
-    for name in names:
-        candidate = name
-        if name in seen:
-            suffix = next_suffix.get(name, 1)
-            while (candidate := f"{name}-{suffix}") in taken:
-                suffix += 1
-            next_suffix[name] = suffix + 1
-            taken.add(candidate)
-            n_changed += 1
-        seen.add(candidate)
-        unique.append(candidate)
-    return unique, n_changed
+    import pandas as pd
+    from anndata.utils import make_index_unique
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of names that end as a new one would
+        unique = make_index_unique(pd.Index(names, dtype=object))
+    return unique.tolist(), len(names) - len(set(names))
 
 
 def blanks_apart(names: Iterable[str]) -> str:

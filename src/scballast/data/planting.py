@@ -85,11 +85,9 @@ def plant(config: SimulationConfig, seed: int) -> tuple[FloatArray, list[Program
         for number, of_program in enumerate(np.split(genes, config.n_programs)):
             ratio = 1.0 if config.equal_strength else _STRENGTH_RATIO**number
             loadings = _loadings(of_program.size, config.program_strength * ratio, stream)
-            points = _points(of_program.size, seed, population, number)
-            programs.append(_program(config, population, number, of_program, loadings, points))
+            programs.append(_program(config, seed, population, number, of_program, loadings))
     if config.has_shared_program:
-        points = _points(shared.size, seed, "shared", 0)
-        programs.append(_program(config, _SHARED, 0, shared, shared_loadings, points))
+        programs.append(_program(config, seed, _SHARED, 0, shared, shared_loadings))
     return log_fold_changes, programs
 
 
@@ -100,12 +98,7 @@ def _has_own_programs(config: SimulationConfig, population: int) -> bool:
 
 
 def _program(
-    config: SimulationConfig,
-    population: int,
-    number: int,
-    genes: IntArray,
-    loadings: FloatArray,
-    points: FloatArray,
+    config: SimulationConfig, seed: int, population: int, number: int, genes: IntArray, loadings: FloatArray
 ) -> Program:
     """Return a program of the configured form, the signs of its loadings as that form has them."""
     share_down = PROGRAM_FAMILIES[config.programs].share_down
@@ -113,13 +106,11 @@ def _program(
         # Genes come in random order, so the first ones are as good as any to go down.
         signs = np.where(np.arange(genes.size) < round(share_down * genes.size), -1.0, 1.0)
         loadings = np.abs(loadings) * signs
+    # Each gene's own place on the path, away from its ends, where a gene would not be seen to change.
+    owner = "shared" if population == _SHARED else population
+    points = generator_for(seed, Stream.SIMULATION, "switch_points", owner, number).uniform(0.1, 0.9, size=genes.size)
     without = tuple(number - 1 for number in config.without_program)
     return Program(population, number, genes, loadings, points, config.programs, without)
-
-
-def _points(n_genes: int, seed: int, owner: int | str, number: int) -> FloatArray:
-    """Return each gene's own place on the path, away from its ends, where a gene would not be seen to change."""
-    return generator_for(seed, Stream.SIMULATION, "switch_points", owner, number).uniform(0.1, 0.9, size=n_genes)
 
 
 def program_sets(programs: Sequence[Program], parents: IntArray, n_genes: int) -> BoolArray:

@@ -10,7 +10,7 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.data.columns import Column
 from scballast.data.dataset import Population
 from scballast.data.names import quote, quoted, safe_names
-from scballast.errors import DataError
+from scballast.data.remarks import Remarks
 
 POOR_GENES = 20
 """A median cell with counts in more genes than this is not called poor, however rich the others are."""
@@ -23,14 +23,13 @@ WITHOUT_LABEL = "none of their cells has a label (data.unlabelled=drop)"
 
 @dataclass(frozen=True)
 class Ranked:
-    """The ranked populations, the (n_cells,) index of each cell into them (-1: none), and warnings."""
+    """The ranked populations, and the (n_cells,) index of each cell into them (-1: none)."""
 
     populations: tuple[Population, ...]
     codes: IntArray
-    warnings: tuple[str, ...]
 
 
-def check_labels(labels: Column, source: str) -> None:
+def check_labels(labels: Column, remarks: Remarks) -> None:
     """Raise unless the labels divide the cells into populations.
 
     Raises
@@ -41,18 +40,15 @@ def check_labels(labels: Column, source: str) -> None:
     key, n_labelled = quote(labels.key), int(np.count_nonzero(labels.codes >= 0))
     remedy = "Set data.population_key to a column with at least 2 populations."
     if n_labelled == 0:
-        msg = f"{source}: obs[{key}] is missing for all {labels.codes.size:,} cells. {remedy}"
-        raise DataError(msg)
+        remarks.refuse(f"obs[{key}] is missing for all {labels.codes.size:,} cells. {remedy}")
     if len(labels.names) == 1:
         only = quote(labels.names[0])
-        msg = f"{source}: obs[{key}] has one value, {only}, in all {n_labelled:,} labelled cells. {remedy}"
-        raise DataError(msg)
+        remarks.refuse(f"obs[{key}] has one value, {only}, in all {n_labelled:,} labelled cells. {remedy}")
     if len(labels.names) == n_labelled:
-        msg = f"{source}: obs[{key}] differs in every one of the {n_labelled:,} labelled cells. {remedy}"
-        raise DataError(msg)
+        remarks.refuse(f"obs[{key}] differs in every one of the {n_labelled:,} labelled cells. {remedy}")
 
 
-def rank_populations(labels: Column, min_cells: int, source: str) -> Ranked:
+def rank_populations(labels: Column, min_cells: int, remarks: Remarks) -> Ranked:
     """Choose the populations that are ranked: those with at least ``min_cells`` cells.
 
     A population is compared with all other cells, so these must be at least ``min_cells`` too; one ranked
@@ -70,23 +66,21 @@ def rank_populations(labels: Column, min_cells: int, source: str) -> Ranked:
     if not comparable.any():
         biggest = ", ".join(f"{quote(labels.names[i])} ({sizes[i]:,})" for i in np.argsort(-sizes, kind="stable")[:5])
         rest = " with as many other cells" if large.any() else ""
-        msg = (
-            f"{source}: no population of obs[{quote(labels.key)}] has {min_cells:,} cells or more{rest}; the largest "
+        remarks.refuse(
+            f"no population of obs[{quote(labels.key)}] has {min_cells:,} cells or more{rest}; the largest "
             f"of {len(labels.names):,}: {biggest}. Lower data.min_cells, or choose a coarser data.population_key."
         )
-        raise DataError(msg)
-    warnings = []
     n_missing = int(np.count_nonzero(labels.codes < 0))
     if n_missing:
-        warnings.append(
-            f"{source}: {n_missing:,} of {n_cells:,} cells have no value in obs[{quote(labels.key)}]: they train the "
+        remarks.note(
+            f"{n_missing:,} of {n_cells:,} cells have no value in obs[{quote(labels.key)}]: they train the "
             "global model and belong to no population (data.unlabelled=drop leaves them out)."
         )
     small = np.flatnonzero(~comparable)
     if small.size:
         named = _listed([f"{quote(labels.names[i])} ({sizes[i]:,})" for i in small])
-        warnings.append(
-            f"{source}: populations with fewer than {min_cells:,} cells (data.min_cells) are not ranked, but their "
+        remarks.note(
+            f"populations with fewer than {min_cells:,} cells (data.min_cells) are not ranked, but their "
             f"cells train the global model: {named}."
         )
     # Safe names are made among all labels, so that they do not change with data.min_cells.
@@ -95,10 +89,10 @@ def rank_populations(labels: Column, min_cells: int, source: str) -> Ranked:
     lookup = np.full(len(labels.names) + 1, -1, dtype=np.int64)
     lookup[kept] = np.arange(kept.size)
     populations = tuple(Population(labels.names[i], safe[i], int(sizes[i])) for i in kept)
-    return Ranked(populations, lookup[labels.codes], tuple(warnings))
+    return Ranked(populations, lookup[labels.codes])
 
 
-def disappearance_warnings(before: Column, after: Column, min_cells: int, source: str) -> list[str]:
+def note_disappearance(before: Column, after: Column, min_cells: int, remarks: Remarks) -> None:
     """Name the populations that disappeared, or fell below ``min_cells``, with cells without usable counts."""
     left = dict(zip(after.names, after.sizes().tolist(), strict=True))
     sizes = dict(zip(before.names, before.sizes().tolist(), strict=True))
@@ -107,25 +101,23 @@ def disappearance_warnings(before: Column, after: Column, min_cells: int, source
         for name, size in sizes.items()
         if name in left and size >= min_cells > left[name]
     ]
-    notes = lost_warnings(before, after, "populations", WITHOUT_COUNTS, source)
+    note_lost(before, after, "populations", WITHOUT_COUNTS, remarks)
     if fallen:
-        notes.append(
-            f"{source}: populations of obs[{quote(before.key)}] that fall below data.min_cells={min_cells:,}, because "
+        remarks.note(
+            f"populations of obs[{quote(before.key)}] that fall below data.min_cells={min_cells:,}, because "
             f"cells without usable counts are left out: {_listed(fallen)}."
         )
-    return notes
 
 
-def lost_warnings(before: Column, after: Column, what: str, reason: str, source: str) -> list[str]:
+def note_lost(before: Column, after: Column, what: str, reason: str, remarks: Remarks) -> None:
     """Name the populations, batches or samples that have cells before and none after, and why."""
     sizes = zip(before.names, before.sizes().tolist(), strict=True)
     gone = [f"{quote(name)} ({size:,})" for name, size in sizes if name not in after.names]
-    if not gone:
-        return []
-    return [f"{source}: {what} of obs[{quote(before.key)}] that disappear, because {reason}: {_listed(gone)}."]
+    if gone:
+        remarks.note(f"{what} of obs[{quote(before.key)}] that disappear, because {reason}: {_listed(gone)}.")
 
 
-def poverty_warnings(labels: Column, n_genes: IntArray, source: str) -> list[str]:
+def note_poverty(labels: Column, n_genes: IntArray, remarks: Remarks) -> None:
     """Name the populations whose cells express next to no gene.
 
     Parameters
@@ -134,24 +126,23 @@ def poverty_warnings(labels: Column, n_genes: IntArray, source: str) -> list[str
         Label of each cell.
     n_genes : (n_cells,)
         Genes with counts in each cell.
-    source
-        The file, for messages.
+    remarks
+        Of the file; what is noticed is added.
     """
     medians = _medians(labels, n_genes)
     # Of populations, not of cells: empty droplets under one label would else be what is typical.
     typical = float(np.median(medians))
     poor = np.flatnonzero((medians <= POOR_GENES) & (medians < POOR_SHARE * typical))
-    if not poor.size:
-        return []
     sizes = labels.sizes()
     named = [f"{quote(labels.names[i])} ({sizes[i]:,} cells, median {medians[i]:g})" for i in poor]
-    return [
-        f"{source}: populations whose cells have counts in next to no gene (the others: median {typical:g} "
-        f"genes): {_listed(named)}. Did their sample fail? What is found for them, and against them, says little."
-    ]
+    if named:
+        remarks.note(
+            f"populations whose cells have counts in next to no gene (the others: median {typical:g} genes): "
+            f"{_listed(named)}. Did their sample fail? What is found for them, and against them, says little."
+        )
 
 
-def unfiltered_warnings(labels: Column, totals: FloatArray, source: str) -> list[str]:
+def note_unfiltered(labels: Column, totals: FloatArray, remarks: Remarks) -> None:
     """Warn of empty droplets: many cells with next to no counts beside the others, without a label or under one.
 
     Parameters
@@ -160,8 +151,8 @@ def unfiltered_warnings(labels: Column, totals: FloatArray, source: str) -> list
         Label of each cell.
     totals : (n_cells,)
         Counts of each cell.
-    source
-        The file, for messages.
+    remarks
+        Of the file; what is noticed is added.
     """
     medians = _medians(labels, totals)
     typical = float(np.median(medians)) if medians.size else 0.0
@@ -170,17 +161,17 @@ def unfiltered_warnings(labels: Column, totals: FloatArray, source: str) -> list
     under = [quote(labels.names[i]) for i in np.intersect1d(poor, labels.codes[empty])]
     # Fewer under a label may as well be a sample that failed, which is said of the population.
     if empty.mean() < (MOSTLY_EMPTY if under else UNFILTERED_SHARE):
-        return []
+        return
     what, remedy = "no label", ""
     if under:
         what = f"{'no label or ' if (labels.codes[empty] < 0).any() else ''}the label {' or '.join(under)}"
         remedy = f"Leave the label of these cells empty (it is analysed as a population: {', '.join(under)}) and set"
-    return [
-        f"{source}: UNFILTERED MATRIX? {np.count_nonzero(empty):,} of {empty.size:,} cells ({empty.mean():.0%}) have "
+    remarks.note(
+        f"UNFILTERED MATRIX? {np.count_nonzero(empty):,} of {empty.size:,} cells ({empty.mean():.0%}) have "
         f"{what} and next to no counts (median {np.median(totals[empty]):g}, populations {typical:g}): empty "
         f"droplets, which train the global model. {remedy or 'Set'} data.unlabelled=drop to keep labelled cells only, "
         "or use the filtered matrix."
-    ]
+    )
 
 
 def _medians(labels: Column, values: FloatArray | IntArray) -> FloatArray:
@@ -188,58 +179,54 @@ def _medians(labels: Column, values: FloatArray | IntArray) -> FloatArray:
     return np.array([np.median(values[labels.codes == code]) for code in range(len(labels.names))])
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
+def _listed(names: list[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def confounding_warnings(ranked: Ranked, batches: Column | None, samples: Column | None, source: str) -> list[str]:
+def note_confounding(ranked: Ranked, batches: Column | None, samples: Column | None, remarks: Remarks) -> None:
     """Say which populations cannot be told from a batch or a sample, and what else is odd about these."""
-    notes = []
     if batches is not None:
         lone = [batches.names[i] for i in np.flatnonzero(batches.sizes() == 1)]
         if lone:
-            notes.append(f"{source}: batches with one cell, whose effect cannot be estimated: {quoted(lone)}.")
-        notes += _within_one(ranked, batches, "batch", source)
+            remarks.note(f"batches with one cell, whose effect cannot be estimated: {quoted(lone)}.")
+        _note_within_one(ranked, batches, "batch", remarks)
     if samples is None:
-        return notes
+        return
     if len(samples.names) == 1:
-        notes.append(
-            f"{source}: obs[{quote(samples.key)}] has one value, {quote(samples.names[0])}: pseudobulk and "
+        remarks.note(
+            f"obs[{quote(samples.key)}] has one value, {quote(samples.names[0])}: pseudobulk and "
             "resampling by donor need several samples."
         )
     elif batches is None or batches.key != samples.key:
-        notes += _within_one(ranked, samples, "sample", source)
+        _note_within_one(ranked, samples, "sample", remarks)
     if batches is not None and batches.key != samples.key:
-        table = _cross_table(samples.codes, len(samples.names), batches.codes, len(batches.names))
+        table = cross_table(samples.codes, len(samples.names), batches.codes, len(batches.names))
         crossing = np.flatnonzero((table > 0).sum(axis=1) > 1)
         if crossing.size:
-            notes.append(
-                f"{source}: samples of obs[{quote(samples.key)}] that occur in several batches of "
+            remarks.note(
+                f"samples of obs[{quote(samples.key)}] that occur in several batches of "
                 f"obs[{quote(batches.key)}]: {quoted(samples.names[i] for i in crossing)}. Each is treated as one "
                 "sample; if the name stands for different samples, make the names distinct."
             )
-    return notes
 
 
-def _within_one(ranked: Ranked, groups: Column, kind: str, source: str) -> list[str]:
+def _note_within_one(ranked: Ranked, groups: Column, kind: str, remarks: Remarks) -> None:
     if len(groups.names) < 2:
-        return []
-    table = _cross_table(ranked.codes, len(ranked.populations), groups.codes, len(groups.names))
+        return
+    table = cross_table(ranked.codes, len(ranked.populations), groups.codes, len(groups.names))
     confounded = [
         f"{quote(population.name)} (all in {quote(groups.names[int(np.argmax(row))])})"
         for population, row in zip(ranked.populations, table, strict=True)
         if np.count_nonzero(row) == 1
     ]
-    if not confounded:
-        return []
-    named = ", ".join(confounded[:10]) + (f" and {len(confounded) - 10} more" if len(confounded) > 10 else "")
-    return [
-        f"{source}: populations that occur in one {kind} only: {named}. Population and {kind} are confounded: what is "
-        f"found there may be an effect of the {kind}."
-    ]
+    if confounded:
+        remarks.note(
+            f"populations that occur in one {kind} only: {_listed(confounded, 10)}. Population and {kind} are "
+            f"confounded: what is found there may be an effect of the {kind}."
+        )
 
 
-def _cross_table(rows: IntArray, n_rows: int, columns: IntArray, n_columns: int) -> IntArray:
+def cross_table(rows: IntArray, n_rows: int, columns: IntArray, n_columns: int) -> IntArray:
     """Return the (n_rows, n_columns) numbers of cells; cells with a negative row are left out."""
     inside = rows >= 0
     flat = np.bincount(rows[inside] * n_columns + columns[inside], minlength=n_rows * n_columns)

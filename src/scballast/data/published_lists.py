@@ -7,13 +7,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scballast.data.columns import MISSING_WORDS
-from scballast.data.names import folded, quote, quoted, safe_name, valid_text, without_blanks
-from scballast.data.text_table import Wording, read_rows
-from scballast.errors import DataError
+from scballast.data.names import folded, quote, quoted, safe_name, spelt_alike, valid_text, without_blanks
+from scballast.data.remarks import Remarks, refuse
+from scballast.data.text_table import Wording, check_width, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,22 +71,11 @@ def read_published_lists(path: str) -> PublishedLists:
     DataError
         The file cannot be read as such a table, lacks a column, holds no gene, or a rank is no number.
     """
-    location = Path(path).expanduser()
-    label = location.name or str(location)
-    lines = read_rows(location, _WORDING)
-    if not lines:
-        msg = f"{label}: the table of gene lists is empty. {ALLOWED}."
-        raise DataError(msg)
-    header, body = lines[0][1], lines[1:]
+    label, header, body = read_table(path, _WORDING)
     if body and all(len(row) == len(header) + 1 for _, row in body):
         header = ["", *header]  # R's write.table gives the row names no column name
     for number, row in body:
-        if len(row) != len(header):
-            msg = (
-                f"{label}: line {number} has {len(row)} values where the header has {len(header)}. "
-                "Quote values that hold the separator, and write the table again."
-            )
-            raise DataError(msg)
+        check_width(label, header, number, row)
     return _collected(label, header, body, "line", ALLOWED)
 
 
@@ -120,7 +108,8 @@ def _collected(
     label: str, header: Sequence[str], body: Sequence[tuple[int, Sequence[str]]], unit: str, allowed: str
 ) -> PublishedLists:
     """Sort rows, each with its number, into lists; ``unit`` is what numbers count, for messages."""
-    place = {wanted: _column(wanted, header, label, allowed) for wanted in _SPELLINGS}
+    remarks = Remarks(label)
+    place = {wanted: _column(wanted, header, remarks, allowed) for wanted in _SPELLINGS}
     rows_of_population: dict[str, list[tuple[float, int, str]]] = {}
     incomplete: list[int] = []
     for number, row in body:
@@ -131,13 +120,11 @@ def _collected(
         rank = _rank(row, place["rank"], f"{label}: {unit} {number}")
         rows_of_population.setdefault(population, []).append((rank, number, gene))
     if not rows_of_population:
-        msg = f"{label}: there is no row with a population and a gene below the header. {allowed}."
-        raise DataError(msg)
-    lists, warnings = {}, []
+        remarks.refuse(f"there is no row with a population and a gene below the header. {allowed}.")
+    lists = {}
     if incomplete:
-        warnings.append(
-            f"{label}: {len(incomplete):,} rows without a population or a gene are left out, first {unit} "
-            f"{incomplete[0]}."
+        remarks.note(
+            f"{len(incomplete):,} rows without a population or a gene are left out, first {unit} {incomplete[0]}."
         )
     for population, rows in rows_of_population.items():
         names = [gene for _, _, gene in sorted(rows)]
@@ -145,11 +132,11 @@ def _collected(
         n_twice = len(names) - len(lists[population])
         if n_twice:
             first = next(name for name in names if names.count(name) > 1)
-            warnings.append(
-                f"{label}: {quote(population)} has {quote(first)} more than once ({n_twice} rows too many); each gene "
+            remarks.note(
+                f"{quote(population)} has {quote(first)} more than once ({n_twice} rows too many); each gene "
                 "is taken once, at its best rank."
             )
-    return PublishedLists(label, lists, place["rank"] is not None, tuple(warnings))
+    return PublishedLists(label, lists, place["rank"] is not None, tuple(remarks.notes))
 
 
 def match_populations(
@@ -182,7 +169,7 @@ def match_populations(
         None of the file's populations is in the data.
     """
     matched: dict[str, str] = {}
-    notes: list[str] = []
+    remarks = Remarks(lists.label)
     for name in lists.lists:
         population, note = _population(name, ranked, labels, min_cells)
         if population in matched.values():
@@ -191,18 +178,17 @@ def match_populations(
         if population is not None:
             matched[name] = population
         if note:
-            notes.append(f"{lists.label}: {quote(name)} {note}")
+            remarks.note(f"{quote(name)} {note}")
     if not matched:
-        msg = (
-            f"{lists.label}: none of its {len(lists.lists)} populations is one of the data: "
-            f"{' '.join(note.removeprefix(f'{lists.label}: ') for note in notes[:3])} "
+        remarks.refuse(
+            f"none of its {len(lists.lists)} populations is one of the data: "
+            f"{' '.join(note.removeprefix(f'{lists.label}: ') for note in remarks.notes[:3])} "
             f"The data have {quoted(ranked)}. Write the names alike, or set data.population_key to another column."
         )
-        raise DataError(msg)
     absent = [name for name in ranked if name not in matched.values()]
     if absent:
-        notes.append(f"{lists.label}: has no list for {quoted(absent)}.")
-    return matched, notes
+        remarks.note(f"has no list for {quoted(absent)}.")
+    return matched, remarks.notes
 
 
 def _population(name: str, ranked: Sequence[str], labels: Mapping[str, int], min_cells: int) -> tuple[str | None, str]:
@@ -231,22 +217,20 @@ def _letters(name: str) -> str:
     return safe_name(name).replace("_", "").replace("-", "").casefold()
 
 
-def _column(wanted: str, header: Sequence[str], label: str, allowed: str) -> int | None:
+def _column(wanted: str, header: Sequence[str], remarks: Remarks, allowed: str) -> int | None:
     """Return where a column stands; None for ranks that are not there."""
-    spelt = [" ".join(name.replace("_", " ").replace("-", " ").replace(".", " ").split()).lower() for name in header]
+    spelt = [spelt_alike(name) for name in header]
     for spelling in _SPELLINGS[wanted]:
         places = [position for position, name in enumerate(spelt) if name == spelling]
         if len(places) > 1:
-            msg = f"{label}: {len(places)} columns are called {quote(header[places[0]])}. Rename all but one."
-            raise DataError(msg)
+            remarks.refuse(f"{len(places)} columns are called {quote(header[places[0]])}. Rename all but one.")
         if places:
             return places[0]
     if wanted == "rank":
         return None
     near = difflib.get_close_matches(wanted, spelt, n=1)
     guess = f" Did you mean {quote(wanted)} by {quote(header[spelt.index(near[0])])}?" if near else ""
-    msg = f"{label}: there is no column {quote(wanted)}.{guess} Columns: {quoted(header)}. {allowed}."
-    raise DataError(msg)
+    remarks.refuse(f"there is no column {quote(wanted)}.{guess} Columns: {quoted(header)}. {allowed}.")
 
 
 def _text(row: Sequence[str], place: int | None) -> str:
@@ -264,6 +248,5 @@ def _rank(row: Sequence[str], place: int | None, where: str) -> float:
     except ValueError:
         rank = math.nan
     if math.isnan(rank):
-        msg = f"{where}: the rank {quote(text)} is no number. Write 1 for the best gene, or nothing."
-        raise DataError(msg)
+        refuse(where, f"the rank {quote(text)} is no number. Write 1 for the best gene, or nothing.")
     return rank

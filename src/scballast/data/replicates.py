@@ -131,12 +131,8 @@ def _same_cells(n_replicates: int, groups: dict[str, IntArray], seed: int) -> tu
 
 
 def _bootstrap(number: int, groups: dict[str, IntArray], n_cells: int, seed: int) -> Replicate:
-    drawn = _sorted(
-        [
-            generator_for(seed, Stream.CELLS, number, name).choice(members, members.size)
-            for name, members in groups.items()
-        ]
-    )
+    streams = {name: generator_for(seed, Stream.CELLS, number, name) for name in groups}
+    drawn = _sorted([streams[name].choice(members, members.size) for name, members in groups.items()])
     return Replicate(number, drawn, np.setdiff1d(np.arange(n_cells), drawn))
 
 

@@ -14,10 +14,17 @@ from scipy import sparse
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.config.simulation import SimulationConfig
-from scballast.data.contamination import ambient_shares, draw_ambient, second_cells
 from scballast.data.planting import program_sets
 from scballast.data.simulation_fit import SimulationParameters, fit_simulation_parameters
-from scballast.data.simulation_model import CellModel, draw_cell, draw_libraries, softmax
+from scballast.data.simulation_model import (
+    CellModel,
+    ambient_shares,
+    draw_ambient,
+    draw_cell,
+    draw_libraries,
+    second_cells,
+    softmax,
+)
 from scballast.errors import DataError
 from scballast.seeds import Stream, generator_for
 
@@ -98,12 +105,7 @@ def default_parameters() -> SimulationParameters:
     return fit_simulation_parameters(embedded.X, groups, min_cells=10, source=source)
 
 
-def simulate(
-    config: SimulationConfig,
-    seed: int,
-    *,
-    parameters: SimulationParameters | None = None,
-) -> AnnData:
+def simulate(config: SimulationConfig, seed: int, *, parameters: SimulationParameters | None = None) -> AnnData:
     r"""Simulate counts with planted marker genes and planted programs.
 
     .. math::
@@ -145,58 +147,41 @@ def simulate(
     moments = _Moments(len(labels), config.n_genes)
 
     counts: list[sparse.csr_matrix] = []
-    label_codes: list[IntArray] = []
-    donors: list[IntArray] = []
-    libraries: list[FloatArray] = []
+    tables: list[pd.DataFrame] = []
     activities: list[FloatArray] = []
-    seconds: list[IntArray] = []
-    ambients: list[FloatArray] = []
     for population, size in enumerate(config.population_sizes):
-        donors.append(_donors_of_cells(config, seed, population))
         stream = generator_for(seed, Stream.SIMULATION, "library", population)
-        libraries.append(draw_libraries(config, fitted, stream, size))
-        label_codes.append(_labels_of_cells(config, seed, population))
-        seconds.append(second_cells(config, seed, population))
-        ambients.append(ambient_shares(config, seed, population))
+        libraries = draw_libraries(config, fitted, stream, size)
+        codes, donors = _labels_of_cells(config, seed, population), _donors_of_cells(config, seed, population)
+        others, ambient = second_cells(config, seed, population), ambient_shares(config, seed, population)
         activity = np.zeros((size, model.n_activities))
         for column, program in model.active(population):
             activity[:, column] = program.activities(seed, population, size)
         activities.append(activity)
         for start in range(0, size, _CHUNK_CELLS):
             cells = slice(start, min(start + _CHUNK_CELLS, size))
-            shift = model.shift(population, activity[cells], donors[-1][cells])
+            shift = model.shift(population, activity[cells], donors[cells])
             rho, log_rho_shift = softmax(genes.log_rate, shift)
-            moments.add(label_codes[-1][cells], log_rho_shift)
-            expected = libraries[-1][cells] * (1 - ambients[-1][cells])
+            moments.add(codes[cells], log_rho_shift)
+            expected = libraries[cells] * (1 - ambient[cells])
             drawn = _draw_counts(rho, expected, genes.dispersion, seed, population, start)
-            for cell in (start + np.flatnonzero(ambients[-1][cells])).tolist():
-                lost = libraries[-1][cell] * ambients[-1][cell]
+            for cell in (start + np.flatnonzero(ambient[cells])).tolist():
+                lost = libraries[cell] * ambient[cell]
                 drawn[cell - start] += draw_ambient(model.ambient_rates, lost, seed, population, cell)
-            for cell in (start + np.flatnonzero(seconds[-1][cells] >= 0)).tolist():
-                other, donor = int(seconds[-1][cell]), int(donors[-1][cell])
-                second, library = model.second_cell(other, donor, population, cell)
+            for cell in (start + np.flatnonzero(others[cells] >= 0)).tolist():
+                second, library = model.second_cell(int(others[cell]), int(donors[cell]), population, cell)
                 drawn[cell - start] += second
-                libraries[-1][cell] += library
+                libraries[cell] += library
             counts.append(sparse.csr_matrix(drawn))
+        names = [f"population_{population + 1}:cell_{cell + 1}" for cell in range(size)]
+        of_cells = {POPULATION_KEY: codes, DONOR_KEY: donors, "expected_counts": libraries}
+        beside = {"doublet_with": others + 1, "ambient_share": ambient} if config.doublets or config.ambient else {}
+        tables.append(pd.DataFrame({**of_cells, **beside}, index=pd.Index(names)))
 
-    names = [
-        f"population_{population + 1}:cell_{cell + 1}"
-        for population, size in enumerate(config.population_sizes)
-        for cell in range(size)
-    ]
-    obs = pd.DataFrame(
-        {
-            POPULATION_KEY: pd.Categorical.from_codes(np.concatenate(label_codes), categories=labels),
-            DONOR_KEY: pd.Categorical.from_codes(
-                np.concatenate(donors), categories=[f"donor_{donor + 1}" for donor in range(config.n_donors)]
-            ),
-            "expected_counts": np.concatenate(libraries),
-        },
-        index=pd.Index(names),
-    )
-    if config.doublets or config.ambient:
-        obs["doublet_with"] = np.concatenate(seconds) + 1
-        obs["ambient_share"] = np.concatenate(ambients)
+    obs = pd.concat(tables)
+    donor_names = [f"donor_{donor + 1}" for donor in range(config.n_donors)]
+    for key, categories in ((POPULATION_KEY, labels), (DONOR_KEY, donor_names)):
+        obs[key] = pd.Categorical.from_codes(obs[key], categories=categories)
     width = len(str(config.n_genes))
     var = pd.DataFrame(
         {"log_rate": genes.log_rate, "dispersion": genes.dispersion},
@@ -297,12 +282,7 @@ def _donors_of_cells(config: SimulationConfig, seed: int, population: int) -> In
 
 
 def _draw_counts(
-    rho: FloatArray,
-    library: FloatArray,
-    dispersion: FloatArray,
-    seed: int,
-    population: int,
-    first_cell: int,
+    rho: FloatArray, library: FloatArray, dispersion: FloatArray, seed: int, population: int, first_cell: int
 ) -> npt.NDArray[np.float32]:
     """Draw a chunk's counts, each cell from a stream of its own: draws take a varying number of random bits."""
     counts = np.empty(rho.shape, dtype=np.float32)

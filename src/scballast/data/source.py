@@ -15,6 +15,7 @@ from scballast.data.annotation import Annotation
 from scballast.data.features import gene_features
 from scballast.data.names import quote
 from scballast.data.raw_counts import holds_counts
+from scballast.data.remarks import Remarks, refuse
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
@@ -117,11 +118,9 @@ class Source:
             return matching[0]
         if matching:
             meanings = " or ".join(f"{matrix.title} ({self.setting(matrix)})" for matrix in matching)
-            msg = f"{self.label}: data.layer={layer} can mean {meanings}. Set data.layer to the one that is meant."
-            raise DataError(msg)
+            refuse(self.label, f"data.layer={layer} can mean {meanings}. Set data.layer to the one that is meant.")
         what = f"no layer {quote(layer)}" if layer else "no matrix X"
-        msg = f"{self.label}: there is {what}. {self.remedy(None)}"
-        raise DataError(msg)
+        refuse(self.label, f"there is {what}. {self.remedy(None)}")
 
     def setting(self, matrix: StoredMatrix) -> str:
         """Return the word of the command line that means this matrix and no other."""
@@ -150,7 +149,7 @@ class Source:
 
     def _holds_counts(self, matrix: StoredMatrix) -> bool:
         try:
-            genes = gene_features(matrix.var(), [], self.label).genes
+            genes = gene_features(matrix.var(), [], Remarks(self.label)).genes
             return holds_counts(matrix.read(), genes)
         except DataError:  # a damaged matrix is no remedy for another one
             return False

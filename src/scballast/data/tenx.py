@@ -10,9 +10,9 @@ import numpy as np
 
 from scballast.data.annotation import Annotation
 from scballast.data.names import quoted
+from scballast.data.remarks import refuse
 from scballast.data.source import X_PATH, Source, StoredMatrix, quiet_anndata
 from scballast.data.stored_rows import SparseRows
-from scballast.errors import DataError
 
 COUNTS = ("data", "indices", "indptr")
 
@@ -29,11 +29,11 @@ def read_10x_hdf5(file: Any, path: Path, label: str) -> Source:
 
     legacy = [name for name in file if {"barcodes", "data", "genes"} <= _members(file[name])]
     if "barcodes" not in _members(file.get("matrix")) and len(legacy) != 1:
-        msg = (
-            f"{label}: this is neither a 10x .h5 with one genome nor an AnnData file. It holds: {quoted(file)}. "
-            "Write the counts as .h5ad."
+        refuse(
+            label,
+            f"this is neither a 10x .h5 with one genome nor an AnnData file. It holds: {quoted(file)}. "
+            "Write the counts as .h5ad.",
         )
-        raise DataError(msg)
     group = file["matrix" if "matrix" in file else next(iter(file))]
     n_genes, n_cells = (int(n) for n in group["shape"][:])
     with TemporaryDirectory(prefix="scballast-") as folder:
@@ -60,10 +60,8 @@ def _write_without_counts(file: Any, target: Path, n_cells: int) -> None:
                 if key not in COUNTS:
                     group.copy(key, small_group)
             small_group["data"] = np.zeros(0, dtype=np.float32)
-            small_group["indices"], small_group["indptr"] = (
-                np.zeros(0, dtype=np.int64),
-                np.zeros(n_cells + 1, dtype=np.int64),
-            )
+            small_group["indices"] = np.zeros(0, dtype=np.int64)
+            small_group["indptr"] = np.zeros(n_cells + 1, dtype=np.int64)
 
 
 def _members(group: Any) -> set[str]:

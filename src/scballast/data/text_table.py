@@ -1,4 +1,4 @@
-"""Tables of text that people write by hand or export: .csv and .tsv, also compressed, read to the last oddity."""
+"""Text read to the last oddity: tables that people write or export, and lists of genes and cells beside a matrix."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import io
 import re
 import zlib
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from scballast.data.names import quote
-from scballast.errors import DataError
+from scballast.data.remarks import refuse
 
 _SAID = re.compile(r'"?sep=([,;\t| ])"?[ \t]*(?=[\r\n])', re.IGNORECASE)
 _IN_BLANKS = re.compile(r'"[^"]*"( "[^"]*"| [^" ,;\t]+)+')
 """A line of R's ``write.table``."""
+ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?.*")
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 
 
@@ -38,28 +40,45 @@ class Wording:
     allowed: str
 
 
-def read_rows(path: Path, wording: Wording) -> list[tuple[int, list[str]]]:
-    """Return the rows of a table that are not blank, the header first, with their line numbers.
+Row = tuple[int, list[str]]
+"""The number of a line, and its values."""
+
+
+def read_table(path: str, wording: Wording) -> tuple[str, list[str], list[Row]]:
+    """Return what messages call a table, its header, and its rows that are not blank.
 
     Raises
     ------
     DataError
-        The file is missing, unreadable, or no table of text.
+        The file is missing, unreadable, empty, or no table of text.
     """
-    label = path.name or str(path)
+    location = Path(path).expanduser()
+    label = location.name or str(location)
+    lines = _rows(location, label, wording)
+    if not lines:
+        refuse(label, f"the table of {wording.content} is empty. {wording.allowed}.")
+    return label, lines[0][1], lines[1:]
+
+
+def check_width(label: str, header: list[str], number: int, values: list[str]) -> None:
+    """Raise ``DataError`` unless a line has a value for each name of the header."""
+    if len(values) != len(header):
+        widths = f"line {number} has {len(values)} values where the header has {len(header)}."
+        refuse(label, f"{widths} Quote values that hold the separator, and write the table again.")
+
+
+def _rows(path: Path, label: str, wording: Wording) -> list[Row]:
     text = _text(path, label, wording)
     # Limits of the reader that foreign files may pass: a NUL ends a value, a value ends at 131,072 characters.
     if "\x00" in text:
-        msg = f"{label}: this is not a table of text: it holds NUL bytes. {wording.allowed}."
-        raise DataError(msg)
+        refuse(label, f"this is not a table of text: it holds NUL bytes. {wording.allowed}.")
     separator, text = _separator(path, text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         return [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
     except csv.Error as error:
-        where = f"{label}: line {reader.line_num}"
-        msg = f"{where} cannot be read as a table: {error}. Check its quotes. {wording.allowed}."
-        raise DataError(msg) from error
+        line = f"line {reader.line_num} cannot be read as a table: {error}."
+        refuse(label, f"{line} Check its quotes. {wording.allowed}.")
 
 
 def _text(path: Path, label: str, wording: Wording) -> str:
@@ -67,32 +86,23 @@ def _text(path: Path, label: str, wording: Wording) -> str:
     suffix = Path(name).suffix
     try:
         raw = path.read_bytes()
-    except FileNotFoundError as error:
-        msg = (
-            f"{path}: there is no such file of {wording.content}. Check {wording.option}; it is relative to "
-            f"{quote(Path.cwd())}."
-        )
-        raise DataError(msg) from error
+    except FileNotFoundError:
+        here = f"Check {wording.option}; it is relative to {quote(Path.cwd())}."
+        refuse(path, f"there is no such file of {wording.content}. {here}")
     except OSError as error:
-        msg = (
-            f"{path}: the {wording.content} cannot be read: {error.strerror or error}. Check {wording.option} and its "
-            "permissions."
-        )
-        raise DataError(msg) from error
+        reason = error.strerror or error
+        refuse(path, f"the {wording.content} cannot be read: {reason}. Check {wording.option} and its permissions.")
     if suffix not in SEPARATORS:
         kind = quote(suffix or "without an extension")
-        msg = f"{label}: {wording.content} in files of type {kind} are not read. {wording.allowed}."
-        raise DataError(msg)
+        refuse(label, f"{wording.content} in files of type {kind} are not read. {wording.allowed}.")
     try:
         compressed = path.suffix.lower() == ".gz" or raw.startswith(b"\x1f\x8b")
         content = gzip.decompress(raw) if compressed else raw
         return content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        msg = f"{label}: this is not a whole gzip file ({error}). Copy or write it again."
-        raise DataError(msg) from error
+        refuse(label, f"this is not a whole gzip file ({error}). Copy or write it again.")
     except UnicodeDecodeError as error:
-        msg = f"{label}: byte {error.start:,} is not UTF-8. Save the table as UTF-8 text. {wording.allowed}."
-        raise DataError(msg) from error
+        refuse(label, f"byte {error.start:,} is not UTF-8. Save the table as UTF-8 text. {wording.allowed}.")
 
 
 def _separator(path: Path, text: str) -> tuple[str, str]:
@@ -117,3 +127,60 @@ def _separator(path: Path, text: str) -> tuple[str, str]:
             blank = any(_IN_BLANKS.fullmatch(part.strip()) for part in both) and line.lstrip().startswith('"')
             return " " if blank else separator_of_line or promised, above + "".join(lines[number:]) if above else text
     return promised, text
+
+
+def is_csv(path: Path) -> bool:
+    """Tell by its name whether a list has commas and a header."""
+    return path.name.removesuffix(".gz").endswith(".csv")
+
+
+def list_text(path: Path) -> str:
+    """Return a list as text, compressed or not, of UTF-8 or, as some spreadsheets write it, UTF-16."""
+    raw = path.read_bytes()
+    if raw.startswith(b"\x1f\x8b"):
+        raw = gzip.decompress(raw)
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", "replace")
+    if b"\0" in raw[:4]:
+        return raw.decode("utf-16-be" if raw[:1] == b"\0" else "utf-16-le", "replace")
+    return raw.decode("utf-8-sig", "replace")
+
+
+def list_rows(path: Path) -> list[list[str]]:
+    """Return the rows of a list of genes or cells, without quotes and running numbers that a writer added."""
+    text = list_text(path)
+    if is_csv(path):
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    else:
+        # No quoting: gene names such as 5' and 3" stand as they are.
+        lines = text.splitlines()
+        separator = _list_separator(lines)
+        rows = [line.split(separator, maxsplit=2 if separator == " " else -1) for line in lines]
+        if rows and all(len(v) > 1 and v[0] == v[-1] == '"' for row in rows for v in row if not v.isdigit()):
+            rows = [[value.strip('"') for value in row] for row in rows]
+    while rows and not any(rows[-1]):
+        rows.pop()
+    return _without_row_numbers(rows)
+
+
+def _list_separator(lines: list[str]) -> str:
+    """Return what separates the columns of a list: tabs, or what every line has in their place as often."""
+    filled = [line for line in lines if line]
+    if any("\t" in line for line in filled):
+        return "\t"
+    for separator in (",", ";"):
+        if len({line.count(separator) for line in filled}) == 1 and separator in filled[0]:
+            return separator
+    in_columns = [line.split(" ", maxsplit=2) for line in filled]
+    by_id = bool(filled) and all(ENSEMBL.fullmatch(first) for first, *_ in in_columns)
+    return " " if by_id or (filled and all(len(row) == 2 for row in in_columns)) else "\t"
+
+
+def _without_row_numbers(rows: list[list[str]]) -> list[list[str]]:
+    """Drop a first column of 0, 1, 2, … or 1, 2, 3, …, with or without a header: pandas and R write it."""
+    for start, n_header in product((0, 1), (0, 1)):
+        body = rows[n_header:]
+        if len(body) > 1 and all(len(row) > 1 and row[0] == str(number) for number, row in enumerate(body, start)):
+            header = [row if len(row) < len(body[0]) else row[1:] for row in rows[:n_header]]
+            return [*header, *(row[1:] for row in body)]
+    return rows

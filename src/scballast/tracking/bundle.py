@@ -9,8 +9,16 @@ from pathlib import Path
 from scballast.config import keys
 from scballast.errors import ScballastError
 
-# What a run owns is found by these columns, whatever tables a release of MLflow has.
-_RUN_COLUMNS = ("run_uuid", "run_id", "source_run_id")
+# What no foreign key ties to the runs, in the order in which it is deleted.
+_OTHERS = {
+    "runs": "run_uuid NOT IN kept",
+    "logged_models": "source_run_id IS NOT NULL AND source_run_id NOT IN kept",
+    "model_versions": "run_id IS NOT NULL AND run_id NOT IN kept",
+    "inputs": "destination_type = 'RUN' AND destination_id NOT IN kept",
+    "experiments": "experiment_id != 0 AND experiment_id NOT IN (SELECT experiment_id FROM runs)",
+    "registered_models": "name NOT IN (SELECT name FROM model_versions)",
+    "registered_model_aliases": "(name, version) NOT IN (SELECT name, version FROM model_versions)",
+}
 
 
 def runs_of_sweep(database: Path, sweep: str | None) -> list[str]:
@@ -45,6 +53,9 @@ def runs_of_sweep(database: Path, sweep: str | None) -> list[str]:
 def keep_runs(database: Path, runs: list[str]) -> list[str]:
     """Delete all other runs and what belongs to them; returns the ids of the models that stay.
 
+    MLflow's own interface deletes for good in a database of its making only, and gives new ids to runs that are logged
+    anew, by which trials, parents and links know them. What belongs to what is said by the database's foreign keys.
+
     Parameters
     ----------
     database
@@ -56,34 +67,11 @@ def keep_runs(database: Path, runs: list[str]) -> list[str]:
         with connection:
             connection.execute("CREATE TEMP TABLE kept (id TEXT PRIMARY KEY)")
             connection.executemany("INSERT INTO kept VALUES (?)", [(run,) for run in runs])
-            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            columns = {t: [row[1] for row in connection.execute(f"PRAGMA table_info({t})")] for t in tables}
-            for table in tables:
-                for column in set(_RUN_COLUMNS) & set(columns[table]):
-                    connection.execute(
-                        f"DELETE FROM {table} WHERE {column} IS NOT NULL AND {column} NOT IN (SELECT id FROM kept)"
-                    )
-            connection.execute(
-                "DELETE FROM inputs WHERE destination_type = 'RUN' AND destination_id NOT IN (SELECT id FROM kept)"
-            )
-            connection.execute(
-                "DELETE FROM experiments WHERE experiment_id != 0 "
-                "AND experiment_id NOT IN (SELECT experiment_id FROM runs)"
-            )
-            _delete_orphans(connection, "experiment_tags", "experiment_id", "experiments")
-            for table in ("logged_model_params", "logged_model_tags", "logged_model_metrics"):
-                _delete_orphans(connection, table, "model_id", "logged_models")
-            for table in ("registered_models", "registered_model_tags", "registered_model_aliases"):
-                _delete_orphans(connection, table, "name", "model_versions")
-            # An alias, or a version's tag, belongs to one version of a model that may have kept others.
-            for table in ("registered_model_aliases", "model_version_tags"):
-                connection.execute(
-                    f"DELETE FROM {table} WHERE (name, version) NOT IN (SELECT name, version FROM model_versions)"
-                )
+            for table, others in _OTHERS.items():
+                connection.execute(f"DELETE FROM {table} WHERE {others}")
+            while orphans := connection.execute("PRAGMA foreign_key_check").fetchall():
+                for table, row, *_ in orphans:
+                    connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (row,))
             models = [model for (model,) in connection.execute("SELECT model_id FROM logged_models ORDER BY model_id")]
         connection.execute("VACUUM")
     return models
-
-
-def _delete_orphans(connection: sqlite3.Connection, table: str, column: str, owners: str) -> None:
-    connection.execute(f"DELETE FROM {table} WHERE {column} NOT IN (SELECT {column} FROM {owners})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +18,9 @@ from scballast.tracking.heartbeat import Heartbeat
 from scballast.tracking.leftovers import SyncResult
 from scballast.tracking.liveness import current_process
 from scballast.tracking.location import TrackingSettings
-from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key
+from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key, now
 from scballast.tracking.shared_view import share_view
-from scballast.tracking.store import (
-    PARENT_TAG,
-    LoadedRun,
-    Store,
-    StoredRun,
-    life_tags,
-    stored,
-)
+from scballast.tracking.store import PARENT_TAG, LoadedRun, Store, StoredRun, life_tags, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,11 +114,8 @@ class Tracking:
             key=new_key(),
             experiment=self.settings.experiment,
             name=name,
-            state="RUNNING",
             params=publish.clean_params(params),
             tags=publish.clean_tags(tags),
-            start_time=_now(),
-            process=current_process(),
             parent=parent_run_id,
             folder=None if folder is None else self._delivery.place(folder),
         )
@@ -169,12 +158,12 @@ class Tracking:
     def fail_run(self, run_id: str, reason: str, traceback: str = "") -> None:
         """End a run as FAILED: the reason becomes its tag, the traceback its artifact ``failure.txt``."""
         entry = self._entry(run_id)
-        self._end_anyway(replace(entry, state="FAILED", reason=reason, traceback=traceback, end_time=_now()))
+        self._end_anyway(replace(entry, state="FAILED", reason=reason, traceback=traceback, end_time=now()))
 
     def interrupt_run(self, run_id: str, reason: str = "interrupted by the user") -> None:
         """End a run as KILLED: the user, or a scheduler, stopped it."""
         entry = self._entry(run_id)
-        self._end_anyway(replace(entry, state="KILLED", reason=reason, end_time=_now()))
+        self._end_anyway(replace(entry, state="KILLED", reason=reason, end_time=now()))
 
     def reopen_run(self, run_id: str) -> None:
         """Take up a run again (the parent of a sweep that is resumed): RUNNING, owned by this process."""
@@ -348,11 +337,6 @@ class Tracking:
             key=key,
             experiment=self.settings.experiment,
             name=run_id,
-            state="RUNNING",
-            params={},
-            tags={},
-            start_time=_now(),
-            process=current_process(),
             run_id=known,
             store=self.settings.shown_uri if known else None,
         )
@@ -365,7 +349,3 @@ class Tracking:
             error,
             self.settings.root,
         )
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

@@ -20,19 +20,7 @@ _log = logging.getLogger(__name__)
 
 # Write-ahead logging lets readers and a writer work at once, but needs memory shared between all
 # processes: on these file systems they may be on different machines.
-_NETWORK_FILE_SYSTEMS = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "glusterfs",
-    "9p",
-    "fuse.sshfs",
-    "afs",
-)
+_NETWORK_FILE_SYSTEMS = tuple("nfs cifs smb lustre gpfs beegfs ceph glusterfs 9p fuse.sshfs afs".split())
 
 _LOCATION_COLUMNS = (
     ("experiments", "artifact_location"),

@@ -14,22 +14,6 @@ from scballast.tracking.store import SIGNS_OF_LIFE, Store
 
 
 @dataclass(frozen=True)
-class Delivered:
-    """A run whose end the store knows.
-
-    Attributes
-    ----------
-    run_id
-        The store's name for it.
-    state
-        How it ended there.
-    """
-
-    run_id: str
-    state: str
-
-
-@dataclass(frozen=True)
 class Delivery:
     """Brings entries of the outbox into the store."""
 
@@ -62,59 +46,48 @@ class Delivery:
             return entry
         run_id = None if fresh else self.store.find_one(entry.experiment, keys.KEY, entry.key)
         if run_id is None:
-            tags = dict(entry.tags)
-            if entry.folder is not None:
-                tags[keys.FOLDER] = entry.folder
-            run_id = self.store.create_run(
-                entry.name,
-                experiment=entry.experiment,
-                key=entry.key,
-                start_time=entry.start_time,
-                process=entry.process,
-                parent=self._parent(entry),
-                tags=tags,
-            )
+            run_id = self.store.create_run(entry, self._parent(entry))
         entry = replace(entry, run_id=run_id, store=self.store.settings.shown_uri)
         self.outbox.write(entry)
         known = {} if fresh else self.store.client.get_run(run_id).data.params
         publish.log_params(self.store.client, run_id, entry.params, known=known)
         return entry
 
-    def deliver(self, entry: OutboxEntry) -> Delivered:
-        """Bring a run's end into the store, with its result where there is one, and forget the entry.
+    def deliver(self, entry: OutboxEntry) -> OutboxEntry:
+        """Bring a run's end into the store, with its result where there is one; returns the entry, which is forgotten.
 
         A complete result makes a run FINISHED whatever became of its process afterwards.
         """
         entry = self.introduce(entry)
-        assert entry.run_id is not None
+        run_id = entry.reference
         if entry.late_tags:
-            publish.log_tags(self.store.client, entry.run_id, entry.late_tags)
+            publish.log_tags(self.store.client, run_id, entry.late_tags)
         folder = self.result(entry)
         if folder is None:
-            delivered = self.end(entry)
+            entry = self.end(entry)
         else:
             finished = publish.finished_time(folder)
-            publish.publish_folder(self.store.client, entry.run_id, folder, finished=finished)
-            self.store.client.set_terminated(entry.run_id, "FINISHED", finished)
+            publish.publish_folder(self.store.client, run_id, folder, finished=finished)
+            self.store.client.set_terminated(run_id, "FINISHED", finished)
             # Only now: a run that is RUNNING and has no process would be nobody's to end.
-            self.store.clear_tags(entry.run_id, (keys.FAILURE, *SIGNS_OF_LIFE))
-            marker = {"run_id": entry.run_id, "store": self.store.settings.shown_uri}
+            self.store.clear_tags(run_id, (keys.FAILURE, *SIGNS_OF_LIFE))
+            marker = {"run_id": run_id, "store": self.store.settings.shown_uri}
             publish.write_atomically(folder / publish.PUBLISHED_MARKER, json.dumps(marker, indent=2) + "\n")
-            delivered = Delivered(entry.run_id, "FINISHED")
+            entry = replace(entry, state="FINISHED")
         self.outbox.drop(entry.key)
-        return delivered
+        return entry
 
-    def end(self, entry: OutboxEntry) -> Delivered:
+    def end(self, entry: OutboxEntry) -> OutboxEntry:
         """Set a run's status, reason and traceback; its entry stays."""
         entry = self.introduce(entry)
-        assert entry.run_id is not None
+        run_id = entry.reference
         client = self.store.client
         if entry.traceback:
-            client.log_text(entry.run_id, f"{entry.reason}\n\n{entry.traceback}", "failure.txt")
+            client.log_text(run_id, f"{entry.reason}\n\n{entry.traceback}", "failure.txt")
         if entry.reason:
-            publish.log_tags(client, entry.run_id, publish.clean_tags({keys.FAILURE: entry.reason}))
-        client.set_terminated(entry.run_id, entry.state, entry.end_time)
-        return Delivered(entry.run_id, entry.state)
+            publish.log_tags(client, run_id, publish.clean_tags({keys.FAILURE: entry.reason}))
+        client.set_terminated(run_id, entry.state, entry.end_time)
+        return entry
 
     def _parent(self, child: OutboxEntry) -> str | None:
         """Return the store's name for a parent, which may have been started while the server was away."""

@@ -87,7 +87,7 @@ def translate(error: Exception, settings: TrackingSettings) -> ScballastError | 
             f"{settings.shown_uri}: is no intact SQLite database.\n"
             "Move it away: scballast-ui --sync then fills a new one from the result folders."
         )
-    if _is_refused(error):
+    if _is_mlflow(error) and _code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return ScballastError(
             f"{settings.shown_uri}: the server refuses access ({_first_line(error)}).\n"
             "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
@@ -134,10 +134,6 @@ def _is_cut_off(error: Exception, text: str) -> bool:
     if not names & {"OperationalError", "InterfaceError"} or "connection" not in text:
         return False
     return "fatal:" not in text or any(words in text for words in _PASSING_REFUSALS)
-
-
-def _is_refused(error: Exception) -> bool:
-    return _is_mlflow(error) and _code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 def _cause(error: Exception) -> str:

@@ -15,7 +15,7 @@ from scballast.results import MARKER, remove_partial
 from scballast.tracking import publish
 from scballast.tracking.delivery import Delivery
 from scballast.tracking.liveness import ProcessIdentity, current_process
-from scballast.tracking.outbox import PENDING_PREFIX, OutboxEntry
+from scballast.tracking.outbox import PENDING_PREFIX, OutboxEntry, now
 
 SILENT_DEATH = "its process ended without a word"
 
@@ -62,12 +62,12 @@ def reap(delivery: Delivery) -> list[str]:
             continue
         dead = _dead(delivery, entry)
         with store.access():
-            delivered = delivery.end(dead)
+            dead = delivery.end(dead)
         if delivery.result(dead) is None:
             if dead.folder is not None:
                 remove_partial(store.settings.root / dead.folder)
             delivery.outbox.drop(dead.key)
-        ended.append(delivered.run_id)
+        ended.append(dead.reference)
     with store.access():
         # Only what this folder's own database holds is ours to judge in every experiment.
         experiment = store.settings.experiment if store.settings.is_server else None
@@ -122,7 +122,7 @@ def _send(delivery: Delivery, entry: OutboxEntry, published: list[str], ended: l
 
 
 def _dead(delivery: Delivery, entry: OutboxEntry) -> OutboxEntry:
-    dead = replace(entry, state="FAILED", reason=SILENT_DEATH, end_time=int(time.time() * 1000))
+    dead = replace(entry, state="FAILED", reason=SILENT_DEATH, end_time=now())
     delivery.outbox.write(dead)
     return dead
 
@@ -158,10 +158,7 @@ def _adopted(delivery: Delivery, folder: Path) -> OutboxEntry:
         experiment=experiment,
         name=folder.name,
         state="FINISHED",
-        params={},
-        tags={},
         start_time=finished,
-        process=current_process(),
         folder=delivery.place(folder),
         run_id=run_id,
         store=delivery.store.settings.shown_uri if run_id else None,

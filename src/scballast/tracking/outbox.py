@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from scballast.results import whole
-from scballast.tracking.liveness import ProcessIdentity
+from scballast.tracking.liveness import ProcessIdentity, current_process
 
 _log = logging.getLogger(__name__)
 
 #: A run that the store does not know yet is called by this prefix and its key.
 PENDING_PREFIX = "pending-"
+
+
+def now() -> int:
+    """Return milliseconds since the epoch, as MLflow counts time."""
+    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,11 @@ class OutboxEntry:
     key: str
     experiment: str
     name: str
-    state: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    start_time: int
-    process: ProcessIdentity
+    state: str = "RUNNING"
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    start_time: int = field(default_factory=now)
+    process: ProcessIdentity = field(default_factory=current_process)
     parent: str | None = None
     folder: str | None = None
     run_id: str | None = None

@@ -225,7 +225,9 @@ def _log_files(client: Any, run_id: str, artifact_uri: str, folder: Path, texts:
         for left_by_a_kill in root.rglob(".*.part"):
             left_by_a_kill.unlink()
         for path in files:
-            _place(path, root / path.relative_to(folder))
+            # Results are never written again once they are complete: artifact and result may share their bytes.
+            with whole(root / path.relative_to(folder)) as part:
+                link_or_copy(path, part)
         for name, text in texts.items():
             write_atomically(root / name, text)
         return
@@ -234,16 +236,6 @@ def _log_files(client: Any, run_id: str, artifact_uri: str, folder: Path, texts:
         client.log_artifact(run_id, str(path), None if parent == "." else parent)
     for name, text in texts.items():
         client.log_text(run_id, text, name)
-
-
-def _place(source: Path, target: Path) -> None:
-    """Put a file at its place, whole or not at all.
-
-    Results are never written again once they are complete, so artifact and result may share their bytes
-    on the disk.
-    """
-    with whole(target) as part:
-        link_or_copy(source, part)
 
 
 def write_atomically(target: Path, text: str) -> None:

@@ -27,7 +27,7 @@ def register_model(store: Store, run_id: str, folder: Path, name: str, alias: st
         msg = f"{folder}: holds no saved scvi-tools model ({_MODEL_FILE} is missing), so there is nothing to register."
         raise ScballastError(msg)
     client = store.client
-    name, alias = _allowed(name, r"[^\w\-. ]"), _allowed(alias, r"[^\w\-]")
+    name, alias = re.sub(r"[^\w\-. ]", "_", name), re.sub(r"[^\w\-]", "_", alias)
     digest = hashlib.sha256((folder / _MODEL_FILE).read_bytes()).hexdigest()
     _ensure_name(client, name)
     version = next(
@@ -112,7 +112,3 @@ def _new_version(client: Any, run_id: str, folder: Path, name: str, digest: str)
     versions = json.dumps([{"name": name, "version": str(made.version)}])
     client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": versions})
     return str(made.version)
-
-
-def _allowed(name: str, others: str) -> str:
-    return re.sub(others, "_", name)

@@ -18,6 +18,7 @@ from scballast.tracking.database import quiet_mlflow
 from scballast.tracking.faults import UnreachableError, clear_faults
 from scballast.tracking.liveness import ProcessIdentity
 from scballast.tracking.location import TrackingSettings
+from scballast.tracking.outbox import OutboxEntry
 
 PARENT_TAG = "mlflow.parentRunId"
 SIGNS_OF_LIFE = (keys.PROCESS, keys.HOST, keys.PID, keys.HEARTBEAT)
@@ -154,24 +155,13 @@ class Store:
         """Forget that the server gave no answer."""
         self._silent_until = 0.0
 
-    def create_run(
-        self,
-        name: str,
-        *,
-        experiment: str,
-        key: str,
-        start_time: int,
-        process: ProcessIdentity,
-        parent: str | None,
-        tags: Mapping[str, str],
-    ) -> str:
-        """Create a run that is RUNNING and belongs to a process; returns its id."""
-        all_tags = {**tags, **life_tags(process), keys.KEY: key}
-        if parent is not None:
-            all_tags[PARENT_TAG] = parent
-        run = self.client.create_run(
-            self.experiment_id(experiment), start_time=start_time, tags=all_tags, run_name=name
-        )
+    def create_run(self, entry: OutboxEntry, parent: str | None) -> str:
+        """Create a run that is RUNNING and belongs to its process; returns its id."""
+        tags = {**entry.tags, **life_tags(entry.process), keys.KEY: entry.key}
+        tags |= {} if entry.folder is None else {keys.FOLDER: entry.folder}
+        tags |= {} if parent is None else {PARENT_TAG: parent}
+        experiment = self.experiment_id(entry.experiment)
+        run = self.client.create_run(experiment, start_time=entry.start_time, tags=tags, run_name=entry.name)
         return str(run.info.run_id)
 
     def clear_tags(self, run_id: str, names: Iterable[str]) -> None:
