@@ -31,6 +31,7 @@ _PARTS = {
     "floor": "Floor",
     "other_populations": "other populations",
 }
+MODULE_GENES = 8  # of each module that are named
 MAX_KEYS = 4  # columns of the cells whose association is drawn
 
 
@@ -50,6 +51,7 @@ def evidence(results: ResultFolder) -> list[Section]:
     sections = [
         *_genes(results),
         *_minimal_sets(results),
+        *_hotspot_modules(results),
         confirmation_section.section(results),
         _stability(results),
         _concordance(results),
@@ -105,6 +107,38 @@ def _minimal_sets(results: ResultFolder) -> list[Section]:
     )
     lead = "Which few genes tell a population apart?"
     return [Section("minimal_sets", "Minimal sets", lead, grids=(Grid(caption, columns, tuple(rows)),))]
+
+
+def _hotspot_modules(results: ResultFolder) -> list[Section]:
+    """Give the modules of genes of each population; nothing where ``hotspot`` did not run."""
+    table = results.table("hotspot_modules")
+    if table is None:
+        return []
+    rows = []
+    for (population, module), genes in table.groupby(["population", "module"], sort=False):
+        first = [results.gene_label(str(gene)) for gene in genes["gene"].head(MODULE_GENES)]
+        more = ", …" if len(genes) > MODULE_GENES else ""
+        numbers = (float(genes[name].mean()) for name in ("local_correlation_z", "together_again"))
+        rows.append((str(population), int(module), len(genes), ", ".join(first) + more, *numbers))
+    columns = (
+        ("Population", None),
+        ("Module", 0),
+        ("Genes", 0),
+        ("First genes", None),
+        ("Local correlation (Z)", 1),
+        ("Together again", 2),
+    )
+    caption = (
+        "Genes with local autocorrelation (false discovery rate 5 %, first 500) in groups of 20 or more whose counts go "
+        "together in neighbouring cells of the population, in the first replicate's model; Z: mean over pairs. Together "
+        "again: of a gene's fellows the share that shares a module with it in another replicate, mean over genes and "
+        "replicates. Neighbours were found from the same counts, so Z of single pairs says too much."
+    )
+    populations = [name for name in results.populations if name not in set(table["population"].astype(str))]
+    missing = f"No modules in {', '.join(populations)}." if populations else ""
+    lead = "Which genes go together in cells that the model places near each other?"
+    grids = (Grid(caption, columns, tuple(rows)),) if rows else ()
+    return [Section("hotspot_modules", "Modules of genes", lead, grids=grids, missing=missing)]
 
 
 def _stability(results: ResultFolder) -> Section:
