@@ -52,7 +52,10 @@ ESTIMANDS = ("marker", "program")
 CELLS = "cells"  # in place of a family: methods that look at cells alone
 # Consensus NMF takes 20 runs in place of its authors' 100, whose cost is five times as much.
 SETTINGS = {"cnmf": ("model.n_runs=20",)}
-OMITTED = {"cnmf": ("per_population",)}  # as many runs again for every population
+OMITTED = {
+    "cnmf": ("per_population",),  # as many runs again for every population
+    "topic": ("per_population",),  # one and a half times the cost of all that is read from the model of all cells
+}
 LEAST_ABOVE_CHANCE = 0.1  # a control that finds more than this above chance sees what it should not
 
 
