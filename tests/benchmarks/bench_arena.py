@@ -200,7 +200,7 @@ class Unit:
 
 
 def stored(path: Path) -> dict[Unit, dict[str, Any]]:
-    """Return the units of a file with their results; a line that was cut off is none, a later one of a method counts."""
+    """Return the units of a file with their results, the last of each method; a line that was cut off is none."""
     found: dict[Unit, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with suppress(json.JSONDecodeError):

@@ -56,4 +56,3 @@ def test_a_planted_program_is_a_module_in_every_replicate_and_the_report_shows_i
     assert "Which genes go together in cells that the model places near each other?" in report
     assert ", ".join(table["gene"].head(8)) + ", …" in report
     assert "No modules in B." in report
-

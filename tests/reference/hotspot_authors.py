@@ -1,7 +1,7 @@
-"""Make hotspot_authors.json: local autocorrelation and modules by the authors' package (``pip install hotspotsc==1.1.3``).
+"""Make hotspot_authors.json: local autocorrelation and modules by the authors' package, hotspotsc.
 
-Run from the repository root: ``python -m tests.reference.hotspot_authors``. The tests draw the same counts and
-positions through :func:`example` and :func:`modules_example`.
+``pip install hotspotsc==1.1.3``. Run from the repository root: ``python -m tests.reference.hotspot_authors``. The tests
+draw the same counts and positions through :func:`example` and :func:`modules_example`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Make scired_authors.json: rotated factors by sciRED's own functions (``pip install sciRED==1.2.1``).
 
 Run from the repository root: ``python -m tests.reference.scired_authors``. The test draws the same counts through
-:func:`example`. ``rotated`` is the package's varimax of the principal components of the analytic Pearson residuals that
-scballast takes; ``scores`` are the factors of the package's whole way, whose residuals are those of a Poisson regression
-of each gene on the library size. Both scaled by gene, as its tutorials do.
+:func:`example`. ``rotated`` is the package's varimax of the principal components of scballast's own analytic Pearson
+residuals; ``scores`` are the factors of the package's whole way, with residuals of a Poisson regression of each gene on
+the library size. Both are scaled by gene, as its authors do.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def example() -> np.ndarray:
 
 
 def main() -> None:
+    from scipy.sparse import csr_matrix
     from sciRED.glm import poissonGLM
     from sciRED.rotations import get_rotated_scores, varimax
-    from scipy.sparse import csr_matrix
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 

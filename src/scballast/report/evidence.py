@@ -129,10 +129,10 @@ def _hotspot_modules(results: ResultFolder) -> list[Section]:
         ("Together again", 2),
     )
     caption = (
-        "Genes with local autocorrelation (false discovery rate 5 %, first 500) in groups of 20 or more whose counts go "
-        "together in neighbouring cells of the population, in the first replicate's model; Z: mean over pairs. Together "
-        "again: of a gene's fellows the share that shares a module with it in another replicate, mean over genes and "
-        "replicates. Neighbours were found from the same counts, so Z of single pairs says too much."
+        "Groups of 20 genes or more whose counts go together in neighbouring cells of the population, in the first "
+        "replicate's model, of the first 500 with local autocorrelation at a false discovery rate of 5 %. Z: mean over "
+        "pairs; neighbours were found from the same counts, so it is too large for single pairs. Together again: of "
+        "the other genes of its module, the share that shares one with a gene in another replicate, mean over both."
     )
     populations = [name for name in results.populations if name not in set(table["population"].astype(str))]
     missing = f"No modules in {', '.join(populations)}." if populations else ""
