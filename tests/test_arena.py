@@ -81,7 +81,7 @@ def test_what_the_page_concludes_follows_from_the_stored_rows() -> None:
             assert row["mean"] < marker.loc[(family, "contrast"), "mean"]
     of_ldvae = program[program.index.get_level_values("model") == "ldvae"]
     assert of_ldvae.index[0] == ("ldvae", "hotspot")
-    hotspot, local = ("factor_analysis", "hotspot"), ("factor_analysis", "local")
+    hotspot = ("factor_analysis", "hotspot")
     assert 15 < of_ldvae["seconds"].iloc[0] / program.loc[hotspot, "seconds"] < 30  # a twentieth
     assert marker.index[0] == (CELLS, "wilcoxon")
     said = {
