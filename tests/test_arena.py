@@ -80,15 +80,15 @@ def test_what_the_page_concludes_follows_from_the_stored_rows() -> None:
         if method == "axis":
             assert row["mean"] < marker.loc[(family, "contrast"), "mean"]
     of_ldvae = program[program.index.get_level_values("model") == "ldvae"]
-    assert of_ldvae.index[0] == ("ldvae", "local")
-    local = ("factor_analysis", "local")
-    assert 15 < of_ldvae["seconds"].iloc[0] / program.loc[local, "seconds"] < 30  # a twentieth
+    assert of_ldvae.index[0] == ("ldvae", "hotspot")
+    hotspot = ("factor_analysis", "hotspot")
+    assert 15 < of_ldvae["seconds"].iloc[0] / program.loc[hotspot, "seconds"] < 30  # a twentieth
     assert marker.index[0] == (CELLS, "wilcoxon")
     said = {
         f"cNMF's ({program.loc[sparse, 'cnmf']:.2f})",
         f"leads ({program.loc[spread, 'cnmf']:.2f})",
         f"finds {of_ldvae['mean'].iloc[0]:.2f} on average",
-        f"factor analysis {program.loc[local, 'mean']:.2f} in",
+        f"factor analysis {program.loc[hotspot, 'mean']:.2f} in",
         f"`wilcoxon` finds {marker['mean'].iloc[0]:.2f}, the LDVAE's own test "
         f"{marker.loc[('ldvae', 'ldvae_de'), 'mean']:.2f}",
         f"finds {program.loc[spread, 'mean']:.2f} from a factor analysis and "
@@ -97,6 +97,41 @@ def test_what_the_page_concludes_follows_from_the_stored_rows() -> None:
     }
     page = " ".join(arena_table.PAGE.read_text(encoding="utf-8").split())
     assert [words for words in said if words not in page] == []
+
+
+def test_what_the_page_says_of_readings_of_latent_spaces_follows_from_the_stored_rows() -> None:
+    wide = {
+        estimand: arena_table.with_mean(own).pivot_table(
+            index=arena_table.DATA_SET, columns=arena_table.ROW, values="mean"
+        )
+        for estimand, own in STORED.groupby("estimand")
+    }
+    program, marker = wide["program"], wide["marker"]
+
+    def ahead(table: pd.DataFrame, first: tuple[str, str], second: tuple[str, str]) -> str:
+        mean, half = arena_table.lead(table, first, second)
+        return f"{mean:.3f} ± {half:.3f}"
+
+    page = " ".join(arena_table.PAGE.read_text(encoding="utf-8").split())
+    assert f"by {ahead(program, ('ldvae', 'hotspot'), ('scvi', 'hotspot'))} (`hotspot`, the same data sets)" in page
+    assert f"not clearly ({ahead(marker, ('scvi', 'scvi_de'), ('ldvae', 'ldvae_de'))})" in page
+    assert f"from the LDVAE (by {ahead(program, ('ldvae', 'hotspot'), ('ldvae', 'local'))})" in page
+    for family in ("factor_analysis", "scvi", "pca", "glmpca", "nmf"):
+        mean, half = arena_table.lead(program, (family, "hotspot"), (family, "local"))
+        assert abs(mean) < half
+        assert (mean < 0) == (family in ("nmf", "factor_analysis"))
+    gain = program.xs("hotspot", axis=1, level="method") - program.xs("local", axis=1, level="method")
+    by_simulator = gain.groupby("simulator").mean().dropna(axis=1)
+    assert (by_simulator.loc["cnmf"] < 0).all()
+    assert by_simulator["ldvae"].idxmax() == "shared"
+    glmpca = {
+        f"`spread` finds {program['glmpca', 'spread'].mean():.2f} and `axis` {marker['glmpca', 'axis'].mean():.2f}",
+        f"`hotspot` finds {program['glmpca', 'hotspot'].mean():.2f} on the same latent space",
+    }
+    assert [words for words in glmpca if words not in page] == []
+    for table, method in ((program, "spread"), (marker, "axis")):
+        of_method = table.xs(method, axis=1, level="method").mean()
+        assert of_method.idxmin() == "glmpca"
 
 
 def test_what_more_epochs_do_to_the_ldvae_is_what_is_stored() -> None:

@@ -15,6 +15,7 @@ from scballast.data.load import dataset_from_anndata
 from scballast.data.replicates import Replicate
 from scballast.experiment.run import prepare_dataset
 from scballast.experiment.setup import Setup
+from scballast.methods.method import Estimand
 from scballast.verdict.truth import average_precision
 
 OWN = ("additive", "switch", "path", "shared", "latent")
@@ -61,6 +62,11 @@ class Judged:
                 values = np.zeros_like(values) if np.isneginf(values).all() else values
                 found[population.n_cells] = float(average_precision(values, self.planted[estimand][row, told]))
         return found
+
+
+def planted_by(simulator: str) -> tuple[Estimand, ...]:
+    """Return the estimands whose genes a simulator plants."""
+    return ("marker",) if simulator == "splatter" else ("marker", "program")
 
 
 def data_set(simulator: str, depth: int, seed: int, size: Size) -> Judged:

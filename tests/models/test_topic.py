@@ -7,6 +7,7 @@ from dataclasses import replace
 import anndata
 import numpy as np
 import pytest
+import scvi
 from scipy import sparse
 
 from scballast.config.compose import compose_config
@@ -14,7 +15,7 @@ from scballast.config.schema import Config
 from scballast.engine.interface import Member, TrainedEnsemble
 from scballast.errors import TrainingError
 from scballast.models import FAMILIES
-from scballast.models.topic import TOPIC_LEARNING_RATE, _over_deviation
+from scballast.models.topic import TOPIC_LEARNING_RATE, _over_deviation, _read_out
 
 N_CELLS, N_GENES, N_TOPICS = 160, 60, 3
 
@@ -90,6 +91,34 @@ def test_a_member_does_not_depend_on_those_trained_beside_it() -> None:
     beside = fitted([Member(np.arange(N_CELLS), seed=4), second, Member(np.arange(40), seed=6)], settings)
     np.testing.assert_array_equal(beside.loadings(1), alone.loadings(0))
     np.testing.assert_array_equal(beside.posterior_means(1), alone.posterior_means(0))
+
+
+def test_at_one_learning_rate_it_is_scvi_tools_amortized_lda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its class and its trainer as a user would call them: the same parameters, and proportions but for draws."""
+    monkeypatch.setattr("scballast.models.topic.TOPIC_LEARNING_RATE", 1.0)
+    words = ("train.max_epochs=8", "train.batch_size=64", "train.lr=0.05", "train.weight_decay=0")
+    ours = fitted([Member(np.arange(N_CELLS), seed=11)], config(*words, "train.kl_warmup_epochs=4"))
+    adata = example()[0]
+    scvi.settings.seed = 11
+    scvi.model.AmortizedLDA.setup_anndata(adata)
+    theirs = scvi.model.AmortizedLDA(adata, n_topics=N_TOPICS, n_hidden=32)
+    theirs.train(
+        max_epochs=8,
+        batch_size=64,
+        accelerator="cpu",
+        train_size=0.9,
+        plan_kwargs={"optim_kwargs": {"lr": 0.05}, "n_epochs_kl_warmup": 4},
+        enable_progress_bar=False,
+    )
+    losses = theirs.history["elbo_train"].iloc[:, 0].astype(float) / (0.9 * N_CELLS)
+    np.testing.assert_allclose(ours.history(0)["elbo_train"], losses, rtol=1e-6)
+    scaled, proportions = _read_out(theirs, 11)
+    np.testing.assert_array_equal(ours.loadings(0), scaled)
+    np.testing.assert_array_equal(ours.posterior_means(0), proportions)
+    topics = theirs.get_feature_by_topic().to_numpy().astype(float)
+    np.testing.assert_allclose(ours.loadings(0), _over_deviation(topics, adata.X), rtol=0.3, atol=0.01)
+    assert np.corrcoef(ours.loadings(0).ravel(), _over_deviation(topics, adata.X).ravel())[0, 1] > 0.99
+    np.testing.assert_allclose(proportions, theirs.get_latent_representation().to_numpy(), atol=0.03)
 
 
 def test_topics_learn_faster_than_the_encoder() -> None:

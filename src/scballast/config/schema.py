@@ -488,7 +488,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     if config.train.data == "stream":
         remedy = "or train.data=memory"
         if config.train.engine == "scvi":
-            yield f"train.data: stream is of the ensemble, not of train.engine=scvi. Use train.engine=ensemble, {remedy}."
+            yield f"train.data: stream is of the ensemble; train.engine is scvi. Use train.engine=ensemble, {remedy}."
         if config.device in ("cuda", "mps"):
             yield (
                 f"train.data: stream trains on the CPU, and not on device={config.device}, which holds all counts. "

@@ -30,6 +30,8 @@ from scballast.experiment.gene_lists import gene_list_tables
 from scballast.experiment.gene_sets import enrichment_table, read_gmt
 from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
+from scballast.experiment.hotspot_modules import METHOD as HOTSPOT
+from scballast.experiment.hotspot_modules import hotspot_modules_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
 from scballast.experiment.memory import check_cache, check_fits, expected_need, memory_need
@@ -164,6 +166,8 @@ def run_experiment(
             tables["fit"] = fit_table(setup, models)
         with clock.stage("latent"):
             tables.update(latent_tables(setup, models))
+            if HOTSPOT in scores:
+                tables["hotspot_modules"] = hotspot_modules_table(setup, models)
         tables["training"] = models.table
     undertrained = undertrained_methods(setup, tables.get("training"))
     if config.programs.find:

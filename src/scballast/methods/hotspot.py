@@ -127,13 +127,9 @@ def local_autocorrelation(
     Andrews & Hemberg (2019), M3Drop: dropout-based feature selection for scRNASeq, Bioinformatics 35 (the
     depth-adjusted negative binomial).
     """
-    neighbours = nearest_cells(latent, min(n_neighbours, max(1, int(LARGEST_SHARE * len(latent)))))
-    n_cells, n_used = neighbours.shape
-    rows = np.repeat(np.arange(n_cells), n_used)
-    graph = csr_matrix((np.ones(rows.size), (rows, neighbours.ravel())), shape=(n_cells, n_cells))
-    both_ways = graph + graph.T
+    both_ways = neighbour_graph(latent, n_neighbours)
     values = standardised_counts(counts)
-    products = np.einsum("ig,ig->g", values, graph @ values)
+    products = np.einsum("ig,ig->g", values, both_ways @ values) / 2
     largest = np.asarray(both_ways.sum(axis=1)).ravel() @ values**2 / 2
     z = products / np.sqrt(both_ways.power(2).sum() / 2)
     p_value = norm.sf(z)
@@ -143,6 +139,21 @@ def local_autocorrelation(
         p_value=p_value,
         q_value=bh_q_values(p_value),
     )
+
+
+def neighbour_graph(latent: FloatArray, n_neighbours: int = N_NEIGHBOURS) -> csr_matrix:
+    """Return the (n_cells, n_cells) number of ways in which two cells are neighbours: A + Aᵀ, so 0, 1 or 2.
+
+    Parameters
+    ----------
+    latent, n_neighbours
+        As :func:`local_autocorrelation`.
+    """
+    neighbours = nearest_cells(latent, min(n_neighbours, max(1, int(LARGEST_SHARE * len(latent)))))
+    n_cells, n_used = neighbours.shape
+    rows = np.repeat(np.arange(n_cells), n_used)
+    graph = csr_matrix((np.ones(rows.size), (rows, neighbours.ravel())), shape=(n_cells, n_cells))
+    return graph + graph.T
 
 
 def nearest_cells(latent: FloatArray, n_neighbours: int) -> IntArray:

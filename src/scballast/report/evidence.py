@@ -50,6 +50,15 @@ _TRAINING = (
     ("epochs", "Fewest epochs", 0),
     ("final_kl_weight", "Lowest final KL weight", 3),
 )
+_MODULES = (
+    ("population", "Population", None),
+    ("module", "Module", 0),
+    ("n_genes", "Genes", 0),
+    ("first", "First genes", None),
+    ("local_correlation_z", "Local correlation (Z)", 1),
+    ("together_again", "Together again", 2),
+)
+MODULE_GENES = 8  # of each module that are named
 MAX_KEYS = 4  # columns of the cells whose association is drawn
 
 
@@ -69,6 +78,7 @@ def evidence(results: ResultFolder) -> list[Section]:
     sections = [
         *_genes(results),
         *_minimal_sets(results),
+        *_hotspot_modules(results),
         correctness_sections.confirmation(results),
         _stability(results),
         _concordance(results),
@@ -114,6 +124,30 @@ def _minimal_sets(results: ResultFolder) -> list[Section]:
     )
     lead = "Which few genes tell a population apart?"
     return [Section("minimal_sets", "Minimal sets", lead, grids=(grid_of(caption, _MINIMAL_SETS, records),))]
+
+
+def _hotspot_modules(results: ResultFolder) -> list[Section]:
+    """Give the modules of genes of each population; nothing where ``hotspot`` did not run."""
+    table = results.table("hotspot_modules")
+    if table is None:
+        return []
+    records = []
+    for (population, module), genes in table.groupby(["population", "module"], sort=False):
+        first = [results.gene_label(str(gene)) for gene in genes["gene"].head(MODULE_GENES)]
+        names = ", ".join(first) + (", …" if len(genes) > MODULE_GENES else "")
+        means = genes[["local_correlation_z", "together_again"]].mean().to_dict()
+        records.append({"population": population, "module": module, "n_genes": len(genes), "first": names, **means})
+    caption = (
+        "Groups of 20 genes or more whose counts go together in neighbouring cells of the population, in the first "
+        "replicate's model, of the first 500 with local autocorrelation at a false discovery rate of 5 %. Z: mean over "
+        "pairs; neighbours were found from the same counts, so it is too large for single pairs. Together again: of "
+        "the other genes of its module, the share that shares one with a gene in another replicate, mean over both."
+    )
+    populations = [name for name in results.populations if name not in set(table["population"].astype(str))]
+    missing = f"No modules in {', '.join(populations)}." if populations else ""
+    lead = "Which genes go together in cells that the model places near each other?"
+    grids = (grid_of(caption, _MODULES, records),) if records else ()
+    return [Section("hotspot_modules", "Modules of genes", lead, grids=grids, missing=missing)]
 
 
 def _stability(results: ResultFolder) -> Section:

@@ -1,0 +1,102 @@
+"""Modules of genes that go together among the cells of a population that a model places near each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scballast.arrays import FloatArray, IntArray
+from scballast.experiment.scoring import factor_view
+from scballast.experiment.setup import Setup
+from scballast.experiment.training import TrainedModels
+from scballast.methods.hotspot import SMALLEST_POPULATION, first_of_each
+from scballast.methods.hotspot_modules import GeneModules, local_modules
+from scballast.methods.rankers import FactorView
+from scballast.progress import progress_bar
+from scballast.threads import one_thread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHOD = "hotspot"
+"""The method whose genes are grouped."""
+COLUMNS = (
+    *("population", "module", "gene", "local_correlation_z", "autocorrelation_z", "q_value"),
+    *("together_again", "n_replicates"),
+)
+
+
+def hotspot_modules_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
+    """Return the modules of the first replicate that has a model, and how far the other replicates make them again.
+
+    Parameters
+    ----------
+    setup
+        Data, replicates and populations.
+    models
+        Their trained models; the positions of cells are read.
+
+    Returns
+    -------
+    DataFrame
+        population, module (from 1, the largest first), gene, local_correlation_z (mean over pairs with the other genes
+        of the module), autocorrelation_z (of the gene alone) with its q_value, together_again (of the other genes of
+        the module, the share that is in one module with it in another replicate, mean over these; NaN without any),
+        n_replicates (the others, with a model). In each module the largest local_correlation_z first; no rows for a
+        population without modules.
+    """
+    import pandas as pd
+
+    views = [view for replicate in setup.replicates if (view := factor_view(setup, replicate, models)) is not None]
+    rows: list[tuple[object, ...]] = []
+    genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
+    with progress_bar("modules of genes", len(setup.populations), unit="populations") as advance, one_thread():
+        for position, population in enumerate(setup.populations):
+            found = [_of_population(view, position) for view in views]
+            if found and found[0] is not None:
+                rows += [(population, *row) for row in _rows(found[0], found[1:], genes)]
+            advance(1)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _of_population(view: FactorView, position: int) -> GeneModules | None:
+    cells = first_of_each(view.counts, np.flatnonzero(view.codes == position))
+    return None if cells.size < SMALLEST_POPULATION else local_modules(view.scores[cells], view.counts[cells])
+
+
+def _rows(first: GeneModules, others: list[GeneModules | None], names: Any) -> list[tuple[object, ...]]:
+    again = [_owner(other, names.size) for other in others]
+    rows: list[tuple[object, ...]] = []
+    for module in range(first.module.max(initial=-1) + 1):
+        inside = np.flatnonzero(first.module == module)
+        genes = first.genes[inside]
+        correlation = first.z[np.ix_(inside, inside)].sum(axis=1) / (inside.size - 1)
+        together = np.mean([_share_together(owner[genes]) for owner in again], axis=0) if again else None
+        for place in np.argsort(-correlation, kind="stable"):
+            rows.append(
+                (
+                    module + 1,
+                    names[genes[place]],
+                    float(correlation[place]),
+                    float(first.autocorrelation.z[genes[place]]),
+                    float(first.autocorrelation.q_value[genes[place]]),
+                    float("nan") if together is None else float(together[place]),
+                    len(again),
+                )
+            )
+    return rows
+
+
+def _owner(found: GeneModules | None, n_genes: int) -> IntArray:
+    """(n_genes,) Module of every gene; -1: in none."""
+    owner = np.full(n_genes, -1, dtype=np.int64)
+    if found is not None:
+        owner[found.genes] = found.module
+    return owner
+
+
+def _share_together(owner: IntArray) -> FloatArray:
+    """(n_genes,) Of the other genes, the share that has the gene's own module."""
+    same = (owner[:, None] == owner) & (owner >= 0)
+    return np.asarray((same.sum(axis=1) - same.diagonal()) / (owner.size - 1))

@@ -1,0 +1,58 @@
+"""The modules of a whole experiment: a planted program is one, in every replicate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import scballast
+from scballast.experiment.hotspot_modules import COLUMNS
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+PROGRAM = [f"gene{number}" for number in range(30)]
+
+
+def example(folder: Path) -> Path:
+    """Write two populations, of which A has a program of 30 genes."""
+    rng = np.random.default_rng(4)
+    population = np.repeat(["A", "B"], [240, 160])
+    log_rate = np.tile(rng.normal(-0.5, 0.7, 120), (population.size, 1))
+    log_rate[:, 100:110] += 1.5 * (population == "A")[:, None]
+    log_rate[:240, :30] += 0.8 * rng.normal(size=(240, 1))
+    adata = anndata.AnnData(
+        sparse.csr_matrix(rng.poisson(np.exp(log_rate)), dtype=np.float32),
+        obs=pd.DataFrame({"cell_type": population}, index=[f"c{number}" for number in range(population.size)]),
+        var=pd.DataFrame(index=[f"gene{number}" for number in range(120)]),
+    )
+    path = folder / "program.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+def test_a_planted_program_is_a_module_in_every_replicate_and_the_report_shows_it(tmp_path: Path) -> None:
+    words = [
+        "data=h5ad", f"data.path={example(tmp_path)}", "data.population_key=cell_type", "model=factor_analysis",
+        "model.n_latent=3", "methods=[hotspot]", "resample.n_replicates=4", "rank.top_k=20", "programs.find=false",
+        "association.n_permutations=0", f"runs_dir={tmp_path / 'runs'}",
+    ]  # fmt: skip
+    result = scballast.run(words)
+    table = result.tables["hotspot_modules"]
+    assert list(table.columns) == list(COLUMNS)
+    assert set(table["population"]) == {"A"}
+    assert set(table["module"]) == {1}
+    assert set(table["gene"]) <= set(PROGRAM)
+    assert len(table) >= 20
+    assert (table["n_replicates"] == 3).all()
+    assert (table["q_value"] < 0.05).all()
+    assert table["local_correlation_z"].is_monotonic_decreasing
+    assert table["together_again"].mean() > 0.6
+    report = " ".join((result.folder / "report.html").read_text(encoding="utf-8").split())
+    assert "Which genes go together in cells that the model places near each other?" in report
+    assert ", ".join(table["gene"].head(8)) + ", …" in report
+    assert "No modules in B." in report
