@@ -89,7 +89,7 @@ def test_a_mistake_is_named_with_the_remedy(word: str, fragments: tuple[str, ...
     [
         (
             ["train.engine=scvi"],
-            "train.data: stream is of the ensemble, not of train.engine=scvi. Use train.engine=ensemble",
+            "train.data: stream is of the ensemble; train.engine is scvi. Use train.engine=ensemble",
         ),
         (["device=cuda"], "train.data: stream trains on the CPU, and not on device=cuda"),
         (["cache=false"], "train.data: stream reads the prepared counts from the cache. Use cache=true"),
