@@ -118,7 +118,7 @@ class RunResult(_Tables):
 
         Returns
         -------
-        scvi.model.LinearSCVI or scvi.model.SCVI
+        scvi.model.LinearSCVI, scvi.model.SCVI or scvi.external.DRVI
             Ready for ``get_latent_representation()`` and the rest.
         """
         from scballast.models.saved import load_saved_model

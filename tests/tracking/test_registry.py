@@ -50,6 +50,17 @@ def test_registering_again_makes_no_second_version(tracking: Tracking, chosen: s
     assert "python_function" not in flavours
 
 
+@pytest.mark.parametrize(("family", "model_class"), [("ldvae", "LinearSCVI"), ("scvi", "SCVI"), ("drvi", "DRVI")])
+def test_a_registered_model_is_described_by_its_class(
+    family: str, model_class: str, tracking: Tracking, tmp_path: Path
+) -> None:
+    run = tracking.start_run("one", {"model.name": family}, {})
+    tracking.register_model(run, saved(tmp_path / "m", b"one"), family, "best")
+    source = tracking._store.client.get_model_version_by_alias(family, "best").source
+    flavours = (Path(source.removeprefix("file://")) / "MLmodel").read_text()
+    assert f"model_class: {model_class}\n" in flavours
+
+
 def test_what_is_not_there(tracking: Tracking, chosen: str, tmp_path: Path) -> None:
     with pytest.raises(ScballastError, match="holds no saved scvi-tools model"):
         tracking.register_model(chosen, tmp_path, "ldvae", "best")

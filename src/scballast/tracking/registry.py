@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _MODEL_FILE = "model.pt"
+_CLASSES = {"ldvae": "LinearSCVI", "scvi": "SCVI", "drvi": "DRVI"}  # of scvi-tools, by model.name
 
 
 def register_model(store: Store, run_id: str, folder: Path, name: str, alias: str) -> str:
@@ -86,19 +87,20 @@ def _new_version(client: Any, run_id: str, folder: Path, name: str, digest: str)
     from mlflow.models import Model
 
     run = client.get_run(run_id)
+    model_class = _CLASSES[run.data.params.get("model.name", "ldvae")]
     logged = client.create_logged_model(
         run.info.experiment_id,
         name=name,
         source_run_id=run_id,
         params={key: value for key, value in run.data.params.items() if key.startswith("model.")},
-        model_type="LinearSCVI",
+        model_type=model_class,
     )
     try:
         with tempfile.TemporaryDirectory() as place:
             # A flavour of its own: MLflow's generic loader would unpickle, scballast's reads weights only.
             shutil.copytree(folder, Path(place) / "model")
             described = Model(run_id=run_id, model_id=logged.model_id)
-            described.add_flavor("scvi", data="model", model_class="LinearSCVI", scvi_version=version_of("scvi-tools"))
+            described.add_flavor("scvi", data="model", model_class=model_class, scvi_version=version_of("scvi-tools"))
             described.save(str(Path(place) / "MLmodel"))
             client.log_model_artifacts(logged.model_id, place)
     except BaseException:
