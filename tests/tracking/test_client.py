@@ -362,7 +362,7 @@ class TestFaults:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("scballast.tracking.publish._place", full)
+        monkeypatch.setattr("scballast.tracking.publish.link_or_copy", full)
         with pytest.raises(
             ScballastError, match=r"the disk is full.*\n.*Free some space, then run: scballast-ui --sync"
         ):

@@ -59,13 +59,12 @@ def main() -> None:
                 f"{os.getcwd()}: '${{' in the name of the folder stands for a key to Hydra. Work in another folder."
             )
             raise ConfigError(message)
-        overrides = [word for word in words if not word.startswith("-")]
         if not _asks_hydra(words):
-            config = compose_config(overrides)
+            config = compose_config(_overrides(words))
             check_file(config.data, config.association.keys)
             made = _made_folders(config)
-        elif {*_SWEEP_FLAGS} & {*words}:  # its own configurations are checked where it starts
-            check_file(check_sweep_words(overrides))
+        elif _sweeps(words):
+            check_file(check_sweep_words(_overrides(words)))
             # Hydra takes no words on both sides of its flag.
             sys.argv[1:] = ["-m", *(word for word in words if word not in _SWEEP_FLAGS)]
     except ScballastError as error:
@@ -152,6 +151,15 @@ def _asks_hydra(words: Sequence[str]) -> bool:
     """Return whether the words ask for something other than an experiment: help, shell completion, a sweep."""
     flags = [word for word in words if word.startswith("-")]
     return any(flag not in ("-n", "--run") for flag in flags)
+
+
+def _sweeps(words: Sequence[str]) -> bool:
+    """Return whether the words ask for a sweep; its own configurations are checked where it starts."""
+    return any(word in _SWEEP_FLAGS for word in words)
+
+
+def _overrides(words: Sequence[str]) -> list[str]:
+    return [word for word in words if not word.startswith("-")]
 
 
 def _made_folders(config: Config) -> list[Path]:
