@@ -58,7 +58,11 @@ def test_what_is_stored_is_of_methods_and_families_that_there_are() -> None:
     for (model, method), own in STORED.groupby(["model", "method"]):
         assert method in (of_cells() if model == CELLS else of_family(model))
         assert set(own["estimand"]) == {METHODS[method].estimand}
-    assert {"ldvae", "pca", "nmf", "cnmf", "factor_analysis"} <= set(STORED["model"]) <= {*FAMILIES, CELLS}
+    assert (
+        {"ldvae", "pca", "nmf", "cnmf", "factor_analysis", "scvi", "glmpca", "topic"}
+        <= set(STORED["model"])
+        <= {*FAMILIES, CELLS}
+    )
 
 
 def test_every_row_is_of_the_same_kinds_of_data_sets() -> None:
@@ -122,7 +126,7 @@ def test_what_the_page_says_of_readings_of_latent_spaces_follows_from_the_stored
         assert (mean < 0) == (family in ("nmf", "factor_analysis"))
     gain = program.xs("hotspot", axis=1, level="method") - program.xs("local", axis=1, level="method")
     by_simulator = gain.groupby("simulator").mean().dropna(axis=1)
-    assert (by_simulator.loc["cnmf"] < 0).all()
+    assert list(by_simulator.columns[by_simulator.loc["cnmf"] > 0]) == ["topic"]
     assert by_simulator["ldvae"].idxmax() == "shared"
     glmpca = {
         f"`spread` finds {program['glmpca', 'spread'].mean():.2f} and `axis` {marker['glmpca', 'axis'].mean():.2f}",
@@ -132,6 +136,20 @@ def test_what_the_page_says_of_readings_of_latent_spaces_follows_from_the_stored
     for table, method in ((program, "spread"), (marker, "axis")):
         of_method = table.xs(method, axis=1, level="method").mean()
         assert of_method.idxmin() == "glmpca"
+
+
+def test_what_the_page_says_of_topics_follows_from_the_stored_rows() -> None:
+    program, marker = (arena_table.leaderboard(STORED, estimand) for estimand in ("program", "marker"))
+    best = program["mean"].groupby("model").max()
+    contrast = marker["mean"].xs("contrast", level="method")
+    assert best.idxmin() == contrast.idxmin() == "topic"
+    page = " ".join(arena_table.PAGE.read_text(encoding="utf-8").split())
+    assert f"is `local` ({program.loc[('topic', 'local'), 'mean']:.2f}), the least of all families" in page
+    assert best["topic"] == program.loc[("topic", "local"), "mean"]
+    assert f"their `contrast` ({contrast['topic']:.2f}) finds" in page
+    of_cnmf = program["cnmf"].xs("spread", level="method")
+    assert f"`spread` finds {of_cnmf['topic']:.2f}, a factor analysis's {of_cnmf['factor_analysis']:.2f}." in page
+    assert 20 < program.loc[("topic", "local"), "seconds"] < 45  # half a minute
 
 
 def test_what_more_epochs_do_to_the_ldvae_is_what_is_stored() -> None:
