@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from tests.benchmarks import arena_table, published_simulators
 from tests.benchmarks.arena_data import OWN, Size, data_set, setup_of
-from tests.benchmarks.bench_arena import CELLS, Unit, of_cells, of_family, score_cells, stored
+from tests.benchmarks.bench_arena import CELLS, Unit, missing, of_cells, of_family, score_cells, stored
 
 from scballast.methods.registry import METHODS
 from scballast.models import FAMILIES
@@ -58,7 +58,8 @@ def test_what_is_stored_is_of_methods_and_families_that_there_are() -> None:
     for (model, method), own in STORED.groupby(["model", "method"]):
         assert method in (of_cells() if model == CELLS else of_family(model))
         assert set(own["estimand"]) == {METHODS[method].estimand}
-    assert {"ldvae", "pca", "nmf", "cnmf", "factor_analysis"} <= set(STORED["model"]) <= {*FAMILIES, CELLS}
+    there = {"ldvae", "scvi", "pca", "nmf", "cnmf", "factor_analysis", "glmpca", "topic"}
+    assert there <= set(STORED["model"]) <= {*FAMILIES, CELLS}
 
 
 def test_every_row_is_of_the_same_kinds_of_data_sets() -> None:
@@ -122,7 +123,7 @@ def test_what_the_page_says_of_readings_of_latent_spaces_follows_from_the_stored
         assert (mean < 0) == (family in ("nmf", "factor_analysis"))
     gain = program.xs("hotspot", axis=1, level="method") - program.xs("local", axis=1, level="method")
     by_simulator = gain.groupby("simulator").mean().dropna(axis=1)
-    assert (by_simulator.loc["cnmf"] < 0).all()
+    assert list(by_simulator.columns[by_simulator.loc["cnmf"] > 0]) == ["topic"]
     assert by_simulator["ldvae"].idxmax() == "shared"
     glmpca = {
         f"`spread` finds {program['glmpca', 'spread'].mean():.2f} and `axis` {marker['glmpca', 'axis'].mean():.2f}",
@@ -132,6 +133,20 @@ def test_what_the_page_says_of_readings_of_latent_spaces_follows_from_the_stored
     for table, method in ((program, "spread"), (marker, "axis")):
         of_method = table.xs(method, axis=1, level="method").mean()
         assert of_method.idxmin() == "glmpca"
+
+
+def test_what_the_page_says_of_topics_follows_from_the_stored_rows() -> None:
+    program, marker = (arena_table.leaderboard(STORED, estimand) for estimand in ("program", "marker"))
+    best = program["mean"].groupby("model").max()
+    contrast = marker["mean"].xs("contrast", level="method")
+    assert best.idxmin() == contrast.idxmin() == "topic"
+    page = " ".join(arena_table.PAGE.read_text(encoding="utf-8").split())
+    assert f"is `local` ({program.loc[('topic', 'local'), 'mean']:.2f}), the least of all families" in page
+    assert best["topic"] == program.loc[("topic", "local"), "mean"]
+    assert f"their `contrast` ({contrast['topic']:.2f}) finds" in page
+    of_cnmf = program["cnmf"].xs("spread", level="method")
+    assert f"`spread` finds {of_cnmf['topic']:.2f}, a factor analysis's {of_cnmf['factor_analysis']:.2f}." in page
+    assert 20 < program.loc[("topic", "local"), "seconds"] < 45  # half a minute
 
 
 def test_what_more_epochs_do_to_the_ldvae_is_what_is_stored() -> None:
@@ -236,3 +251,23 @@ def test_a_line_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
     assert stored(path) == {}
     path.write_text(json.dumps(line) + "\n" + json.dumps({**line, "seed": 2})[:-4], encoding="utf-8")
     assert list(stored(path)) == [unit]
+
+
+def test_a_method_that_has_joined_since_is_run_alone(tmp_path: Path) -> None:
+    unit, path = Unit("pca", "splatter", 600, 1), tmp_path / "arena.jsonl"
+    names = unit.methods()
+    assert "contrast" in names
+    assert "local" not in names  # splatter plants no programs
+    assert missing(unit, {}) == names
+
+    def write(*rows: dict[str, object]) -> None:
+        line = {"model": "pca", "simulator": "splatter", "depth": 600, "seed": 1, "rows": rows}
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    write(*({"method": name, "seconds": 1} for name in names if name != "contrast"))
+    assert missing(unit, stored(path)) == ["contrast"]
+    write({"method": "contrast", "seconds": 2}, {"method": "axis", "seconds": 2})
+    assert missing(unit, stored(path)) == []
+    seconds = {row["method"]: row["seconds"] for row in stored(path)[unit]["rows"]}
+    assert seconds == {**dict.fromkeys(names, 1), "contrast": 2, "axis": 2}
