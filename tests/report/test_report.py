@@ -307,6 +307,18 @@ def test_truth_tables_equal_the_stored_table(tmp_path: Path) -> None:
     assert ("contrast", "wilcoxon") in {row[:2] for row in differences.rows}
 
 
+def test_populations_of_one_size_stand_by_name_in_the_table_of_truth(tmp_path: Path) -> None:
+    folder = made.write_trial(tmp_path, made.Shape(n_populations=8))
+    table = made.write_truth(folder)
+    path = folder / "tables" / "populations.csv"
+    pd.read_csv(path).assign(n_cells=100).to_csv(path, index=False)
+    with style.figure_style():
+        by_population = correctness_sections.truth(ResultFolder(folder), table).grids[0]
+    assert [heading for heading, _ in by_population.columns[3:]] == [
+        f"{n} (100)" for n in sorted(set(table["population"]))
+    ]
+
+
 def test_truth_without_planted_genes_has_a_section_without_numbers(tmp_path: Path) -> None:
     folder = made.write_trial(tmp_path)
     stored = made.write_truth(folder).assign(average_precision=np.nan)

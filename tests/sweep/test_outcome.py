@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 from optuna.trial import TrialState, create_trial
@@ -16,6 +17,13 @@ from scballast.sweep.outcome import _notes, _trial_tables, trials_table
 from scballast.verdict.caveats import OF_THE_DATA, Caveat, caveats_table
 
 STABLE = Objective("stability/contrast", "maximize")
+
+
+def study_of(trials: list[Any]) -> Any:
+    config = SimpleNamespace(objectives=(STABLE,), resample=SimpleNamespace(n_replicates=2))
+    return SimpleNamespace(
+        trials=lambda: trials, scores=lambda: score_trials(trials, (STABLE,)), space=(), config=config
+    )
 
 
 def stored_trial(root: Path, number: int, metrics: dict[str, float], found: list[Caveat]) -> object:
@@ -38,12 +46,11 @@ def test_warnings_and_truth_of_trials_reach_the_sweep(tmp_path: Path) -> None:
     steps = Caveat("Too few steps", "100 steps", warned=True)
     metrics = {"stability/contrast": 0.5, "truth/contrast/average_precision": 0.7, "concordance/a_vs_b": 0.9}
     trials = [stored_trial(tmp_path, number, metrics, [data, few, *[steps] * (number == 1)]) for number in (0, 1)]
-    config = SimpleNamespace(objectives=(STABLE,), resample=SimpleNamespace(n_replicates=2))
-    study = SimpleNamespace(trials=lambda: trials, space=(), config=config)
+    study = study_of(trials)
     warned = _trial_tables(study, None, tmp_path)["sweep_warnings"]  # type: ignore[arg-type]
     expected = pd.DataFrame([{"title": "Too few steps", "text": "100 steps", "trial": 1}])
     pd.testing.assert_frame_equal(warned.reset_index(drop=True), expected, check_dtype=False)
-    table = trials_table(study, tmp_path)  # type: ignore[arg-type]
+    table = trials_table(study, tmp_path)
     assert table["truth/contrast/average_precision"].tolist() == [0.7, 0.7]
     assert "concordance/a_vs_b" not in table
 
@@ -54,9 +61,8 @@ def test_a_failed_fit_that_is_no_objective_is_named_and_left_out_of_axes(tmp_pat
         stored_trial(tmp_path, n, {"stability/contrast": 0.5, "fit/heldout_nll": fit, "fit/heldout_elbo": fit}, [])
         for n, fit in fits.items()
     ]
-    config = SimpleNamespace(objectives=(STABLE,), resample=SimpleNamespace(n_replicates=2))
-    study = SimpleNamespace(trials=lambda: trials, space=(), config=config)
-    table = trials_table(study, tmp_path).set_index("trial")  # type: ignore[arg-type]
+    study = study_of(trials)
+    table = trials_table(study, tmp_path).set_index("trial")
     assert table["fit/heldout_nll"].dropna().to_dict() == {0: 1666.0, 1: 1700.0, 2: 1690.0}
     assert list(table["fit/heldout_elbo"].dropna().index) == [0, 1, 2]
     assert table["stability/contrast"].tolist() == [0.5] * 4

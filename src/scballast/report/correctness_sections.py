@@ -145,7 +145,7 @@ def truth(results: ResultFolder, table: pd.DataFrame) -> Section:
 def _truth_grid(results: ResultFolder, table: pd.DataFrame) -> Grid:
     """Average precision, methods × populations, the largest population first."""
     sizes = results.n_cells
-    names = sorted(set(table["population"]), key=lambda name: -sizes.get(name, 0))
+    names = sorted(set(table["population"]), key=lambda name: (-sizes.get(name, 0), name))
     means = table.pivot_table(index=["estimand", "method"], columns="population", values="average_precision")
     overall = means.mean(axis=1)
     rows = []
