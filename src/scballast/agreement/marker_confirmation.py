@@ -118,12 +118,12 @@ def van_elteren(
     at_once = max(1, _MOST_ENTRIES // max(present.size, n_populations, n_cells // _EXPECTED_SHARE))
     for start in range(0, n_genes, at_once):
         genes = slice(start, min(start + at_once, n_genes))
-        found = sparse.coo_matrix(counts[:, genes])
-        kept = found.data > 0
-        cell, gene = found.row[kept], found.col[kept].astype(np.int64)
+        entries = sparse.coo_matrix(counts[:, genes])
+        kept = entries.data > 0
+        cell, gene = entries.row[kept], entries.col[kept].astype(np.int64)
         n_now = genes.stop - genes.start
         ranks = _ranks_above_zeros(
-            found.data[kept] / divisor[cell], gene * present.size + stratum[cell], np.tile(sizes, n_now)
+            entries.data[kept] / divisor[cell], gene * present.size + stratum[cell], np.tile(sizes, n_now)
         )
         # A rank sum is that of as many zeros, and what the cells with counts have more.
         more = weight[stratum[cell]] * ranks.above_zeros

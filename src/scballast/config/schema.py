@@ -306,7 +306,13 @@ def to_leaves(config: Config) -> dict[str, Any]:
 
 def to_nested(config: Config) -> dict[str, Any]:
     """Return the configuration as plain nested values, as YAML holds them."""
-    nested: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
+    nested: dict[str, Any] = {}
+    for key, value in to_leaves(config).items():
+        *parents, last = key.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
     return nested
 
 

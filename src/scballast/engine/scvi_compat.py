@@ -27,8 +27,8 @@ def model_class(name: str) -> Any:
     DataError
         It is none of :data:`MODEL_CLASSES`, or the scvi-tools that is installed does not have it.
     """
-    found = getattr(import_module(MODEL_CLASSES[name]), name, None) if name in MODEL_CLASSES else None
-    if found is None:
+    model = getattr(import_module(MODEL_CLASSES[name]), name, None) if name in MODEL_CLASSES else None
+    if model is None:
         from scvi import __version__
 
         message = (
@@ -36,7 +36,7 @@ def model_class(name: str) -> Any:
             f"These are: {', '.join(MODEL_CLASSES)} (DRVI from scvi-tools 1.5 on, on Python 3.12 or later)."
         )
         raise DataError(message)
-    return found
+    return model
 
 
 def minibatches(

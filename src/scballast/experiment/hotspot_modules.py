@@ -53,9 +53,9 @@ def hotspot_modules_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
     genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
     with progress_bar("modules of genes", len(setup.populations), unit="populations") as advance, one_thread():
         for position, population in enumerate(setup.populations):
-            found = [_of_population(view, position) for view in views]
-            if found and found[0] is not None:
-                rows += [(population, *row) for row in _rows(found[0], found[1:], genes)]
+            modules = [_of_population(view, position) for view in views]
+            if modules and modules[0] is not None:
+                rows += [(population, *row) for row in _rows(modules[0], modules[1:], genes)]
             advance(1)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -88,11 +88,11 @@ def _rows(first: GeneModules, others: list[GeneModules | None], names: Any) -> l
     return rows
 
 
-def _owner(found: GeneModules | None, n_genes: int) -> IntArray:
+def _owner(modules: GeneModules | None, n_genes: int) -> IntArray:
     """(n_genes,) Module of every gene; -1: in none."""
     owner = np.full(n_genes, -1, dtype=np.int64)
-    if found is not None:
-        owner[found.genes] = found.module
+    if modules is not None:
+        owner[modules.genes] = modules.module
     return owner
 
 

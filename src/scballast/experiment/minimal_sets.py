@@ -83,8 +83,8 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
                 columns = genes_tried[chosen.genes]
                 values = unseen[:, np.searchsorted(looked_at, columns)].toarray()
                 taken = np.logical_and.reduce(values > chosen.thresholds, axis=1)
-                found = _of_counts(chosen, columns.tolist(), separation(taken, codes[1] == position))
-                sets_of_population[position].append(found)
+                gene_set = _of_counts(chosen, columns.tolist(), separation(taken, codes[1] == position))
+                sets_of_population[position].append(gene_set)
             advance(1)
     for position, sets in sets_of_population.items():
         rows += _rows(setup.populations[position], sets, genes)

@@ -122,10 +122,10 @@ def modules_of(z: FloatArray, fewest: int = FEWEST_GENES) -> IntArray:
     """
     nothing = np.full(len(z), -1, dtype=np.int64)
     pairs = z[np.triu_indices(len(z), 1)]
-    found = pairs[bh_q_values(norm.sf(pairs)) < FALSE_DISCOVERY_RATE] if pairs.size else pairs
-    if not found.size:
+    significant = pairs[bh_q_values(norm.sf(pairs)) < FALSE_DISCOVERY_RATE] if pairs.size else pairs
+    if not significant.size:
         return nothing
-    least, largest = found.min(), pairs.max()
+    least, largest = significant.min(), pairs.max()
     groups, is_module = [[gene] for gene in range(len(z))], [False] * len(z)
     owner = nothing.copy()
     for first, second, distance in linkage(largest - pairs, "average")[:, :3]:
