@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scballast.methods.registry import CONTROLS, method_order
+from scballast.methods.registry import CONTROLS, METHODS, method_order
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
 
@@ -165,8 +165,9 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
 
 def _shown_methods(sweep: SweepFolder, methods: list[str]) -> list[str]:
     """Keep the methods that depend on the model, the objectives' own first."""
-    usual = ("contrast", "axis", "spread", "local", "conditioned", "per_population", "ldvae_de", "scvi_de")
-    first = [m for m in [*sweep.methods_of_objectives, *usual] if m in methods]
+    usual = ("contrast", "axis", "spread", "local", "conditioned", "per_population")
+    of_models = [name for name, method in METHODS.items() if method.roles and not method.control]
+    first = [m for m in [*sweep.methods_of_objectives, *usual, *of_models] if m in methods]
     return list(dict.fromkeys(first or methods))[:MAX_METHODS]
 
 
