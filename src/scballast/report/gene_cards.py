@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MOST_ROWS = 8_000
 """Rows of all gene tables of a page together; beyond it each list is cut, says so, and is no file in the page."""
 
+MOST_FILES = 100
+"""Lists of a page that are files in it; of more all are in the table beside it."""
+
 COLUMNS = (
     ("rank", "Rank", 0),
     ("gene", "Gene", None),
@@ -52,7 +55,7 @@ class GeneList:
     names
         All genes, one per line: what is copied.
     csv
-        A link that holds the list as a file; empty where ``rows`` are cut.
+        A link that holds the list as a file; empty where ``rows`` are cut, or of many lists.
     file_name
         Its name.
     """
@@ -105,7 +108,14 @@ def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:
                 population,
                 population_answers[0].n_cells,
                 tuple(
-                    _gene_list(results, answer, lists.get((population, answer.estimand)), most, f"{place + 1}")
+                    _gene_list(
+                        results,
+                        answer,
+                        lists.get((population, answer.estimand)),
+                        most,
+                        f"{place + 1}",
+                        with_file=len(lists) <= MOST_FILES,
+                    )
                     for answer in population_answers
                 ),
             )
@@ -113,7 +123,9 @@ def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:
     return made
 
 
-def _gene_list(results: ResultFolder, answer: Answer, rows: pd.DataFrame | None, most: int, place: str) -> GeneList:
+def _gene_list(
+    results: ResultFolder, answer: Answer, rows: pd.DataFrame | None, most: int, place: str, *, with_file: bool
+) -> GeneList:
     headings = tuple((heading, digits is not None) for _, heading, digits in COLUMNS)
     if rows is None:
         return GeneList(answer, headings, (), 0, "", "", "")
@@ -124,7 +136,7 @@ def _gene_list(results: ResultFolder, answer: Answer, rows: pd.DataFrame | None,
     symbols = rows["symbol"] if "symbol" in rows else rows["gene"]
     names = "\n".join(str(symbol) or str(gene) for symbol, gene in zip(symbols, rows["gene"], strict=True))
     file = file_name(place, answer.population, answer.estimand)
-    link = csv_link(rows) if len(shown) == len(rows) else ""
+    link = csv_link(rows) if with_file and len(shown) == len(rows) else ""
     return GeneList(answer, headings, shown, len(rows), names, link, file)
 
 

@@ -19,6 +19,7 @@ _SHOWN_GENES = 12
 _SHOWN_SETS = 3
 _SMALLEST_SET = 3
 _MOST_MAPS = 12
+_SHOWN_MATCHES = 5
 
 
 def section(results: ResultFolder) -> Section:
@@ -84,7 +85,7 @@ def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFr
             for side in ("up", "down")
         ]
         words = [item["flags"]] if item["flags"] else []
-        words += [f"also in {item['matches']}"] if item["matches"] else []
+        words += [f"also in {_first_matches(item['matches'])}"] if item["matches"] else []
         numbers = [item[name] for name in ("explained", "reproducibility", "lower", "upper", "floor")]
         rows.append((item["population"], item["program"], *names, "; ".join(words) or "its own", *numbers))
     columns = (
@@ -106,6 +107,13 @@ def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFr
         "programs.gmt; the activity of every cell: tables/program_activity.parquet."
     )
     return Grid(caption, columns, tuple(rows))
+
+
+def _first_matches(matches: str) -> str:
+    """Name the best matches; a program that all of many populations share has one in each."""
+    names = matches.split("; ")
+    more = f"; and {len(names) - _SHOWN_MATCHES} more" if len(names) > _SHOWN_MATCHES else ""
+    return f"{'; '.join(names[:_SHOWN_MATCHES])}{more}"
 
 
 def _count_grid(counts: pd.DataFrame) -> Grid:
