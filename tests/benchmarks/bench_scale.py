@@ -3,7 +3,8 @@
     python -m tests.benchmarks scale [--cells 200000] [--genes 30000] [--density 0.05] [--batches 0] [--format h5ad]
         [--compression gzip] [--folder FOLDER] [--source FOLDER]
     python -m tests.benchmarks scale --experiment 10000 100000 1000000 --folder FOLDER [--epochs 4] [--more WORD …]
-    python -m tests.benchmarks scale --kills 100000 --folder FOLDER [--epochs 4] [--more WORD …]
+    python -m tests.benchmarks scale --kills 100000 --folder FOLDER [--stages STAGE …] [--epochs 4]
+        [--more WORD …]
 
 A file is simulated a block of cells at a time, loaded in a process of its own, loaded again from the cache of prepared
 counts, and planned (``plan=true``); then it is deleted. Wanted: the peak stays below the analysed counts and 2 GB, the
@@ -188,6 +189,7 @@ def main() -> bool:
     parser.add_argument("--source", default=None, help="another checkout to load it with; nothing is wanted of it")
     parser.add_argument("--experiment", type=int, nargs="+", metavar="CELLS", help="a whole experiment at each size")
     parser.add_argument("--kills", type=int, metavar="CELLS", help="a whole experiment killed in each stage")
+    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="of --kills: these alone, such as training fit")
     parser.add_argument("--epochs", type=int, default=4, help="of all models, at every size; 0: the default rule")
     parser.add_argument("--more", nargs="*", default=[], help="further words of the command")
     chosen = parser.parse_args()
@@ -200,7 +202,7 @@ def main() -> bool:
 
         if chosen.experiment:
             return grow(folder, chosen.experiment, simulated, [*epochs, *chosen.more])
-        return kills(folder, chosen.kills, simulated, [*epochs, *chosen.more])
+        return kills(folder, chosen.kills, simulated, [*epochs, *chosen.more], chosen.stages)
     with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="scballast-scale-") as folder:
         path, runs = Path(folder) / f"atlas.{chosen.format}", Path(folder) / "runs"
         start = time.perf_counter()

@@ -164,7 +164,13 @@ def exponent(known: Sequence[tuple[int, float]]) -> str:
     return f"{math.log(after / before) / math.log(second / first):.2f}"
 
 
-def kills(folder: Path, n_cells: int, simulated: Callable[[Path, int], None], more: Sequence[str]) -> bool:
+def kills(
+    folder: Path,
+    n_cells: int,
+    simulated: Callable[[Path, int], None],
+    more: Sequence[str],
+    stages: Sequence[str] | None = None,
+) -> bool:
     """Kill the command in the middle of each stage and run it again; print what was lost, return whether all is well.
 
     The middle is that of the same stage in a run that was left alone. Each stage is killed in a folder of its own, and
@@ -184,7 +190,7 @@ def kills(folder: Path, n_cells: int, simulated: Callable[[Path, int], None], mo
     )
     well = True
     for stage in STAGES:
-        if stage not in undisturbed:
+        if stage not in undisturbed or (stages is not None and stage not in stages):
             continue
         name = stage.replace(" ", "-")
         first, second = (folder / f"kill-{n_cells}-{name}-{i}.jsonl" for i in (1, 2))

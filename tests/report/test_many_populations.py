@@ -10,8 +10,10 @@ import pytest
 from tests.helpers import report_fixture as made
 from tests.helpers.browser import Opened, opened, skip_without_browser
 
-from scballast.report import experiment_report, render_trial_report, stored_tables
+from scballast.report import experiment_report, gene_cards, render_trial_report, stored_tables
+from scballast.report.answer_section import answers
 from scballast.report.html import Section
+from scballast.report.program_section import _first_matches
 from scballast.report.stored_tables import ResultFolder
 
 N, DRAWN = 24, 9
@@ -104,3 +106,16 @@ def test_cards_unfold_when_they_are_pointed_at_or_found(shown: Opened, folder: P
     assert page.locator("details.card:visible").get_attribute("open") is not None
     page.fill("#find", "")
     shown.assert_offline_and_content()
+
+
+def test_a_program_of_all_populations_names_the_best_of_them() -> None:
+    names = [f"B {i} P1 (0.9)" for i in range(40)]
+    assert _first_matches("; ".join(names)) == "; ".join([*names[:5], "and 35 more"])
+    assert _first_matches("; ".join(names[:5])) == "; ".join(names[:5])
+
+
+def test_of_many_lists_none_is_a_file_in_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = ResultFolder(folder)
+    assert all(one.csv for card in gene_cards.cards(results, answers(results)) for one in card.lists if one.rows)
+    monkeypatch.setattr(gene_cards, "MOST_FILES", 10)
+    assert not any(one.csv for card in gene_cards.cards(results, answers(results)) for one in card.lists)

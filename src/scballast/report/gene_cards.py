@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MOST_ROWS = 8_000
 """Rows of all gene tables of a page together; beyond it each list is cut, says so, and is no file in the page."""
 
+MOST_FILES = 100
+"""Lists of a page that are files in it; of more all are in the table beside it."""
+
 COLUMNS = (
     ("rank", "Rank", 0),
     ("gene", "Gene", None),
@@ -51,7 +54,7 @@ class GeneTable:
     names
         All genes, one per line: what is copied.
     csv
-        A link that holds the list as a file; empty where ``rows`` are cut.
+        A link that holds the list as a file; empty where ``rows`` are cut, or of many lists.
     file_name
         Its name.
     """
@@ -102,7 +105,7 @@ def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:
             genes = lists.get((population, answer.estimand))
             labels = [] if genes is None else [results.gene_label(str(gene)) for gene in genes["gene"]]
             file = file_name(place, population, answer.estimand)
-            tables.append((answer, gene_table(COLUMNS, genes, labels, file, most)))
+            tables.append((answer, gene_table(COLUMNS, genes, labels, file if len(lists) <= MOST_FILES else "", most)))
         made.append(Card(place, population, population_answers[0].n_cells, tuple(tables)))
     return made
 
@@ -121,7 +124,7 @@ def gene_table(
     labels
         What each gene is called in the table.
     file
-        Name of the file that is saved.
+        Name of the file that is saved; empty: none.
     most
         Rows of the table; None: all.
     """
@@ -134,7 +137,7 @@ def gene_table(
         for record, label in zip(records[:most], labels, strict=False)
     )
     names = "\n".join(str(record.get("symbol") or record["gene"]) for record in records if record["gene"])
-    link = _csv_link(genes.drop(columns="status", errors="ignore")) if len(rows) == len(genes) else ""
+    link = _csv_link(genes.drop(columns="status", errors="ignore")) if file and len(rows) == len(genes) else ""
     return GeneTable(headings, rows, len(genes), names, link, file)
 
 

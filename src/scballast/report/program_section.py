@@ -22,6 +22,7 @@ _LIMIT = 1.5  # standard deviations at the ends of the colours
 _SHOWN_SETS = 3
 _SMALLEST_SET = 3
 _MOST_MAPS = 12
+_SHOWN_MATCHES = 5
 
 
 # Columns of the tables: name, heading, decimals.
@@ -170,7 +171,7 @@ def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFr
             for side in ("up", "down")
         }
         words = [item["flags"]] if item["flags"] else []
-        words += [f"also in {item['matches']}"] if item["matches"] else []
+        words += [f"also in {_first_matches(item['matches'])}"] if item["matches"] else []
         records.append({**item, **sides, "with": "; ".join(words) or "its own"})
     caption = (
         f"One row per program: its first {_SHOWN_GENES} genes on either side; what it goes with, where that may be all "
@@ -179,6 +180,13 @@ def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFr
         "programs.gmt; the activity of every cell: tables/program_activity.parquet."
     )
     return grid_of(caption, _PROGRAMS, records)
+
+
+def _first_matches(matches: str) -> str:
+    """Name the best matches; a program that all of many populations share has one in each."""
+    names = matches.split("; ")
+    more = f"; and {len(names) - _SHOWN_MATCHES} more" if len(names) > _SHOWN_MATCHES else ""
+    return f"{'; '.join(names[:_SHOWN_MATCHES])}{more}"
 
 
 def _count_grid(counts: pd.DataFrame) -> Grid:
