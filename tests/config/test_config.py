@@ -84,6 +84,34 @@ def test_a_mistake_is_named_with_the_remedy(word: str, fragments: tuple[str, ...
         assert fragment in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["train.engine=scvi"],
+            "train.data: stream is of the ensemble, not of train.engine=scvi. Use train.engine=ensemble",
+        ),
+        (["device=cuda"], "train.data: stream trains on the CPU, and not on device=cuda"),
+        (["cache=false"], "train.data: stream reads the prepared counts from the cache. Use cache=true"),
+    ],
+)
+def test_what_cannot_be_trained_from_disk_is_said(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose_config(["train.data=stream", *words])
+    assert str(error.value).startswith(said)
+    assert str(error.value).endswith("or train.data=memory.")
+    compose_config(["train.data=stream"])
+
+
+def test_models_that_need_all_counts_at_once_are_not_trained_from_disk() -> None:
+    from scballast.models import family_of
+
+    with pytest.raises(
+        ConfigError, match=r"train\.data: stream is for models of the ensemble.*model\.name=pca needs all"
+    ):
+        family_of(compose_config(["model=pca", "train.data=stream"]))
+
+
 def test_nested_values_round_trip() -> None:
     config = compose_config(["model.n_latent=7", "methods=[wilcoxon,contrast]", "train.kl_warmup_epochs=0.25"])
     assert build_config(to_nested(config)) == config

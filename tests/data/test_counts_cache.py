@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,46 @@ def test_what_was_kept_is_what_was_read(path: Path, cache: CountsCache, monkeypa
     assert len(entries(cache)) == 1
     monkeypatch.setattr("scballast.data.prepared.analysed_counts", lambda request: pytest.fail("it was read"))
     assert content(loaded(config, cache)) == expected
+
+
+def test_what_goes_to_disk_as_it_is_read_is_the_same(
+    path: Path, cache: CountsCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, on_disk = config_of(path), replace(cache, is_disk=True)
+    expected = content(loaded(config, None))
+    with monkeypatch.context() as patch:
+        patch.setattr(CountsCache, "keep", lambda *_: pytest.fail("it was in memory"))
+        dataset = loaded(config, on_disk)
+    assert content(dataset) == expected
+    assert isinstance(dataset.adata.X.data.base, np.memmap)
+    assert content(loaded(config, cache)) == expected
+    assert len(entries(cache)) == 1
+
+
+def test_what_cannot_be_left_on_disk_is_said_and_leaves_nothing(
+    path: Path, cache: CountsCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scballast.errors import DataError
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("scballast.data.counts_cache.WrittenArray.append", full)
+    with pytest.raises(DataError, match=r"train\.data=stream.*No space left on device.*train\.data=memory"):
+        loaded(config_of(path), replace(cache, is_disk=True))
+    assert entries(cache) == []
+
+
+def test_a_file_that_changes_while_it_goes_to_disk_is_refused(
+    path: Path, cache: CountsCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scballast.errors import DataError
+
+    names = iter(["before", "after"])
+    monkeypatch.setattr("scballast.data.prepared.request_name", lambda *_: next(names))
+    with pytest.raises(DataError, match="the counts changed while they were read"):
+        loaded(config_of(path), replace(cache, is_disk=True))
+    assert entries(cache) == []
 
 
 CHANGES: dict[str, dict[str, Any]] = {

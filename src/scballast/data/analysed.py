@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
-from scballast.data.blocks import gather
+from scballast.data.blocks import NewArray, gather
 from scballast.data.columns import Column, taken
 from scballast.data.digest import ContentDigest
 from scballast.data.genes import has_a_choice, select_genes, selection_groups
@@ -97,8 +97,15 @@ class AnalysedCounts:
     selection_warnings: tuple[str, ...]
 
 
-def analysed_counts(of: CountsRequest) -> AnalysedCounts:
+def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> AnalysedCounts:
     """Check a matrix, choose its genes and cut it to them.
+
+    Parameters
+    ----------
+    of
+        Which counts.
+    new_array
+        Where the counts are put; None: in memory.
 
     Raises
     ------
@@ -146,6 +153,7 @@ def analysed_counts(of: CountsRequest) -> AnalysedCounts:
         [int(survey.expressing[:, chosen].sum()) for chosen in choices],
         watch=lambda part: digest.add_values(part.data),
         source=source,
+        new_array=new_array,
     )
     genes_read = np.flatnonzero(of.genes)
     return AnalysedCounts(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
@@ -87,6 +89,36 @@ def row_parts(matrix: sp.csr_matrix, most_values: int) -> Iterator[tuple[int, sp
         first = last
 
 
+class GrowingArray(Protocol):
+    """Numbers whose number is known and that come one part after another."""
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        """Take the next ones."""
+
+    def end(self) -> npt.NDArray[Any]:
+        """Return all of them."""
+
+
+NewArray = Callable[[str, int, type[np.number]], GrowingArray]
+"""From a name, how many numbers there will be, and their type, to what takes them."""
+
+
+class FilledArray:
+    """Numbers that come one part after another, in memory; parameters as of `NewArray`."""
+
+    def __init__(self, name: str, number: int, dtype: type[np.number]) -> None:
+        self._array, self._filled = np.empty(number, dtype=dtype), 0
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        """Take the next ones."""
+        self._array[self._filled : self._filled + len(values)] = values
+        self._filled += len(values)
+
+    def end(self) -> npt.NDArray[Any]:
+        """Return all of them."""
+        return self._array
+
+
 def gather(
     blocks: CountBlocks,
     cells: BoolArray,
@@ -95,6 +127,7 @@ def gather(
     *,
     watch: Callable[[sp.csr_matrix], None],
     source: str,
+    new_array: NewArray | None = None,
 ) -> list[sp.csr_matrix]:
     """Cut counts to some cells and, one matrix for each choice, to some genes, in one pass.
 
@@ -110,6 +143,8 @@ def gather(
         Called with every part, all its genes in it.
     source
         The file, for messages.
+    new_array
+        Where the first matrix is put; None: in memory, as the others are.
 
     Returns
     -------
@@ -123,8 +158,9 @@ def gather(
     """
     n_rows = int(np.count_nonzero(cells))
     columns = [np.where(chosen, np.cumsum(chosen) - 1, -1).astype(np.int32) for chosen in choices]
-    data = [np.empty(number, dtype=np.float32) for number in n_values]
-    indices = [np.empty(number, dtype=np.int32) for number in n_values]
+    places = [new_array or FilledArray] + [FilledArray] * (len(choices) - 1)
+    data = [new("data", number, np.float32) for new, number in zip(places, n_values, strict=True)]
+    indices = [new("indices", number, np.int32) for new, number in zip(places, n_values, strict=True)]
     starts = [np.zeros(n_rows + 1, dtype=np.int64) for _ in choices]
     filled = [0 for _ in choices]
     for row, part in blocks.parts("cutting to the analysed genes", cells):
@@ -135,24 +171,26 @@ def gather(
             before = np.concatenate([[0], np.cumsum(kept)])
             held = slice(filled[k], filled[k] + int(before[-1]))
             if held.stop > n_values[k]:
-                raise DataError(_changed(source))
-            indices[k][held], data[k][held] = new_columns[kept], part.data[kept]
+                raise DataError(changed(source))
+            indices[k].append(new_columns[kept])
+            data[k].append(part.data[kept])
             starts[k][row + 1 : row + 1 + part.shape[0]] = filled[k] + before[part.indptr[1:]]
             filled[k] = held.stop
     if filled != n_values:
-        raise DataError(_changed(source))
+        raise DataError(changed(source))
     result = []
     for k, chosen in enumerate(choices):
         shape = (n_rows, int(np.count_nonzero(chosen)))
         if max(n_values[k], *shape) <= np.iinfo(np.int32).max:
             starts[k] = starts[k].astype(np.int32)
-        matrix = sp.csr_matrix((data[k], indices[k], starts[k]), shape=shape, copy=False)
+        matrix = sp.csr_matrix((data[k].end(), indices[k].end(), starts[k]), shape=shape, copy=False)
         matrix.has_sorted_indices = matrix.has_canonical_format = True
         result.append(matrix)
     return result
 
 
-def _changed(source: str) -> str:
+def changed(source: str) -> str:
+    """Return the message for a file that is not the one that was looked at first."""
     return (
         f"{source}: the counts changed while they were read: another process writes the file. Wait until it is "
         "finished, or copy the file and use the copy."

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
@@ -19,6 +19,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from scballast.data.analysed import AnalysedCounts, CountsRequest
+from scballast.data.blocks import NewArray
+from scballast.errors import DataError
 from scballast.results import whole
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,13 @@ class CountsCache:
         Made on first use.
     most_bytes
         Limit on the size of all entries; larger ones are not kept.
+    is_disk
+        The counts are never in memory: they are written as they are read, and where they cannot be there are none.
     """
 
     folder: Path
     most_bytes: int
+    is_disk: bool = False
 
     def find(self, name: str) -> AnalysedCounts | None:
         """Return an entry, if it is there; a look makes it the most recently used.
@@ -82,6 +87,41 @@ class CountsCache:
             logger.warning("The prepared counts are not kept in %s (%s).", self.folder, error)
         return self.find(name) or counts
 
+    def written(self, make: Callable[[NewArray], AnalysedCounts], name: str) -> AnalysedCounts:
+        """Have an entry made whose counts go to disk as they come, and return it as it lies there.
+
+        Parameters
+        ----------
+        make
+            Is told where to put the counts, and returns them.
+        name
+            Of the entry.
+
+        Raises
+        ------
+        DataError
+            It cannot be written.
+        """
+        entry = self.folder / name
+        try:
+            with whole(entry) as part:
+                part.mkdir()
+
+                def new_array(kind: str, number: int, dtype: type[np.number]) -> WrittenArray:
+                    size = np.dtype(dtype).itemsize * number
+                    self._make_room(size)
+                    return WrittenArray(part / f"counts.{kind}.npy", number, dtype)
+
+                _write(make(new_array), part)
+        except OSError as error:
+            message = (
+                f"{self.folder}: the prepared counts, which train.data=stream leaves on disk, cannot be written "
+                f"({error.strerror or error}). Make room, name another folder with runs_dir=FOLDER, or use "
+                "train.data=memory."
+            )
+            raise DataError(message) from error
+        return _read(entry)
+
     def _make_room(self, size: int) -> None:
         """Remove the least recently used entries until there is room, and what killed processes left."""
         entries = []
@@ -104,6 +144,33 @@ class CountsCache:
                 os.replace(path, gone)  # at once, so that nobody finds half of it; who has mapped it keeps it
             shutil.rmtree(gone, ignore_errors=True)
             excess -= held
+
+
+class WrittenArray:
+    """Numbers that come one part after another, into a file.
+
+    Parameters
+    ----------
+    path, number, dtype
+        The file, and how many numbers of which type it will hold.
+    """
+
+    def __init__(self, path: Path, number: int, dtype: type[np.number]) -> None:
+        self._path, self._dtype = path, np.dtype(dtype)
+        self._file = path.open("wb")
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (number,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def append(self, values: np.ndarray[Any, Any]) -> None:
+        """Take the next ones."""
+        self._file.write(np.ascontiguousarray(values, dtype=self._dtype).data)
+
+    def end(self) -> np.ndarray[Any, Any]:
+        """Return all of them, mapped."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return _mapped(self._path)
 
 
 def request_name(request: CountsRequest, places: Sequence[Path]) -> str:
@@ -162,6 +229,8 @@ def _arrays(counts: AnalysedCounts) -> dict[str, np.ndarray[Any, Any]]:
 
 def _write(counts: AnalysedCounts, folder: Path) -> None:
     for name, array in _arrays(counts).items():
+        if (folder / f"{name}.npy").exists():  # written as it came
+            continue
         with (folder / f"{name}.npy").open("wb") as file:
             np.save(file, array)
             file.flush()

@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from scballast.data.analysed import AnalysedCounts, CountsRequest, analysed_counts
+from scballast.data.blocks import NewArray, changed
 from scballast.data.counts_cache import CountsCache, request_name
 from scballast.data.outline import Outline, outline_of, placeholder
+from scballast.errors import DataError
 
 LARGE_BYTES = 2**26
 """Files from this size on are looked at before they are read, and what is read of them is kept."""
@@ -51,6 +53,15 @@ def prepared_counts(
             on_outline(outline)
         if outline is not None and outlined and request.beside is None:
             return outline, placeholder(request, outline)
+    if cache is not None and cache.is_disk:
+
+        def made(new_array: NewArray) -> AnalysedCounts:
+            counts = analysed_counts(request, new_array)
+            if request_name(request, places) != name:
+                raise DataError(changed(request.source))
+            return counts
+
+        return None, cache.written(made, name)
     counts = analysed_counts(request)
     # A file that was written meanwhile is another one: what was read of it is of neither.
     return None, counts if cache is None or request_name(request, places) != name else cache.keep(counts, name)

@@ -209,10 +209,12 @@ def memory_obstacle(need: MemoryNeed, available: float) -> str | None:
             f"process's addresses leaves {available / GIGABYTE:.1f}, for libraries reserve some that they never use. "
             f"Raise it (ulimit -v {enough} or more), or use a file with fewer cells."
         )
+    what = f"the counts of {need.n_cells:,} cells × {need.n_genes:,} genes"
+    if need.streamed:
+        what = f"windows of {what} and the models"
     message = (
         f"data: the experiment takes about {need.total / GIGABYTE:.1f} GB of memory, and there are "
-        f"{available / GIGABYTE:.1f} here: {'windows of ' if need.streamed else ''}the counts of {need.n_cells:,} cells "
-        f"× {need.n_genes:,} genes{' and the models' if need.streamed else ''} take {need.counts / GIGABYTE:.1f}, "
+        f"{available / GIGABYTE:.1f} here: {what} take {need.counts / GIGABYTE:.1f}, "
     )
     if need.by_genes and need.reading > need.working:
         return (

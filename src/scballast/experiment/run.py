@@ -209,7 +209,8 @@ def run_experiment(
 def counts_cache(config: Config) -> CountsCache | None:
     """Return the cache of analysed counts under the folder of the runs; None with ``cache=false``."""
     folder = Path(config.runs_dir).expanduser().resolve() / "cache" / "counts"
-    return CountsCache(folder, int(config.cache_gib * 2**30)) if config.cache else None
+    on_disk = config.train.data == "stream"
+    return CountsCache(folder, int(config.cache_gib * 2**30), is_disk=on_disk) if config.cache else None
 
 
 def model_cache(config: Config, cache_dir: Path | None) -> MemberCache | None:
