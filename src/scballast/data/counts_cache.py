@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -104,13 +104,13 @@ class CountsCache:
         """
         entry = self.folder / name
         try:
-            with whole(entry) as part:
+            with whole(entry) as part, ExitStack() as opened:
                 part.mkdir()
 
                 def new_array(kind: str, number: int, dtype: type[np.number]) -> WrittenArray:
                     size = np.dtype(dtype).itemsize * number
                     self._make_room(size)
-                    return WrittenArray(part / f"counts.{kind}.npy", number, dtype)
+                    return opened.enter_context(closing(WrittenArray(part / f"counts.{kind}.npy", number, dtype)))
 
                 _write(make(new_array), part)
         except OSError as error:
@@ -169,8 +169,12 @@ class WrittenArray:
         """Return all of them, mapped."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
+        self.close()
         return _mapped(self._path)
+
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
 
 
 def request_name(request: CountsRequest, places: Sequence[Path]) -> str:

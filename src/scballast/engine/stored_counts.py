@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +59,7 @@ class StoredArray:
             try:
                 # Held open, so that the counts stay when the cache removes them.
                 self._file = FileIO(root.filename)
+                weakref.finalize(self, self._file.close)
             except OSError as error:
                 message = f"{root.filename}: the counts cannot be read again ({error.strerror}). Run it again."
                 raise DataError(message) from error
