@@ -347,11 +347,16 @@ def test_what_cannot_be_streamed_is_refused(asked: dict[str, str], words: str) -
         fit_ensemble(ADATA, [Member(None, 1)], MODEL, TRAIN, device="cpu", **asked)
 
 
-def test_a_device_that_holds_all_counts_does_not_stream() -> None:
+def test_a_device_that_holds_all_counts_is_refused_before_the_data_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    with pytest.raises(ConfigError, match=r"train\.data: stream .* not on cuda"):
-        ensemble._is_streamed("stream", "auto", torch.device("cuda"))
+    from scballast.config.compose import compose_config
+    from scballast.experiment.run import check_without_data
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check_without_data(compose_config(["train.data=stream", "device=cpu"]))
+    with pytest.raises(ConfigError, match=r"train\.data: stream .* not on cuda.*Use device=cpu"):
+        check_without_data(compose_config(["train.data=stream"]))
 
 
 def test_counts_are_checked(tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def test_glm_pca_states_its_counts_and_no_training(word: str, said: str, tmp_pat
         assert claim not in text
 
 
+def test_training_from_disk_is_stated(tmp_path: Path) -> None:
+    said = "cells from windows of 131,072 at a time, of random blocks of cells in random order"
+    assert said in text_of(tmp_path / "disk", "train.data=stream")
+    assert said not in text_of(tmp_path / "memory")
+
+
 @pytest.mark.parametrize(("model", "has_likelihood"), [("ldvae", True), ("pca", False), ("factor_analysis", False)])
 def test_the_head_of_the_report_names_a_likelihood_where_there_is_one(
     model: str, has_likelihood: bool, tmp_path: Path

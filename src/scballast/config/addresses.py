@@ -35,7 +35,7 @@ def params_of(config: Config, *, of_sweep: bool = False) -> dict[str, str]:
     """Return the leaves that apply to a run as text, as they may be logged: null as YAML has it, no passwords.
 
     What decides nothing of the run is left to the stored configuration: where results are kept, the settings of a
-    simulation, a sweep, an early stop or a consensus that is not run.
+    simulation, a sweep, an early stop or a consensus that is not run; that counts are in memory.
 
     Parameters
     ----------
@@ -48,6 +48,7 @@ def params_of(config: Config, *, of_sweep: bool = False) -> dict[str, str]:
         "data.simulation.": config.data.kind == "simulated",
         "data.condition_": config.data.condition_key is not None,
         "model.n_runs": config.model.name == "cnmf",
+        "train.data": config.train.data != "memory",
         "train.early_stopping_patience": config.train.early_stopping,
         "sweep.": of_sweep,
         "objectives": of_sweep,

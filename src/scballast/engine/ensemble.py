@@ -324,6 +324,19 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def check_streamed(device: str) -> None:
+    """Refuse a device that counts cannot be streamed to, or a machine without a compiler.
+
+    Raises
+    ------
+    ConfigError
+        The device, named or found, holds all counts.
+    NoCompilerError
+        The kernels cannot be compiled.
+    """
+    _is_streamed("stream", "auto", choose_device(device))
+
+
 def _is_streamed(data: str, kernels: str, device: torch.device) -> bool:
     if data not in ("memory", "stream"):
         message = f"data={data!r} is unknown. Allowed: memory | stream."

@@ -262,6 +262,10 @@ def check_without_data(config: Config) -> None:
         from scballast.engine.ensemble import choose_device
 
         choose_device(config.device)
+    if config.train.data == "stream":
+        from scballast.engine.ensemble import check_streamed
+
+        check_streamed(config.device)
     if config.programs.gene_sets is not None:
         read_gmt(config.programs.gene_sets)
 

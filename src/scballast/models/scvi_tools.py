@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.engine.windows import Windows
 from scballast.models.family import Fit, ModelFamily
 
 if TYPE_CHECKING:
@@ -79,10 +80,17 @@ def _methods_text(kind: str) -> Callable[[Mapping[str, Any]], str]:
             f"{kind} (scvi-tools) with {model['n_latent']} latent dimensions, {model['latent_distribution']} latent "
             f"distribution and {model['gene_likelihood']} likelihood, trained for {epochs} epochs (learning rate "
             f"{train['lr']}, minibatches of {train['batch_size']} cells, KL warm-up over "
-            f"{warmup_text(train['kl_warmup_epochs'])})."
+            f"{warmup_text(train['kl_warmup_epochs'])}{_windows(train.get('data', 'memory'))})."
         )
 
     return text
+
+
+def _windows(data: str) -> str:
+    """Say in which order cells are seen, where it is not that of training in memory."""
+    if data == "memory":
+        return ""
+    return f", cells from windows of {Windows(1).window_cells:,} at a time, of random blocks of cells in random order"
 
 
 def warmup_text(value: float | None) -> str:
