@@ -71,8 +71,8 @@ class ShuffledRows:
             # In memory the rows lie in their own order, where gaps are of no use.
             return self._counts.read(np.sort(cells), 0 if self._windows.shuffled else gap)
         places = np.sort(self._windows.place[cells])
-        found, starts, genes, values = read_rows(*self._copy, self._starts, places, gap)
-        read = self._windows.cell_at[found]
+        there, starts, genes, values = read_rows(*self._copy, self._starts, places, gap)
+        read = self._windows.cell_at[there]
         return Rows(read, self._counts.of_cells(read, starts, genes, values))
 
     def _write(self, paths: dict[str, Path]) -> None:
@@ -93,10 +93,10 @@ class ShuffledRows:
         bounds = np.append(np.arange(0, n_cells, _BUCKET), n_cells)
         cursor: IntArray = self._starts[bounds[:-1]].copy()
         for first, stop in itertools.pairwise(bounds):
-            found, starts, genes, values = read_rows(
+            cells, starts, genes, values = read_rows(
                 counts.stored_genes, counts.stored_values, counts.row_starts, np.arange(first, stop), 0
             )
-            bucket = self._windows.place[found] // _BUCKET
+            bucket = self._windows.place[cells] // _BUCKET
             order = np.argsort(bucket, kind="stable")
             sizes = np.diff(starts)[order]
             taken = ranges(starts[:-1][order], sizes)

@@ -123,8 +123,8 @@ def read_rows(
     breaks = np.flatnonzero(np.diff(rows) > gap + 1)
     firsts, lasts = rows[np.concatenate([[0], breaks + 1])], rows[np.concatenate([breaks, [len(rows) - 1]])]
     lengths = lasts - firsts + 1
-    found = ranges(firsts, lengths).astype(np.int32)
-    starts = np.concatenate([[0], np.cumsum(row_starts[found + 1] - row_starts[found])])
+    rows_read = ranges(firsts, lengths).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(row_starts[rows_read + 1] - row_starts[rows_read])])
     some_genes, some_values = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
     at = 0
     for first, last in zip(firsts, lasts, strict=True):
@@ -133,7 +133,7 @@ def read_rows(
         genes.read(*bounds, out=some_genes[held])
         values.read(*bounds, out=some_values[held])
         at = held.stop
-    return found, starts, some_genes, some_values
+    return rows_read, starts, some_genes, some_values
 
 
 def ranges(firsts: IntArray, lengths: IntArray) -> IntArray:
@@ -185,8 +185,8 @@ class StoredCounts(CountMatrix):
         Rows
             With these rows, and those of the gaps.
         """
-        found, starts, genes, values = read_rows(self.stored_genes, self.stored_values, self.row_starts, rows, gap)
-        return Rows(found, self.of_cells(found, starts, genes, values))
+        cells, starts, genes, values = read_rows(self.stored_genes, self.stored_values, self.row_starts, rows, gap)
+        return Rows(cells, self.of_cells(cells, starts, genes, values))
 
     def of_cells(self, cells: IntArray, row_starts: IntArray, genes: IntArray, values: FloatArray) -> CountMatrix:
         """Return counts of some cells with their categories."""

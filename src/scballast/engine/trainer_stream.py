@@ -190,8 +190,8 @@ class _Passes:
 
     def _needed(self, cells: Iterator[IntArray]) -> BoolArray:
         needed = np.zeros(self._counts.n_cells, dtype=bool)
-        for own in cells:
-            needed[own] = True
+        for of_member in cells:
+            needed[of_member] = True
         return needed
 
     def _ahead(self, items: Iterator[tuple[Rows, KernelCounts]]) -> Iterator[tuple[Rows, KernelCounts]]:
@@ -220,14 +220,14 @@ class _Validation:
     def add(self, rows: Rows, counts: KernelCounts) -> None:
         """Take those of the rows that are the member's."""
         cells = self.training.plan.validation_cells
-        own = np.flatnonzero(rows.hold(cells))
-        if not len(own):
+        held = np.flatnonzero(rows.hold(cells))
+        if not len(held):
             return
-        noise = [draws[:, own] for draws in self._noise]
+        noise = [draws[:, held] for draws in self._noise]
         kernel = MemberKernel(self.training.plan, counts)
-        part = kernel.evaluate(self.training.packed, rows.places(cells[own]), *noise)
-        self._result.latent[own], self._result.library[own] = part.latent, part.library
-        self._result.reconstruction[:, own] = part.reconstruction
+        part = kernel.evaluate(self.training.packed, rows.places(cells[held]), *noise)
+        self._result.latent[held], self._result.library[held] = part.latent, part.library
+        self._result.reconstruction[:, held] = part.reconstruction
 
     def end(self, counts: StoredCounts) -> None:
         """Record the losses."""

@@ -87,9 +87,9 @@ def windowed_order(train_cells: IntArray, seed: int, epoch: int, windows: Window
     ends
         (n_windows,) how many of them the windows up to and with this one hold.
     """
-    own = windows.of_blocks(epoch)[windows.place[train_cells] // windows.block_cells]
-    order = train_cells[np.argsort(own, kind="stable")]
-    ends = np.cumsum(np.bincount(own, minlength=windows.n_windows))
+    window = windows.of_blocks(epoch)[windows.place[train_cells] // windows.block_cells]
+    order = train_cells[np.argsort(window, kind="stable")]
+    ends = np.cumsum(np.bincount(window, minlength=windows.n_windows))
     generator = order_generator(seed, epoch)
     for held in np.split(order, ends[:-1]):
         held[:] = generator.permutation(held)
