@@ -117,7 +117,7 @@ def test_what_the_page_says_of_readings_of_latent_spaces_follows_from_the_stored
     assert f"by {ahead(program, ('ldvae', 'hotspot'), ('scvi', 'hotspot'))} (`hotspot`, the same data sets)" in page
     assert f"not clearly ({ahead(marker, ('scvi', 'scvi_de'), ('ldvae', 'ldvae_de'))})" in page
     assert f"from the LDVAE (by {ahead(program, ('ldvae', 'hotspot'), ('ldvae', 'local'))})" in page
-    for family in ("factor_analysis", "scvi", "pca", "glmpca", "nmf"):
+    for family in ("factor_analysis", "scvi", "pca", "glmpca", "cnmf", "nmf"):
         mean, half = arena_table.lead(program, (family, "hotspot"), (family, "local"))
         assert abs(mean) < half
         assert (mean < 0) == (family in ("nmf", "factor_analysis"))
