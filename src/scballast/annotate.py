@@ -86,7 +86,8 @@ def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, key
     tables
         The tables of an experiment: ``programs``, ``program_summary``, ``program_activity``.
     key_added
-        ``obsm[f"{key_added}_programs"]``: a column per program, NaN in the cells of other populations;
+        ``obsm[f"{key_added}_programs"]``: a column per program, NaN in the cells of other populations and
+        in those of a large population that were not looked at;
         ``varm[f"{key_added}_programs"]``: weights of the 200 genes of the largest ones, 0 for the others;
         ``uns[f"{key_added}_programs"]``: the summary.
 

@@ -93,6 +93,8 @@ def test_a_mistake_is_named_with_the_remedy(word: str, fragments: tuple[str, ...
         ),
         (["device=cuda"], "train.data: stream trains on the CPU, and not on device=cuda"),
         (["cache=false"], "train.data: stream reads the prepared counts from the cache. Use cache=true"),
+        (["data=simulated"], "train.data: stream leaves counts on disk, and those of data=simulated are made in"),
+        (["resample.kind=thin"], "train.data: stream leaves counts on disk, and those of resample.kind=thin are made"),
     ],
 )
 def test_what_cannot_be_trained_from_disk_is_said(words: list[str], said: str) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests.helpers.data_examples import file_config, matrix_folder, small_adata
 
 from scballast.config.compose import compose_config
 from scballast.config.schema import DataConfig
-from scballast.data import Dataset, load_dataset
+from scballast.data import Dataset, load_dataset, prepared
 from scballast.data.counts_cache import CountsCache
 from scballast.engine.stored_counts import StoredArray
 from scballast.experiment.run import prepare_dataset
@@ -90,6 +91,31 @@ def test_what_goes_to_disk_as_it_is_read_is_the_same(
         assert StoredArray(array, np.float32).path is not None
     assert content(loaded(config, cache)) == expected
     assert len(entries(cache)) == 1
+
+
+def test_of_two_that_prepare_the_same_counts_the_first_entry_stays(
+    path: Path, cache: CountsCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, on_disk = config_of(path), replace(cache, is_disk=True)
+    real, n_calls = prepared.analysed_counts, []
+
+    def overtaken(*values: Any, **others: Any) -> Any:
+        n_calls.append(1)
+        counts = real(*values, **others)
+        if len(n_calls) == 1:  # another process begins later and is done before
+            with ThreadPoolExecutor(1) as other:
+                other.submit(loaded, config, on_disk).result()
+            (name,) = [name for name in entries(cache) if not name.startswith(".")]
+            (cache.folder / name / "shuffled.npy").touch()
+        return counts
+
+    monkeypatch.setattr(prepared, "analysed_counts", overtaken)
+    dataset = loaded(config, on_disk)
+    assert len(n_calls) == 2
+    (name,) = entries(cache)
+    assert (cache.folder / name / "shuffled.npy").exists()
+    monkeypatch.undo()
+    assert content(dataset) == content(loaded(config, None))
 
 
 def test_what_cannot_be_left_on_disk_is_said_and_leaves_nothing(

@@ -210,8 +210,11 @@ class TestReading:
         with pytest.raises(DataError, match=r"data\.npy: it ends early"):
             array.read(array.size - 20, array.size)
         (tmp_path / "data.npy").unlink()
-        with pytest.raises(DataError, match=r"data\.npy: the counts cannot be read again"):
-            StoredArray(adata.X.data, np.float32)
+        # Held open for as long as it is mapped; what was not opened in time cannot be.
+        assert StoredArray(adata.X.data, np.float32).read(0, 3).tolist() == adata.X.data[:3].tolist()
+        (tmp_path / "indices.npy").unlink()
+        with pytest.raises(DataError, match=r"indices\.npy: the counts cannot be read again"):
+            StoredArray(adata.X.indices, np.int32)
 
 
 class TestShuffledCopy:

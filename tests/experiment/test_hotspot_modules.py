@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
@@ -11,7 +12,12 @@ import pytest
 from scipy import sparse
 
 import scballast
+from scballast.config.compose import compose_config
+from scballast.experiment import hotspot_modules
 from scballast.experiment.hotspot_modules import COLUMNS
+from scballast.experiment.run import prepare_dataset
+from scballast.experiment.setup import Setup
+from scballast.experiment.training import train_models
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -33,6 +39,27 @@ def example(folder: Path) -> Path:
     path = folder / "program.h5ad"
     adata.write_h5ad(path)
     return path
+
+
+def test_of_a_large_population_a_part_is_looked_at_as_by_the_ranking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    real = hotspot_modules.local_modules
+
+    def counted(scores: Any, counts: Any) -> Any:
+        sizes.append(counts.shape[0])
+        return real(scores, counts)
+
+    monkeypatch.setattr(hotspot_modules, "local_modules", counted)
+    monkeypatch.setattr(hotspot_modules, "MOST_CELLS", 90)  # of 120 and 80 in a half
+    config = compose_config(
+        ["data=h5ad", f"data.path={example(tmp_path)}", "data.population_key=cell_type", "model=factor_analysis",
+         "model.n_latent=3", "methods=[hotspot]", "resample.n_replicates=2", "cache=false"]
+    )  # fmt: skip
+    setup = Setup.of(config, prepare_dataset(config))
+    hotspot_modules.hotspot_modules_table(setup, train_models(setup))
+    assert sizes == [90, 90, 80, 80]
 
 
 def test_a_planted_program_is_a_module_in_every_replicate_and_the_report_shows_it(tmp_path: Path) -> None:

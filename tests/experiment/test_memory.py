@@ -16,6 +16,7 @@ from scballast.config.compose import compose_config
 from scballast.config.schema import Config
 from scballast.data import load_dataset
 from scballast.data.dataset import Dataset
+from scballast.data.outline import Outline
 from scballast.errors import ConfigError, DataError
 from scballast.experiment import memory
 from scballast.experiment.memory import check_fits, expected_need, memory_need, memory_obstacle
@@ -138,10 +139,10 @@ def test_the_genes_that_are_recommended_fit() -> None:
         (("model=glmpca", "methods=null"), 30_000 * 2_000 * 110),
         (("model=glmpca", "methods=[t_test]"), 0),  # no model is trained
         (("model=pca", "methods=[t_test,contrast]"), 0),
-        # Of a large population 2,000 cells are dense, in the search for programs twice as many.
-        (("methods=[t_test,residual_pca]",), 2_000 * 2_000 * 24),
-        (("methods=[t_test,hotspot]",), 2_000 * 2_000 * 40),
-        (("methods=[t_test,residual_pca]", "programs.find=true"), 4_000 * 2_000 * 24),
+        # Of a large population 5,000 cells are dense, in the search for programs twice as many.
+        (("methods=[t_test,residual_pca]",), 5_000 * 2_000 * 24),
+        (("methods=[t_test,hotspot]",), 5_000 * 2_000 * 40),
+        (("methods=[t_test,residual_pca]", "programs.find=true"), 10_000 * 2_000 * 24),
     ],
 )
 def test_what_is_dense_is_counted_by_who_holds_it(words: tuple[str, ...], n_bytes: int) -> None:
@@ -253,3 +254,14 @@ def test_a_limit_on_addresses_is_a_limit_on_memory(monkeypatch: pytest.MonkeyPat
     check_fits(need)
     limits["soft"] = 1
     assert memory.machine_memory() == 0
+
+
+def test_more_counts_than_can_be_left_on_disk_are_said_before_they_are_read() -> None:
+    config = config_of(Path("x.h5ad"), "train.data=stream", "cache_gib=1000")
+    outline = Outline(30_000_000, 2_000, 3_000_000_000, 1_000_000, 0, 0.0, by_genes=False)
+    said = memory.cache_obstacle(config, outline)
+    assert said is not None
+    assert said.startswith(
+        "train.data: stream reads 2,147,483,647 counts at most from disk, and the analysed genes have"
+    )
+    assert memory.cache_obstacle(config, replace(outline, n_values=2_000_000_000)) is None

@@ -72,11 +72,10 @@ def test_programs_of_a_part_are_told_with_their_cells_and_their_models(
     activity, held = results.tables["program_activity"], results.tables["program_models"]
     assert len(activity), "no program to look at"
     sampled = activity[activity["population"] == setup.populations[0]]["cell"].unique()
-    if len(sampled):
-        assert len(sampled) == 120
-        n_seen = [np.isin(setup.dataset.adata.obs_names[r.cells], sampled).sum() for r in setup.replicates]
-        of_first = held[held["population"] == setup.populations[0]]
-        assert of_first.groupby("replicate")["n_cells"].first().tolist() == n_seen
+    assert len(sampled) == 120
+    n_seen = [np.isin(setup.dataset.adata.obs_names[r.cells], sampled).sum() for r in setup.replicates]
+    of_first = held[held["population"] == setup.populations[0]]
+    assert of_first.groupby("replicate")["n_cells"].first().tolist() == n_seen
     assert "A part of the cells" in set(results.tables["caveats"]["title"])
 
 

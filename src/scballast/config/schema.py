@@ -500,6 +500,15 @@ def _contradictions(config: Config) -> Iterator[str]:
                 f"train.data: stream trains on the CPU, and not on device={config.device}, which holds all counts. "
                 f"Use device=cpu, {remedy}."
             )
+        for is_made, made, other in (
+            (data.kind == "simulated", "data=simulated", "a file of counts"),
+            (resample.kind == "thin", "resample.kind=thin", "resample.kind=subsample"),
+        ):
+            if is_made:
+                yield (
+                    f"train.data: stream leaves counts on disk, and those of {made} are made in memory. "
+                    f"Use {other}, {remedy}."
+                )
         if not config.cache:
             yield f"train.data: stream reads the prepared counts from the cache. Use cache=true, {remedy}."
     if isinstance(config.plan, str) and config.plan != "probe":

@@ -108,11 +108,17 @@ class CountsCache:
                 part.mkdir()
 
                 def new_array(kind: str, number: int, dtype: type[np.number]) -> WrittenArray:
-                    size = np.dtype(dtype).itemsize * number
-                    self._make_room(size)
+                    if kind == _PARTS[0]:  # values and column numbers, and both again in random order
+                        self._make_room(4 * np.dtype(dtype).itemsize * number)
                     return opened.enter_context(closing(WrittenArray(part / f"counts.{kind}.npy", number, dtype)))
 
                 _write(make(new_array), part)
+                if (written := self.find(name)) is not None:
+                    # Another process was faster: its entry may be in use, with the copy that lies in it.
+                    raise _WrittenElsewhereError
+        except _WrittenElsewhereError:
+            assert written is not None
+            return written
         except OSError as error:
             message = (
                 f"{self.folder}: the prepared counts, which train.data=stream leaves on disk, cannot be written "
@@ -127,8 +133,11 @@ class CountsCache:
         entries = []
         for path in self.folder.glob("*"):
             try:
+                files = [file.stat() for file in path.iterdir()]
                 used = path.stat().st_mtime
-                entries.append((used, path, sum(file.stat().st_size for file in path.iterdir())))
+                if path.name.startswith("."):  # at work as long as its files grow
+                    used = max([used, *(file.st_mtime for file in files)])
+                entries.append((used, path, sum(file.st_size for file in files)))
             except OSError:  # another process removes it too
                 continue
         for used, path, _ in entries:
@@ -144,6 +153,10 @@ class CountsCache:
                 os.replace(path, gone)  # at once, so that nobody finds half of it; who has mapped it keeps it
             shutil.rmtree(gone, ignore_errors=True)
             excess -= held
+
+
+class _WrittenElsewhereError(Exception):
+    """An entry that is not needed any more."""
 
 
 class WrittenArray:

@@ -11,7 +11,9 @@ import hashlib
 import itertools
 import json
 import logging
-from contextlib import ExitStack
+import os
+import time
+from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,10 @@ from scballast.results import whole
 
 logger = logging.getLogger(__name__)
 
+MOST_VALUES = 2**31 - 1
+"""Counts that can be left on disk: for more scipy makes column numbers of 8 bytes, in memory."""
+ABANDONED_SECONDS = 6 * 3600
+"""Of what has not been written to for so long the process is gone."""
 _BUCKET = 1 << 16  # rows
 _TYPES = {"genes": np.dtype(np.int32), "values": np.dtype(np.float32)}
 
@@ -46,7 +52,13 @@ class ShuffledRows:
         self._counts, self._windows = counts, windows
         self._copy: tuple[StoredArray, StoredArray] | None = None
         folder = counts.stored_values.path
-        if not windows.shuffled or windows.n_windows == 1 or folder is None or counts.stored_genes.path is None:
+        if (folder is None) != (counts.stored_genes.path is None):
+            message = (
+                f"train.data=stream: the {counts.stored_values.size:,} counts of the analysed genes are more than "
+                f"{MOST_VALUES:,}, of which column numbers lie on disk. Lower data.n_top_genes."
+            )
+            raise ScballastError(message)
+        if not windows.shuffled or windows.n_windows == 1 or folder is None:
             return
         sizes = np.diff(counts.row_starts)[windows.cell_at]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -77,6 +89,10 @@ class ShuffledRows:
 
     def _write(self, paths: dict[str, Path]) -> None:
         logger.info("train.data=stream: the counts are copied in random order, once (%d cells).", self._counts.n_cells)
+        for part in paths["genes"].parent.glob(".shuffled-*.part"):
+            with suppress(OSError):  # another process removes it too
+                if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                    part.unlink()
         with ExitStack() as stack:
             files = {}
             for kind, path in paths.items():
@@ -86,6 +102,8 @@ class ShuffledRows:
                 files[kind] = stack.enter_context(FileIO(part, "r+")), offset
             cursor = self._deal(files)
             self._settle(files, cursor)
+            for file, _ in files.values():
+                os.fsync(file.fileno())  # or a machine that dies leaves its name before its content
 
     def _deal(self, files: dict[str, tuple[FileIO, int]]) -> IntArray:
         """Write each row into the bucket that it belongs to; returns where each bucket ends."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 22  # values read at a time by what looks at all of them
 _GAP = 32  # rows
+_OPEN: dict[int, tuple[FileIO, threading.Lock]] = {}
 
 
 class StoredArray:
@@ -49,7 +50,7 @@ class StoredArray:
 
     def __init__(self, array: npt.NDArray[Any], dtype: type[np.number]) -> None:
         self.size, self.dtype = array.size, np.dtype(dtype)
-        self._array, self._lock = array, threading.Lock()
+        self._array = array
         self._file: FileIO | None = None
         root: Any = array
         while isinstance(root.base, np.ndarray):
@@ -57,9 +58,7 @@ class StoredArray:
         if isinstance(root, np.memmap) and root.filename is not None and array.flags.c_contiguous:
             self._first = root.offset + array.ctypes.data - root.ctypes.data
             try:
-                # Held open, so that the counts stay when the cache removes them.
-                self._file = FileIO(root.filename)
-                weakref.finalize(self, self._file.close)
+                self._file, self._lock = _held_open(root)
             except OSError as error:
                 message = f"{root.filename}: the counts cannot be read again ({error.strerror}). Run it again."
                 raise DataError(message) from error
@@ -106,6 +105,19 @@ class StoredArray:
         """Yield all of them, some at a time."""
         for start in range(0, self.size, _CHUNK):
             yield self.read(start, min(self.size, start + _CHUNK))
+
+
+def _held_open(mapped: np.memmap[Any, Any]) -> tuple[FileIO, threading.Lock]:
+    """Return the file of mapped numbers and its lock, open as long as they are there, should the cache remove it."""
+    if id(mapped) not in _OPEN:
+        file = FileIO(str(mapped.filename))
+        _OPEN[id(mapped)] = file, threading.Lock()
+        weakref.finalize(mapped, _close, id(mapped))
+    return _OPEN[id(mapped)]
+
+
+def _close(mapped: int) -> None:
+    _OPEN.pop(mapped)[0].close()
 
 
 def read_rows(

@@ -10,6 +10,7 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.experiment.scoring import factor_view
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import TrainedModels
+from scballast.methods.cell_view import MOST_CELLS, evenly_over_depth
 from scballast.methods.hotspot import SMALLEST_POPULATION, first_of_each
 from scballast.methods.hotspot_modules import GeneModules, local_modules
 from scballast.methods.rankers import FactorView
@@ -48,20 +49,25 @@ def hotspot_modules_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
     """
     import pandas as pd
 
-    views = [view for replicate in setup.replicates if (view := factor_view(setup, replicate, models)) is not None]
+    views = [
+        (view, setup.dataset.total_counts[replicate.cells])
+        for replicate in setup.replicates
+        if (view := factor_view(setup, replicate, models)) is not None
+    ]
     rows: list[tuple[object, ...]] = []
     genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
     with progress_bar("modules of genes", len(setup.populations), unit="populations") as advance, one_thread():
         for position, population in enumerate(setup.populations):
-            modules = [_of_population(view, position) for view in views]
+            modules = [_of_population(*view, position) for view in views]
             if modules and modules[0] is not None:
                 rows += [(population, *row) for row in _rows(modules[0], modules[1:], genes)]
             advance(1)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _of_population(view: FactorView, position: int) -> GeneModules | None:
-    cells = first_of_each(view.counts, np.flatnonzero(view.codes == position))
+def _of_population(view: FactorView, total_counts: FloatArray, position: int) -> GeneModules | None:
+    cells = evenly_over_depth(np.flatnonzero(view.codes == position), total_counts, view.counts, MOST_CELLS)
+    cells = first_of_each(view.counts, cells)
     return None if cells.size < SMALLEST_POPULATION else local_modules(view.scores[cells], view.counts[cells])
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.outline import Outline
+from scballast.engine.shuffled_copy import MOST_VALUES
 from scballast.engine.windows import Windows
 from scballast.errors import ConfigError
 from scballast.methods.cell_view import MOST_CELLS
@@ -107,7 +108,14 @@ def expected_need(config: Config, outline: Outline) -> MemoryNeed:
 def cache_obstacle(config: Config, outline: Outline) -> str | None:
     """Say why the counts of a large file cannot be left on disk, and what to set; None: they can, or need not."""
     size = _count_bytes(outline.n_cells, outline.n_values)
-    if config.train.data == "memory" or size <= config.cache_gib * 2**30:
+    if config.train.data == "memory":
+        return None
+    if outline.n_values > MOST_VALUES:
+        return (
+            f"train.data: stream reads {MOST_VALUES:,} counts at most from disk, and the analysed genes have about "
+            f"{outline.n_values:,} here. Lower data.n_top_genes, or use train.data=memory."
+        )
+    if 2 * size <= config.cache_gib * 2**30:
         return None
     # Twice: the copy in random order lies beside them.
     return (
@@ -130,7 +138,7 @@ def _count_bytes(n_cells: int, n_values: int) -> float:
 def _training_bytes(config: Config, share: float, n_cells: int, n_genes: int, n_values: int, n_models: int) -> float:
     """Return what training from disk holds: windows of counts, and all members at once."""
     window = min(1.0, Windows(n_cells).window_cells / n_cells) * n_values * VALUE_BYTES
-    n_replicates, model = config.resample.n_replicates, config.model
+    n_replicates, model = config.resample.n_replicates * config.sweep.fused, config.model
     orders = n_replicates * share * n_cells * MEMBER_BYTES * (2 if n_models > 1 else 1)
     weights = n_genes * (2 * model.n_hidden + model.n_latent + STATISTICS) * 4
     moments = 3 * n_replicates * n_models * weights

@@ -55,7 +55,9 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
     dataset = setup.dataset
     sizes = [int((dataset.population_codes == code).sum()) for code in range(len(names))]
     cells = [
-        evenly_over_depth(np.flatnonzero(dataset.population_codes == code), dataset.total_counts, 2 * MOST_CELLS)
+        evenly_over_depth(
+            np.flatnonzero(dataset.population_codes == code), dataset.total_counts, setup.counts, 2 * MOST_CELLS
+        )
         for code in range(len(names))
     ]
     all_programs: list[PopulationPrograms] = []

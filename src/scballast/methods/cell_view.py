@@ -15,7 +15,7 @@ from scballast.arrays import FloatArray, IntArray, membership
 logger = logging.getLogger(__name__)
 
 CELL_TARGET_COUNTS = 1e4
-MOST_CELLS = 2000
+MOST_CELLS = 5000
 """Cells of one population that methods look at which hold them as a dense matrix, in a replicate.
 
 Smaller populations are whole. The search for programs, which cuts populations in halves itself, looks at twice as many.
@@ -77,7 +77,7 @@ class CellView:
 
     def of_population(self, code: int) -> IntArray:
         """Return the positions of a population's cells, of a very large one ``MOST_CELLS``, evenly over their depth."""
-        return evenly_over_depth(np.flatnonzero(self.codes == code), self.total_counts, MOST_CELLS)
+        return evenly_over_depth(np.flatnonzero(self.codes == code), self.total_counts, self.counts, MOST_CELLS)
 
     def sizes(self) -> IntArray:
         """(n_populations,) cells of each population in this replicate."""
@@ -129,23 +129,29 @@ def mean_log_counts(counts: csr_matrix, total_counts: FloatArray, codes: IntArra
     return np.asarray(sums / np.maximum(sizes, 1)[:, None])
 
 
-def evenly_over_depth(cells: IntArray, total_counts: FloatArray, most: int) -> IntArray:
+def evenly_over_depth(cells: IntArray, total_counts: FloatArray, counts: csr_matrix, most: int) -> IntArray:
     """Return some cells, or of many a sample that has their depths: every so many-th in the order of depth.
 
-    Depth alone decides, but for cells of equal depth: no random number, and the order of the cells has no part.
+    What the cells hold decides: of equal depths the sum of squared counts, then a sum of counts in which each gene has
+    a weight of its own. No random number, and the order of the cells has no part.
 
     Parameters
     ----------
     cells
         Positions, ascending.
     total_counts
-        Counts of all cells.
+        Counts of all cells, over all genes.
+    counts
+        (n_cells, n_genes) of all cells.
     most
         Returned at most, ascending.
     """
     if cells.size <= most:
         return cells
-    by_depth = cells[np.argsort(total_counts[cells], kind="stable")]
+    rows = counts[cells]
+    squares = np.asarray(csr_matrix((rows.data.astype(np.float64) ** 2, rows.indices, rows.indptr), rows.shape).sum(1))
+    weighted = rows @ np.sqrt(np.arange(2.0, rows.shape[1] + 2))
+    by_depth = cells[np.lexsort((weighted, squares.ravel(), total_counts[cells]))]
     places = (np.arange(most) + 0.5) * cells.size / most
     return np.asarray(np.sort(by_depth[places.astype(np.int64)]))
 

@@ -177,7 +177,7 @@ def _program_grid(results: ResultFolder, summary: pd.DataFrame, genes: pd.DataFr
         f"One row per program: its first {_SHOWN_GENES} genes on either side; what it goes with, where that may be all "
         "it is; the share of the population's variance beyond counting noise; the share of its activity's variance in "
         "unseen cells that is covariation of its genes, with 95% interval and floor. All genes: tables/programs.csv, "
-        "programs.gmt; the activity of every cell: tables/program_activity.parquet."
+        "programs.gmt; the activity of the cells looked at: tables/program_activity.parquet."
     )
     return grid_of(caption, _PROGRAMS, records)
 

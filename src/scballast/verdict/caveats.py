@@ -316,7 +316,8 @@ def _subsamples(tables: Tables) -> list[Caveat]:
     ]
     text = (
         f"Of large populations some stages looked at a part: {'; '.join(parts)}. Smaller populations are looked at "
-        "whole. The cells are those at even steps of depth, in tests drawn at random."
+        "whole. The cells are those at even steps of depth, in tests drawn at random. Where methods are compared, one "
+        "that looked at a part is at a disadvantage beside one that saw all of these cells."
     )
     return [
         Caveat(
