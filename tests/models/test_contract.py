@@ -15,7 +15,7 @@ from scballast.models import FAMILIES, ModelFamily
 
 N_CELLS, N_GENES, N_LATENT = 120, 40, 2
 CELLS = np.arange(20, 120)
-TRAINABLE = [family for family in FAMILIES.values() if family.not_yet is None]
+TRAINABLE = [family for family in FAMILIES.values() if family.obstacle is None]
 
 # scvi-tools warns of so few cells.
 pytestmark = pytest.mark.filterwarnings("default")

@@ -116,6 +116,8 @@ def test_a_program_of_all_populations_names_the_best_of_them() -> None:
 
 def test_of_many_lists_none_is_a_file_in_the_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = ResultFolder(folder)
-    assert all(one.csv for card in gene_cards.cards(results, answers(results)) for one in card.lists if one.rows)
+    assert all(
+        genes.csv for card in gene_cards.cards(results, answers(results)) for _, genes in card.lists if genes.rows
+    )
     monkeypatch.setattr(gene_cards, "MOST_FILES", 10)
-    assert not any(one.csv for card in gene_cards.cards(results, answers(results)) for one in card.lists)
+    assert not any(genes.csv for card in gene_cards.cards(results, answers(results)) for _, genes in card.lists)

@@ -74,7 +74,7 @@ class ShuffledRows:
                     f"reads, cannot be written ({error.strerror or error}). Make room, or use train.data=memory."
                 )
                 raise ScballastError(message) from error
-        genes, values = (np.load(path, mmap_mode="r") for path in paths.values())
+        genes, values = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths.values())
         self._copy = StoredArray(genes, np.int32), StoredArray(values, np.float32)
 
     def read(self, cells: IntArray, gap: int) -> Rows:
