@@ -10,7 +10,7 @@ import pytest
 from tests.helpers import report_fixture as made
 from tests.helpers.browser import Opened, opened, skip_without_browser
 
-from scballast.report import experiment_report, gene_cards, render_trial_report, stored_tables
+from scballast.report import evidence, experiment_report, gene_cards, render_trial_report, stored_tables
 from scballast.report.answer_section import answers
 from scballast.report.html import Section
 from scballast.report.program_section import _first_matches
@@ -58,6 +58,19 @@ def test_figures_have_the_largest_populations_and_say_so(folder: Path) -> None:
     drawing = (folder / "figures" / "stability_marker.svg").read_text(encoding="utf-8")
     assert results.populations[DRAWN - 1] in drawing
     assert results.populations[DRAWN] not in drawing
+
+
+def test_genes_of_populations_that_are_not_drawn_alone_have_no_figure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = ResultFolder(folder)
+    table = results.table("answer_expression")
+    assert table is not None
+    assert [section.anchor for section in evidence._genes(results)] == ["levels"]
+    others = table[table["of"].isin(results.populations[DRAWN:])]
+    assert len(others)
+    monkeypatch.setattr(ResultFolder, "table", lambda *_: others)
+    assert evidence._genes(results) == []
 
 
 def test_few_populations_are_all_drawn_and_unfolded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,14 @@ def test_nothing_is_resumed_into_a_study_of_something_else(
         opened(address, identity=dataclasses.replace(IDENTITY, **change))  # type: ignore[arg-type]
 
 
+def test_a_key_that_an_earlier_version_did_not_have_is_as_it_was() -> None:
+    base = {"train.data": "memory", "model.n_latent": 20}
+    stored = dataclasses.replace(IDENTITY, base={"model.n_latent": 20}).to_json()
+    assert dataclasses.replace(IDENTITY, base=base).differences(stored) == []
+    streamed = dataclasses.replace(IDENTITY, base={**base, "train.data": "stream"})
+    assert streamed.differences(stored) == ["train.data was not there, is stream"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

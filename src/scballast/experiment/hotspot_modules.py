@@ -49,19 +49,19 @@ def hotspot_modules_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
     """
     import pandas as pd
 
-    views = [
-        (view, setup.dataset.total_counts[replicate.cells])
-        for replicate in setup.replicates
-        if (view := factor_view(setup, replicate, models)) is not None
-    ]
+    of_replicates: list[list[GeneModules | None]] = []
+    with progress_bar("modules of genes", len(setup.replicates), unit="replicates") as advance, one_thread():
+        for replicate in setup.replicates:
+            view = factor_view(setup, replicate, models)
+            if view is not None:
+                depth = setup.dataset.total_counts[replicate.cells]
+                of_replicates.append([_of_population(view, depth, code) for code in range(len(setup.populations))])
+            advance(1)
     rows: list[tuple[object, ...]] = []
     genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
-    with progress_bar("modules of genes", len(setup.populations), unit="populations") as advance, one_thread():
-        for position, population in enumerate(setup.populations):
-            modules = [_of_population(*view, position) for view in views]
-            if modules and modules[0] is not None:
-                rows += [(population, *row) for row in _rows(modules[0], modules[1:], genes)]
-            advance(1)
+    for population, (first, *others) in zip(setup.populations, zip(*of_replicates, strict=True), strict=False):
+        if first is not None:
+            rows += [(population, *row) for row in _rows(first, others, genes)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -99,7 +99,7 @@ def evidence(results: ResultFolder) -> list[Section]:
 def _genes(results: ResultFolder) -> list[Section]:
     """Give the dot plot of the answers' genes; nothing without a table of their levels."""
     table = results.table("answer_expression")
-    if table is None or not set(table["population"]) & set(results.populations):
+    if table is None or not set(table["of"]) & set(results.drawn):
         return []
     lead = "Do the genes of an answer stand out in their population?"
     return [Section("levels", "The genes in every population", lead, (gene_figures.dot_plot(results, table),))]
@@ -128,22 +128,26 @@ def _minimal_sets(results: ResultFolder) -> list[Section]:
 
 def _hotspot_modules(results: ResultFolder) -> list[Section]:
     """Give the modules of genes of each population; nothing where ``hotspot`` did not run."""
-    table = results.table("hotspot_modules")
-    if table is None:
+    if "hotspot" not in results.methods("program"):
         return []
+    table = results.table("hotspot_modules")
     records = []
-    for (population, module), genes in table.groupby(["population", "module"], sort=False):
+    modules = () if table is None else table.groupby(["population", "module"], sort=False)
+    for (population, module), genes in modules:
         first = [results.gene_label(str(gene)) for gene in genes["gene"].head(MODULE_GENES)]
         names = ", ".join(first) + (", …" if len(genes) > MODULE_GENES else "")
         means = genes[["local_correlation_z", "together_again"]].mean().to_dict()
-        records.append({"population": population, "module": module, "n_genes": len(genes), "first": names, **means})
+        told = {"population": str(population), "module": module, "n_genes": len(genes), "first": names}
+        records.append({**told, **means})
     caption = (
         "Groups of 20 genes or more whose counts go together in neighbouring cells of the population, in the first "
         "replicate's model, of the first 500 with local autocorrelation at a false discovery rate of 5 %. Z: mean over "
         "pairs; neighbours were found from the same counts, so it is too large for single pairs. Together again: of "
-        "the other genes of its module, the share that shares one with a gene in another replicate, mean over both."
+        "the other genes of its module, the share that shares one with a gene in another replicate, mean over genes "
+        "and replicates."
     )
-    populations = [name for name in results.populations if name not in set(table["population"].astype(str))]
+    with_modules = {record["population"] for record in records}
+    populations = [name for name in results.populations if name not in with_modules]
     missing = f"No modules in {', '.join(populations)}." if populations else ""
     lead = "Which genes go together in cells that the model places near each other?"
     grids = (grid_of(caption, _MODULES, records),) if records else ()

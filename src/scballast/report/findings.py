@@ -130,13 +130,14 @@ def _curves(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
 
 
 def _map(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
-    share, worst = separation(table)
+    share, worst = separation(table[table["population"].isin(["", *results.drawn])])
     if math.isnan(share):
         return ""
     return f"{share:.0%} of the cells lie next to one of their own population; “{worst}” mixes most with others."
 
 
 def _genes(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
+    table = table[table["of"].isin(results.drawn)]
     wide = table.pivot_table(index="gene", columns="population", values="mean")
     owner = table.drop_duplicates("gene").set_index("gene")["of"]
     highest = int((wide.idxmax(axis=1) == owner.loc[wide.index]).sum())

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scballast.models import FAMILIES
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
+from scballast.report.stored_tables import setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,8 +191,9 @@ def loadings(results: ResultFolder, table: pd.DataFrame) -> Picture:
     mesh = style.heat_map(axes, values, style.DIVERGING, (-limit, limit), linewidth=0.4)
     style.name_rows(axes, names, fontsize=style.SMALL, fontstyle="italic")
     _name_dimensions(axes, list(wide.columns), 1 if n_dimensions <= 25 else 2)
-    label, shrink = "loading, centred (natural log of expression)", min(1.0, 3 / (len(names) * row))
-    style.colour_bar(figure, mesh, axes, label, extend="both", aspect=24, shrink=shrink)
+    is_log = FAMILIES[str(setting(results.config, "model.name"))].softmax
+    label = f"loading, centred{' (natural log of expression)' * is_log}"
+    style.colour_bar(figure, mesh, axes, label, extend="both", aspect=24, shrink=min(1.0, 3 / (len(names) * row)))
     caption = (
         f"Loadings of the first replicate's model, centred over genes: the {per_dimension} genes that weigh most "
         "on each dimension and were not already shown. Single axes are only weakly identified: "

@@ -301,8 +301,8 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
     caption = (
         "Is one method more stable than another on the same cells? Dot: Φ of the first method less Φ of the second; "
         "line: 95% jackknife interval, which deletes the same replicate from both and is cut at the frame. Filled: "
-        "the interval leaves out 0, and the panel’s heading counts these populations; open: it does not, or there is "
-        "no interval. More stable is not yet right: compare the floors."
+        "the interval leaves out 0, and the panel’s heading counts all such populations; open: it does not, or there "
+        "is no interval. More stable is not yet right: compare the floors."
         f"{of_drawn(results)}"
     )
     alt = f"Dot plots of the difference in stability of {len(pairs)} pairs of methods in {len(names)} populations."

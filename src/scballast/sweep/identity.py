@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from scballast.config import keys
+from scballast.config.schema import Config, to_leaves
 from scballast.errors import ConfigError
 from scballast.sweep.objectives import objectives_word
 
@@ -47,7 +48,7 @@ class Identity:
     def differences(self, stored: str) -> list[str]:
         """Return what has changed against a stored identity, a clause each."""
         old, new = json.loads(stored), json.loads(self.to_json())
-        clauses = []
+        clauses, defaults = [], to_leaves(Config())
         if old["kind"] != new["kind"]:
             clauses.append(f"sweep.kind was {old['kind']}, is {new['kind']}")
         if old["digest"] != new["digest"]:
@@ -57,7 +58,8 @@ class Identity:
         for part, name in (("space", "the search space of "), ("base", "")):
             for key in sorted(old[part].keys() | new[part].keys()):
                 before, now = old[part].get(key, "not there"), new[part].get(key, "not there")
-                if before != now:
+                # A key that an earlier version did not have is as it was.
+                if before != now and not (part == "base" and key not in old[part] and now == defaults.get(key)):
                     clauses.append(f"{name}{key} was {before}, is {now}")
         if old["objectives"] != new["objectives"]:
             clauses.append(f"objectives were {_pairs(old['objectives'])}, are {_pairs(new['objectives'])}")

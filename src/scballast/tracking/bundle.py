@@ -15,6 +15,8 @@ _OTHERS = {
     "logged_models": "source_run_id IS NOT NULL AND source_run_id NOT IN kept",
     "model_versions": "run_id IS NOT NULL AND run_id NOT IN kept",
     "inputs": "destination_type = 'RUN' AND destination_id NOT IN kept",
+    "input_tags": "input_uuid NOT IN (SELECT input_uuid FROM inputs)",
+    "assessments": "run_id IS NOT NULL AND run_id NOT IN kept",
     "experiments": "experiment_id != 0 AND experiment_id NOT IN (SELECT experiment_id FROM runs)",
     "registered_models": "name NOT IN (SELECT name FROM model_versions)",
     "registered_model_aliases": "(name, version) NOT IN (SELECT name, version FROM model_versions)",
