@@ -16,6 +16,7 @@ from scballast.engine.interface import Member
 from scballast.errors import TrainingError
 from scballast.models import FAMILIES
 from scballast.models.consensus_nmf import consensus_nmf
+from scballast.models.family import FitRequest
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "consensus_nmf_authors.json").read_text())
 
@@ -54,9 +55,9 @@ def test_runs_that_agree_on_too_little_are_a_failure_with_a_reason() -> None:
 def test_a_member_that_fails_leaves_the_others() -> None:
     config = compose_config(["model=cnmf", "model.n_latent=20", "model.n_runs=2"])
     programs = Member(np.arange(200), seed=1, overrides={"n_latent": 1})
-    found = FAMILIES["cnmf"].fit(_noise(), [programs, Member(np.arange(200), seed=2)], config, batch_key=None)
+    found = FAMILIES["cnmf"].fit(FitRequest(_noise(), [programs, Member(np.arange(200), seed=2)], config))
     assert list(found.failures) == [1]
     assert "Lower model.n_latent" in found.failures[1]
     assert found.loadings(0).shape == (100, 1)
     with pytest.raises(TrainingError, match="cnmf: not one of 1 models has a result"):
-        FAMILIES["cnmf"].fit(_noise(), [Member(np.arange(200), seed=2)], config, batch_key=None)
+        FAMILIES["cnmf"].fit(FitRequest(_noise(), [Member(np.arange(200), seed=2)], config))

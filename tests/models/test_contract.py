@@ -12,6 +12,7 @@ from scipy import sparse
 from scballast.config.compose import compose_config
 from scballast.engine.interface import Member, TrainedEnsemble
 from scballast.models import FAMILIES, ModelFamily
+from scballast.models.family import FitRequest
 
 N_CELLS, N_GENES, N_LATENT = 120, 40, 2
 CELLS = np.arange(20, 120)
@@ -32,7 +33,7 @@ def trained(name: str) -> TrainedEnsemble:
     words += ["train.max_epochs=2", "train.batch_size=50"] if family.epochs else []
     words += ["++model.n_runs=3"] if name == "cnmf" else []
     members = [Member(CELLS, seed=1), Member(CELLS, seed=2), Member(np.arange(90), seed=1)]
-    return family.fit(adata, members, compose_config(words), batch_key=None)
+    return family.fit(FitRequest(adata, members, compose_config(words)))
 
 
 @pytest.mark.parametrize("family", TRAINABLE, ids=lambda family: family.name)

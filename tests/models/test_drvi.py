@@ -18,6 +18,7 @@ from scballast.engine.interface import Member, TrainedEnsemble
 from scballast.errors import ConfigError
 from scballast.models import FAMILIES, family_of
 from scballast.models.drvi import _obstacle, direction_loadings
+from scballast.models.family import FitRequest
 from scballast.models.saved import load_saved_model, save_model
 from scballast.models.scvi_training import quiet_scvi, seeded
 
@@ -48,7 +49,7 @@ def config(*words: str) -> Config:
 
 
 def fitted(members: list[Member], settings: Config, batch_key: str | None = "batch") -> TrainedEnsemble:
-    return FAMILIES["drvi"].fit(example()[0], members, settings, batch_key=batch_key)
+    return FAMILIES["drvi"].fit(FitRequest(example()[0], members, settings, batch_key))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from scballast.config.compose import compose_config
 from scballast.engine.interface import Member
 from scballast.errors import ConfigError, TrainingError
 from scballast.models import family_of
+from scballast.models.family import FitRequest
 from scballast.models.glm_pca import CountFactors, _Fit, glm_pca
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "reference" / "glm_pca_authors.json").read_text())
@@ -156,10 +157,10 @@ def test_models_that_have_not_converged_are_counted_in_one_warning(
     assert fitted(counts, tolerance=1e-5).converged
     config = compose_config(["model=glmpca", "model.gene_likelihood=poisson", f"model.n_latent={N_FACTORS}"])
     adata, members = AnnData(sparse.csr_matrix(counts)), [Member(None, 0), Member(np.arange(20), 0)]
-    family_of(config).fit(adata, members, config, batch_key=None)
+    family_of(config).fit(FitRequest(adata, members, config))
     assert not caplog.records
     monkeypatch.setattr("scballast.models.glm_pca.MOST_ITERATIONS", 2)
-    family_of(config).fit(adata, members, config, batch_key=None)
+    family_of(config).fit(FitRequest(adata, members, config))
     assert [record.getMessage() for record in caplog.records] == [
         "glmpca: 2 of 2 models had not converged after 2 iterations; they are used as they are. "
         "Set model.gene_likelihood=nb."

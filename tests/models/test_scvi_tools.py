@@ -12,6 +12,7 @@ from scballast.config.compose import compose_config
 from scballast.engine.ensemble import Ensemble
 from scballast.engine.interface import Member
 from scballast.models import FAMILIES
+from scballast.models.family import FitRequest
 from scballast.models.scvi_training import SequentialEnsemble
 
 pytestmark = [pytest.mark.filterwarnings(w) for w in QUIET_SCVI]
@@ -26,7 +27,7 @@ def test_the_engine_that_the_configuration_names_trains_the_model(
         [f"model={name}", f"train.engine={engine}", "train.max_epochs=2", "model.n_latent=3", "model.n_hidden=16"]
     )
     members = [Member(np.arange(60), seed=5), Member(np.arange(40, 100), seed=6)]
-    fitted = FAMILIES[name].fit(small_adata(), members, config, batch_key="batch")
+    fitted = FAMILIES[name].fit(FitRequest(small_adata(), members, config, "batch"))
     assert isinstance(fitted, kind)
     exported = fitted.export(1)
     assert type(exported).__name__ == class_name

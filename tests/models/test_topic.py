@@ -15,6 +15,7 @@ from scballast.config.schema import Config
 from scballast.engine.interface import Member, TrainedEnsemble
 from scballast.errors import TrainingError
 from scballast.models import FAMILIES
+from scballast.models.family import FitRequest
 from scballast.models.topic import TOPIC_LEARNING_RATE, _over_deviation, _read_out
 
 N_CELLS, N_GENES, N_TOPICS = 160, 60, 3
@@ -37,7 +38,7 @@ def config(*words: str) -> Config:
 
 
 def fitted(members: list[Member], settings: Config) -> TrainedEnsemble:
-    return FAMILIES["topic"].fit(example()[0], members, settings, batch_key=None)
+    return FAMILIES["topic"].fit(FitRequest(example()[0], members, settings))
 
 
 @pytest.fixture(scope="module")

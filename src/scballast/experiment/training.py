@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +21,7 @@ from scballast.errors import TrainingError
 from scballast.experiment.setup import Setup
 from scballast.methods.method import Role
 from scballast.models import FAMILIES
-from scballast.models.family import ModelFamily
+from scballast.models.family import FitRequest, ModelFamily
 from scballast.progress import progress_bar, progress_of_rest
 from scballast.seeds import Stream, integer_for
 
@@ -247,14 +246,15 @@ def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | N
         "scvi": "training scvi (non-linear)",
     }
     title, n = titles[role] + note, len(members)
-    fit = partial(family.fit, adata, members, config, batch_key=batch_key)
+    request = FitRequest(adata, members, config, batch_key)
     if cache is None or not _in_ensemble(family, config):
         with progress_bar(title, n, unit="models") as advance:
-            return fit(on_progress=advance)
+            return family.fit(replace(request, on_progress=advance))
     if cache.on_found is not None:
-        return fit(cache=cache)
+        return family.fit(replace(request, cache=cache))
     with progress_of_rest(title, n, unit="models") as (begin, advance):
-        return fit(on_progress=advance, cache=replace(cache, on_found=lambda known: begin(sum(known))))
+        counted = replace(cache, on_found=lambda known: begin(sum(known)))
+        return family.fit(replace(request, on_progress=advance, cache=counted))
 
 
 def _in_ensemble(family: ModelFamily, config: Config) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +15,11 @@ from scipy import sparse
 from scballast.arrays import FloatArray, IntArray
 from scballast.errors import TrainingError
 from scballast.models.decomposition import fitted_by
-from scballast.models.family import ModelFamily
+from scballast.models.family import FitRequest, ModelFamily
 from scballast.threads import one_thread
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from scballast.config.schema import Config
-    from scballast.engine.interface import Member, TrainedEnsemble
-    from scballast.engine.member_cache import MemberCache
+    from scballast.engine.interface import TrainedEnsemble
 
 # The defaults of the authors' package (cnmf 1.7), as are those of the factorisations below.
 DENSITY_THRESHOLD, NEIGHBOURHOOD = 0.5, 0.3
@@ -180,18 +176,8 @@ def _ratio(values: FloatArray, divisor: FloatArray) -> FloatArray:
     return divided
 
 
-def _fit(
-    adata: AnnData,
-    members: Sequence[Member],
-    config: Config,
-    *,
-    batch_key: str | None,
-    on_progress: Callable[[int], None] | None = None,
-    cache: MemberCache | None = None,
-) -> TrainedEnsemble:
-    decompose = partial(_decompose, n_runs=config.model.n_runs)
-    fit = fitted_by(decompose, of_counts=True)
-    return fit(adata, members, config, batch_key=batch_key, on_progress=on_progress)
+def _fit(request: FitRequest) -> TrainedEnsemble:
+    return fitted_by(partial(_decompose, n_runs=request.config.model.n_runs), of_counts=True)(request)
 
 
 def _decompose(

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from scballast.arrays import FloatArray, IntArray
-from scballast.engine.interface import HeldoutFit, Member
+from scballast.engine.interface import HeldoutFit
 from scballast.errors import TrainingError
-from scballast.models.family import Fit, ModelFamily
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from scballast.config.schema import Config
-    from scballast.engine.member_cache import MemberCache
+from scballast.models.family import Fit, FitRequest, ModelFamily
 
 TARGET_SUM = 1e4
 # scikit-learn's eigen-solver works on the genes' covariance; above this many genes the randomised one is used.
@@ -43,21 +37,14 @@ def fitted_by(decompose: Decompose, *, of_counts: bool = False) -> Fit:
         Whether it is given the counts themselves and not :func:`log_normalise` of them.
     """
 
-    def fit(
-        adata: AnnData,
-        members: Sequence[Member],
-        config: Config,
-        *,
-        batch_key: str | None,
-        on_progress: Callable[[int], None] | None = None,
-        cache: MemberCache | None = None,
-    ) -> DecompositionEnsemble:
+    def fit(request: FitRequest) -> DecompositionEnsemble:
+        adata, config = request.adata, request.config
         counts = sparse.csr_matrix(adata.X, dtype=np.float64)
         everything = counts if of_counts else log_normalise(counts)
-        covariate = None if batch_key is None else adata.obs[batch_key].cat.codes.to_numpy()
+        covariate = None if request.batch_key is None else adata.obs[request.batch_key].cat.codes.to_numpy()
         factors: dict[int, tuple[FloatArray, FloatArray]] = {}
         failures: dict[int, str] = {}
-        for position, member in enumerate(members):
+        for position, member in enumerate(request.members):
             cells = np.arange(adata.n_obs) if member.cells is None else member.cells
             values = everything[cells]
             wanted = int(member.overrides.get("n_latent", config.model.n_latent))
@@ -67,10 +54,10 @@ def fitted_by(decompose: Decompose, *, of_counts: bool = False) -> Fit:
                 factors[position] = decompose(values, n_latent, member.seed, of_cells)
             except TrainingError as error:
                 failures[position] = str(error)
-            if on_progress is not None:
-                on_progress(1)
+            if request.on_progress is not None:
+                request.on_progress(1)
         if not factors:
-            message = f"{config.model.name}: not one of {len(members)} models has a result. {failures[0]}"
+            message = f"{config.model.name}: not one of {len(request.members)} models has a result. {failures[0]}"
             raise TrainingError(message)
         return DecompositionEnsemble(factors, failures)
 

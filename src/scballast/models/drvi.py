@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scballast.arrays import FloatArray, IntArray
-from scballast.engine.interface import HeldoutFit, Member, TrainedEnsemble
-from scballast.models.family import ModelFamily
+from scballast.engine.interface import HeldoutFit, TrainedEnsemble
+from scballast.models.family import FitRequest, ModelFamily
 from scballast.models.scvi_tools import warmup_text
 from scballast.models.scvi_training import SequentialEnsemble, fit_sequential, quiet_scvi
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from scballast.config.schema import Config
-    from scballast.engine.member_cache import MemberCache
 
 _FIRST_VERSION = (1, 5)
 
@@ -84,15 +78,8 @@ def _numpy_state() -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def _fit(
-    adata: AnnData,
-    members: Sequence[Member],
-    config: Config,
-    *,
-    batch_key: str | None,
-    on_progress: Callable[[int], None] | None = None,
-    cache: MemberCache | None = None,
-) -> TrainedEnsemble:
+def _fit(request: FitRequest) -> TrainedEnsemble:
+    config = request.config
     model, train = asdict(config.model), asdict(config.train)
     del model["name"], model["n_runs"], train["engine"]
     if model["gene_likelihood"] == "nb":
@@ -100,15 +87,15 @@ def _fit(
     # On two busy cores, two threads took 12 times the processor time of one for a step of 600 genes.
     with one_thread():
         return fit_sequential(
-            adata,
-            members,
+            request.adata,
+            request.members,
             model,
             train,
             kind="DRVI",
             ensemble=TraversedEnsemble,
-            batch_key=batch_key,
+            batch_key=request.batch_key,
             device=config.device,
-            on_progress=on_progress,
+            on_progress=request.on_progress,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from scballast.engine.interface import Member, TrainedEnsemble
 
@@ -15,36 +15,35 @@ if TYPE_CHECKING:
     from scballast.engine.member_cache import MemberCache
 
 
-class Fit(Protocol):
-    """How members of a kind of model are trained."""
+@dataclass(frozen=True)
+class FitRequest:
+    """What to train.
 
-    def __call__(
-        self,
-        adata: AnnData,
-        members: Sequence[Member],
-        config: Config,
-        *,
-        batch_key: str | None,
-        on_progress: Callable[[int], None] | None = None,
-        cache: MemberCache | None = None,
-    ) -> TrainedEnsemble:
-        """Train members.
+    Attributes
+    ----------
+    adata
+        Raw counts in ``X``.
+    members
+        The models: their cells, seeds and own settings.
+    config
+        ``model``, ``train`` and ``device`` are used.
+    batch_key
+        Column of ``adata.obs`` that the models are conditioned on.
+    on_progress
+        Called with the number of members finished since the last call.
+    cache
+        Where the engine looks up and keeps trained members; what trains elsewhere makes no use of it.
+    """
 
-        Parameters
-        ----------
-        adata
-            Raw counts in ``X``.
-        members
-            What to train.
-        config
-            ``model``, ``train`` and ``device`` are used.
-        batch_key
-            Column of ``adata.obs`` that the model is conditioned on.
-        on_progress
-            Called with the number of members finished since the last call.
-        cache
-            Where the engine looks up and keeps trained members; what trains elsewhere makes no use of it.
-        """
+    adata: AnnData
+    members: Sequence[Member]
+    config: Config
+    batch_key: str | None = None
+    on_progress: Callable[[int], None] | None = None
+    cache: MemberCache | None = None
+
+
+Fit = Callable[[FitRequest], TrainedEnsemble]
 
 
 @dataclass(frozen=True)

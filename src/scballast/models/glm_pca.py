@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,15 +17,11 @@ from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray, IntArray
 from scballast.errors import TrainingError
 from scballast.models.decomposition import fitted_by
-from scballast.models.family import ModelFamily
+from scballast.models.family import FitRequest, ModelFamily
 from scballast.threads import one_thread
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from scballast.config.schema import Config
-    from scballast.engine.interface import Member, TrainedEnsemble
-    from scballast.engine.member_cache import MemberCache
+    from scballast.engine.interface import TrainedEnsemble
 
 logger = logging.getLogger(__name__)
 
@@ -279,19 +275,10 @@ class _Fit:
         self.size = float(np.clip(size * np.exp(np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)), *_SIZES))
 
 
-def _fit(
-    adata: AnnData,
-    members: Sequence[Member],
-    config: Config,
-    *,
-    batch_key: str | None,
-    on_progress: Callable[[int], None] | None = None,
-    cache: MemberCache | None = None,
-) -> TrainedEnsemble:
+def _fit(request: FitRequest) -> TrainedEnsemble:
     converged: list[bool] = []
-    poisson = config.model.gene_likelihood == "poisson"
-    fit = fitted_by(partial(_decompose, poisson=poisson, converged=converged), of_counts=True)
-    trained = fit(adata, members, config, batch_key=batch_key, on_progress=on_progress)
+    poisson = request.config.model.gene_likelihood == "poisson"
+    trained = fitted_by(partial(_decompose, poisson=poisson, converged=converged), of_counts=True)(request)
     if not all(converged):
         remedy = "Set model.gene_likelihood=nb" if poisson else "Lower model.n_latent"
         logger.warning(

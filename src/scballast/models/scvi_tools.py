@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.engine.interface import TrainedEnsemble
 from scballast.engine.windows import Windows
-from scballast.models.family import Fit, ModelFamily
+from scballast.models.family import Fit, FitRequest, ModelFamily
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-
     from scballast.config.schema import Config
-    from scballast.engine.member_cache import MemberCache
 
 
 def _fit(decoder: str) -> Fit:
     """Return how models with a ``linear`` or ``nonlinear`` decoder are trained."""
 
-    def fit(
-        adata: AnnData,
-        members: Sequence[Member],
-        config: Config,
-        *,
-        batch_key: str | None,
-        on_progress: Callable[[int], None] | None = None,
-        cache: MemberCache | None = None,
-    ) -> TrainedEnsemble:
+    def fit(request: FitRequest) -> TrainedEnsemble:
+        config, adata, members = request.config, request.adata, request.members
         model, train = _settings(config)
         if config.train.engine == "scvi":
             from scballast.models.scvi_training import fit_sequential
@@ -39,9 +29,9 @@ def _fit(decoder: str) -> Fit:
                 model,
                 train,
                 kind="LinearSCVI" if decoder == "linear" else "SCVI",
-                batch_key=batch_key,
+                batch_key=request.batch_key,
                 device=config.device,
-                on_progress=on_progress,
+                on_progress=request.on_progress,
             )
         from scballast.engine import fit_ensemble
 
@@ -50,10 +40,10 @@ def _fit(decoder: str) -> Fit:
             members,
             {**model, "decoder": decoder},
             train,
-            batch_key=batch_key,
+            batch_key=request.batch_key,
             device=config.device,
-            on_progress=on_progress,
-            cache=cache,
+            on_progress=request.on_progress,
+            cache=request.cache,
             data=config.train.data,
         )
 

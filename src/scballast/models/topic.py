@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scballast.arrays import FloatArray
-from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.engine.interface import TrainedEnsemble
 from scballast.engine.schedule import default_max_epochs
 from scballast.errors import TrainingError
 from scballast.models.decomposition import DecompositionEnsemble
-from scballast.models.family import ModelFamily
+from scballast.models.family import FitRequest, ModelFamily
 from scballast.threads import one_thread
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scballast.config.schema import Config
-    from scballast.engine.member_cache import MemberCache
 
 TOPIC_LEARNING_RATE = 10.0
 """Times ``train.lr``: the topics are free parameters that start alike, not weights of the encoder."""
@@ -50,23 +48,16 @@ class TopicEnsemble(DecompositionEnsemble):
         return self._steps[member]
 
 
-def _fit(
-    adata: AnnData,
-    members: Sequence[Member],
-    config: Config,
-    *,
-    batch_key: str | None,  # not conditional: AmortizedLDA knows of no batches
-    on_progress: Callable[[int], None] | None = None,
-    cache: MemberCache | None = None,
-) -> TrainedEnsemble:
+def _fit(request: FitRequest) -> TrainedEnsemble:
     from scballast.models.scvi_training import accelerator_for, quiet_scvi
 
+    adata, config = request.adata, request.config  # not its batches, of which AmortizedLDA knows nothing
     accelerator = accelerator_for(config.device)
     factors: dict[int, tuple[FloatArray, FloatArray]] = {}
     failures: dict[int, str] = {}
     curves: dict[int, Mapping[str, Sequence[float]]] = {}
     steps: dict[int, int] = {}
-    for position, member in enumerate(members):
+    for position, member in enumerate(request.members):
         cells = np.arange(adata.n_obs) if member.cells is None else member.cells
         settings = {**asdict(config.model), **asdict(config.train), **member.overrides}
         # Steps of small matrices: on two busy cores, two threads took 17 times the processor time of one.
@@ -77,10 +68,10 @@ def _fit(
                 steps[position] = int(model.trainer.global_step)
             except TrainingError as error:
                 failures[position] = str(error)
-        if on_progress is not None:
-            on_progress(1)
+        if request.on_progress is not None:
+            request.on_progress(1)
     if not factors:
-        message = f"topic: not one of {len(members)} models has a result: {failures[0]}. Lower train.lr."
+        message = f"topic: not one of {len(request.members)} models has a result: {failures[0]}. Lower train.lr."
         raise TrainingError(message)
     return TopicEnsemble(factors, failures, curves, steps)
 
