@@ -97,7 +97,7 @@ class RunResult(_Tables):
         ConfigError
             There is no such population or estimand.
         """
-        from scballast.config.schema import unknown_key
+        from scballast.config.values import unknown_key
 
         answer = self.tables["answer"]
         for what, value in (("population", population), ("estimand", estimand)):
@@ -231,7 +231,7 @@ class CheckResult(_Tables):
         return self._of("check_missed", population)
 
     def _of(self, table: str, population: str) -> pd.DataFrame:
-        from scballast.config.schema import unknown_key
+        from scballast.config.values import unknown_key
 
         known = list(dict.fromkeys(self.tables["check"]["population"].astype(str)))
         if population not in known:

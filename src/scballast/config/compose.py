@@ -15,9 +15,8 @@ from scballast.config.schema import (
     conf_dir,
     data_config,
     to_leaves,
-    unknown_key,
-    unknown_keys,
 )
+from scballast.config.values import unknown_key, unknown_keys
 from scballast.config.words import shown_word, value_of
 from scballast.errors import ConfigError
 

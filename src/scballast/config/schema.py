@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import math
-import operator
-import sys
-import types
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scballast.config.duration import seconds_of
 from scballast.config.simulation import SimulationConfig
+from scballast.config.values import build, key_field, shown, unknown_key
 from scballast.errors import ConfigError
-
-
-def _key(default: Any, about: str, **rules: Any) -> Any:
-    """Return a field with its default (or what makes that), its line of the help, and the rules that values keep."""
-    kind: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
-    return field(**kind, metadata={"about": about, **rules})
-
 
 _OBS_COLUMN = "obs column"
 
@@ -34,33 +22,35 @@ _OBS_COLUMN = "obs column"
 class DataConfig:
     """Which cells: the file, the columns, the genes."""
 
-    kind: str = _key(
+    kind: str = key_field(
         "embedded", "set by the group: embedded, file or simulated", allowed=("embedded", "file", "simulated")
     )
-    name: str | None = _key(None, "name in the UI; null: the file's")
-    path: str | None = _key(None, "your counts: .h5ad, .zarr, 10x .h5 or a matrix folder", names="file of counts")
-    labels: str | None = _key(None, "a .csv or .tsv of labels, cell names first", names="table of labels")
-    layer: str | None = _key(None, "layer that holds the raw counts; null: X; raw: .raw")
-    population_key: str | None = _key(None, "obs column with the populations (cell types)", names=_OBS_COLUMN)
-    batch_key: str | None = _key(
+    name: str | None = key_field(None, "name in the UI; null: the file's")
+    path: str | None = key_field(None, "your counts: .h5ad, .zarr, 10x .h5 or a matrix folder", names="file of counts")
+    labels: str | None = key_field(None, "a .csv or .tsv of labels, cell names first", names="table of labels")
+    layer: str | None = key_field(None, "layer that holds the raw counts; null: X; raw: .raw")
+    population_key: str | None = key_field(None, "obs column with the populations (cell types)", names=_OBS_COLUMN)
+    batch_key: str | None = key_field(
         None, "obs column with the experimental batch; the model is conditioned on it", names=_OBS_COLUMN
     )
-    sample_key: str | None = _key(
+    sample_key: str | None = key_field(
         None, "obs column with the sample or donor: pseudobulk, resample.kind=donor, permutations", names=_OBS_COLUMN
     )
-    condition_key: str | None = _key(
+    condition_key: str | None = key_field(
         None, "obs column with two conditions: ranks the genes that respond within populations", names=_OBS_COLUMN
     )
-    condition_reference: str | None = _key(
+    condition_reference: str | None = key_field(
         None, "the condition that the other is compared with; null: the one named like a control"
     )
-    gene_symbols: str | None = _key(None, "var column with the gene symbols; null: found by itself; none: no symbols")
-    unlabelled: str = _key(
+    gene_symbols: str | None = key_field(
+        None, "var column with the gene symbols; null: found by itself; none: no symbols"
+    )
+    unlabelled: str = key_field(
         "keep", "cells without a population stay in the global model, or are dropped", allowed=("keep", "drop")
     )
-    round: bool = _key(default=False, about="round counts that are nearly whole")
-    n_top_genes: int | None = _key(2000, "most variable genes that are analysed; null: all", minimum=2)
-    min_cells: int = _key(20, "smaller populations are not ranked", minimum=2)
+    round: bool = key_field(default=False, about="round counts that are nearly whole")
+    n_top_genes: int | None = key_field(2000, "most variable genes that are analysed; null: all", minimum=2)
+    min_cells: int = key_field(20, "smaller populations are not ranked", minimum=2)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
 
 
@@ -68,137 +58,141 @@ class DataConfig:
 class ModelConfig:
     """Which model; field names are scvi-tools'."""
 
-    name: str = _key("ldvae", "set by the group model=…")
-    n_latent: int = _key(20, "latent dimensions", minimum=1)
-    gene_likelihood: str = _key("nb", "distribution of a count", allowed=("nb", "zinb", "poisson"))
-    latent_distribution: str = _key("normal", "normal, or ln: on the simplex", allowed=("normal", "ln"))
-    n_hidden: int = _key(128, "units of a hidden layer", minimum=1)
-    n_layers: int = _key(1, "hidden layers of the encoder", minimum=1)
-    dropout_rate: float = _key(0.1, "dropout of the encoder", minimum=0.0, below=1.0)
-    dispersion: str = _key("gene", "one dispersion per gene, or per gene and batch", allowed=("gene", "gene-batch"))
-    use_observed_lib_size: bool = _key(default=False, about="take a cell's total as its library size, or model it")
-    n_runs: int = _key(100, "runs of NMF behind a consensus; cnmf only", minimum=2)
+    name: str = key_field("ldvae", "set by the group model=…")
+    n_latent: int = key_field(20, "latent dimensions", minimum=1)
+    gene_likelihood: str = key_field("nb", "distribution of a count", allowed=("nb", "zinb", "poisson"))
+    latent_distribution: str = key_field("normal", "normal, or ln: on the simplex", allowed=("normal", "ln"))
+    n_hidden: int = key_field(128, "units of a hidden layer", minimum=1)
+    n_layers: int = key_field(1, "hidden layers of the encoder", minimum=1)
+    dropout_rate: float = key_field(0.1, "dropout of the encoder", minimum=0.0, below=1.0)
+    dispersion: str = key_field(
+        "gene", "one dispersion per gene, or per gene and batch", allowed=("gene", "gene-batch")
+    )
+    use_observed_lib_size: bool = key_field(default=False, about="take a cell's total as its library size, or model it")
+    n_runs: int = key_field(100, "runs of NMF behind a consensus; cnmf only", minimum=2)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How models are trained; field names are scvi-tools' where it has one."""
 
-    engine: str = _key(
+    engine: str = key_field(
         "ensemble", "all models at once, or scvi-tools' trainer one after another", allowed=("ensemble", "scvi")
     )
-    data: str = _key(
+    data: str = key_field(
         "memory",
         "counts in memory, or left on disk and read once per epoch for all models",
         allowed=("memory", "stream"),
     )
-    max_epochs: int | None = _key(None, "epochs; null: scvi-tools' rule for the number of cells", minimum=1)
-    batch_size: int = _key(128, "cells of a minibatch", minimum=2)
-    lr: float = _key(2e-3, "learning rate", above=0.0)
-    weight_decay: float = _key(1e-6, "L2 penalty of the optimiser", minimum=0.0)
-    train_size: float = _key(0.9, "share of the cells that is trained on", above=0.0, maximum=1.0)
-    kl_warmup_epochs: int | float | None = _key(
+    max_epochs: int | None = key_field(None, "epochs; null: scvi-tools' rule for the number of cells", minimum=1)
+    batch_size: int = key_field(128, "cells of a minibatch", minimum=2)
+    lr: float = key_field(2e-3, "learning rate", above=0.0)
+    weight_decay: float = key_field(1e-6, "L2 penalty of the optimiser", minimum=0.0)
+    train_size: float = key_field(0.9, "share of the cells that is trained on", above=0.0, maximum=1.0)
+    kl_warmup_epochs: int | float | None = key_field(
         0.25, "an integer: epochs; a fraction: share of the epochs; null: none", minimum=0
     )
-    early_stopping: bool = _key(default=False, about="stop when the validation loss no longer falls")
-    early_stopping_patience: int = _key(45, "epochs to wait for it", minimum=1)
+    early_stopping: bool = key_field(default=False, about="stop when the validation loss no longer falls")
+    early_stopping_patience: int = key_field(45, "epochs to wait for it", minimum=1)
 
 
 @dataclass(frozen=True)
 class ResampleConfig:
     """How replicates are drawn."""
 
-    kind: str = _key(
+    kind: str = key_field(
         "subsample",
         "disjoint halves, same cells, with replacement, halves of the samples, or thinned counts",
         allowed=("subsample", "seed", "bootstrap", "donor", "thin"),
     )
-    n_replicates: int = _key(10, "data sets drawn; fewer than 3 give no interval", minimum=1)
-    fraction: float = _key(0.5, "share of the cells in each", above=0.0, maximum=1.0)
+    n_replicates: int = key_field(10, "data sets drawn; fewer than 3 give no interval", minimum=1)
+    fraction: float = key_field(0.5, "share of the cells in each", above=0.0, maximum=1.0)
 
 
 @dataclass(frozen=True)
 class RankConfig:
     """How scores become rankings and selections."""
 
-    top_k: int = _key(50, "genes in a list", minimum=1)
-    local_ridge: float = _key(1000.0, "penalty of `local`, in cells", minimum=0.0)
-    n_components: int | None = _key(None, "components of within_pca and residual_pca", minimum=1)
-    de_mode: str = _key("change", "mode of scvi-tools' differential_expression", allowed=("change", "vanilla"))
+    top_k: int = key_field(50, "genes in a list", minimum=1)
+    local_ridge: float = key_field(1000.0, "penalty of `local`, in cells", minimum=0.0)
+    n_components: int | None = key_field(None, "components of within_pca and residual_pca", minimum=1)
+    de_mode: str = key_field("change", "mode of scvi-tools' differential_expression", allowed=("change", "vanilla"))
 
 
 @dataclass(frozen=True)
 class GenesConfig:
     """What is shown of the genes that were found."""
 
-    exclude: tuple[str, ...] = _key((), "classes of genes left out of the answers' genes")
+    exclude: tuple[str, ...] = key_field((), "classes of genes left out of the answers' genes")
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How held-out fit is measured; 0 samples leave it out."""
 
-    n_mc_samples: int = _key(64, "draws per cell of the held-out likelihood; 0: leave it out", minimum=0)
-    max_cells: int = _key(2000, "held-out cells evaluated per replicate", minimum=1)
+    n_mc_samples: int = key_field(64, "draws per cell of the held-out likelihood; 0: leave it out", minimum=0)
+    max_cells: int = key_field(2000, "held-out cells evaluated per replicate", minimum=1)
 
 
 @dataclass(frozen=True)
 class AssociationConfig:
     """Which obs columns the latent dimensions are compared with (the populations always are)."""
 
-    keys: tuple[str, ...] = _key((), "further obs columns to compare latent dimensions with")
-    n_permutations: int = _key(999, "permutations of their test; 0: leave it out", minimum=0)
-    region_de: bool = _key(default=False, about="differential expression of the axes' extremes")
+    keys: tuple[str, ...] = key_field((), "further obs columns to compare latent dimensions with")
+    n_permutations: int = key_field(999, "permutations of their test; 0: leave it out", minimum=0)
+    region_de: bool = key_field(default=False, about="differential expression of the axes' extremes")
 
 
 @dataclass(frozen=True)
 class ProgramsConfig:
     """Sets of co-expressed genes within populations."""
 
-    find: bool = _key(default=True, about="gather the program genes of each population into programs")
-    gene_sets: str | None = _key(None, "a .gmt file of gene sets to compare the programs with")
+    find: bool = key_field(default=True, about="gather the program genes of each population into programs")
+    gene_sets: str | None = key_field(None, "a .gmt file of gene sets to compare the programs with")
 
 
 @dataclass(frozen=True)
 class BaselinesConfig:
     """The methods beside the model's own."""
 
-    methods: tuple[str, ...] = _key((), "methods beside the model's own; set by the group baselines=fast|full")
+    methods: tuple[str, ...] = key_field((), "methods beside the model's own; set by the group baselines=fast|full")
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """Where results are logged; without an address, SQLite under ``runs_dir``."""
 
-    uri: str | None = _key(None, "address of an MLflow server; null: SQLite under runs_dir")
-    experiment: str = _key("scballast", "name of the MLflow experiment")
-    population_metrics: bool = _key(default=False, about="log metrics of populations, pairs and controls too")
+    uri: str | None = key_field(None, "address of an MLflow server; null: SQLite under runs_dir")
+    experiment: str = key_field("scballast", "name of the MLflow experiment")
+    population_metrics: bool = key_field(default=False, about="log metrics of populations, pairs and controls too")
 
 
 @dataclass(frozen=True)
 class SweepConfig:
     """How a sweep runs (``scballast -m``)."""
 
-    kind: str = _key("grid", "set by the group sweep=grid|optuna", allowed=("grid", "optuna"))
-    name: str | None = _key(None, "a named sweep can be resumed; null: from data set and date")
-    n_trials: int = _key(20, "trials of a tuned sweep", minimum=1)
-    sampler: str = _key("tpe", "Optuna's sampler", allowed=("tpe", "nsgaii", "nsgaiii", "gp", "random", "qmc", "grid"))
-    sampler_kwargs: Mapping[str, Any] = _key(dict, "its arguments")
-    storage: str | None = _key(None, "null: SQLite under runs_dir; postgresql://…; journal:FILE")
-    max_failures: int = _key(5, "failures in a row that stop a sweep", minimum=1)
-    n_workers: int | None = _key(None, "processes that share the trials", minimum=1)
-    timeout: str | int | float | None = _key(None, "no trial begins after so long, as 2h or 30min")
-    trial_timeout: str | int | float | None = _key(None, "a trial that takes longer ends as failed")
-    stop: str = _key(
+    kind: str = key_field("grid", "set by the group sweep=grid|optuna", allowed=("grid", "optuna"))
+    name: str | None = key_field(None, "a named sweep can be resumed; null: from data set and date")
+    n_trials: int = key_field(20, "trials of a tuned sweep", minimum=1)
+    sampler: str = key_field(
+        "tpe", "Optuna's sampler", allowed=("tpe", "nsgaii", "nsgaiii", "gp", "random", "qmc", "grid")
+    )
+    sampler_kwargs: Mapping[str, Any] = key_field(dict, "its arguments")
+    storage: str | None = key_field(None, "null: SQLite under runs_dir; postgresql://…; journal:FILE")
+    max_failures: int = key_field(5, "failures in a row that stop a sweep", minimum=1)
+    n_workers: int | None = key_field(None, "processes that share the trials", minimum=1)
+    timeout: str | int | float | None = key_field(None, "no trial begins after so long, as 2h or 30min")
+    trial_timeout: str | int | float | None = key_field(None, "a trial that takes longer ends as failed")
+    stop: str = key_field(
         "never", "no_improvement: end when trials no longer move the front", allowed=("never", "no_improvement")
     )
-    patience: int = _key(10, "so many trials in a row that do not", minimum=1)
-    racing: bool | None = _key(None, "stop trials that cannot reach the front")
-    fused: int = _key(1, "trials of a worker whose models are trained together", minimum=1)
-    confirm: bool = _key(
+    patience: int = key_field(10, "so many trials in a row that do not", minimum=1)
+    racing: bool | None = key_field(None, "stop trials that cannot reach the front")
+    fused: int = key_field(1, "trials of a worker whose models are trained together", minimum=1)
+    confirm: bool = key_field(
         default=False, about="run the chosen configuration once more with another seed, beside its own values"
     )
-    search_space: Mapping[str, Any] | None = _key(dict, "what is searched, in Hydra's sweep syntax")
+    search_space: Mapping[str, Any] | None = key_field(dict, "what is searched, in Hydra's sweep syntax")
 
 
 @dataclass(frozen=True)
@@ -206,7 +200,7 @@ class Objective:
     """A logged metric and the direction in which it gets better."""
 
     metric: str = "confirmed/contrast"
-    direction: str = _key("maximize", "where it gets better", allowed=("maximize", "minimize"))
+    direction: str = key_field("maximize", "where it gets better", allowed=("maximize", "minimize"))
 
 
 DEFAULT_OBJECTIVES = (Objective("confirmed/contrast", "maximize"), Objective("confirmed/local", "maximize"))
@@ -228,33 +222,24 @@ class Config:
     programs: ProgramsConfig = field(default_factory=ProgramsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    objectives: tuple[Objective, ...] = _key(DEFAULT_OBJECTIVES, "logged metrics to tune, each with its direction")
-    methods: tuple[str, ...] | None = _key(None, "the methods to run, by name; null: all that apply")
-    seed: int = _key(0, "of all random numbers", minimum=0)
-    device: str = _key("auto", "where models train", allowed=("auto", "cpu", "cuda", "mps"))
-    runs_dir: str = _key("runs", "folder of everything that is written")
-    cache: bool = _key(default=True, about="use trained models, scores and counts of runs_dir/cache again")
-    cache_gib: float = _key(
+    objectives: tuple[Objective, ...] = key_field(DEFAULT_OBJECTIVES, "logged metrics to tune, each with its direction")
+    methods: tuple[str, ...] | None = key_field(None, "the methods to run, by name; null: all that apply")
+    seed: int = key_field(0, "of all random numbers", minimum=0)
+    device: str = key_field("auto", "where models train", allowed=("auto", "cpu", "cuda", "mps"))
+    runs_dir: str = key_field("runs", "folder of everything that is written")
+    cache: bool = key_field(default=True, about="use trained models, scores and counts of runs_dir/cache again")
+    cache_gib: float = key_field(
         4.0, "of models, and of counts, the least recently used go when they take more", minimum=0.0
     )
-    plan: bool | str = _key(
+    plan: bool | str = key_field(
         default=False, about="say what would run, and run nothing; probe: try a little of it for the time"
     )
 
 
-_LARGEST = 2**63 - 1
-_LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    "minimum": ("at least", operator.ge),
-    "maximum": ("at most", operator.le),
-    "above": ("above", operator.gt),
-    "below": ("below", operator.lt),
-}
 _METRICS = "stability confirmed concordance fit axis truth factors programs seconds train".split()
 """What the name of a metric begins with that a sweep may tune."""
 
 GENE_CLASSES = ("ribosomal", "mitochondrial", "haemoglobin", "stress", "cell cycle")
-
-_MOST_LISTED = 40
 
 # These say where and how results are kept, not what they are.
 NOT_IN_IDENTITY = ("tracking", "sweep", "objectives", "device", "runs_dir", "cache", "cache_gib", "plan")
@@ -274,14 +259,14 @@ def build_config(values: Mapping[str, Any]) -> Config:
     ConfigError
         A key is unknown, a value has the wrong type or is out of range, or values contradict each other.
     """
-    config: Config = _build(Config, values, "")
+    config: Config = build(Config, values, "")
     _check_combinations(config)
     return config
 
 
 def data_config(values: Mapping[str, Any]) -> DataConfig:
     """Check the plain values of the data group alone, and return them typed."""
-    config: DataConfig = _build(DataConfig, values, "data.")
+    config: DataConfig = build(DataConfig, values, "data.")
     return config
 
 
@@ -325,127 +310,6 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def unknown_key(where: str, name: str, allowed: Sequence[str]) -> ConfigError:
-    """Return the error for a name that is not there, with the nearest that is."""
-    return unknown_keys(where, [name], allowed)
-
-
-def unknown_keys(where: str, names: Sequence[str], allowed: Sequence[str]) -> ConfigError:
-    """Return the error for names that are not there, each with the nearest that is."""
-    said = ""
-    for name in names:
-        nearest = difflib.get_close_matches(name, allowed, n=1)
-        said += f"{_shown(name)} is not known. " + (f"Did you mean {nearest[0]!r}? " if nearest else "")
-    listed = f"Allowed: {', '.join(sorted(allowed))}."
-    if len(allowed) > _MOST_LISTED:
-        listed = "`scballast --cfg job` prints every key, `scballast --help` the groups and their options."
-    return ConfigError(f"{where}: {said}{listed}")
-
-
-def _build(cls: Any, values: Any, path: str) -> Any:
-    if isinstance(values, cls):
-        return values
-    if not isinstance(values, Mapping):
-        message = f"{path.rstrip('.') or 'config'}: a group of keys is expected, not {_shown(values)}."
-        raise ConfigError(message)
-    fields = {entry.name: entry for entry in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    unknown = [str(name) for name in values if name not in fields]
-    if unknown:
-        where = path.rstrip(".") or "configuration"
-        raise unknown_keys(where, unknown, tuple(fields))
-    built = {
-        name: _convert(hints[name], value, f"{path}{name}", fields[name].metadata) for name, value in values.items()
-    }
-    return cls(**built)
-
-
-def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, f"{path}.")
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return None
-    for option in options:
-        origin = typing.get_origin(option)
-        if origin is tuple and isinstance(value, (list, tuple)):
-            item = typing.get_args(option)[0]
-            return tuple(_convert(item, entry, f"{path}[{i}]", {}) for i, entry in enumerate(value))
-        if option is Mapping or (origin is not None and origin is not tuple and isinstance(value, Mapping)):
-            return dict(value)
-    scalar = _scalar(options, value)
-    if scalar is None:
-        names = " or ".join("null" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
-        message = f"{path}: {_shown(value)} is a {type(value).__name__}; allowed: {names}."
-        if isinstance(value, (list, tuple)):
-            first = _plain(value[0] if value else None)
-            message = f"{path}: {_shown(value)} is a list, and one value is needed: {path}={first}."
-        elif any(typing.get_origin(option) is tuple for option in options):
-            message = f"{path}: {_shown(value)} is one value, and a list is needed: {path}=[{_plain(value)}]."
-        if str in options and not isinstance(value, (list, tuple, Mapping)):
-            # Hydra reads 0, 0.50, 1e3 and true as numbers and truths before this program sees them.
-            message += f" A name that looks like one is quoted twice, as it is written: {path}='\"{_shown(value)}\"'."
-        raise ConfigError(message)
-    _check_range(scalar, path, rules)
-    return scalar
-
-
-def _scalar(options: Sequence[Any], value: Any) -> Any:
-    if isinstance(value, bool):
-        return value if bool in options else None
-    if isinstance(value, int) and int in options:
-        return value
-    if isinstance(value, (int, float)) and float in options:
-        # An integer of more than 308 digits is no float.
-        return float(value) if abs(value) <= sys.float_info.max or isinstance(value, float) else math.inf
-    if isinstance(value, float) and int in options and value.is_integer():
-        return int(value)
-    return value if isinstance(value, str) and str in options else None
-
-
-def _plain(value: Any) -> str:
-    """Return a value as it may be typed, where that is short and plain; else what stands for it."""
-    text = str(value) if isinstance(value, (str, int, float)) else ""
-    return text if text and len(text) <= 60 and all(sign.isalnum() or sign in "_.-/+" for sign in text) else "VALUE"
-
-
-def _shown(value: Any) -> str:
-    """Return a value for a message: on one line, and not longer than one."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no integers of more than 4,300 digits
-        return "a very large number"
-    return text if len(text) <= 100 else f"{text[:99]}…"
-
-
-def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
-    for problem in _broken_rules(value, path, rules):
-        message = f"{path}: {problem}"
-        raise ConfigError(message)
-
-
-def _broken_rules(value: Any, path: str, rules: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a value, the first first."""
-    allowed = rules.get("allowed")
-    if allowed is not None and value not in allowed:
-        nearest = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        yield f"{_shown(value)} is not allowed; allowed: {', '.join(allowed)}.{hint}"
-    if isinstance(value, str):
-        if "\x00" in value:
-            yield f"{_shown(value)} holds a NUL character, which no name or path can."
-        if "names" in rules and not value.strip():
-            yield f"it is empty. Type the name of the {rules['names']}, {path}=NAME, or leave the key out."
-        return
-    if isinstance(value, float) and not math.isfinite(value):
-        yield f"{value} is not a finite number."
-    if abs(value) > _LARGEST:
-        yield f"{_shown(value)} is out of range; it must be below 2**63."
-    for rule, (words, holds) in _LIMITS.items():
-        if rule in rules and not holds(value, rules[rule]):
-            yield f"{value} is out of range; it must be {words} {rules[rule]}."
-
-
 def _check_combinations(config: Config) -> None:
     for message in _contradictions(config):
         raise ConfigError(message)
@@ -483,7 +347,7 @@ def _contradictions(config: Config) -> Iterator[str]:
         try:
             Path(path or ".").expanduser()
         except RuntimeError:
-            yield f"{key}: {_shown(path)} names the home of a user who is not here. Write the path out."
+            yield f"{key}: {shown(path)} names the home of a user who is not here. Write the path out."
     if config.train.early_stopping and config.train.train_size == 1.0:
         yield "train.early_stopping: true needs cells to watch, and train.train_size=1.0 leaves none. Lower it."
     if isinstance(warmup, float) and not 0.0 < warmup <= 1.0:
@@ -512,4 +376,4 @@ def _contradictions(config: Config) -> Iterator[str]:
         if not config.cache:
             yield f"train.data: stream reads the prepared counts from the cache. Use cache=true, {remedy}."
     if isinstance(config.plan, str) and config.plan != "probe":
-        yield f"plan: {_shown(config.plan)} is not allowed; allowed: true, false, probe."
+        yield f"plan: {shown(config.plan)} is not allowed; allowed: true, false, probe."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scballast.config.schema import Config, unknown_key
+from scballast.config.schema import Config
+from scballast.config.values import unknown_key
 from scballast.errors import ConfigError
 from scballast.methods.method import DataHave, Method
 from scballast.methods.registry import METHODS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scballast.config.schema import unknown_key
+from scballast.config.values import unknown_key
 from scballast.errors import ConfigError
 from scballast.models.consensus_nmf import CNMF
 from scballast.models.decomposition import NMF, PCA

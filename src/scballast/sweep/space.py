@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.config.compose import check_keys, config_groups
 from scballast.config.hydra_compat import choices_of, parse_override
-from scballast.config.schema import Config, unknown_key
+from scballast.config.schema import Config
+from scballast.config.values import unknown_key
 from scballast.errors import ConfigError
 
 if TYPE_CHECKING:
