@@ -48,6 +48,9 @@ class DataConfig:
     unlabelled: str = key_field(
         "keep", "cells without a population stay in the global model, or are dropped", allowed=("keep", "drop")
     )
+    duplicates: str = key_field(
+        "drop", "cells with exactly the counts of an earlier one are left out, or kept", allowed=("drop", "keep")
+    )
     round: bool = key_field(default=False, about="round counts that are nearly whole")
     n_top_genes: int | None = key_field(2000, "most variable genes that are analysed; null: all", minimum=2)
     min_cells: int = key_field(20, "smaller populations are not ranked", minimum=2)

@@ -18,6 +18,8 @@ POOR_SHARE = 0.1
 UNFILTERED_SHARE = 0.2
 MOSTLY_EMPTY = 0.5
 WITHOUT_COUNTS = "none of their cells has usable counts"
+DUPLICATES = "all of their cells are duplicates of others"
+_LEFT_OUT = {WITHOUT_COUNTS: "cells without usable counts", DUPLICATES: "duplicates of other cells"}
 WITHOUT_LABEL = "none of their cells has a label (data.unlabelled=drop)"
 
 
@@ -92,8 +94,8 @@ def rank_populations(labels: Column, min_cells: int, remarks: Remarks) -> Ranked
     return Ranked(populations, lookup[labels.codes])
 
 
-def note_disappearance(before: Column, after: Column, min_cells: int, remarks: Remarks) -> None:
-    """Name the populations that disappeared, or fell below ``min_cells``, with cells without usable counts."""
+def note_disappearance(before: Column, after: Column, min_cells: int, reason: str, remarks: Remarks) -> None:
+    """Name the populations that disappeared, or fell below ``min_cells``, with cells that are left out for a reason."""
     left = dict(zip(after.names, after.sizes().tolist(), strict=True))
     sizes = dict(zip(before.names, before.sizes().tolist(), strict=True))
     fallen = [
@@ -101,11 +103,11 @@ def note_disappearance(before: Column, after: Column, min_cells: int, remarks: R
         for name, size in sizes.items()
         if name in left and size >= min_cells > left[name]
     ]
-    note_lost(before, after, "populations", WITHOUT_COUNTS, remarks)
+    note_lost(before, after, "populations", reason, remarks)
     if fallen:
         remarks.note(
             f"populations of obs[{quote(before.key)}] that fall below data.min_cells={min_cells:,}, because "
-            f"cells without usable counts are left out: {_listed(fallen)}."
+            f"{_LEFT_OUT[reason]} are left out: {_listed(fallen)}."
         )
 
 
