@@ -35,7 +35,7 @@ def params_of(config: Config, *, of_sweep: bool = False) -> dict[str, str]:
     """Return the leaves that apply to a run as text, as they may be logged: null as YAML has it, no passwords.
 
     What decides nothing of the run is left to the stored configuration: where results are kept, the settings of a
-    simulation, a sweep, an early stop or a consensus that is not run; that counts are in memory.
+    simulation, a file, a sweep, an early stop or a consensus that there is not; that counts are in memory.
 
     Parameters
     ----------
@@ -46,6 +46,8 @@ def params_of(config: Config, *, of_sweep: bool = False) -> dict[str, str]:
     """
     applies = {
         "data.simulation.": config.data.kind == "simulated",
+        "data.path": config.data.kind == "file",
+        "data.labels": config.data.kind == "file",
         "data.condition_": config.data.condition_key is not None,
         "model.n_runs": config.model.name == "cnmf",
         "train.data": config.train.data != "memory",
