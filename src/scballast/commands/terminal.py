@@ -21,6 +21,7 @@ from scballast.config.schema import conf_dir
 from scballast.data.early import check_file, say_suggestions
 from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
+from scballast.threads import seek_garbage_seldom
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,6 +37,7 @@ _SWEEP_FLAGS = ("-m", "--multirun")
 
 def main() -> None:
     """Run ``scballast``; exit status 0 done, 2 bad configuration or data, 1 anything else."""
+    seek_garbage_seldom()
     words = sys.argv[1:]
     if words[:1] == ["report"]:
         from scballast.commands.report_command import main as report

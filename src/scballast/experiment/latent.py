@@ -53,7 +53,8 @@ def latent_tables(setup: Setup, models: TrainedModels) -> dict[str, pd.DataFrame
     if family.linear:
         centred = {number: _centred(view) for number, view in views.items()}
         tables["loadings"] = _loadings_table(setup.dataset, centred[min(views)])
-        tables["factors"] = factors_table({config.model.name: centred}, seed=config.seed)
+        with one_thread():
+            tables["factors"] = factors_table({config.model.name: centred}, seed=config.seed)
     tables["local_loadings"] = _local_table(setup.dataset, first)
     tables["embedding"] = embedding_table(setup, min(views), first.scores)
     if config.association.n_permutations:

@@ -20,6 +20,7 @@ from scballast.config import keys
 from scballast.config.schema import Config, DataConfig, config_hash
 from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.sweep import messages
+from scballast.threads import seek_garbage_seldom
 
 if TYPE_CHECKING:
     from scballast.data.dataset import Dataset
@@ -49,6 +50,7 @@ class _Loaded:
 
 def main(connection: int, lifeline: int) -> None:
     """Answer requests until the worker closes the connection or is gone."""
+    seek_garbage_seldom()
     threading.Thread(target=_end_with_worker, args=(lifeline,), daemon=True).start()
     # Not before the first request: an interrupt while modules load would show its traceback.
     signal.signal(signal.SIGINT, signal.default_int_handler)
