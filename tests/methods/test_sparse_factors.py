@@ -52,16 +52,17 @@ class TestUpdates:
         fit.loadings = np.random.default_rng(1).normal(0, 0.3, fit.loadings.shape)
         fit.linearise()
         shift = fit.activities @ fit.loadings.T + fit.intercepts
-        np.testing.assert_allclose((fit.base * np.exp(shift)).sum(axis=0), fit.counts.sum(axis=0), rtol=1e-9)
+        base = np.outer(fit.depths, fit.shares)
+        np.testing.assert_allclose((base * np.exp(shift)).sum(axis=0), fit.counts.sum(axis=0), rtol=1e-9)
 
         def log_likelihood(change: float) -> np.ndarray:
-            mean, size = fit.base * np.exp(shift + change), 1 / fit.dispersions
+            mean, size = base * np.exp(shift + change), 1 / fit.dispersions
             return stats.nbinom.logpmf(fit.counts, size, size / (size + mean))
 
         step = 1e-4
         slope = (log_likelihood(step) - log_likelihood(-step)) / (2 * step)
-        np.testing.assert_allclose(fit.information * (fit.response - shift), slope, rtol=1e-4, atol=1e-6)
-        mean = fit.base * np.exp(shift)
+        np.testing.assert_allclose(fit.weighted_response - fit.information * shift, slope, rtol=1e-4, atol=1e-6)
+        mean = base * np.exp(shift)
         np.testing.assert_allclose(fit.information, mean**2 / (mean + fit.dispersions * mean**2))
 
     def test_loadings_are_the_posterior_of_one_gene_at_a_time(self) -> None:
@@ -78,8 +79,8 @@ class TestUpdates:
         activity = fit.activities[:, 0]
         for gene in range(fit.counts.shape[1]):
             weight = fit.information[:, gene]
-            target = fit.response[:, gene] - fit.intercepts[gene]
-            log_ratio = grid * (weight * target @ activity) - 0.5 * grid**2 * (weight @ activity**2)
+            target = fit.weighted_response[:, gene] - weight * fit.intercepts[gene]
+            log_ratio = grid * (target @ activity) - 0.5 * grid**2 * (weight @ activity**2)
             slab = np.exp(log_ratio) * stats.norm.pdf(grid, 0, np.sqrt(0.7))
             evidence = slab.sum() * width
             inclusion = 0.2 * evidence / (0.2 * evidence + 0.8)
@@ -101,7 +102,7 @@ class TestUpdates:
             precision = np.eye(2) + (weight[:, None, None] * loadings[:, :, None] * loadings[:, None, :]).sum(axis=0)
             precision += np.diag(weight @ (squares - loadings**2))
             covariance = np.linalg.inv(precision)
-            means[cell] = covariance @ (loadings.T @ (weight * (fit.response[cell] - fit.intercepts)))
+            means[cell] = covariance @ (loadings.T @ (fit.weighted_response[cell] - weight * fit.intercepts))
             seconds[cell] = means[cell] ** 2 + np.diag(covariance)
         fit.update_activities()
         scale = np.sqrt(seconds.mean(axis=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from scballast.arrays import FloatArray, IntArray, membership
+from scballast.threads import given_threads
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,7 @@ MOST_CELLS = 5000
 Smaller populations are whole. The search for programs, which cuts populations in halves itself, looks at twice as many.
 """
 _CELLS_AT_ONCE = 2**14
+_MOST_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +188,7 @@ def comparable_populations(view: CellView, method: str, *, smallest: int) -> Int
 def score_each_population(
     view: CellView, method: str, score: Callable[[IntArray, str], FloatArray], *, smallest: int
 ) -> FloatArray:
-    """Score each population by its own cells alone; the log names those with too few.
+    """Score each population by its own cells alone, a few side by side; the log names those with too few.
 
     Parameters
     ----------
@@ -203,11 +206,18 @@ def score_each_population(
     (n_populations, n_genes) float
     """
     scores = view.empty_scores()
-    for code, name in enumerate(view.populations):
-        cells = view.of_population(code)
-        if cells.size < smallest:
-            message = "%s: no score for population %r: %d cells, at least %d needed."
-            logger.warning(message, method, name, cells.size, smallest)
-            continue
-        scores[code] = score(cells, name)
+    cells = [view.of_population(code) for code in range(view.n_populations)]
+    enough = [code for code, own in enumerate(cells) if own.size >= smallest]
+    for code in sorted(set(range(view.n_populations)) - set(enough)):
+        message = "%s: no score for population %r: %d cells, at least %d needed."
+        logger.warning(message, method, view.populations[code], cells[code].size, smallest)
+    with ThreadPoolExecutor(populations_at_once()) as pool:
+        rows = pool.map(score, (cells[code] for code in enough), (view.populations[code] for code in enough))
+        for code, row in zip(enough, rows, strict=True):
+            scores[code] = row
     return scores
+
+
+def populations_at_once() -> int:
+    """Return how many populations are scored side by side: of each a dense matrix is in memory."""
+    return min(given_threads(), _MOST_AT_ONCE)
