@@ -102,8 +102,14 @@ def result_folder(folder: Path) -> Iterator[Path]:
     with whole(folder) as part:
         part.mkdir()
         yield part
-        files = sorted(path for path in part.rglob("*") if path.is_file())
-        _write_json(part / MARKER, {str(path.relative_to(part)): _file_digest(path) for path in files})
+        mark_complete(part)
+
+
+def mark_complete(folder: Path) -> None:
+    """Write ``complete.json`` of what a folder of results holds now; one that is there is replaced as a whole."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
+    with whole(folder / MARKER) as part:
+        _write_json(part, {str(path.relative_to(folder)): _file_digest(path) for path in files})
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:

@@ -24,7 +24,7 @@ from scballast.experiment.first_answer import OnFirstAnswer
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
 from scballast.progress import expected_to_take
 from scballast.report.description import first_answer_description
-from scballast.results import result_folder, write_results
+from scballast.results import mark_complete, result_folder, write_results
 from scballast.sweep.estimate import stage_seconds
 from scballast.sweep.messages import SweepPlace
 from scballast.sweep.signals import how_stopped, signals_interrupt
@@ -142,8 +142,12 @@ def run_trial(
             )
             results = replace(experiment.results, tags={**experiment.results.tags, **tags})
             experiment = replace(experiment, results=results)
+            # Whole before the report: a page that fails, or is killed, takes no result with it.
             with _writable(root), result_folder(folder) as partial:
-                _write(experiment, partial)
+                write_results(experiment.results, partial)
+                _save_model(experiment, partial)
+            with _writable(root):
+                failure = _report(experiment, folder)
             tracking.publish(run_id, folder)
     except KeyboardInterrupt as error:
         tracking.interrupt_run(run_id, how_stopped(error))
@@ -151,6 +155,8 @@ def run_trial(
     except BaseException as error:
         tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
+    if failure is not None and place is None:  # of a trial of a sweep its values count
+        raise failure
     return TrialOutcome(run_id, folder, experiment)
 
 
@@ -178,15 +184,27 @@ def _writable(root: Path) -> Iterator[None]:
         raise ScballastError(message) from error
 
 
-def _write(experiment: Experiment, folder: Path) -> None:
+def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
+    """Write the report into a folder of results that is whole; return what to say where it cannot be made."""
     from scballast.report import render_trial_report
 
-    write_results(experiment.results, folder)
-    _save_model(experiment, folder)
     start = time.perf_counter()
-    render_trial_report(folder)
+    try:
+        render_trial_report(folder)
+    except OSError:
+        raise
+    except Exception as error:
+        logger.exception("%s: the report failed.", folder)
+        failure = ScballastError(
+            f"{folder}: the report cannot be made ({type(error).__name__}: {error}). Tables and models are whole there "
+            f"and in MLflow; make it again with: scballast report {folder}"
+        )
+        failure.__cause__ = error
+        return failure
     metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
     write_results(replace(experiment.results, metrics=metrics, tables={}), folder)
+    mark_complete(folder)
+    return None
 
 
 def _save_model(experiment: Experiment, folder: Path) -> None:
