@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 from tests.helpers.baseline_examples import score_of
 
 from scballast.agreement.residuals import pearson_residuals
@@ -69,7 +70,7 @@ class TestUpdates:
         """With one factor and fixed activities the update is exact: compare with integrals on a grid."""
         fit = small_fit(2)
         fit.activities, fit.activity_squares = fit.activities[:, :1], fit.activities[:, :1] ** 2
-        for name in ("loadings", "loading_squares", "inclusion"):
+        for name in ("loadings", "loading_squares", "log_odds"):
             setattr(fit, name, getattr(fit, name)[:, :1])
         fit.share, fit.slab = np.array([0.2]), np.array([0.7])
         fit.linearise()
@@ -84,7 +85,7 @@ class TestUpdates:
             slab = np.exp(log_ratio) * stats.norm.pdf(grid, 0, np.sqrt(0.7))
             evidence = slab.sum() * width
             inclusion = 0.2 * evidence / (0.2 * evidence + 0.8)
-            assert fit.inclusion[gene, 0] == pytest.approx(inclusion, rel=1e-5)
+            assert expit(fit.log_odds[gene, 0]) == pytest.approx(inclusion, rel=1e-5)
             mean = inclusion * (grid * slab).sum() / slab.sum()
             assert fit.loadings[gene, 0] == pytest.approx(mean, rel=1e-5, abs=1e-8)
             square = inclusion * (grid**2 * slab).sum() / slab.sum()
@@ -132,11 +133,20 @@ class TestFit:
         assert sizes[-2] < 0.4 * sizes[-1]
 
     def test_evidence_is_the_probability_of_no_factor(self) -> None:
-        inclusion = np.array([[0.5, 0.25], [0.0, 0.0], [1.0, 0.1]])
-        found = SparseFactors(inclusion, inclusion, np.zeros((3, 2))).evidence()
-        np.testing.assert_allclose(found[:2], [-np.log(0.5 * 0.75), 0.0])
-        assert found[2] > 600
-        assert np.isfinite(found).all()
+        log_odds = np.array([[0.0, np.log(1 / 3)], [-np.inf, -np.inf], [800.0, np.log(1 / 9)], [45.0, 45.0]])
+        found = SparseFactors(np.zeros((4, 2)), log_odds, np.zeros((3, 2)))
+        np.testing.assert_allclose(found.inclusion[:3], [[0.5, 0.25], [0.0, 0.0], [1.0, 0.1]])
+        expected = [-np.log(0.5 * 0.75), 0.0, 800 - np.log(0.9), 90.0]
+        np.testing.assert_allclose(found.evidence(), expected, rtol=1e-12)
+
+    def test_many_cells_do_not_tie_the_genes_of_a_program(self) -> None:
+        """The more cells, the surer: probabilities that round to 1 still have an order."""
+        counts, dispersions, _ = planted_counts(2500, 40, 11, strength=1.0)
+        evidence = fit_sparse_factors(counts, dispersions, initial_activities(counts, dispersions, 3)).evidence()
+        first = np.argsort(-evidence)[:N_IN]
+        assert set(first) == set(range(N_IN))
+        assert np.unique(evidence[first].round(3)).size == N_IN
+        assert evidence[first].min() > 45, "of each the probability is 1 in double precision"
 
     def test_cells_and_genes_without_counts(self) -> None:
         counts, dispersions, _ = planted_counts(60, 40, 6)

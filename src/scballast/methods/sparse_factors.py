@@ -34,20 +34,27 @@ class SparseFactors:
     ----------
     loadings
         (n_genes, n_factors) posterior means, in natural-log units of the rate per standard deviation of the activity.
-    inclusion
-        (n_genes, n_factors) posterior probability that the gene is in the factor; 0 for a gene without counts.
+    log_odds
+        (n_genes, n_factors) posterior log odds that the gene is in the factor; -inf for a gene without counts.
     activities
         (n_cells, n_factors) posterior means, of mean 0.
     """
 
     loadings: FloatArray
-    inclusion: FloatArray
+    log_odds: FloatArray
     activities: FloatArray
 
+    @property
+    def inclusion(self) -> FloatArray:
+        """(n_genes, n_factors) posterior probability that the gene is in the factor."""
+        return np.asarray(expit(self.log_odds))
+
     def evidence(self) -> FloatArray:
-        """Return (n_genes,) minus the log probability that the gene is in none of the factors."""
-        out = np.clip(1.0 - self.inclusion, 1e-300, 1.0)
-        return np.asarray(-np.log(out).sum(axis=1) + 0.0)
+        """Return (n_genes,) minus the log probability that the gene is in none of the factors.
+
+        From the log odds: of many cells the probabilities themselves would round to 1, and the genes tie.
+        """
+        return np.asarray(np.logaddexp(0.0, self.log_odds).sum(axis=1))
 
 
 def sparse_factor_scores(view: CellView) -> FloatArray:
@@ -135,16 +142,16 @@ def fit_sparse_factors(counts: csr_matrix, dispersions: FloatArray, activities: 
     seen = of_genes > 0
     if not seen.any():
         nothing = np.zeros((n_genes, n_factors))
-        return SparseFactors(nothing, nothing, np.zeros_like(activities))
+        return SparseFactors(nothing, nothing - np.inf, np.zeros_like(activities))
     fit = _Fit(matrix[:, seen].toarray(), of_genes[seen] / of_genes.sum(), dispersions[seen], activities)
     for _ in range(N_LINEARISATIONS):
         fit.linearise()
         for _ in range(N_SWEEPS):
             fit.update_loadings()
             fit.update_activities()
-    loadings, inclusion = np.zeros((n_genes, n_factors)), np.zeros((n_genes, n_factors))
-    loadings[seen], inclusion[seen] = fit.loadings, fit.inclusion
-    return SparseFactors(loadings, inclusion, fit.activities)
+    loadings, log_odds = np.zeros((n_genes, n_factors)), np.full((n_genes, n_factors), -np.inf)
+    loadings[seen], log_odds[seen] = fit.loadings, fit.log_odds
+    return SparseFactors(loadings, log_odds, fit.activities)
 
 
 class _Fit:
@@ -160,7 +167,7 @@ class _Fit:
         self.activities, self.activity_squares = activities, activities**2
         self.loadings = np.zeros((n_genes, n_factors))
         self.loading_squares = np.zeros((n_genes, n_factors))
-        self.inclusion = np.zeros((n_genes, n_factors))
+        self.log_odds = np.full((n_genes, n_factors), -np.inf)
         first, prior = _PRIOR_GENES
         self.share = np.full(n_factors, first / prior)
         self.slab = np.full(n_factors, 0.5)
@@ -211,12 +218,12 @@ class _Fit:
             variance = 1 / (seen[k] + 1 / self.slab[k])
             mean = variance * (products[k] + of_pairs[k, k] * self.loadings[:, k])
             log_odds = np.log(self.share[k] / (1 - self.share[k])) + 0.5 * np.log(variance / self.slab[k])
-            inclusion = expit(log_odds + 0.5 * mean**2 / variance)
+            self.log_odds[:, k] = log_odds + 0.5 * mean**2 / variance
+            inclusion = expit(self.log_odds[:, k])
             change = inclusion * mean - self.loadings[:, k]
             products -= of_pairs[k] * change
             self.loadings[:, k] += change
             self.loading_squares[:, k] = inclusion * (mean**2 + variance)
-            self.inclusion[:, k] = inclusion
 
     def update_activities(self) -> None:
         """Update the activities, and the shares of genes and sizes of loadings that factors have."""
@@ -237,7 +244,7 @@ class _Fit:
         scale = np.sqrt(squares.mean(axis=0))
         self.activities, self.activity_squares = mean / scale, squares / scale**2
         self.loadings, self.loading_squares = self.loadings * scale, self.loading_squares * scale**2
-        included = self.inclusion.sum(axis=0)
+        included = expit(self.log_odds).sum(axis=0)
         self.slab = np.clip(self.loading_squares.sum(axis=0) / np.maximum(included, 1e-6), *_SLAB_VARIANCES)
         of_prior, prior = _PRIOR_GENES
         n_genes = self.counts.shape[1]
