@@ -68,7 +68,7 @@ def costs(path: Path) -> dict[str, Cost]:
         cost = found[event["stage"]]
         cost.wall += event["wall"] - begun["wall"]
         cost.processor += event["processor"] - begun["processor"]
-        cost.ended += 1
+        cost.ended += not event.get("failed", False)
     return dict(found)
 
 
