@@ -84,14 +84,18 @@ def whole(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
+    aside = part.with_name(f"{part.name}-before")
     _remove(part)
     try:
         yield part
         if target.is_dir():
-            # A folder cannot replace one that holds something.
-            shutil.rmtree(target)
+            # A folder cannot replace one that holds something; to move that aside takes no time in which to be killed.
+            os.replace(target, aside)
         os.replace(part, target)
     finally:
+        if aside.is_dir() and not target.exists():
+            os.replace(aside, target)
+        _remove(aside)
         # Renaming one link of a file to another of the same file does nothing and leaves both.
         _remove(part)
 
@@ -102,14 +106,8 @@ def result_folder(folder: Path) -> Iterator[Path]:
     with whole(folder) as part:
         part.mkdir()
         yield part
-        mark_complete(part)
-
-
-def mark_complete(folder: Path) -> None:
-    """Write ``complete.json`` of what a folder of results holds now; one that is there is replaced as a whole."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
-    with whole(folder / MARKER) as part:
-        _write_json(part, {str(path.relative_to(folder)): _file_digest(path) for path in files})
+        files = sorted(path for path in part.rglob("*") if path.is_file() and path.name != MARKER)
+        _write_json(part / MARKER, {str(path.relative_to(part)): _file_digest(path) for path in files})
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 import traceback
 import uuid
@@ -24,7 +25,7 @@ from scballast.experiment.first_answer import OnFirstAnswer
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
 from scballast.progress import expected_to_take
 from scballast.report.description import first_answer_description
-from scballast.results import mark_complete, result_folder, write_results
+from scballast.results import result_folder, write_results
 from scballast.sweep.estimate import stage_seconds
 from scballast.sweep.messages import SweepPlace
 from scballast.sweep.signals import how_stopped, signals_interrupt
@@ -185,25 +186,26 @@ def _writable(root: Path) -> Iterator[None]:
 
 
 def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
-    """Write the report into a folder of results that is whole; return what to say where it cannot be made."""
+    """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder."""
     from scballast.report import render_trial_report
 
     start = time.perf_counter()
     try:
-        render_trial_report(folder)
+        with result_folder(folder) as partial:
+            shutil.copytree(folder, partial, dirs_exist_ok=True)
+            render_trial_report(partial)
+            metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
+            write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
     except OSError:
         raise
     except Exception as error:
         logger.exception("%s: the report failed.", folder)
         failure = ScballastError(
-            f"{folder}: the report cannot be made ({type(error).__name__}: {error}). Tables and models are whole there "
-            f"and in MLflow; make it again with: scballast report {folder}"
+            f"{folder}: the report cannot be made ({type(error).__name__}: {error}). The tables are whole there and in "
+            f"MLflow; to make it again: scballast report {folder}"
         )
         failure.__cause__ = error
         return failure
-    metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
-    write_results(replace(experiment.results, metrics=metrics, tables={}), folder)
-    mark_complete(folder)
     return None
 
 
