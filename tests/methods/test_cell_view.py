@@ -12,6 +12,7 @@ from scballast.agreement.residuals import pearson_residuals, products_with_resid
 from scballast.methods import cell_view
 from scballast.methods.cell_view import evenly_over_depth, log_of, mean_log_counts
 from scballast.methods.registry import METHODS
+from scballast.threads import at_once
 
 
 class Cells:
@@ -101,6 +102,6 @@ def test_populations_side_by_side_have_the_scores_of_one_after_the_other(
     found = []
     for n_threads in ("1", "3"):
         monkeypatch.setenv("OMP_NUM_THREADS", n_threads)
-        assert cell_view.populations_at_once() == int(n_threads)
+        assert at_once() == int(n_threads)
         found.append(METHODS[name].score(Cells(planted_view())))  # type: ignore[arg-type]
     np.testing.assert_array_equal(*found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from scballast.arrays import FloatArray, IntArray, membership
-from scballast.threads import given_threads
+from scballast.threads import side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,6 @@ MOST_CELLS = 5000
 Smaller populations are whole. The search for programs, which cuts populations in halves itself, looks at twice as many.
 """
 _CELLS_AT_ONCE = 2**14
-_MOST_AT_ONCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,13 +209,7 @@ def score_each_population(
     for code in sorted(set(range(view.n_populations)) - set(enough)):
         message = "%s: no score for population %r: %d cells, at least %d needed."
         logger.warning(message, method, view.populations[code], cells[code].size, smallest)
-    with ThreadPoolExecutor(populations_at_once()) as pool:
-        rows = pool.map(score, (cells[code] for code in enough), (view.populations[code] for code in enough))
-        for code, row in zip(enough, rows, strict=True):
-            scores[code] = row
+    if enough:
+        names = [view.populations[code] for code in enough]
+        scores[enough] = side_by_side(score, [cells[code] for code in enough], names)
     return scores
-
-
-def populations_at_once() -> int:
-    """Return how many populations are scored side by side: of each a dense matrix is in memory."""
-    return min(given_threads(), _MOST_AT_ONCE)
