@@ -161,7 +161,7 @@ def run_experiment(
                 tested = tell_first_answer(setup, scores, cells, on_first_answer)
         with clock.stage("training"):
             models = train_models(setup, model_cache(config, cache_dir))
-        with clock.stage("rankings"):
+        with clock.stage("rankings"), one_thread():
             scores.update(model_scores(setup, models))
         with clock.stage("fit"):
             tables["fit"] = fit_table(setup, models)
@@ -179,7 +179,7 @@ def run_experiment(
     with clock.stage("confirmation"), one_thread():
         score_set, top_k = score_set_of(setup, scores), config.rank.top_k
         confirmation = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed, known=tested)
-    with clock.stage("statistics"):
+    with clock.stage("statistics"), one_thread():
         tables.update(statistics_tables(score_set, confirmation, top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))
         tables["marker_effects"] = marker_effects_table(setup)
