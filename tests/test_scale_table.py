@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from tests.benchmarks.scale_experiment import costs, exponent, has_ended, of_all_runs, table
+from tests.benchmarks.staged_command import Gauge
 
 
 def written(path: Path, *events: tuple[str, bool, float, float, float]) -> Path:
@@ -65,3 +67,12 @@ def test_the_exponent_is_that_of_the_two_largest(runs: list[Path]) -> None:
     lines = table({100: of_all_runs(runs), 1000: costs(runs[0])}).splitlines()
     (baselines,) = (line for line in lines if line.startswith("| baselines |"))
     assert "3.0 (4) | 0.90 | not ended | 0.90 |" in baselines
+
+
+@pytest.mark.parametrize(("error", "ended"), [(None, True), (SystemExit(0), True), (SystemExit(1), False)])
+def test_a_command_that_fails_has_not_ended(error: SystemExit | None, ended: bool, tmp_path: Path) -> None:
+    gauge = Gauge(tmp_path / "events.jsonl", None)
+    with pytest.raises(SystemExit) if error else nullcontext(), gauge.stage("command"):
+        if error:
+            raise error
+    assert has_ended(tmp_path / "events.jsonl") is ended

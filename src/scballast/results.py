@@ -84,14 +84,18 @@ def whole(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}.part")
+    aside = part.with_name(f"{part.name}-before")
     _remove(part)
     try:
         yield part
         if target.is_dir():
-            # A folder cannot replace one that holds something.
-            shutil.rmtree(target)
+            # A folder cannot replace one that holds something; to move that aside takes no time in which to be killed.
+            os.replace(target, aside)
         os.replace(part, target)
     finally:
+        if aside.is_dir() and not target.exists():
+            os.replace(aside, target)
+        _remove(aside)
         # Renaming one link of a file to another of the same file does nothing and leaves both.
         _remove(part)
 
@@ -102,7 +106,7 @@ def result_folder(folder: Path) -> Iterator[Path]:
     with whole(folder) as part:
         part.mkdir()
         yield part
-        files = sorted(path for path in part.rglob("*") if path.is_file())
+        files = sorted(path for path in part.rglob("*") if path.is_file() and path.name != MARKER)
         _write_json(part / MARKER, {str(path.relative_to(part)): _file_digest(path) for path in files})
 
 

@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+MOST_AT_ONCE = 4
+"""Populations that are worked on side by side: of each a dense matrix is in memory."""
+
+
+def at_once() -> int:
+    """Return how many threads :func:`side_by_side` uses: ``OMP_NUM_THREADS``, or the cores of this process, a few."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0:
+        return min(int(asked), MOST_AT_ONCE)
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return min(len(cores), MOST_AT_ONCE)
+
+
+def side_by_side(function: Callable[..., T], *items: Iterable[Any]) -> list[T]:
+    """Return what the function makes of each item, in their order, a few at a time: for large arrays in numpy.
+
+    No result depends on the number of threads. Numerical libraries had better use one (:func:`one_thread`).
+    """
+    with ThreadPoolExecutor(at_once()) as pool:
+        return list(pool.map(function, *items))
 
 
 @contextmanager

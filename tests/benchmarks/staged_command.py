@@ -48,7 +48,7 @@ class Gauge:
     """Writes down when stages begin and end, and the largest resident memory in between."""
 
     def __init__(self, path: Path, kill: tuple[str, float] | None) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
         self._kill = kill
         self._start = time.perf_counter()
 
@@ -62,18 +62,23 @@ class Gauge:
             timer.start()
         try:
             yield
-        finally:
-            self._event(name, begins=False)
+        except BaseException as error:
+            # As a stage that was killed it has not ended, unless it is how the command says that all is well.
+            self._event(name, begins=False, failed=not (isinstance(error, SystemExit) and not error.code))
+            raise
+        self._event(name, begins=False)
 
-    def _event(self, name: str, *, begins: bool) -> None:
+    def _event(self, name: str, *, begins: bool, failed: bool = False) -> None:
         event = {
             "stage": name,
             "begins": begins,
+            "failed": failed,
             "wall": time.perf_counter() - self._start,
             "processor": time.process_time(),
             "peak": peak_bytes(),
         }
-        print(json.dumps(event), file=self._file, flush=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(event)}\n")
 
 
 def peak_bytes() -> float:

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.sparse import csr_matrix
+from scipy.special import gammaln
 
 from scballast.config.simulation import SimulationConfig
+from scballast.data import simulation_fit
 from scballast.data.planting import plant
 from scballast.data.simulate import simulate, truth_from_adata
 from scballast.data.simulation_fit import SimulationParameters, fit_simulation_parameters
@@ -227,6 +230,22 @@ class TestAnnData:
 
 
 class TestFit:
+    def test_likelihood_of_each_dispersion_is_that_of_scipy(self):
+        rng = np.random.default_rng(7)
+        library = rng.lognormal(6.0, 0.8, 70).round()
+        rate = np.exp(rng.normal(-5.0, 3.0, 40))
+        counts = rng.poisson(np.outer(library, rate / rate.sum()) * rng.gamma(0.5, 2.0, (70, 40)))
+        counts[:, 3] = 0
+        library = counts.sum(axis=1).astype(float)
+        found = simulation_fit._population_log_likelihood(csr_matrix(counts, dtype=float), library)
+        mean = np.outer(library, counts.sum(axis=0) / library.sum())
+        for likelihoods, log_dispersion in zip(found, simulation_fit._LOG_DISPERSIONS, strict=True):
+            size = np.exp(-log_dispersion)
+            expected = stats.nbinom.logpmf(counts, size, size / (size + mean)).sum(axis=0)
+            constant = -gammaln(counts + 1.0).sum(axis=0)
+            np.testing.assert_allclose(likelihoods, expected - constant, atol=1e-8)
+        assert (found[:, 3] == 0).all(), "a gene without counts says nothing"
+
     def test_recovers_levels_dispersions_and_library_spread(self):
         rng = np.random.default_rng(0)
         n_genes, n_cells = 300, 800

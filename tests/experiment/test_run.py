@@ -12,9 +12,10 @@ import pytest
 
 import scballast
 from scballast.api import RunResult
+from scballast.commands.report_command import main as report_command
 from scballast.config.compose import compose_config
 from scballast.config.schema import Config, Objective, RankConfig, TrackingConfig
-from scballast.errors import ConfigError
+from scballast.errors import ConfigError, ScballastError
 from scballast.experiment import run as run_module
 from scballast.experiment.metrics import collect_metrics, logged_metrics
 from scballast.experiment.run import prepare_dataset, run_experiment, statistics_tables
@@ -326,3 +327,29 @@ def test_the_first_answer_comes_before_the_models_and_changes_nothing(
     for name, table in outcome.experiment.results.tables.items():
         if name != "training":  # it has seconds
             pd.testing.assert_frame_equal(table, quiet[name])
+
+
+def test_a_report_that_fails_takes_no_result_with_it(
+    counts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data=h5ad", f'data.path="{counts_file}"', f"runs_dir={tmp_path}", *WORDS, "resample.n_replicates=2"]
+    config = compose_config([*words, "methods=[wilcoxon,residual_pca]", "programs.find=false"])
+
+    def fails(folder: Path) -> None:
+        message = "no height"
+        raise ZeroDivisionError(message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scballast.report.render_trial_report", fails)
+        with pytest.raises(ScballastError, match=r"cannot be made \(ZeroDivisionError: no height\).*scballast report "):
+            run_trial(config)
+    (folder,) = (tmp_path / "results").iterdir()
+    assert is_complete(folder)
+    assert set(read_tables(folder)["rankings"]["method"]) == {"wilcoxon", "residual_pca"}
+    (stored,) = open_tracking(config).find_runs()
+    assert stored.status == "FINISHED"
+    assert (tmp_path / "artifacts" / stored.run_id / "artifacts" / "tables" / "answer.csv").is_file()
+    assert not (folder / "report.html").exists()
+    assert report_command([folder.name, "--runs-dir", str(tmp_path), "--no-browser"]) == 0
+    assert capsys.readouterr().out.endswith(f"{folder / 'report.html'}\n")
+    assert "residual_pca" in (folder / "report.html").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from scballast.agreement.residuals import pearson_residuals, products_with_resid
 from scballast.methods import cell_view
 from scballast.methods.cell_view import evenly_over_depth, log_of, mean_log_counts
 from scballast.methods.registry import METHODS
+from scballast.threads import at_once
 
 
 class Cells:
@@ -92,3 +93,15 @@ def test_products_with_residuals_a_part_at_a_time_are_those_of_the_dense_matrix(
     np.testing.assert_allclose(products_with_residuals(left, counts), left.T @ pearson_residuals(counts), atol=1e-10)
     nothing = csr_matrix((90, 12), dtype=np.float32)
     assert not products_with_residuals(left, nothing).any()
+
+
+@pytest.mark.parametrize("name", ["within_pca", "sparse_factors", "cross_covariance"])
+def test_populations_side_by_side_have_the_scores_of_one_after_the_other(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for n_threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", n_threads)
+        assert at_once() == int(n_threads)
+        found.append(METHODS[name].score(Cells(planted_view())))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(*found)

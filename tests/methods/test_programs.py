@@ -17,8 +17,9 @@ from scballast.agreement.residuals import pearson_residuals
 from scballast.config.simulation import SimulationConfig
 from scballast.data.simulate import simulate, truth_from_adata
 from scballast.data.simulation_fit import SimulationParameters
+from scballast.methods import components
 from scballast.methods.cell_view import CellView
-from scballast.methods.components import N_PERMUTATIONS, noise_variance
+from scballast.methods.components import N_PERMUTATIONS, leading_eigenpairs, noise_variance
 from scballast.methods.cross_covariance import cross_fitted_covariance
 from scballast.methods.registry import METHODS
 from scballast.methods.within import component_strength
@@ -104,6 +105,45 @@ class TestComponentStrength:
         np.testing.assert_allclose(component_strength(rotated, 3), component_strength(values, 3), rtol=1e-8)
 
 
+class TestLeadingEigenpairs:
+    """Against the whole decomposition, at sizes from which the quick one is tried."""
+
+    @staticmethod
+    def covariance(strengths: tuple[float, ...]) -> np.ndarray:
+        values = with_factors(700, 620, strengths, seed=11)
+        return values.T @ values / 699
+
+    @pytest.mark.parametrize("wanted", [1, 3, 9, None])
+    def test_equal_those_of_the_whole_decomposition(self, wanted: int | None) -> None:
+        matrix = self.covariance((3.0, 2.0, 2.0, 1.5))
+        all_values, all_vectors = np.linalg.eigh(matrix)
+        limit = all_values[-5] + 0.01
+        n = wanted or 4
+        values, vectors = leading_eigenpairs(matrix, wanted, limit)
+        np.testing.assert_allclose(values, all_values[::-1][:n], rtol=1e-10)
+        assert (np.abs((vectors * all_vectors[:, ::-1][:, :n]).sum(axis=0)) > 1 - 1e-9).all()
+        assert components._block_lanczos(matrix, 3, 0.0) is not None, "the quick way alone gets there"
+
+    def test_nothing_above_a_limit_close_to_the_largest(self) -> None:
+        matrix = self.covariance(())
+        largest = np.linalg.eigvalsh(matrix)[-1]
+        assert leading_eigenpairs(matrix, None, largest * (1 + 1e-3))[0].size == 0
+        assert leading_eigenpairs(matrix, None, largest * (1 - 1e-3))[0].size == 1
+
+    def test_of_low_rank_each_is_found_once(self) -> None:
+        factors = np.linalg.qr(np.random.default_rng(12).normal(size=(620, 5)))[0]
+        matrix = (factors * np.array([9.0, 4.0, 4.0, 1.0, 0.5])) @ factors.T
+        assert components._block_lanczos(matrix, None, 0.1) is None
+        np.testing.assert_allclose(leading_eigenpairs(matrix, None, 0.1)[0], [9, 4, 4, 1, 0.5], rtol=1e-9)
+
+    def test_in_the_bulk_the_whole_decomposition_takes_over(self) -> None:
+        matrix = self.covariance(())
+        assert components._block_lanczos(matrix, 60, 0.0) is None
+        np.testing.assert_allclose(
+            leading_eigenpairs(matrix, 60, 0.0)[0], np.linalg.eigvalsh(matrix)[::-1][:60], rtol=1e-10
+        )
+
+
 def brute_force_noise(centred: np.ndarray, n_permutations: int, seed: int) -> np.ndarray:
     """Largest variance along a component of genes permuted one by one, from singular values."""
     rng = np.random.default_rng(seed)
@@ -170,15 +210,16 @@ class TestAutomaticComponents:
 
 class TestCrossFittedCovariance:
     @pytest.mark.parametrize("n_components", [2, None])
-    def test_equals_a_loop_over_genes(self, n_components: int | None) -> None:
-        values = with_factors(31, 24, (2.0, 1.5), seed=7)
+    @pytest.mark.parametrize("n_cells", [31, 61])  # halves of fewer cells than genes, and of more
+    def test_equals_a_loop_over_genes(self, n_components: int | None, n_cells: int) -> None:
+        values = with_factors(n_cells, 24, (2.0, 1.5), seed=7)
         found = cross_fitted_covariance(values, np.random.default_rng(8), n_components=n_components, n_splits=2)
         rng = np.random.default_rng(8)
         expected = np.zeros(24)
         noise = None
         for _ in range(2):
-            order = rng.permutation(31)
-            halves = order[:15], order[15:]
+            order = rng.permutation(n_cells)
+            halves = order[: n_cells // 2], order[n_cells // 2 :]
             for first, second in (halves, halves[::-1]):
                 own = values[first] - values[first].mean(axis=0)
                 noise = noise_variance(own) if noise is None else noise

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 from tests.helpers.baseline_examples import score_of
 
 from scballast.agreement.residuals import pearson_residuals
@@ -52,23 +53,24 @@ class TestUpdates:
         fit.loadings = np.random.default_rng(1).normal(0, 0.3, fit.loadings.shape)
         fit.linearise()
         shift = fit.activities @ fit.loadings.T + fit.intercepts
-        np.testing.assert_allclose((fit.base * np.exp(shift)).sum(axis=0), fit.counts.sum(axis=0), rtol=1e-9)
+        base = np.outer(fit.depths, fit.shares)
+        np.testing.assert_allclose((base * np.exp(shift)).sum(axis=0), fit.counts.sum(axis=0), rtol=1e-9)
 
         def log_likelihood(change: float) -> np.ndarray:
-            mean, size = fit.base * np.exp(shift + change), 1 / fit.dispersions
+            mean, size = base * np.exp(shift + change), 1 / fit.dispersions
             return stats.nbinom.logpmf(fit.counts, size, size / (size + mean))
 
         step = 1e-4
         slope = (log_likelihood(step) - log_likelihood(-step)) / (2 * step)
-        np.testing.assert_allclose(fit.information * (fit.response - shift), slope, rtol=1e-4, atol=1e-6)
-        mean = fit.base * np.exp(shift)
+        np.testing.assert_allclose(fit.weighted_response - fit.information * shift, slope, rtol=1e-4, atol=1e-6)
+        mean = base * np.exp(shift)
         np.testing.assert_allclose(fit.information, mean**2 / (mean + fit.dispersions * mean**2))
 
     def test_loadings_are_the_posterior_of_one_gene_at_a_time(self) -> None:
         """With one factor and fixed activities the update is exact: compare with integrals on a grid."""
         fit = small_fit(2)
         fit.activities, fit.activity_squares = fit.activities[:, :1], fit.activities[:, :1] ** 2
-        for name in ("loadings", "loading_squares", "inclusion"):
+        for name in ("loadings", "loading_squares", "log_odds"):
             setattr(fit, name, getattr(fit, name)[:, :1])
         fit.share, fit.slab = np.array([0.2]), np.array([0.7])
         fit.linearise()
@@ -78,12 +80,12 @@ class TestUpdates:
         activity = fit.activities[:, 0]
         for gene in range(fit.counts.shape[1]):
             weight = fit.information[:, gene]
-            target = fit.response[:, gene] - fit.intercepts[gene]
-            log_ratio = grid * (weight * target @ activity) - 0.5 * grid**2 * (weight @ activity**2)
+            target = fit.weighted_response[:, gene] - weight * fit.intercepts[gene]
+            log_ratio = grid * (target @ activity) - 0.5 * grid**2 * (weight @ activity**2)
             slab = np.exp(log_ratio) * stats.norm.pdf(grid, 0, np.sqrt(0.7))
             evidence = slab.sum() * width
             inclusion = 0.2 * evidence / (0.2 * evidence + 0.8)
-            assert fit.inclusion[gene, 0] == pytest.approx(inclusion, rel=1e-5)
+            assert expit(fit.log_odds[gene, 0]) == pytest.approx(inclusion, rel=1e-5)
             mean = inclusion * (grid * slab).sum() / slab.sum()
             assert fit.loadings[gene, 0] == pytest.approx(mean, rel=1e-5, abs=1e-8)
             square = inclusion * (grid**2 * slab).sum() / slab.sum()
@@ -101,7 +103,7 @@ class TestUpdates:
             precision = np.eye(2) + (weight[:, None, None] * loadings[:, :, None] * loadings[:, None, :]).sum(axis=0)
             precision += np.diag(weight @ (squares - loadings**2))
             covariance = np.linalg.inv(precision)
-            means[cell] = covariance @ (loadings.T @ (weight * (fit.response[cell] - fit.intercepts)))
+            means[cell] = covariance @ (loadings.T @ (fit.weighted_response[cell] - weight * fit.intercepts))
             seconds[cell] = means[cell] ** 2 + np.diag(covariance)
         fit.update_activities()
         scale = np.sqrt(seconds.mean(axis=0))
@@ -131,11 +133,20 @@ class TestFit:
         assert sizes[-2] < 0.4 * sizes[-1]
 
     def test_evidence_is_the_probability_of_no_factor(self) -> None:
-        inclusion = np.array([[0.5, 0.25], [0.0, 0.0], [1.0, 0.1]])
-        found = SparseFactors(inclusion, inclusion, np.zeros((3, 2))).evidence()
-        np.testing.assert_allclose(found[:2], [-np.log(0.5 * 0.75), 0.0])
-        assert found[2] > 600
-        assert np.isfinite(found).all()
+        log_odds = np.array([[0.0, np.log(1 / 3)], [-np.inf, -np.inf], [800.0, np.log(1 / 9)], [45.0, 45.0]])
+        found = SparseFactors(np.zeros((4, 2)), log_odds, np.zeros((3, 2)))
+        np.testing.assert_allclose(found.inclusion[:3], [[0.5, 0.25], [0.0, 0.0], [1.0, 0.1]])
+        expected = [-np.log(0.5 * 0.75), 0.0, 800 - np.log(0.9), 90.0]
+        np.testing.assert_allclose(found.evidence(), expected, rtol=1e-12)
+
+    def test_many_cells_do_not_tie_the_genes_of_a_program(self) -> None:
+        """The more cells, the surer: probabilities that round to 1 still have an order."""
+        counts, dispersions, _ = planted_counts(2500, 40, 11, strength=1.0)
+        evidence = fit_sparse_factors(counts, dispersions, initial_activities(counts, dispersions, 3)).evidence()
+        first = np.argsort(-evidence)[:N_IN]
+        assert set(first) == set(range(N_IN))
+        assert np.unique(evidence[first].round(3)).size == N_IN
+        assert evidence[first].min() > 45, "of each the probability is 1 in double precision"
 
     def test_cells_and_genes_without_counts(self) -> None:
         counts, dispersions, _ = planted_counts(60, 40, 6)

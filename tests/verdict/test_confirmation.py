@@ -100,6 +100,19 @@ def test_planted_genes_hold(planted: tuple[ScoreSet, Confirmation]) -> None:
     assert confirmed["A", "noise"] < 0.15
 
 
+def test_populations_side_by_side_have_the_p_values_of_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = simulated(3, planted=True)
+    replicates = halves(cells, 2)
+    score_set = scored(cells, replicates)
+    found = []
+    for n_threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", n_threads)
+        found.append(confirm(score_set, cells, replicates, TOP_K, seed=0))
+    pd.testing.assert_frame_equal(found[0].genes, found[1].genes)
+    for name, p_values in found[0].p_values.items():
+        np.testing.assert_array_equal(p_values, found[1].p_values[name])
+
+
 def test_what_is_not_there_is_confirmed_in_the_same_cells_only() -> None:
     """Fails when lists are tested in the cells that they were found in."""
     cells = simulated(2, planted=False)

@@ -31,7 +31,7 @@ FEWEST_CELLS = 10
 _THETA = 100.0
 _FOREIGN_SHARE = 0.05
 _MIXTURE_STEPS = 8
-_CELLS_AT_ONCE = 2**10
+_CELLS_AT_ONCE = 2**7  # whose expected counts stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +150,8 @@ def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, position: int
     """
     # A gene that a profile lacks is rare there, not impossible.
     mixed = 0.999 * profiles + 0.001 * profiles.mean(axis=0)
+    counted = mixed[0] > 0  # in the cells of any population, and then in all of these profiles
+    counts, mixed = counts[:, counted], mixed[:, counted]
     foreign = np.empty(counts.shape[0])
     for start in range(0, counts.shape[0], _CELLS_AT_ONCE):
         part = counts[start : start + _CELLS_AT_ONCE]
@@ -163,9 +165,10 @@ def _mixture_shares(counts: sparse.csr_matrix, profiles: FloatArray, position: i
     shares = np.full((counts.shape[0], n_populations), 0.1 / (n_populations - 1))
     shares[:, position] = 0.9
     values = counts.toarray()
+    ratio = np.empty_like(values)
     for _ in range(_MIXTURE_STEPS):
-        expected = shares @ profiles
-        ratio = np.divide(values, expected, out=np.zeros_like(values), where=expected > 0)
+        np.matmul(shares, profiles, out=ratio)
+        np.divide(values, ratio, out=ratio)
         shares = shares * (ratio @ profiles.T)
         total = shares.sum(axis=1, keepdims=True)
         shares = np.divide(shares, total, out=np.full_like(shares, 1.0 / n_populations), where=total > 0)

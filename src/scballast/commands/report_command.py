@@ -27,6 +27,11 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     report = folder / "report.html"
+    if not report.is_file() and (folder / "tables" / "rankings.parquet").is_file():
+        # A run whose report failed, or was killed.
+        from scballast.report import render_trial_report
+
+        render_trial_report(folder)
     if not report.is_file():
         sys.stderr.write(f"{folder}: holds no report.html.\n")
         return 2

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import Chebyshev
 from scipy import sparse
 from scipy.special import gammaln, logsumexp
 
@@ -16,6 +17,7 @@ from scballast.arrays import FloatArray, IntArray
 # From all but Poisson to far noisier than sequencing data within a population; steps of a factor 1.5.
 _LOG_DISPERSIONS = np.arange(np.log(1e-3), np.log(20.0), np.log(1.5))
 _EM_ITERATIONS = 200
+_CHEBYSHEV_DEGREE = 120
 
 
 @dataclass(frozen=True)
@@ -132,33 +134,39 @@ def dispersions_within(counts: sparse.csr_matrix, codes: IntArray) -> FloatArray
     log_likelihood = np.zeros((_LOG_DISPERSIONS.size, counts.shape[1]))
     for code in np.unique(codes[codes >= 0]):
         population_counts = sparse.csr_matrix(counts[codes == code], dtype=np.float64)
-        seen = np.flatnonzero(np.asarray(population_counts.sum(axis=0)).ravel() > 0)
-        library = np.asarray(population_counts.sum(axis=1)).ravel()
-        population_counts, library = sparse.csr_matrix(population_counts[library > 0][:, seen]), library[library > 0]
-        if seen.size > 0:
-            log_likelihood[:, seen] += _population_log_likelihood(population_counts, library)
+        log_likelihood += _population_log_likelihood(population_counts, np.asarray(population_counts.sum(1)).ravel())
     return np.asarray(np.exp(_posterior_mean(log_likelihood)))
 
 
 def _population_log_likelihood(counts: sparse.csr_matrix, library: FloatArray) -> FloatArray:
     """Return the log-likelihood of each dispersion of the grid, by gene, up to a constant: (grid, gene)."""
-    rate = np.asarray(counts.sum(axis=0)).ravel() / library.sum()
-    mean = library[:, None] * rate  # (cell, gene)
-    entries = counts.tocoo()
-    cells, genes, values = entries.row, entries.col, entries.data
-    log_mean = np.log(mean[cells, genes])
-    result = np.empty((_LOG_DISPERSIONS.size, counts.shape[1]))
+    of_all_genes = np.asarray(counts.sum(axis=0)).ravel()
+    result = np.zeros((_LOG_DISPERSIONS.size, of_all_genes.size))
+    seen = np.flatnonzero(of_all_genes)
+    if seen.size == 0:
+        return result
+    of_genes = of_all_genes[seen]
+    rate = of_genes / library.sum()
+    # The sum over cells of log(1 + φ μ) depends on a gene by its φ r alone, and smoothly.
+    log_level = _LOG_DISPERSIONS[:, None] + np.log(rate)  # (grid, gene)
+
+    def log_of_sums(log_levels: FloatArray) -> FloatArray:
+        return np.log([np.log1p(level * library).sum() for level in np.exp(log_levels)])
+
+    domain = (log_level.min() - 1.0, log_level.max() + 1.0)
+    sums = np.exp(Chebyshev.interpolate(log_of_sums, _CHEBYSHEV_DEGREE, domain)(log_level))
+    # Only the counts above zero have further terms, and many of them are equal.
+    entries = counts[:, seen].tocoo()
+    genes, values = entries.col, entries.data
+    means = library[entries.row] * rate[genes]
+    of_means = np.bincount(genes, values * np.log(means), minlength=of_genes.size)
+    kinds, kind = np.unique(values, return_inverse=True)
+    numbers = sparse.csr_matrix((np.ones(kind.size), (kind, genes)), shape=(kinds.size, of_genes.size))
     for position, log_dispersion in enumerate(_LOG_DISPERSIONS):
         dispersion = np.exp(log_dispersion)
-        log_one_plus = np.log1p(dispersion * mean)
-        result[position] = -log_one_plus.sum(axis=0) / dispersion
-        # Only the counts above zero have further terms.
-        gained = (
-            gammaln(values + 1 / dispersion)
-            - gammaln(1 / dispersion)
-            + values * (log_dispersion + log_mean - log_one_plus[cells, genes])
-        )
-        result[position] += np.bincount(genes, gained, minlength=counts.shape[1])
+        gained = (gammaln(kinds + 1 / dispersion) - gammaln(1 / dispersion)) @ numbers
+        lost = np.bincount(genes, values * np.log(1 + dispersion * means), minlength=of_genes.size)
+        result[position, seen] = gained + of_genes * log_dispersion + of_means - lost - sums[position] / dispersion
     return result
 
 

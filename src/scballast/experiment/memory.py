@@ -17,6 +17,7 @@ from scballast.errors import ConfigError
 from scballast.methods.cell_view import MOST_CELLS
 from scballast.methods.logreg import MOST_DENSE
 from scballast.methods.registry import METHODS
+from scballast.threads import at_once
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +154,7 @@ def _need(
     dense = 0.0
     if set(methods) & set(DENSE_BY_POPULATION):
         n_dense = min(share * n_largest, MOST_CELLS)
-        dense = n_dense * n_genes * (HOTSPOT_BYTES if "hotspot" in methods else DENSE_BYTES)
+        dense = n_dense * n_genes * (HOTSPOT_BYTES if "hotspot" in methods else DENSE_BYTES) * at_once()
     if config.programs.find:
         dense = max(dense, min(n_largest, 2 * MOST_CELLS) * n_genes * DENSE_BYTES)
     if "logreg" in methods and share * n_cells * n_genes <= MOST_DENSE:

@@ -48,6 +48,7 @@ from scballast.methods.plan import left_out, plan_methods
 from scballast.methods.pseudobulk import FEWEST_SAMPLES
 from scballast.models import FAMILIES
 from scballast.results import Results
+from scballast.threads import one_thread
 from scballast.verdict.answer import answer_table
 from scballast.verdict.caveats import caveats, caveats_table
 from scballast.verdict.confirmation import Confirmation, confirm
@@ -156,11 +157,11 @@ def run_experiment(
     models: TrainedModels | None = None
     if setup.from_models:
         if on_first_answer is not None:
-            with clock.stage("first_answer"):
+            with clock.stage("first_answer"), one_thread():
                 tested = tell_first_answer(setup, scores, cells, on_first_answer)
         with clock.stage("training"):
             models = train_models(setup, model_cache(config, cache_dir))
-        with clock.stage("rankings"):
+        with clock.stage("rankings"), one_thread():
             scores.update(model_scores(setup, models))
         with clock.stage("fit"):
             tables["fit"] = fit_table(setup, models)
@@ -175,10 +176,10 @@ def run_experiment(
             tables.update(program_tables(setup))
             if models is not None:
                 tables["program_models"] = program_models_table(setup, models, tables["program_activity"])
-    with clock.stage("confirmation"):
+    with clock.stage("confirmation"), one_thread():
         score_set, top_k = score_set_of(setup, scores), config.rank.top_k
         confirmation = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed, known=tested)
-    with clock.stage("statistics"):
+    with clock.stage("statistics"), one_thread():
         tables.update(statistics_tables(score_set, confirmation, top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))
         tables["marker_effects"] = marker_effects_table(setup)

@@ -19,7 +19,7 @@ from scballast.results import whole
 logger = logging.getLogger(__name__)
 
 # Raised by hand when the computation of any cached score changes.
-_VERSION = 2
+_VERSION = 3
 
 
 class ScoreCache:

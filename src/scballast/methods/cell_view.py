@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from scballast.arrays import FloatArray, IntArray, membership
+from scballast.threads import side_by_side
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ def comparable_populations(view: CellView, method: str, *, smallest: int) -> Int
 def score_each_population(
     view: CellView, method: str, score: Callable[[IntArray, str], FloatArray], *, smallest: int
 ) -> FloatArray:
-    """Score each population by its own cells alone; the log names those with too few.
+    """Score each population by its own cells alone, a few side by side; the log names those with too few.
 
     Parameters
     ----------
@@ -203,11 +204,12 @@ def score_each_population(
     (n_populations, n_genes) float
     """
     scores = view.empty_scores()
-    for code, name in enumerate(view.populations):
-        cells = view.of_population(code)
-        if cells.size < smallest:
-            message = "%s: no score for population %r: %d cells, at least %d needed."
-            logger.warning(message, method, name, cells.size, smallest)
-            continue
-        scores[code] = score(cells, name)
+    cells = [view.of_population(code) for code in range(view.n_populations)]
+    enough = [code for code, own in enumerate(cells) if own.size >= smallest]
+    for code in sorted(set(range(view.n_populations)) - set(enough)):
+        message = "%s: no score for population %r: %d cells, at least %d needed."
+        logger.warning(message, method, view.populations[code], cells[code].size, smallest)
+    if enough:
+        names = [view.populations[code] for code in enough]
+        scores[enough] = side_by_side(score, [cells[code] for code in enough], names)
     return scores

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray, IntArray
 from scballast.methods.cell_view import CellView, score_each_population
-from scballast.methods.components import noise_variance, principal_components
+from scballast.methods.components import Components, components_of_covariance, noise_variance, principal_components
 from scballast.seeds import Stream, generator_for
 
 N_SPLITS = 5
@@ -67,21 +69,58 @@ def cross_fitted_covariance(
     (n_genes,) float
         In the squared units of ``values``; negative where both halves disagree.
     """
-    n_cells = values.shape[0]
-    scores = np.zeros(values.shape[1])
+    n_cells, n_genes = values.shape
+    values = values - values.mean(axis=0)
+    # Where cells are many, a half's products of genes are those of all cells less those of the other half.
+    products = values.T @ values if n_cells // 2 > n_genes else None
+    scores = np.zeros(n_genes)
     noise: float | None = None
     for _ in range(n_splits):
         order = stream.permutation(n_cells)
-        halves = (order[: n_cells // 2], order[n_cells // 2 :])
-        for first, second in (halves, halves[::-1]):
-            seen = values[first] - values[first].mean(axis=0)
+        halves = _halves(values, order, products)
+        for seen, unseen in (halves, halves[::-1]):
             if n_components is None and noise is None:
-                noise = noise_variance(seen)  # of halves of this size and these genes: one estimate serves all
-            components = principal_components(seen, n_components=n_components, above=noise or 0.0)
+                cells = values[order[: n_cells // 2]]
+                noise = noise_variance(cells - cells.mean(axis=0))  # one estimate serves all halves of this size
+            components = seen.components(n_components, noise or 0.0)
             if components.variances.size == 0:
-                components = principal_components(seen, n_components=1)
-            unseen = values[second] - values[second].mean(axis=0)
-            covariance = unseen.T @ (unseen @ components.loadings.T) / (len(second) - 1)  # (gene, component)
-            covariance -= unseen.var(axis=0, ddof=1)[:, None] * components.loadings.T
+                components = seen.components(1, 0.0)
+            covariance = unseen.covariance_with(components.loadings.T)  # (gene, component)
             scores += (components.loadings.T * covariance).sum(axis=1)
     return scores / (2 * n_splits)
+
+
+@dataclass(frozen=True)
+class _Half:
+    """Half of the cells: (n_cells, n_genes) with means of 0, or the (n_genes, n_genes) covariance of their genes."""
+
+    values: FloatArray
+    is_covariance: bool = False
+
+    def components(self, n_components: int | None, above: float) -> Components:
+        if self.is_covariance:
+            return components_of_covariance(self.values, n_components=n_components, above=above)
+        return principal_components(self.values, n_components=n_components, above=above)
+
+    def covariance_with(self, loadings: FloatArray) -> FloatArray:
+        """Return each gene's covariance with the activities (gene, component), but for its own part in them."""
+        if self.is_covariance:
+            return np.asarray(self.values @ loadings - np.diag(self.values)[:, None] * loadings)
+        products = self.values.T @ (self.values @ loadings)
+        products -= np.einsum("ig,ig->g", self.values, self.values)[:, None] * loadings
+        return np.asarray(products / (len(self.values) - 1))
+
+
+def _halves(values: FloatArray, order: IntArray, products: FloatArray | None) -> tuple[_Half, _Half]:
+    """Cut the cells in this order in halves; of ``values`` each gene has mean 0."""
+    n_first = len(order) // 2
+    first = values[order[:n_first]]
+    if products is None:
+        second = values[order[n_first:]]
+        return _Half(first - first.mean(axis=0)), _Half(second - second.mean(axis=0))
+    sums, of_first = first.sum(axis=0), first.T @ first
+
+    def half(own: FloatArray, n_cells: int) -> _Half:
+        return _Half((own - np.outer(sums, sums) / n_cells) / (n_cells - 1), is_covariance=True)
+
+    return half(of_first, n_first), half(products - of_first, len(order) - n_first)

@@ -19,6 +19,7 @@ MOST_COMPONENTS = 8
 SPARE_FACTORS = 2  # beside the components that stand out: a sparse prior empties what is not needed
 N_LINEARISATIONS = 8
 N_SWEEPS = 2  # of the updates between two linearisations
+_CELLS_AT_ONCE = 128
 _LARGEST_SHIFT = 3.0  # of a log rate by the factors: a factor of 20
 _PRIOR_GENES = 1.0, 20.0  # genes in and in all, added to those of a factor: 5% before any is seen
 _SLAB_VARIANCES = 0.01, 4.0  # of log rates, within which each factor finds its own
@@ -33,20 +34,27 @@ class SparseFactors:
     ----------
     loadings
         (n_genes, n_factors) posterior means, in natural-log units of the rate per standard deviation of the activity.
-    inclusion
-        (n_genes, n_factors) posterior probability that the gene is in the factor; 0 for a gene without counts.
+    log_odds
+        (n_genes, n_factors) posterior log odds that the gene is in the factor; -inf for a gene without counts.
     activities
         (n_cells, n_factors) posterior means, of mean 0.
     """
 
     loadings: FloatArray
-    inclusion: FloatArray
+    log_odds: FloatArray
     activities: FloatArray
 
+    @property
+    def inclusion(self) -> FloatArray:
+        """(n_genes, n_factors) posterior probability that the gene is in the factor."""
+        return np.asarray(expit(self.log_odds))
+
     def evidence(self) -> FloatArray:
-        """Return (n_genes,) minus the log probability that the gene is in none of the factors."""
-        out = np.clip(1.0 - self.inclusion, 1e-300, 1.0)
-        return np.asarray(-np.log(out).sum(axis=1) + 0.0)
+        """Return (n_genes,) minus the log probability that the gene is in none of the factors.
+
+        From the log odds: of many cells the probabilities themselves would round to 1, and the genes tie.
+        """
+        return np.asarray(np.logaddexp(0.0, self.log_odds).sum(axis=1))
 
 
 def sparse_factor_scores(view: CellView) -> FloatArray:
@@ -62,13 +70,10 @@ def sparse_factor_scores(view: CellView) -> FloatArray:
     (n_populations, n_genes) float
         :meth:`SparseFactors.evidence` of :func:`fit_sparse_factors`.
     """
-    dispersions: FloatArray | None = None
+    looked_at = np.sort(np.concatenate([view.of_population(code) for code in range(view.n_populations)]))
+    dispersions = dispersions_within(view.counts[looked_at], view.codes[looked_at])
 
     def score(cells: IntArray, _: str) -> FloatArray:
-        nonlocal dispersions
-        if dispersions is None:
-            looked_at = np.sort(np.concatenate([view.of_population(other) for other in range(view.n_populations)]))
-            dispersions = dispersions_within(view.counts[looked_at], view.codes[looked_at])
         counts = view.counts[cells]
         start = initial_activities(counts, dispersions, view.n_components)
         return fit_sparse_factors(counts, dispersions, start).evidence()
@@ -137,16 +142,16 @@ def fit_sparse_factors(counts: csr_matrix, dispersions: FloatArray, activities: 
     seen = of_genes > 0
     if not seen.any():
         nothing = np.zeros((n_genes, n_factors))
-        return SparseFactors(nothing, nothing, np.zeros_like(activities))
+        return SparseFactors(nothing, nothing - np.inf, np.zeros_like(activities))
     fit = _Fit(matrix[:, seen].toarray(), of_genes[seen] / of_genes.sum(), dispersions[seen], activities)
     for _ in range(N_LINEARISATIONS):
         fit.linearise()
         for _ in range(N_SWEEPS):
             fit.update_loadings()
             fit.update_activities()
-    loadings, inclusion = np.zeros((n_genes, n_factors)), np.zeros((n_genes, n_factors))
-    loadings[seen], inclusion[seen] = fit.loadings, fit.inclusion
-    return SparseFactors(loadings, inclusion, fit.activities)
+    loadings, log_odds = np.zeros((n_genes, n_factors)), np.full((n_genes, n_factors), -np.inf)
+    loadings[seen], log_odds[seen] = fit.loadings, fit.log_odds
+    return SparseFactors(loadings, log_odds, fit.activities)
 
 
 class _Fit:
@@ -155,12 +160,14 @@ class _Fit:
     def __init__(self, counts: FloatArray, shares: FloatArray, dispersions: FloatArray, activities: FloatArray) -> None:
         n_genes, n_factors = counts.shape[1], activities.shape[1]
         self.counts, self.dispersions = counts, dispersions
-        self.base = np.outer(counts.sum(axis=1), shares)  # expected counts without factors
+        self.depths, self.shares = counts.sum(axis=1), shares  # of which the products are expected without factors
+        self.information = np.empty(counts.shape)
+        self.weighted_response = np.empty(counts.shape)  # log rates and what counts add to them, times information
         self.intercepts = np.zeros(n_genes)
         self.activities, self.activity_squares = activities, activities**2
         self.loadings = np.zeros((n_genes, n_factors))
         self.loading_squares = np.zeros((n_genes, n_factors))
-        self.inclusion = np.zeros((n_genes, n_factors))
+        self.log_odds = np.full((n_genes, n_factors), -np.inf)
         first, prior = _PRIOR_GENES
         self.share = np.full(n_factors, first / prior)
         self.slab = np.full(n_factors, 0.5)
@@ -169,43 +176,54 @@ class _Fit:
         """Expand the log-likelihood around the current log rates.
 
         The intercepts are set so that a gene's rates sum to its counts: a quadratic far from the mode would overshoot.
+        Some cells at a time: what is in between stays in the processor's cache.
         """
-        shift = np.clip(self.activities @ self.loadings.T, -_LARGEST_SHIFT, _LARGEST_SHIFT)
-        rate = self.base * np.exp(shift)
+        n_cells = self.counts.shape[0]
+        parts = [slice(start, start + _CELLS_AT_ONCE) for start in range(0, n_cells, _CELLS_AT_ONCE)]
+        shift, rate = self.weighted_response, self.information  # which take their places
+        for part in parts:
+            np.matmul(self.activities[part], self.loadings.T, out=shift[part])
+            np.clip(shift[part], -_LARGEST_SHIFT, _LARGEST_SHIFT, out=shift[part])
+            np.exp(shift[part], out=rate[part])
+            rate[part] *= np.outer(self.depths[part], self.shares)
         self.intercepts = np.log(self.counts.sum(axis=0) / rate.sum(axis=0))
-        shift, rate = shift + self.intercepts, rate * np.exp(self.intercepts)
-        self.information = rate / (1 + self.dispersions * rate)  # (cell, gene)
-        # Where a cell has no counts it has no rates either, and says nothing.
-        deviation = np.divide(self.counts - rate, rate, out=np.zeros_like(rate), where=rate > 0)
-        self.response = shift + deviation
+        level = np.exp(self.intercepts)
+        for part in parts:
+            rates = rate[part] * level
+            inflation = 1 + self.dispersions * rates
+            deviation = (self.counts[part] - rates) / inflation
+            rate[part] = rates / inflation
+            shift[part] += self.intercepts
+            shift[part] *= rate[part]
+            shift[part] += deviation
 
     def update_loadings(self) -> None:
         """Update intercepts and loadings, one factor after the other, and what the prior says of them."""
-        information, activities = self.information, self.activities
-        residuals = information * (self.response - self.intercepts - activities @ self.loadings.T)
-        total = information.sum(axis=0)
-        step = np.clip(residuals.sum(axis=0) / total, -_LARGEST_SHIFT, _LARGEST_SHIFT)
-        self.intercepts = self.intercepts + step
-        residuals -= information * step
-        n_factors = activities.shape[1]
+        activities, n_factors = self.activities, self.activities.shape[1]
         first, second = np.triu_indices(n_factors)
+        one = np.ones((len(activities), 1))
+        pairs = activities[:, first] * activities[:, second]
+        weights = np.hstack([one, activities, self.activity_squares, pairs]).T @ self.information
+        total, of_factors, seen, upper = np.split(weights, np.cumsum([1, n_factors, n_factors]))
         # What a change of one loading takes from the products of residuals and activities, for all pairs of factors.
-        of_pairs = np.empty((n_factors, n_factors, information.shape[1]))
-        of_pairs[first, second] = of_pairs[second, first] = (
-            activities[:, first] * activities[:, second]
-        ).T @ information
-        products = activities.T @ residuals  # (factor, gene)
-        seen = information.T @ self.activity_squares
+        of_pairs = np.empty((n_factors, n_factors, total.size))
+        of_pairs[first, second] = of_pairs[second, first] = upper
+        products = np.hstack([one, activities]).T @ self.weighted_response
+        residuals = products[0] - total[0] * self.intercepts - (of_factors * self.loadings.T).sum(axis=0)
+        step = np.clip(residuals / total[0], -_LARGEST_SHIFT, _LARGEST_SHIFT)
+        self.intercepts = self.intercepts + step
+        # Of residuals and activities: (factor, gene).
+        products = products[1:] - of_factors * self.intercepts - np.einsum("klg,gl->kg", of_pairs, self.loadings)
         for k in range(n_factors):
-            variance = 1 / (seen[:, k] + 1 / self.slab[k])
+            variance = 1 / (seen[k] + 1 / self.slab[k])
             mean = variance * (products[k] + of_pairs[k, k] * self.loadings[:, k])
             log_odds = np.log(self.share[k] / (1 - self.share[k])) + 0.5 * np.log(variance / self.slab[k])
-            inclusion = expit(log_odds + 0.5 * mean**2 / variance)
+            self.log_odds[:, k] = log_odds + 0.5 * mean**2 / variance
+            inclusion = expit(self.log_odds[:, k])
             change = inclusion * mean - self.loadings[:, k]
             products -= of_pairs[k] * change
             self.loadings[:, k] += change
             self.loading_squares[:, k] = inclusion * (mean**2 + variance)
-            self.inclusion[:, k] = inclusion
 
     def update_activities(self) -> None:
         """Update the activities, and the shares of genes and sizes of loadings that factors have."""
@@ -213,11 +231,12 @@ class _Fit:
         first, second = np.triu_indices(n_factors)
         products = self.loadings[:, first] * self.loadings[:, second]
         products[:, first == second] = self.loading_squares
+        products = self.information @ np.hstack([self.intercepts[:, None] * self.loadings, products])
         precision = np.zeros((self.counts.shape[0], n_factors, n_factors))
-        precision[:, first, second] = precision[:, second, first] = self.information @ products
+        precision[:, first, second] = precision[:, second, first] = products[:, n_factors:]
         precision += np.eye(n_factors)
         covariance = np.linalg.inv(precision)
-        weighted = (self.information * (self.response - self.intercepts)) @ self.loadings
+        weighted = self.weighted_response @ self.loadings - products[:, :n_factors]
         mean = np.einsum("ikl,il->ik", covariance, weighted)
         squares = mean**2 + np.diagonal(covariance, axis1=1, axis2=2)
         mean = mean - mean.mean(axis=0)
@@ -225,7 +244,7 @@ class _Fit:
         scale = np.sqrt(squares.mean(axis=0))
         self.activities, self.activity_squares = mean / scale, squares / scale**2
         self.loadings, self.loading_squares = self.loadings * scale, self.loading_squares * scale**2
-        included = self.inclusion.sum(axis=0)
+        included = expit(self.log_odds).sum(axis=0)
         self.slab = np.clip(self.loading_squares.sum(axis=0) / np.maximum(included, 1e-6), *_SLAB_VARIANCES)
         of_prior, prior = _PRIOR_GENES
         n_genes = self.counts.shape[1]

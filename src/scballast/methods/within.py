@@ -25,9 +25,10 @@ def within_pca_scores(view: CellView) -> FloatArray:
     (n_populations, n_genes) float
         :func:`component_strength` of each population's own cells.
     """
+    log_counts = view.log_counts
 
     def score(cells: IntArray, _: str) -> FloatArray:
-        return component_strength(view.log_counts[cells].toarray(), view.n_components)
+        return component_strength(log_counts[cells].toarray(), view.n_components)
 
     return score_each_population(view, "within_pca", score, smallest=SMALLEST_POPULATION)
 

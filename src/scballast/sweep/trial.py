@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 import traceback
 import uuid
@@ -142,8 +143,12 @@ def run_trial(
             )
             results = replace(experiment.results, tags={**experiment.results.tags, **tags})
             experiment = replace(experiment, results=results)
+            # Whole before the report: a page that fails, or is killed, takes no result with it.
             with _writable(root), result_folder(folder) as partial:
-                _write(experiment, partial)
+                write_results(experiment.results, partial)
+                _save_model(experiment, partial)
+            with _writable(root):
+                failure = _report(experiment, folder)
             tracking.publish(run_id, folder)
     except KeyboardInterrupt as error:
         tracking.interrupt_run(run_id, how_stopped(error))
@@ -151,6 +156,8 @@ def run_trial(
     except BaseException as error:
         tracking.fail_run(run_id, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
+    if failure is not None and place is None:  # of a trial of a sweep its values count
+        raise failure
     return TrialOutcome(run_id, folder, experiment)
 
 
@@ -178,15 +185,28 @@ def _writable(root: Path) -> Iterator[None]:
         raise ScballastError(message) from error
 
 
-def _write(experiment: Experiment, folder: Path) -> None:
+def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
+    """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder."""
     from scballast.report import render_trial_report
 
-    write_results(experiment.results, folder)
-    _save_model(experiment, folder)
     start = time.perf_counter()
-    render_trial_report(folder)
-    metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
-    write_results(replace(experiment.results, metrics=metrics, tables={}), folder)
+    try:
+        with result_folder(folder) as partial:
+            shutil.copytree(folder, partial, dirs_exist_ok=True)
+            render_trial_report(partial)
+            metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
+            write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
+    except OSError:
+        raise
+    except Exception as error:
+        logger.exception("%s: the report failed.", folder)
+        failure = ScballastError(
+            f"{folder}: the report cannot be made ({type(error).__name__}: {error}). The tables are whole there and in "
+            f"MLflow; to make it again: scballast report {folder}"
+        )
+        failure.__cause__ = error
+        return failure
+    return None
 
 
 def _save_model(experiment: Experiment, folder: Path) -> None:

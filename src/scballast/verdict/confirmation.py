@@ -22,6 +22,7 @@ from scballast.agreement.multiplicity import adaptive_q_values, bh_q_values, com
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
 from scballast.methods.method import RESPONSE_NULL, NamedMethod
+from scballast.threads import side_by_side
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.unseen import Cells, UnseenCells, confirmed_shares
 
@@ -217,15 +218,17 @@ class _Tests:
             self.p_values[name][self.row, position, genes] = tested
 
     def of_programs(self) -> None:
-        for position in range(len(self.score_set.populations)):
+        def test(position: int) -> None:
             chosen = self._candidates("program", position)
             if not any(genes.size for genes in chosen.values()):
-                continue
+                return
             sides = self.unseen.sides(position)
             for name, genes in chosen.items():
                 listed = np.zeros(len(self.score_set.genes), dtype=bool)
                 listed[genes[: self.top_k]] = True
                 self.p_values[name][self.row, position, genes] = program_p_values(*sides, listed, genes)
+
+        side_by_side(test, range(len(self.score_set.populations)))
 
     def of_responses(self) -> dict[int, str]:
         """Test response genes, those of permuted conditions under these; return why populations cannot be tested."""
