@@ -131,41 +131,6 @@ def association(
     return Association(smd=smd, auroc=auroc, eta2=eta2, p_value=p_value, reason=reason, permuted=permuted)
 
 
-def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
-    """Adjust p-values so that selecting those below α keeps the false discovery rate below α.
-
-    Parameters
-    ----------
-    p_values : (...) float
-        In [0, 1]; NaN: no test, left out of the count.
-
-    Returns
-    -------
-    (...) float
-        Adjusted values in the same places; NaN stays NaN.
-
-    References
-    ----------
-    Benjamini & Hochberg (1995), Controlling the false discovery rate.
-
-    Examples
-    --------
-    >>> benjamini_hochberg([0.01, 0.02, 0.5])
-    array([0.03, 0.03, 0.5 ])
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    adjusted = np.full(values.shape, np.nan)
-    tested = ~np.isnan(values)
-    known = values[tested]
-    order = np.argsort(-known, kind="stable")
-    rank = np.arange(known.size, 0, -1)
-    stepped = np.minimum.accumulate(known[order] * known.size / rank)
-    adjusted_known = np.empty(known.size)
-    adjusted_known[order] = np.minimum(stepped, 1.0)
-    adjusted[tested] = adjusted_known
-    return adjusted
-
-
 def check_cells(scores: npt.ArrayLike, codes: npt.ArrayLike, n_categories: int) -> tuple[FloatArray, IntArray]:
     """Return the scores (cell, dimension) and codes of the cells that have a category.
 

@@ -5,8 +5,6 @@ Pure functions of arrays; numpy and scipy only. Only methods with one estimand m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from scballast.agreement.overlap import concordance_curve_weights, expected_overlap, rank_biased_weights, top_k_weights
@@ -14,17 +12,7 @@ from scballast.agreement.ranking import RankSpans
 from scballast.arrays import FloatArray
 
 
-@dataclass(frozen=True)
-class AgreementByReplicate:
-    """Indices of agreement of paired rankings, (n_replicates,) each; NaN where undefined."""
-
-    overlap: FloatArray
-    rbo: FloatArray
-    aucc: FloatArray
-    spearman: FloatArray
-
-
-def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float) -> AgreementByReplicate:
+def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float) -> dict[str, FloatArray]:
     """Overlap at k, rank-biased overlap, area under the concordance curve and Spearman of paired rankings.
 
     Parameters
@@ -38,16 +26,17 @@ def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float
 
     Returns
     -------
-    AgreementByReplicate
+    dict of (n_replicates,) float
+        ``overlap``, ``rbo``, ``aucc`` and ``spearman``; NaN where undefined.
     """
     n_replicates, n_genes = first.top.shape
     nothing = np.full(n_replicates, np.nan)
-    return AgreementByReplicate(
-        overlap=nothing if no_top(k, n_genes - 1) else expected_overlap(first, second, top_k_weights(int(k))),
-        rbo=expected_overlap(first, second, rank_biased_weights(n_genes, p)),
-        aucc=nothing if no_top(k, n_genes) else expected_overlap(first, second, concordance_curve_weights(int(k))),
-        spearman=rowwise_correlation(first.midranks, second.midranks),
-    )
+    return {
+        "overlap": nothing if no_top(k, n_genes - 1) else expected_overlap(first, second, top_k_weights(int(k))),
+        "rbo": expected_overlap(first, second, rank_biased_weights(n_genes, p)),
+        "aucc": nothing if no_top(k, n_genes) else expected_overlap(first, second, concordance_curve_weights(int(k))),
+        "spearman": rowwise_correlation(first.midranks, second.midranks),
+    }
 
 
 def rowwise_correlation(first: FloatArray, second: FloatArray) -> FloatArray:

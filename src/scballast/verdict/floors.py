@@ -97,12 +97,10 @@ class BetweenReplicates:
 
     def corrected(self, k: int, n_genes: int) -> BetweenReplicates:
         """Turn the share of the top k in common into Kuncheva's index; NaN where k leaves no gene out."""
-        if not 0 < k < n_genes:
-            nothing = np.full_like(self.same, np.nan)
-            return BetweenReplicates(nothing, nothing, self.disjoint, None if self.null is None else nothing)
         chance = k / n_genes
-        same, different = ((share - chance) / (1.0 - chance) for share in (self.same, self.different))
-        null = None if self.null is None else (self.null - chance) / (1.0 - chance)
+        most = 1.0 - chance if 0 < k < n_genes else math.nan
+        same, different = ((share - chance) / most for share in (self.same, self.different))
+        null = None if self.null is None else (self.null - chance) / most
         return BetweenReplicates(same, different, self.disjoint, null)
 
     def _error(self, position: int) -> float:

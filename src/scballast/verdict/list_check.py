@@ -22,9 +22,9 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scballast.agreement.confirmation import program_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, bh_q_values, combined_p_values
@@ -37,9 +37,6 @@ from scballast.seeds import Stream, generator_for
 from scballast.verdict.answer import SMALLEST_SHARE
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.unseen import FALSE_DISCOVERY_RATE, LEVEL, Cells, UnseenCells, confirmed_shares
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 N_RANDOM = 19
 MOST_OTHERS = 5
@@ -103,8 +100,6 @@ def check_lists(
     -------
     ListCheck
     """
-    import pandas as pd
-
     check = _Check(lists, score_set, cells, seed)
     for row, replicate in enumerate(replicates):
         check.replicate(row, replicate)

@@ -12,7 +12,8 @@ from scipy import sparse
 from scballast.agreement.confirmation import PopulationCells, population_cells
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, marker_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, combined_lower_bound, true_lower_bound, true_share
-from scballast.agreement.response_confirmation import ResponseTest, over_donors_test, within_donor_test
+from scballast.agreement.response_confirmation import over_donors_test, within_donor_test
+from scballast.agreement.statistic import Tested, untested
 from scballast.arrays import FloatArray, IntArray, membership
 from scballast.data.replicates import Replicate
 from scballast.seeds import Stream, generator_for
@@ -102,7 +103,7 @@ class UnseenCells:
         strata = depth_strata(depth, joined_codes(self.cells.batches, self.cells.samples, heldout))
         return marker_p_values(counts[:, genes], codes, len(self.populations), depth, strata)
 
-    def response_test(self, position: int, genes: IntArray, *, permuted: bool = False) -> ResponseTest:
+    def response_test(self, position: int, genes: IntArray, *, permuted: bool = False) -> Tested:
         """Test whether genes differ between the conditions within a population.
 
         In donors that the replicate has not seen, if there are only such; else in other cells of the donors that it
@@ -120,10 +121,10 @@ class UnseenCells:
         cells, heldout, samples = self.cells, self.replicate.heldout, self.cells.samples
         conditions = cells.null_conditions if permuted else cells.conditions
         if conditions is None:
-            return ResponseTest(np.full(genes.size, np.nan), "there are no conditions")
+            return untested(genes.size, "there are no conditions")
         tested_cells = heldout[(cells.codes[heldout] == position) & (conditions[heldout] >= 0)]
         if tested_cells.size == 0:
-            return ResponseTest(np.full(genes.size, np.nan), "no unseen cell has a condition")
+            return untested(genes.size, "no unseen cell has a condition")
         shared = (cells.counts[tested_cells], cells.total_counts[tested_cells], conditions[tested_cells])
         if samples is not None and not np.isin(samples[heldout], samples[self.replicate.cells]).any():
             return over_donors_test(*shared, samples[tested_cells], genes)
