@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from scballast.arrays import IntArray
 from scballast.config.schema import Config
@@ -16,10 +17,6 @@ from scballast.experiment.setup import Setup, column_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 COLUMNS = ("model", "replicate", "population", "n_cells", "heldout_nll", "heldout_elbo")
 
@@ -35,8 +32,6 @@ def fit_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
         population are evaluated on the same cells: held out, labelled so, and in a batch that the
         population's own model knows.
     """
-    import pandas as pd
-
     rows: list[tuple[Any, ...]] = []
     if setup.family.likelihood and setup.config.fit.n_mc_samples > 0:
         with progress_bar("held-out fit", len(setup.replicates), unit="replicates") as advance:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from scballast.agreement.minimal_set import MinimalSet, Separation, separation, smallest_set
@@ -16,9 +17,6 @@ from scballast.experiment.setup import Setup
 from scballast.methods.cell_view import log_of, mean_log_counts
 from scballast.progress import progress_bar
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CANDIDATES_FROM = "min_rank_auc"
 """The method whose first genes are looked at: those of its first ranks tell a population from every other one."""
@@ -61,8 +59,6 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
         its own set and thresholds in the cells that it did not see: what the way of choosing is worth), n_replicates.
         Populations without candidates have no rows.
     """
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
     sets_of_population: dict[int, list[_Found]] = {position: [] for position in range(len(setup.populations))}

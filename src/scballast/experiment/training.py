@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from scballast.arrays import IntArray
 from scballast.config.schema import Config
@@ -24,9 +24,6 @@ from scballast.models import FAMILIES
 from scballast.models.family import FitRequest, ModelFamily
 from scballast.progress import progress_bar, progress_of_rest
 from scballast.seeds import Stream, integer_for
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +230,6 @@ def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | N
     config, dataset = setup.config, setup.dataset
     adata, batch_key, family = dataset.adata, dataset.batch_key, _family(role, setup)
     if role == "conditioned":
-        import pandas as pd
         from anndata import AnnData
 
         adata = AnnData(adata.X, obs=adata.obs.copy(), var=adata.var)
@@ -319,8 +315,6 @@ def _training_table(
     cells: Mapping[MemberKey, IntArray],
     populations: Sequence[str],
 ) -> pd.DataFrame:
-    import pandas as pd
-
     rows = []
     for key in (*positions, *lost):
         failure = lost[key] if key in lost else ensembles[key.role].failures.get(positions[key], "")
