@@ -10,8 +10,9 @@ import pytest
 from tests.helpers import report_fixture as made
 from tests.helpers.browser import Opened, opened, skip_without_browser
 
-from scballast.report import evidence, experiment_report, gene_cards, render_trial_report, stored_tables
+from scballast.report import evidence, experiment_report, gene_cards, stored_tables
 from scballast.report.answer_section import answers
+from scballast.report.experiment_report import render_trial_report
 from scballast.report.html import Section
 from scballast.report.program_section import _first_matches
 from scballast.report.stored_tables import ResultFolder

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from tests.helpers import report_fixture as made
 
-from scballast.report import render_trial_report, stability_figures
+from scballast.report import stability_figures
 from scballast.report.description import first_answer_description, markdown
+from scballast.report.experiment_report import render_trial_report
 from scballast.report.stored_tables import ResultFolder
 from scballast.report.sweep_report import render as render_sweep
 from scballast.report.wording import again, error_bound, floor_parts

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scballast.arrays import FloatArray
 from scballast.config import keys
 from scballast.config.schema import Config, config_hash
+from scballast.data.dataset import Dataset
 from scballast.engine.interface import Member
 from scballast.engine.schedule import default_max_epochs
 from scballast.experiment.memory import cache_obstacle, machine_memory, memory_need, memory_obstacle
@@ -26,9 +27,6 @@ from scballast.experiment.training import known_members, plan_members, train_mod
 from scballast.methods.cache import ScoreCache
 from scballast.sweep.messages import Estimated, Work
 from scballast.sweep.rates import Rates, stored_rates
-
-if TYPE_CHECKING:
-    from scballast.data.dataset import Dataset
 
 _MOST_EPOCHS = 400
 # scvi-tools' rule: 400 epochs up to 20,000 cells, then fewer.

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scballast.config import keys
 from scballast.config.schema import Objective
+from scballast.report.sweep_tables import non_dominated
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -163,12 +166,9 @@ def pareto_front(scores: Scores) -> list[int]:
 
     A trial dominates another when it is no worse in every objective and better in at least one.
     """
-    costs = {number: scores.costs(number) for number in scores.values}
-    return [
-        number
-        for number, trial_costs in costs.items()
-        if not any(_dominates(other, trial_costs) for rival, other in costs.items() if rival != number)
-    ]
+    values = np.array(list(scores.values.values()), dtype=float).reshape(len(scores.values), len(scores.objectives))
+    marked = non_dominated(values, [objective.direction == "maximize" for objective in scores.objectives])
+    return [number for number, is_marked in zip(scores.values, marked, strict=True) if is_marked]
 
 
 def choose(scores: Scores) -> Choice | None:
@@ -213,8 +213,3 @@ def best_so_far(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) 
             value, number = min(values) if objective.direction == "minimize" else max(values)
             parts.append(f"{objective.metric} {value:.4g} (trial {number})")
     return ", ".join(parts) or "none yet"
-
-
-def _dominates(first: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(first, other, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

@@ -31,7 +31,7 @@ def set_trial_attributes(study: Study, number: int, attributes: Mapping[str, Any
 
 def asked_parameters(trial: FrozenTrial) -> dict[str, Any]:
     """Return the parameters that a trial was enqueued with, or else those that were chosen for it."""
-    parameters: dict[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
+    parameters: dict[str, Any] = trial.system_attrs.get("fixed_params") or trial.params
     return parameters
 
 

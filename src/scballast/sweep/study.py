@@ -168,10 +168,8 @@ class SweepStudy:
 
     def _fill(self, points: Sequence[Point], *, raced: bool) -> None:
         """Add the waiting trials that are not there yet, and ask a grid's failed configurations again."""
-        from optuna.trial import TrialState, create_trial
-
         for trial in [] if raced else current_trials(self._trials()):
-            if trial.state == TrialState.PRUNED:
+            if trial.state.name == "PRUNED":
                 self._ask_again(trial, attempt=1)
         trials = self._trials()
         if points:
@@ -180,13 +178,13 @@ class SweepStudy:
             for index, point in enumerate(points):
                 if index not in there:
                     self._study.enqueue_trial(point, user_attrs={keys.POINT: index})
-            at_work = any(trial.state == TrialState.RUNNING and _is_alive(trial) for trial in trials)
+            at_work = any(trial.state.name == "RUNNING" and _is_alive(trial) for trial in trials)
             for trial in [] if at_work else current_trials(trials):
-                if trial.state == TrialState.FAIL:
+                if trial.state.name == "FAIL":
                     self._ask_again(trial, attempt=1)
             return
         for _ in range(self.total - len(current_trials(trials))):
-            self._study.add_trial(create_trial(state=TrialState.WAITING))
+            self._study.enqueue_trial({})
 
     # ------------------------------------------------------------------ taking and ending trials
 
@@ -289,18 +287,12 @@ class SweepStudy:
             logger.warning("Trial %d was given up by another worker before it ended.", number)
 
     def _ask_again(self, trial: FrozenTrial, *, attempt: int) -> None:
-        from optuna.trial import TrialState, create_trial
-
         if any(other.user_attrs.get(keys.RETRY_OF) == trial.number for other in self._trials()):
             return
         notes: dict[str, Any] = {keys.RETRY_OF: trial.number, keys.ATTEMPT: attempt}
-        parameters = asked_parameters(trial)
         if keys.POINT in trial.user_attrs:
             notes[keys.POINT] = trial.user_attrs[keys.POINT]
-        if parameters:
-            self._study.enqueue_trial(parameters, user_attrs=notes)
-        else:
-            self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=notes))
+        self._study.enqueue_trial(asked_parameters(trial), user_attrs=notes)
 
     # ------------------------------------------------------------------ looking
 

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from scballast.config import keys
 from scballast.config.addresses import params_of
@@ -31,9 +33,6 @@ from scballast.sweep.signals import how_stopped, signals_interrupt
 from scballast.tracking import Tracking, TrackingSettings
 from scballast.tracking.faults import READ_ONLY
 from scballast.tracking.publish import DESCRIPTION
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -179,7 +178,7 @@ def _writable(root: Path) -> Iterator[None]:
 
 
 def _write(experiment: Experiment, folder: Path) -> None:
-    from scballast.report import render_trial_report
+    from scballast.report.experiment_report import render_trial_report
 
     write_results(experiment.results, folder)
     _save_model(experiment, folder)
