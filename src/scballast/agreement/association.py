@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from scballast.agreement.permutation import cell_p_values, donor_p_values, group_sums
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided
 
 CELLS, WITHIN_DONORS, DONORS = "cells", "cells within donors", "donors"
 
@@ -169,9 +169,7 @@ def _standardised_difference(sums: FloatArray, squares: FloatArray, sizes: IntAr
     variances = squares / sizes - means**2
     other_variances = ((used**2).sum(axis=0)[:, None] - squares) / rest - others**2
     pooled = np.sqrt(np.maximum(variances, 0.0) / 2 + np.maximum(other_variances, 0.0) / 2)
-    difference: FloatArray = np.full(sums.shape, np.nan)
-    np.divide(means - others, pooled, out=difference, where=pooled > 0)
-    return difference
+    return divided(means - others, pooled, np.nan)
 
 
 def _auroc(rank_sums: FloatArray, sizes: IntArray, n_cells: int) -> FloatArray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from scballast.agreement.overlap import concordance_curve_weights, expected_overlap, rank_biased_weights, top_k_weights
 from scballast.agreement.ranking import RankSpans
-from scballast.arrays import FloatArray
+from scballast.arrays import FloatArray, divided
 
 
 def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float) -> dict[str, FloatArray]:
@@ -49,9 +49,7 @@ def rowwise_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
 def standardised(values: FloatArray) -> FloatArray:
     """Vectors along the last axis with mean 0 and length 1, so that products are correlations; NaN if constant."""
     centred = values - values.mean(axis=-1, keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
-    unit: FloatArray = np.divide(centred, length, out=np.full_like(centred, np.nan), where=length > 0)
-    return unit
+    return divided(centred, np.sqrt((centred**2).sum(axis=-1, keepdims=True)), np.nan)
 
 
 def no_top(k: int, most: int) -> str:

@@ -12,7 +12,7 @@ from scipy import sparse, stats
 
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, few_to_compare, van_elteren
 from scballast.agreement.statistic import Tested, untested
-from scballast.arrays import FloatArray, IntArray, membership
+from scballast.arrays import FloatArray, IntArray, divided, membership
 
 CELLS_OF_A_DONOR = 3
 """Cells of one condition that a donor must have to take part."""
@@ -99,7 +99,7 @@ def over_donors_test(
     members = membership(donor * 2 + conditions, 2 * present.size)
     sums = np.asarray((members @ counts[:, genes].astype(np.float64)).todense())
     totals = np.asarray(members @ depth)[:, None]
-    shares = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
+    shares = divided(sums, totals)
     levels = np.log1p(_TARGET_COUNTS * shares).reshape(present.size, 2, genes.size)
     paired = enough.all(axis=1)
     if paired.any():

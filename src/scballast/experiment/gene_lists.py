@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from scballast.arrays import FloatArray, membership
+from scballast.arrays import FloatArray, divided, membership
 from scballast.experiment.setup import Setup
 from scballast.verdict.answer_genes import TARGET_COUNTS, answer_genes_table, with_levels
 from scballast.verdict.gene_classes import with_flags, without_classes
@@ -65,7 +65,7 @@ def population_levels(cells: Cells, n_populations: int) -> tuple[FloatArray, Flo
     """
     members = membership(cells.codes, n_populations)
     sizes = np.maximum(np.diff(members.indptr), 1)
-    scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(cells.codes.size), where=cells.total_counts > 0)
+    scale = divided(TARGET_COUNTS, cells.total_counts)
     scaled = members.copy()
     scaled.data = scale[members.indices]
     means = (scaled @ cells.counts).toarray() / sizes[:, None]

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from scballast.agreement.minimal_set import MinimalSet, Separation, separation, smallest_set
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, divided
 from scballast.experiment.setup import Setup
 from scballast.methods.cell_view import log_of, mean_log_counts
 from scballast.progress import progress_bar
@@ -101,7 +101,7 @@ def _candidates(ranked: FloatArray, means: FloatArray, position: int) -> IntArra
     """Of the first genes of a ranking those that are on here and off elsewhere: NS-Forest's binary score, of means."""
     first = np.argsort(-ranked, kind="stable")[:N_LOOKED_AT]
     inside, others = means[position, first], np.delete(means[:, first], position, axis=0)
-    ratio = np.divide(others, inside, out=np.full_like(others, np.inf), where=inside > 0)
+    ratio = divided(others, inside, np.inf)
     binary = np.maximum(0.0, 1.0 - ratio).mean(axis=0)
     return np.asarray(first[np.argsort(-binary, kind="stable")[:N_CANDIDATES]])
 

@@ -29,7 +29,7 @@ from scballast.sweep.check import Composer, checked_points, without_missing_fami
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.confirm import confirm_choice, confirmation_sentence
 from scballast.sweep.door import door
-from scballast.sweep.front import choose, not_compared, short_reason
+from scballast.sweep.front import choose, not_compared, notes_on_fits, short_reason
 from scballast.sweep.identity import Identity
 from scballast.sweep.live import live_sweep
 from scballast.sweep.messages import Described, DescribeRequest, served
@@ -357,12 +357,8 @@ def _say_result(study: SweepStudy, config: Config, since: float, name: str, pare
 def _say_choice(study: SweepStudy) -> None:
     """Name the chosen trial and why, and the fits that were left out."""
     scores = study.scores()
-    for sentence in not_compared(scores):
+    for sentence in (*not_compared(scores), *notes_on_fits(scores)):
         sys.stderr.write(f"{sentence}\n")
-    for number, why in scores.failed_fits.items():
-        sys.stderr.write(f"Trial {number} is left out of the front: {why}.\n")
-    for number, why in scores.poor_fits.items():
-        sys.stderr.write(f"Trial {number} has {why}. The fit is no objective, so it is compared.\n")
     choice = choose(scores)
     if choice is not None:
         pairs = zip(scores.objectives, scores.values[choice.number], strict=True)

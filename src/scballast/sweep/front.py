@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scballast.config import keys
 from scballast.config.schema import Objective
 from scballast.report.sweep_tables import non_dominated
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+from scballast.sweep.optuna_compat import FrozenTrial
 
 RULE_ONE = "the best value of the objective among the finished trials; of equal ones the first"
 RULE_MANY = (
@@ -102,6 +99,14 @@ def not_compared(scores: Scores) -> list[str]:
         f"{metric} is not compared: {', '.join(families)} {'have' if len(families) > 1 else 'has'} none."
         for metric, families in scores.not_shared.items()
     ]
+
+
+def notes_on_fits(scores: Scores) -> Iterator[str]:
+    """Return a sentence for each trial that is left out, or compared, though its fit is far worse than the rest."""
+    for number, why in scores.failed_fits.items():
+        yield f"Trial {number} is left out of front and axes: {why}."
+    for number, why in scores.poor_fits.items():
+        yield f"Trial {number} has {why}. The fit is no objective: the trial is compared, its fit is left out of axes."
 
 
 def _families_without(

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -21,16 +21,14 @@ from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
 from scballast.results import Results, result_folder, setting, write_results
 from scballast.sweep.confirm import confirmation_sentence
-from scballast.sweep.front import Scores, choose, not_compared, pareto_front
+from scballast.sweep.front import Scores, choose, not_compared, notes_on_fits, pareto_front
 from scballast.sweep.messages import Described
+from scballast.sweep.optuna_compat import FrozenTrial
 from scballast.sweep.parent import keep_parent, parent_params
 from scballast.sweep.study import SweepStudy
 from scballast.tracking import Tracking
 from scballast.tracking.faults import UnreachableError
 from scballast.verdict.caveats import OF_THE_DATA
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
 
 logger = logging.getLogger(__name__)
 
@@ -317,10 +315,7 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
 
 def _notes(trials: Sequence[FrozenTrial], scores: Scores) -> Iterator[str]:
     yield from not_compared(scores)
-    for number, why in scores.failed_fits.items():
-        yield f"Trial {number} is left out of front and axes: {why}."
-    for number, why in scores.poor_fits.items():
-        yield f"Trial {number} has {why}. The fit is no objective: the trial is compared, its fit is left out of axes."
+    yield from notes_on_fits(scores)
     for trial in trials:
         if trial.state.name == "PRUNED":
             yield f"Trial {trial.number} was stopped {trial.user_attrs.get(keys.STOPPED, '')}."

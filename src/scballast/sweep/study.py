@@ -14,23 +14,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
 from scballast.sweep.front import HELDOUT_NLL, Scores, score_trials
 from scballast.sweep.identity import Identity, check_identity
-from scballast.sweep.optuna_compat import asked_parameters, set_trial_attributes
+from scballast.sweep.optuna_compat import FrozenTrial, Study, Trial, asked_parameters, set_trial_attributes
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space
 from scballast.sweep.stopping import stop_reason
 from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
 from scballast.tracking.leftovers import SILENT_DEATH
 from scballast.tracking.liveness import ProcessIdentity, current_process
-
-if TYPE_CHECKING:
-    from optuna import Study, Trial
-    from optuna.trial import FrozenTrial
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from scballast.arrays import BoolArray, FloatArray
+from scballast.arrays import BoolArray, FloatArray, divided
 from scballast.verdict.unseen import Cells
 
 TARGET_COUNTS = 1e4
@@ -131,7 +131,7 @@ def response_levels(cells: Cells, population: int) -> dict[str, FloatArray]:
 
 
 def _levels(cells: Cells, inside: BoolArray, outside: BoolArray) -> dict[str, FloatArray]:
-    scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(inside.size), where=cells.total_counts > 0)
+    scale = divided(TARGET_COUNTS, cells.total_counts)
     mean, percent = [], []
     for chosen in (inside, outside):
         counts = cells.counts[np.flatnonzero(chosen)]

@@ -40,7 +40,7 @@ from scballast.agreement.concordance import standardised
 from scballast.agreement.overlap import concordance_curve_weights, rank_biased_weights, shared_weight
 from scballast.agreement.ranking import rank_spans, top_k
 from scballast.agreement.stability import student_quantile
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided
 from scballast.methods.method import RESPONSE_NULL, NamedMethod
 from scballast.verdict.score_set import ScoreSet
 
@@ -242,10 +242,7 @@ def _same_and_different(values: FloatArray, mirrored: FloatArray) -> tuple[Float
 
 def _column_means(values: FloatArray) -> FloatArray:
     known = ~np.isnan(values)
-    count = known.sum(axis=0)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    mean: FloatArray = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
-    return mean
+    return divided(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0), np.nan)
 
 
 def _mean(values: FloatArray) -> float:

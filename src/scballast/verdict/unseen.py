@@ -14,7 +14,7 @@ from scballast.agreement.marker_confirmation import composition_depth, depth_str
 from scballast.agreement.multiplicity import adaptive_q_values, combined_lower_bound, true_lower_bound, true_share
 from scballast.agreement.response_confirmation import over_donors_test, within_donor_test
 from scballast.agreement.statistic import Tested, untested
-from scballast.arrays import FloatArray, IntArray, membership
+from scballast.arrays import FloatArray, IntArray, divided, membership
 from scballast.data.replicates import Replicate
 from scballast.seeds import Stream, generator_for
 
@@ -193,9 +193,7 @@ def _population_cells(cells: Cells, rows: IntArray, profiles: FloatArray, positi
 def _profiles(cells: Cells, side: IntArray, n_populations: int) -> FloatArray:
     """(n_populations, n_genes) share of each gene in the counts of each population, on one side."""
     sums = (membership(cells.codes[side], n_populations) @ cells.counts[side]).toarray().astype(np.float64)
-    totals = sums.sum(axis=1, keepdims=True)
-    shares: FloatArray = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
-    return shares
+    return divided(sums, sums.sum(axis=1, keepdims=True))
 
 
 def joined_codes(batches: IntArray | None, samples: IntArray | None, chosen: IntArray) -> IntArray | None:
