@@ -10,7 +10,7 @@ from scipy import sparse
 
 from scballast.arrays import FloatArray
 from scballast.experiment.setup import Setup
-from scballast.seeds import Stream, generator_for, integer_for
+from scballast.seeds import Stream, at_most, generator_for, integer_for
 from scballast.threads import one_thread
 
 MOST_CELLS = 2000
@@ -49,10 +49,8 @@ def embedding_table(setup: Setup, replicate: int, scores: FloatArray) -> pd.Data
     """
     cells = setup.replicates[replicate].cells
     seed = setup.config.seed
-    shown = np.arange(cells.size)
-    if cells.size > MOST_CELLS:
-        generator = generator_for(seed, Stream.ASSOCIATION, replicate, "embedding")
-        shown = np.sort(generator.choice(cells.size, MOST_CELLS, replace=False))
+    generator = generator_for(seed, Stream.ASSOCIATION, replicate, "embedding")
+    shown = at_most(np.arange(cells.size), MOST_CELLS, generator)
     if shown.size < FEWEST_CELLS:
         return pd.DataFrame(columns=["cell", "population", "x", "y"])
     random_state = np.random.RandomState(integer_for(seed, Stream.ASSOCIATION, replicate, "embedding") % 2**32)

@@ -9,14 +9,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from scballast.arrays import IntArray
-from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate
 from scballast.engine.interface import HeldoutFit
 from scballast.experiment.setup import Setup, column_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.progress import progress_bar
-from scballast.seeds import Stream, generator_for
+from scballast.seeds import Stream, at_most, generator_for
 
 COLUMNS = ("model", "replicate", "population", "n_cells", "heldout_nll", "heldout_elbo")
 
@@ -44,7 +43,8 @@ def fit_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
 def _replicate_rows(setup: Setup, replicate: Replicate, models: TrainedModels) -> list[tuple[Any, ...]]:
     config, dataset = setup.config, setup.dataset
     global_model = models.find(MemberKey("global", replicate.number))
-    heldout = _at_most(replicate.heldout, config, replicate)
+    generator = generator_for(config.seed, Stream.HELDOUT, replicate.number)
+    heldout = at_most(replicate.heldout, config.fit.max_cells, generator)
     heldout = heldout[_known_batches(dataset, replicate.cells, heldout)]
     if global_model is None or not heldout.size:
         return []
@@ -59,27 +59,16 @@ def _replicate_rows(setup: Setup, replicate: Replicate, models: TrainedModels) -
             inside &= _known_batches(dataset, models.cells[key], heldout)
         if not inside.any():
             continue
-        rows.append(_row("global", replicate, population.name, _subset(whole, inside)))
+        rows.append(_row("global", replicate, population.name, HeldoutFit(whole.nll[inside], whole.elbo[inside])))
         if separate_model is not None:
             fit = separate_model[0].heldout_fit(separate_model[1], heldout[inside], config.fit.n_mc_samples)
             rows.append(_row("per_population", replicate, population.name, fit))
     return rows
 
 
-def _at_most(cells: IntArray, config: Config, replicate: Replicate) -> IntArray:
-    if cells.size <= config.fit.max_cells:
-        return cells
-    generator = generator_for(config.seed, Stream.HELDOUT, replicate.number)
-    return np.sort(generator.choice(cells, config.fit.max_cells, replace=False))
-
-
 def _known_batches(dataset: Dataset, seen: IntArray, cells: IntArray) -> npt.NDArray[np.bool_]:
     codes = column_codes(dataset, dataset.batch_key)
     return np.ones(cells.size, dtype=bool) if codes is None else np.isin(codes[cells], codes[seen])
-
-
-def _subset(fit: HeldoutFit, inside: npt.NDArray[np.bool_]) -> HeldoutFit:
-    return HeldoutFit(nll=fit.nll[inside], elbo=fit.elbo[inside])
 
 
 def _row(model: str, replicate: Replicate, population: str, fit: HeldoutFit) -> tuple[Any, ...]:

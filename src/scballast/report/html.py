@@ -59,8 +59,6 @@ class Picture:
         What is shown and how to read it; the same for someone who cannot see it.
     png, svg
         The two files.
-    width
-        Width in inches.
     shows
         What these numbers show, in a sentence; ``""`` for nothing.
     """
@@ -70,7 +68,6 @@ class Picture:
     alt: str
     png: bytes
     svg: bytes
-    width: float
     shows: str = ""
 
 

@@ -210,8 +210,7 @@ def finish(figure: Figure, folder: Path, stem: str, *, caption: str, alt: str) -
     target.mkdir(parents=True, exist_ok=True)
     (target / f"{stem}.png").write_bytes(png.getvalue())
     (target / f"{stem}.svg").write_bytes(svg.getvalue())
-    width = float(figure.get_size_inches()[0])
-    return Picture(stem, caption, alt, png.getvalue(), svg.getvalue(), width)
+    return Picture(stem, caption, alt, png.getvalue(), svg.getvalue())
 
 
 def name_rows(axes: Axes, labels: Sequence[str], **text: Any) -> None:

@@ -105,7 +105,6 @@ def _describe(config: Config, dataset: Dataset) -> messages.Described:
     return messages.Described(
         name=dataset.name,
         digest=dataset.digest,
-        populations=tuple(population.safe_name for population in dataset.populations),
         methods=tuple(method.name for method in methods),
     )
 

@@ -16,7 +16,7 @@ from scballast.agreement.response_confirmation import over_donors_test, within_d
 from scballast.agreement.statistic import Tested, untested
 from scballast.arrays import FloatArray, IntArray, divided, membership
 from scballast.data.replicates import Replicate
-from scballast.seeds import Stream, generator_for
+from scballast.seeds import Stream, at_most, generator_for
 
 FALSE_DISCOVERY_RATE = 0.05
 LEVEL = 0.95
@@ -136,11 +136,8 @@ class UnseenCells:
         sides = (self.replicate.cells, self.replicate.heldout)
         for name, side, shares in zip(("seen", "unseen"), sides, self._profiles, strict=True):
             side_cells = side[self.cells.codes[side] == position]
-            if side_cells.size > MOST_CELLS:
-                identity = ("confirmation", name, self.replicate.number, self.populations[position])
-                side_cells = np.sort(
-                    generator_for(self.seed, Stream.HELDOUT, *identity).choice(side_cells, MOST_CELLS, replace=False)
-                )
+            identity = ("confirmation", name, self.replicate.number, self.populations[position])
+            side_cells = at_most(side_cells, MOST_CELLS, generator_for(self.seed, Stream.HELDOUT, *identity))
             both_sides.append(_population_cells(self.cells, side_cells, shares, position))
         return both_sides[0], both_sides[1]
 
@@ -151,6 +148,11 @@ class UnseenCells:
             _profiles(self.cells, side, n_populations) for side in (self.replicate.cells, self.replicate.heldout)
         )
         return seen, unseen
+
+
+def confirmed_share(lists: Sequence[FloatArray]) -> float:
+    """Return the confirmed share of the p-values of one list, mean over replicates."""
+    return float(np.mean([(adaptive_q_values(p) <= FALSE_DISCOVERY_RATE).mean() for p in lists]))
 
 
 def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, float]:
@@ -173,7 +175,7 @@ def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, flo
         return dict.fromkeys(("confirmed", "lower", "pi"), float("nan"))
     bounds = [true_lower_bound(p, level=(1.0 + LEVEL) / 2.0) / n_genes for p in lists]
     return {
-        "confirmed": float(np.mean([(adaptive_q_values(p) <= FALSE_DISCOVERY_RATE).mean() for p in lists])),
+        "confirmed": confirmed_share(lists),
         "lower": combined_lower_bound(bounds),
         "pi": float(np.mean([true_share(p) for p in lists])),
     }
