@@ -72,10 +72,7 @@ class ReplicateEvidence:
 
 def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
     """Score the methods that look at cells alone, from the cache where the same cells were scored before."""
-    tasks = [
-        (replicate, [(method, _origin(setup, method, replicate)) for method in setup.from_cells])
-        for replicate in setup.replicates
-    ]
+    tasks = baseline_tasks(setup)
     n_new = sum(not cache.holds(origin) for _, methods in tasks for _, origin in methods)
     rows: dict[str, list[FloatArray]] = {method.name: [] for method in setup.from_cells}
     with progress_bar("scoring baselines", n_new, unit="rankings") as advance, one_thread():
@@ -86,6 +83,14 @@ def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
                 rows[method.name].append(cache.scores(origin, partial(method.score, evidence)))
                 advance(cache.misses - n_before)
     return {name: np.stack(replicate_scores) for name, replicate_scores in rows.items()}
+
+
+def baseline_tasks(setup: Setup) -> list[tuple[Replicate, list[tuple[Method, dict[str, Any]]]]]:
+    """Return for each replicate the methods that look at cells alone, with what decides the scores of each."""
+    return [
+        (replicate, [(method, _origin(setup, method, replicate)) for method in setup.from_cells])
+        for replicate in setup.replicates
+    ]
 
 
 def _origin(setup: Setup, method: Method, replicate: Replicate) -> dict[str, Any]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 from scballast.methods.method import ESTIMANDS
 from scballast.report.stored_tables import ResultFolder
 
 N_GENES = 10  # genes shown for each answer
-_NUMBERS = ("phi", "lower", "upper", "floor", "confirmed", "confirmed_lower", "concordance")
 
 
 @dataclass(frozen=True)
@@ -112,20 +110,11 @@ def answers(results: ResultFolder) -> list[Answer]:
     order: dict[str, int] = {name: i for i, name in enumerate(ESTIMANDS)}
     in_table_order = []
     for row in table.to_dict("records"):
-        method = "" if row["method"] == "none" else row["method"]
         asked = row["population"], row["estimand"]
-        numbers: dict[str, Any] = {name: float(row[name]) for name in _NUMBERS}
-        in_table_order.append(
-            Answer(
-                *asked,
-                n_cells=results.n_cells.get(row["population"]),
-                method=method,
-                reference=row["reference"],
-                reason=row["reason"],
-                genes=genes.get((*asked, method), ()),
-                **numbers,
-            )
-        )
+        stored = {entry.name: row[entry.name] for entry in fields(Answer) if entry.name in row}
+        stored["method"] = "" if row["method"] == "none" else row["method"]
+        found = genes.get((*asked, stored["method"]), ())
+        in_table_order.append(Answer(**stored, n_cells=results.n_cells.get(row["population"]), genes=found))
     last = len(place)
     return sorted(in_table_order, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
 

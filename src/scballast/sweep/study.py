@@ -317,14 +317,15 @@ class SweepStudy:
             yield
 
     @contextmanager
-    def heartbeat(self, claim: Claim) -> Iterator[None]:
-        """Give signs of life for a trial, for workers on other machines to see."""
+    def heartbeat(self, claims: Sequence[Claim]) -> Iterator[None]:
+        """Give signs of life for trials, for workers on other machines to see."""
         stop = threading.Event()
 
         def beat() -> None:
             while not stop.wait(HEARTBEAT_SECONDS):
-                with suppress(Exception):
-                    claim.trial.set_user_attr(keys.HEARTBEAT, time.time())
+                for claim in claims:
+                    with suppress(Exception):
+                        claim.trial.set_user_attr(keys.HEARTBEAT, time.time())
 
         thread = threading.Thread(target=beat, name="scballast-sweep-heartbeat", daemon=True)
         thread.start()

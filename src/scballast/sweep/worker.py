@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -87,9 +87,7 @@ class Worker:
                 claims = self._claim(study, tracking)
                 if not claims:
                     return
-                with ExitStack() as alive:
-                    for claim in claims:
-                        alive.enter_context(study.heartbeat(claim))
+                with study.heartbeat(claims):
                     self._run_together(study, tracking, claims)
         finally:
             self.process.close()
