@@ -320,15 +320,10 @@ def populations_table(dataset: Dataset) -> pd.DataFrame:
     ranked = {population.name: population for population in dataset.populations}
     counts = np.bincount(dataset.label_codes[dataset.label_codes >= 0], minlength=len(dataset.labels))
     rows = [
-        {
-            "population": label,
-            "safe_name": ranked[label].safe_name if label in ranked else "",
-            "n_cells": int(count),
-            "ranked": label in ranked,
-        }
+        (label, ranked[label].safe_name if label in ranked else "", int(count), label in ranked)
         for label, count in zip(dataset.labels, counts, strict=True)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["population", "safe_name", "n_cells", "ranked"])
 
 
 def _tags(setup: Setup) -> dict[str, str]:

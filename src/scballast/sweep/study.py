@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -310,11 +310,9 @@ class SweepStudy:
         """Return one trial, whether it counts or not."""
         return self._trials()[number]
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the sweep's lock."""
-        with sweep_lock(self.address):
-            yield
+        return sweep_lock(self.address)
 
     @contextmanager
     def heartbeat(self, claims: Sequence[Claim]) -> Iterator[None]:

@@ -37,17 +37,8 @@ def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int
         for first, second in combinations(sorted(by_replicate), 2):
             match = match_factors(by_replicate[first], by_replicate[second], seed=seed)
             subspace = subspace_agreement(by_replicate[first], by_replicate[second])
-            rows.append(
-                {
-                    "model": model,
-                    "replicate_a": first,
-                    "replicate_b": second,
-                    "matched_correlation": match.mean_correlation,
-                    "null": match.null,
-                    "subspace_cos2": float(subspace),
-                    "chance": subspace.chance,
-                }
-            )
+            agreement = (match.mean_correlation, match.null, float(subspace), subspace.chance)
+            rows.append((model, first, second, *agreement))
     return pd.DataFrame(rows, columns=list(_FACTOR_COLUMNS))
 
 
