@@ -45,13 +45,13 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     if path.suffix == ".parquet":
         table = pd.read_parquet(path)
-        text = set(TEXT_COLUMNS & set(table.columns))
+        text = {column for column in table if column in TEXT_COLUMNS}
     else:
         # Converted columns hold what is written, whatever it is; the others are parsed exactly, digit for digit.
         as_written = dict.fromkeys(TEXT_COLUMNS, str)
         empty = {"keep_default_na": False, "na_values": ["", "NaN", "nan"]}
         table = pd.read_csv(path, converters=as_written, float_precision="round_trip", low_memory=False, **empty)
-        text = set(table.select_dtypes("object").columns)
+        text = set(table.select_dtypes("object"))
     for column in text:
         table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
     return table
