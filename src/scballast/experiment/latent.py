@@ -158,21 +158,14 @@ def _loadings_table(dataset: Dataset, loadings: FloatArray) -> pd.DataFrame:
 
 
 def _local_table(dataset: Dataset, view: FactorView) -> pd.DataFrame:
-    genes = dataset.adata.var_names.to_numpy(dtype=str)
     names = [population.name for population in dataset.populations]
-    parts = []
-    for name, loadings in zip(names, local_loadings_of(view, len(names)), strict=True):
-        n_factors, n_genes = loadings.shape
-        parts.append(
-            pd.DataFrame(
-                {
-                    "population": pd.Categorical.from_codes(
-                        np.full(loadings.size, names.index(name)), categories=names
-                    ),
-                    "dimension": np.repeat(np.arange(n_factors), n_genes),
-                    "gene": np.tile(genes, n_factors),
-                    "loading": loadings.ravel(),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+    loadings = np.stack(local_loadings_of(view, len(names)))  # (population, factor, gene)
+    population, factor, _ = np.indices(loadings.shape)
+    return pd.DataFrame(
+        {
+            "population": pd.Categorical.from_codes(population.ravel(), categories=names),
+            "dimension": factor.ravel(),
+            "gene": np.tile(dataset.adata.var_names.to_numpy(dtype=str), len(names) * loadings.shape[1]),
+            "loading": loadings.ravel(),
+        }
+    )

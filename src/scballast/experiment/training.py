@@ -169,7 +169,7 @@ def _known(role: Role, members: list[Member], setup: Setup, cache: MemberCache) 
     return known
 
 
-def plan_members(setup: Setup, say: Callable[..., None] | None = None) -> dict[Role, dict[MemberKey, Member]]:
+def plan_members(setup: Setup, say: Callable[..., None] = lambda *_: None) -> dict[Role, dict[MemberKey, Member]]:
     """Return the members that the methods need, by the ensemble that each is trained in; the global ones always.
 
     Parameters
@@ -183,7 +183,7 @@ def plan_members(setup: Setup, say: Callable[..., None] | None = None) -> dict[R
     streams: dict[Role, Stream] = {"conditioned": Stream.CONDITIONED_MODEL, "scvi": Stream.SCVI_MODEL}
     requests: dict[Role, dict[MemberKey, Member]] = {"global": _replicate_members(setup, "global", Stream.GLOBAL_MODEL)}
     if "per_population" in needed:
-        requests["per_population"] = _population_members(setup, say or _ignore)
+        requests["per_population"] = _population_members(setup, say)
     for role, stream in streams.items():
         if role in needed:
             requests[role] = _replicate_members(setup, role, stream)
@@ -265,10 +265,6 @@ def _replicate_members(setup: Setup, role: Role, stream: Stream) -> dict[MemberK
         )
         for replicate in setup.replicates
     }
-
-
-def _ignore(*_: object) -> None:
-    return
 
 
 def _population_members(setup: Setup, say: Callable[..., None]) -> dict[MemberKey, Member]:

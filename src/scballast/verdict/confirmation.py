@@ -10,7 +10,7 @@ tests that each replicate makes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -97,19 +97,18 @@ def confirm(
         tests.of_markers()
         tests.of_programs()
         untested |= tests.of_responses()
-    summaries, genes, q_values = [], [], {}
+    summaries, q_values, genes = [], {}, list[pd.DataFrame]()
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
         for position in range(len(score_set.populations)):
             lists = _OneMethod(score_set, method, position, p_values[method.name][:, position], top_k)
             why = untested.get(position, "") if method.estimand == "response" else ""
             summaries.append(lists.summary(n_unseen[:, position], why))
-            genes.append(lists.genes())
+            genes += lists.genes()
             q_values[method.name][position] = lists.q_values()
-    gene_tables = [table for table in genes if len(table)]
     return Confirmation(
         pd.DataFrame(summaries, columns=list(_COLUMNS)),
-        pd.concat(gene_tables, ignore_index=True) if gene_tables else pd.DataFrame(columns=list(_GENE_COLUMNS)),
+        pd.concat(genes, ignore_index=True) if genes else pd.DataFrame(columns=list(_GENE_COLUMNS)),
         q_values,
         p_values,
     )
@@ -156,15 +155,13 @@ class _OneMethod:
             "reason": reason,
         }
 
-    def genes(self) -> pd.DataFrame:
+    def genes(self) -> Iterator[pd.DataFrame]:
         names = np.asarray(self.score_set.genes, dtype=object)
-        parts = []
         for row in self._tested():
             listed = self._listed(row)
             p = self.p_values[row, listed]
             columns = {"replicate": row, "gene": names[listed], "p_value": p, "q_value": adaptive_q_values(p)}
-            parts.append(pd.DataFrame({**self._names(), **columns}))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_GENE_COLUMNS))
+            yield pd.DataFrame({**self._names(), **columns})
 
     def q_values(self) -> FloatArray:
         tested = self.p_values[self._tested()]
