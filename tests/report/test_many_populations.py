@@ -80,7 +80,7 @@ def test_few_populations_are_all_drawn_and_unfolded(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(experiment_report, "evidence", nothing)
     folder = made.write_trial(tmp_path / "few", made.Shape(3, 60, 3, 3, marker=("contrast",), program=("spread",)))
-    experiment_report.render(folder)
+    experiment_report.render_trial_report(folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert ResultFolder(folder).drawn == ResultFolder(folder).populations
     assert page.count('<details class="card" ') == page.count(" open>\n<summary><h3>") == 3
