@@ -40,9 +40,16 @@ def answer_genes_table(answer: pd.DataFrame, consensus: pd.DataFrame) -> pd.Data
         ``response`` "in" are the population's cells of the condition, "out" those of the reference. Only confirmed
         genes: they may be more or fewer than the top k; without a trusted method, none.
     """
-    asked = ["population", "estimand", "method"]
-    confirmed = consensus[consensus["confirmed"]].sort_values("rank")
-    return answer[asked].merge(confirmed, on=asked)[list(COLUMNS)]
+    confirmed = consensus[consensus["confirmed"]]
+    parts = []
+    for row in answer.itertuples():
+        confirmed_rows = confirmed[(confirmed["population"] == row.population) & (confirmed["method"] == row.method)]
+        if len(confirmed_rows):
+            named = confirmed_rows.assign(
+                population=str(row.population), estimand=str(row.estimand), method=str(row.method)
+            )
+            parts.append(named.sort_values("rank")[list(COLUMNS)])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
 
 
 def with_levels(
