@@ -34,3 +34,10 @@ def membership(codes: IntArray, n_groups: int) -> sparse.csr_matrix:
 
     inside = np.flatnonzero(codes >= 0)
     return sparse.csr_matrix((np.ones(inside.size), (codes[inside], inside)), shape=(n_groups, codes.size))
+
+
+def divided(values: npt.ArrayLike, by: npt.ArrayLike, otherwise: float = 0.0) -> FloatArray:
+    """Return ``values / by``, broadcast, and ``otherwise`` where the divisor is not above 0."""
+    quotient: FloatArray = np.full(np.broadcast(values, by).shape, otherwise)
+    np.divide(values, by, out=quotient, where=np.asarray(by) > 0)
+    return quotient

@@ -160,3 +160,13 @@ def _write_json(path: Path, value: Any) -> None:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
+    """Look a dotted key up in a nested configuration."""
+    value: Any = config
+    for part in dotted.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return default
+        value = value[part]
+    return value

@@ -7,6 +7,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from scballast.arrays import IntArray
+
 
 class Stream(IntEnum):
     """What a seed is for; the values are part of every result, so they never change."""
@@ -63,3 +65,8 @@ def integer_for(seed: int, stream: Stream, *identity: int | str) -> int:
     True
     """
     return int(sequence_for(seed, stream, *identity).generate_state(1)[0] >> 1)
+
+
+def at_most(items: IntArray, most: int, generator: np.random.Generator) -> IntArray:
+    """Return numbers, such as of cells, or so many of them drawn at random, in order."""
+    return items if items.size <= most else np.sort(generator.choice(items, most, replace=False))

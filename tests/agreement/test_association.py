@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from tests.helpers.donor_examples import donor_effects, error_rate, of_many_donors, of_whole_donors, within_donors
 
-from scballast.agreement.association import Association, association, benjamini_hochberg
+from scballast.agreement.association import Association, association
+from scballast.agreement.multiplicity import bh_q_values
 from scballast.agreement.purity import axis_purity
 from scballast.verdict.latent_tables import association_table, axis_purity_table
 
@@ -272,14 +273,14 @@ class TestDonors:
 @settings(deadline=None)
 @given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1)))
 def test_benjamini_hochberg_agrees_with_scipy(p_values):
-    np.testing.assert_allclose(benjamini_hochberg(p_values), stats.false_discovery_control(p_values), atol=1e-12)
+    np.testing.assert_allclose(bh_q_values(p_values), stats.false_discovery_control(p_values), atol=1e-12)
 
 
 def test_benjamini_hochberg_leaves_out_what_was_not_tested():
-    found = benjamini_hochberg([[0.01, np.nan], [0.04, 0.03]])
-    np.testing.assert_allclose(found, [[0.03, np.nan], [0.04, 0.04]])
-    assert benjamini_hochberg([]).size == 0
-    assert np.isnan(benjamini_hochberg([np.nan])).all()
+    found = bh_q_values([0.01, np.nan, 0.04, 0.03])
+    np.testing.assert_allclose(found, [0.03, np.nan, 0.04, 0.04])
+    assert bh_q_values([]).size == 0
+    assert np.isnan(bh_q_values([np.nan])).all()
 
 
 def test_association_table_is_in_step_with_the_arrays():

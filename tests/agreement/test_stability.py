@@ -389,7 +389,7 @@ class TestConsensus:
 
     @given(hnp.arrays(np.float64, (3, 8), elements=st.integers(0, 4).map(float)))
     def test_order_follows_the_mean_midrank(self, scores: Array) -> None:
-        consensus = consensus_ranking(scores)
+        consensus = consensus_ranking(scores, np.zeros((3, 8)), np.arange(8))
         midranks = rankdata(-scores, axis=1).mean(axis=0)
         np.testing.assert_allclose(consensus.mean_rank, midranks)
         assert np.all(np.diff(consensus.mean_rank[consensus.order]) >= 0)
@@ -402,26 +402,22 @@ class TestConsensus:
         assert consensus_ranking(scores, selections, [3, 2, 1, 0]).order.tolist() == [3, 0, 2, 1]
         assert consensus_ranking(scores, selections, [0, 1, 2, 3]).order.tolist() == [0, 3, 1, 2]
 
-    def test_without_selections_the_chance_of_being_in_the_top_counts(self) -> None:
-        consensus = consensus_ranking([[2.0, 1.0, 1.0], [2.0, 1.0, 0.0]])  # k = 2 of 3 genes
-        np.testing.assert_allclose(consensus.frequency, [1.0, 0.75, 0.25])
-
     def test_genes_and_replicates_without_scores(self) -> None:
         scores = np.array([[np.nan, 2.0, 1.0], [np.nan, np.nan, np.nan], [0.0, 2.0, 1.0]])
-        consensus = consensus_ranking(scores)
+        consensus = consensus_ranking(scores, np.zeros((3, 3)), np.arange(3))
         np.testing.assert_allclose(consensus.mean_rank, [3.0, 1.0, 2.0])
-        nothing = consensus_ranking(np.full((2, 3), np.nan))
+        nothing = consensus_ranking(np.full((2, 3), np.nan), np.zeros((2, 3)), np.arange(3))
         assert nothing.reason == "no replicate has a score"
         assert np.isnan(nothing.mean_rank).all()
         assert sorted(nothing.ranks) == [1, 2, 3]
 
     def test_wrong_input(self) -> None:
         with pytest.raises(ValueError, match=r"selections .* do not fit"):
-            consensus_ranking([[1.0, 2.0]], [[1, 0, 0]])
+            consensus_ranking([[1.0, 2.0]], [[1, 0, 0]], [1, 2])
         with pytest.raises(ValueError, match=r"tie keys .* do not fit"):
-            consensus_ranking([[1.0, 2.0]], tie_keys=[1])
+            consensus_ranking([[1.0, 2.0]], [[1, 0]], [1])
         with pytest.raises(ValueError, match="replicate × gene"):
-            consensus_ranking([1.0, 2.0])
+            consensus_ranking([1.0, 2.0], [[1, 0]], [1, 2])
 
 
 class TestErrorBound:

@@ -27,7 +27,7 @@ from typing import Any
 WRAPPED = (
     ("scballast.sweep.trial", "prepare_dataset", "load"),
     ("scballast.sweep.trial", "write_results", "tables to disk"),
-    ("scballast.report", "render_trial_report", "report"),
+    ("scballast.report.experiment_report", "render_trial_report", "report"),
     ("scballast.experiment.run", "statistics_tables", "statistics: tables"),
     ("scballast.experiment.run", "gene_list_tables", "statistics: lists"),
     ("scballast.experiment.run", "marker_effects_table", "statistics: marker effects"),

@@ -376,10 +376,10 @@ def compare_methods(
     scored = ~(np.isnan(one).all(axis=1) | np.isnan(other).all(axis=1))
     values = agreement_by_replicate(rank_spans(one[scored]), rank_spans(other[scored]), k, p)
     return MethodComparison(
-        overlap=_mean(values.overlap, no_top(k, one.shape[1] - 1), level),
-        rbo=_mean(values.rbo, "", level),
-        aucc=_mean(values.aucc, no_top(k, one.shape[1]), level),
-        spearman=_mean(values.spearman, "", level),
+        overlap=_mean(values["overlap"], no_top(k, one.shape[1] - 1), level),
+        rbo=_mean(values["rbo"], "", level),
+        aucc=_mean(values["aucc"], no_top(k, one.shape[1]), level),
+        spearman=_mean(values["spearman"], "", level),
         n_replicates=int(scored.sum()),
     )
 

@@ -10,8 +10,9 @@ import pytest
 from tests.helpers import report_fixture as made
 from tests.helpers.browser import Opened, opened, skip_without_browser
 
-from scballast.report import evidence, experiment_report, gene_cards, render_trial_report, stored_tables
+from scballast.report import evidence, experiment_report, gene_cards, stored_tables
 from scballast.report.answer_section import answers
+from scballast.report.experiment_report import render_trial_report
 from scballast.report.html import Section
 from scballast.report.program_section import _first_matches
 from scballast.report.stored_tables import ResultFolder
@@ -79,7 +80,7 @@ def test_few_populations_are_all_drawn_and_unfolded(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(experiment_report, "evidence", nothing)
     folder = made.write_trial(tmp_path / "few", made.Shape(3, 60, 3, 3, marker=("contrast",), program=("spread",)))
-    experiment_report.render(folder)
+    experiment_report.render_trial_report(folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert ResultFolder(folder).drawn == ResultFolder(folder).populations
     assert page.count('<details class="card" ') == page.count(" open>\n<summary><h3>") == 3

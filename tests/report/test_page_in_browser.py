@@ -14,7 +14,7 @@ import pytest
 from tests.helpers import report_fixture as made
 from tests.helpers.browser import Opened, opened, skip_without_browser
 
-from scballast.report import render_trial_report
+from scballast.report.experiment_report import render_trial_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

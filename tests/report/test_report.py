@@ -19,10 +19,11 @@ from scballast.report import (
     concordance_figures,
     correctness_sections,
     latent_figures,
-    render_trial_report,
     stability_figures,
     style,
 )
+from scballast.report.experiment_report import render_trial_report
+from scballast.report.html import two
 from scballast.report.stored_tables import ResultFolder
 
 
@@ -272,7 +273,7 @@ def test_heat_map_numbers_equal_the_table(large: Path, drawn: list[object]) -> N
     shown = [text.get_text() for text in drawn[0].axes[0].texts]  # type: ignore[attr-defined]
     wide = results.headline.pivot(index="population", columns="method", values="phi").loc[results.populations]
     wide = wide[results.methods("marker") + results.methods("program")]
-    assert shown == [style.two(value) for value in wide.to_numpy().ravel() if np.isfinite(value)]
+    assert shown == [two(value) for value in wide.to_numpy().ravel() if np.isfinite(value)]
 
 
 def test_truth_shows_the_mean_of_the_replicates(tmp_path: Path, drawn: list[object]) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.helpers import report_fixture as made
 from tests.helpers.report_page import Page, numbers, rows_of
 
-from scballast.report import render_sweep_report
 from scballast.report.sweep_findings import finding
+from scballast.report.sweep_report import render_sweep_report
 from scballast.report.sweep_tables import SweepFolder, non_dominated
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from tests.helpers import report_fixture as made
 
-from scballast.report import render_trial_report, stability_figures
+from scballast.report import stability_figures
 from scballast.report.description import first_answer_description, markdown
+from scballast.report.experiment_report import render_trial_report
 from scballast.report.stored_tables import ResultFolder
-from scballast.report.sweep_report import render as render_sweep
+from scballast.report.sweep_report import render_sweep_report
 from scballast.report.wording import again, error_bound, floor_parts
 from scballast.verdict.answer_genes import answer_genes_table
 
@@ -105,7 +106,7 @@ def test_a_sweep_says_what_its_replicates_are(tmp_path: Path) -> None:
     folder = made.write_sweep(tmp_path)
     (folder / "config").mkdir()
     (folder / "config" / "resolved.yaml").write_text("resample: {kind: seed}\n", encoding="utf-8")
-    render_sweep(folder)
+    render_sweep_report(folder)
     assert f"come back {AGAIN['seed']}, without" in text_of(folder / "report.html")
 
 

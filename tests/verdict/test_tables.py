@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from scipy.stats import t
+from scipy.stats import rankdata, t
 from tests.helpers.agreement_oracles import (
     area_under_concordance_curve,
     compare_methods,
@@ -28,7 +28,6 @@ from tests.helpers.agreement_oracles import (
 from tests.helpers.score_set_examples import ranked, signal, two_labels
 
 from scballast.agreement.factors import match_factors, subspace_agreement
-from scballast.agreement.rank_agreement import consensus_ranking
 from scballast.agreement.ranking import top_k
 from scballast.agreement.stability import jackknife_interval
 from scballast.verdict.latent_tables import factors_table
@@ -300,7 +299,7 @@ class TestOtherTables:
         table = consensus_table(score_set, 15)
         found = table[(table["method"] == "local") & (table["population"] == "population 1")]
         frequency = selection_frequency(top_k(score_set.ranks["local"][:, 1], 15))
-        mean_rank = consensus_ranking(score_set.scores["local"][:, 1]).mean_rank
+        mean_rank = rankdata(-score_set.scores["local"][:, 1], axis=1).mean(axis=0)
         genes = [score_set.genes.index(gene) for gene in found["gene"]]
         assert sorted(genes) == list(range(80))
         np.testing.assert_array_equal(found["rank"], np.arange(1, 81))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,25 +13,37 @@ from scballast.arrays import FloatArray
 def selection_matrix(selections: npt.ArrayLike) -> FloatArray:
     """Check and return (n_replicates, n_genes) selections as float64 0 and 1."""
     matrix = np.asarray(selections)
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        message = f"selections must be a replicate × gene matrix, got shape {matrix.shape}"
-        raise ValueError(message)
+    _check_matrix(matrix, "selections")
     return zeros_and_ones(matrix)
 
 
 def score_matrix(scores: npt.ArrayLike) -> FloatArray:
     """Check and return (n_replicates, n_genes) scores as float64."""
     matrix = np.asarray(scores, dtype=np.float64)
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        message = f"scores must be a replicate × gene matrix, got shape {matrix.shape}"
-        raise ValueError(message)
+    _check_matrix(matrix, "scores")
     return matrix
+
+
+def _check_matrix(values: npt.NDArray[Any], what: str) -> None:
+    if values.ndim != 2 or 0 in values.shape:
+        message = f"{what} must be a replicate × gene matrix, got shape {values.shape}"
+        raise ValueError(message)
 
 
 def check_level(level: float) -> None:
     """Raise ``ValueError`` unless the level of an interval is in (0, 1)."""
     if not 0.0 < level < 1.0:
         message = f"level must be in (0, 1), got {level}"
+        raise ValueError(message)
+
+
+def check_selection(n_selected: float, n_genes: int, threshold: float) -> None:
+    """Raise ``ValueError`` unless so many of so many genes can be selected, and a bound exists at the threshold."""
+    if not (n_genes > 0 and 0 <= n_selected <= n_genes):
+        message = f"need 0 <= n_selected <= n_genes and n_genes > 0, got {n_selected} of {n_genes}"
+        raise ValueError(message)
+    if not 0.5 < threshold <= 1.0:
+        message = f"threshold must be in (0.5, 1], got {threshold}: the bound does not exist at or below one half"
         raise ValueError(message)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from scballast.agreement.permutation import cell_p_values, donor_p_values, group_sums
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided
 
 CELLS, WITHIN_DONORS, DONORS = "cells", "cells within donors", "donors"
 
@@ -131,41 +131,6 @@ def association(
     return Association(smd=smd, auroc=auroc, eta2=eta2, p_value=p_value, reason=reason, permuted=permuted)
 
 
-def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
-    """Adjust p-values so that selecting those below α keeps the false discovery rate below α.
-
-    Parameters
-    ----------
-    p_values : (...) float
-        In [0, 1]; NaN: no test, left out of the count.
-
-    Returns
-    -------
-    (...) float
-        Adjusted values in the same places; NaN stays NaN.
-
-    References
-    ----------
-    Benjamini & Hochberg (1995), Controlling the false discovery rate.
-
-    Examples
-    --------
-    >>> benjamini_hochberg([0.01, 0.02, 0.5])
-    array([0.03, 0.03, 0.5 ])
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    adjusted = np.full(values.shape, np.nan)
-    tested = ~np.isnan(values)
-    known = values[tested]
-    order = np.argsort(-known, kind="stable")
-    rank = np.arange(known.size, 0, -1)
-    stepped = np.minimum.accumulate(known[order] * known.size / rank)
-    adjusted_known = np.empty(known.size)
-    adjusted_known[order] = np.minimum(stepped, 1.0)
-    adjusted[tested] = adjusted_known
-    return adjusted
-
-
 def check_cells(scores: npt.ArrayLike, codes: npt.ArrayLike, n_categories: int) -> tuple[FloatArray, IntArray]:
     """Return the scores (cell, dimension) and codes of the cells that have a category.
 
@@ -204,9 +169,7 @@ def _standardised_difference(sums: FloatArray, squares: FloatArray, sizes: IntAr
     variances = squares / sizes - means**2
     other_variances = ((used**2).sum(axis=0)[:, None] - squares) / rest - others**2
     pooled = np.sqrt(np.maximum(variances, 0.0) / 2 + np.maximum(other_variances, 0.0) / 2)
-    difference: FloatArray = np.full(sums.shape, np.nan)
-    np.divide(means - others, pooled, out=difference, where=pooled > 0)
-    return difference
+    return divided(means - others, pooled, np.nan)
 
 
 def _auroc(rank_sums: FloatArray, sizes: IntArray, n_cells: int) -> FloatArray:

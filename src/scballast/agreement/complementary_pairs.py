@@ -7,6 +7,7 @@ import math
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
+from scballast.agreement.arguments import check_selection
 from scballast.agreement.statistic import Statistic, undefined
 
 _SMALLEST, _LARGEST = 1e-6, 1e8
@@ -49,12 +50,7 @@ def r_concave_bound(n_selected: float, n_genes: int, threshold: float, n_pairs: 
     Shah & Samworth (2013), Variable selection with error control: another look at stability selection, JRSS B 75,
     section 3.4 and appendix A.4.
     """
-    if not (n_genes > 0 and 0 <= n_selected <= n_genes):
-        message = f"need 0 <= n_selected <= n_genes and n_genes > 0, got {n_selected} of {n_genes}"
-        raise ValueError(message)
-    if not 0.5 < threshold <= 1.0:
-        message = f"threshold must be in (0.5, 1], got {threshold}: the bound does not exist at or below one half"
-        raise ValueError(message)
+    check_selection(n_selected, n_genes, threshold)
     if n_pairs < 2:
         return undefined("the bound needs two complementary pairs or more")
     theta = n_selected / n_genes

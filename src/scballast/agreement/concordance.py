@@ -5,26 +5,14 @@ Pure functions of arrays; numpy and scipy only. Only methods with one estimand m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from scballast.agreement.overlap import concordance_curve_weights, expected_overlap, rank_biased_weights, top_k_weights
 from scballast.agreement.ranking import RankSpans
-from scballast.arrays import FloatArray
+from scballast.arrays import FloatArray, divided
 
 
-@dataclass(frozen=True)
-class AgreementByReplicate:
-    """Indices of agreement of paired rankings, (n_replicates,) each; NaN where undefined."""
-
-    overlap: FloatArray
-    rbo: FloatArray
-    aucc: FloatArray
-    spearman: FloatArray
-
-
-def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float) -> AgreementByReplicate:
+def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float) -> dict[str, FloatArray]:
     """Overlap at k, rank-biased overlap, area under the concordance curve and Spearman of paired rankings.
 
     Parameters
@@ -38,16 +26,17 @@ def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float
 
     Returns
     -------
-    AgreementByReplicate
+    dict of (n_replicates,) float
+        ``overlap``, ``rbo``, ``aucc`` and ``spearman``; NaN where undefined.
     """
     n_replicates, n_genes = first.top.shape
     nothing = np.full(n_replicates, np.nan)
-    return AgreementByReplicate(
-        overlap=nothing if no_top(k, n_genes - 1) else expected_overlap(first, second, top_k_weights(int(k))),
-        rbo=expected_overlap(first, second, rank_biased_weights(n_genes, p)),
-        aucc=nothing if no_top(k, n_genes) else expected_overlap(first, second, concordance_curve_weights(int(k))),
-        spearman=rowwise_correlation(first.midranks, second.midranks),
-    )
+    return {
+        "overlap": nothing if no_top(k, n_genes - 1) else expected_overlap(first, second, top_k_weights(int(k))),
+        "rbo": expected_overlap(first, second, rank_biased_weights(n_genes, p)),
+        "aucc": nothing if no_top(k, n_genes) else expected_overlap(first, second, concordance_curve_weights(int(k))),
+        "spearman": rowwise_correlation(first.midranks, second.midranks),
+    }
 
 
 def rowwise_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -60,9 +49,7 @@ def rowwise_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
 def standardised(values: FloatArray) -> FloatArray:
     """Vectors along the last axis with mean 0 and length 1, so that products are correlations; NaN if constant."""
     centred = values - values.mean(axis=-1, keepdims=True)
-    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
-    unit: FloatArray = np.divide(centred, length, out=np.full_like(centred, np.nan), where=length > 0)
-    return unit
+    return divided(centred, np.sqrt((centred**2).sum(axis=-1, keepdims=True)), np.nan)
 
 
 def no_top(k: int, most: int) -> str:

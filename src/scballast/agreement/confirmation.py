@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, stats
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, divided
 
 FEWEST_CELLS = 10
 """Cells of the population that a test needs, seen and unseen each."""
@@ -121,10 +121,10 @@ def depth_weights(counts: sparse.csr_matrix, depth: FloatArray) -> FloatArray:
     if total == 0.0:
         return np.ones(counts.shape[1])
     share = np.asarray(counts.sum(axis=0)).ravel() / total
-    inverse = np.divide(1.0, depth, out=np.zeros(depth.size), where=used)
+    inverse = divided(1.0, depth)
     # (x - sd)^2 / (sd) = x^2 / (sd) - 2x + sd, summed over cells without making zeros dense.
     squares = np.asarray(counts.multiply(counts).T @ inverse).ravel()
-    excess = np.divide(squares, share, out=np.zeros(share.size), where=share > 0) - share * total
+    excess = divided(squares, share) - share * total
     weights: FloatArray = 1.0 / np.maximum(excess / used.sum(), 1.0)
     return weights
 
@@ -171,7 +171,7 @@ def _mixture_shares(counts: sparse.csr_matrix, profiles: FloatArray, position: i
         np.divide(values, ratio, out=ratio)
         shares = shares * (ratio @ profiles.T)
         total = shares.sum(axis=1, keepdims=True)
-        shares = np.divide(shares, total, out=np.full_like(shares, 1.0 / n_populations), where=total > 0)
+        shares = divided(shares, total, 1.0 / n_populations)
     return shares
 
 
@@ -225,7 +225,7 @@ def program_p_values(
     activity = others.values @ weights  # (cell, tested)
     spread = np.sqrt((activity**2).mean(axis=0))
     explained = (weights * _correlation(others, of_tested)).sum(axis=0)
-    r = np.clip(np.divide(explained, spread, out=np.zeros_like(explained), where=spread > 0), -1.0, 1.0)
+    r = np.clip(divided(explained, spread), -1.0, 1.0)
     t = r * np.sqrt(degrees / np.maximum(1.0 - r**2, np.finfo(float).tiny))
     p: FloatArray = stats.t.sf(t, degrees)
     p[~of_tested.values.any(axis=0) | (spread == 0)] = 1.0
@@ -268,14 +268,14 @@ def _residuals(cells: PopulationCells, listed: IntArray, genes: IntArray) -> _Re
             depth, values[in_batch].sum(axis=0) / max(float(depth.sum()), np.finfo(float).tiny)
         )
     deviation = np.sqrt(expected + expected**2 / _THETA)
-    residuals = np.divide(values - expected, deviation, out=np.zeros(values.shape), where=deviation > 0)
+    residuals = divided(values - expected, deviation)
     limit = np.sqrt(values.shape[0])
     np.clip(residuals, -limit, limit, out=residuals)
     for in_batch in groups:
         residuals[in_batch] -= residuals[in_batch].mean(axis=0)
     # The weighted depth D of a cell has a variance of D, its weights being inverse dispersions: a share s of it, s D,
     # has a standard deviation of s sqrt(D), the same noise in every gene.
-    noise = np.divide(expected, deviation, out=np.zeros(values.shape), where=deviation > 0)
+    noise = divided(expected, deviation)
     noise /= np.sqrt(np.maximum(outside, 1.0))[:, None]
     scale = np.sqrt((residuals**2).mean(axis=0))
     inverse = np.divide(1.0, scale, out=np.zeros(scale.size), where=scale > 1e-9)

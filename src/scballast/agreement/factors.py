@@ -115,18 +115,7 @@ class SubspaceAgreement(Statistic):
         Why it is undefined; empty when it is defined.
     """
 
-    __slots__ = ("chance",)
-    chance: float
-
-    def __new__(cls, value: float, reason: str = "", chance: float = math.nan) -> SubspaceAgreement:
-        """Keep the chance level beside the value."""
-        self = super().__new__(cls, value, reason)
-        object.__setattr__(self, "chance", float(chance))
-        assert isinstance(self, SubspaceAgreement)
-        return self
-
-    def __reduce__(self) -> tuple[type[SubspaceAgreement], tuple[float, str, float]]:
-        return type(self), (float(self), self.reason, self.chance)
+    chance: float = math.nan
 
 
 def subspace_agreement(first: npt.ArrayLike, second: npt.ArrayLike) -> SubspaceAgreement:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse, stats
 
 from scballast.agreement.confirmation import FEWEST_CELLS
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided
 
 _CELLS_PER_STRATUM = 40
 _MOST_STRATA = 5
@@ -134,8 +134,7 @@ def van_elteren(
         of_zeros = (weight * (ranks.of_zeros.reshape(n_now, -1) - (sizes + 1) / 2)) @ within
         deviation[:, genes] = (excess + of_zeros).T
         variance[:, genes] = (ranks.spread.reshape(n_now, -1) @ pairs).T
-    z: FloatArray = np.divide(deviation, np.sqrt(variance), out=np.full_like(deviation, np.nan), where=variance > 0)
-    return z
+    return divided(deviation, np.sqrt(variance), np.nan)
 
 
 @dataclass(frozen=True)

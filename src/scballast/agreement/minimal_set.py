@@ -100,7 +100,7 @@ def smallest_set(values: FloatArray, inside: BoolArray) -> MinimalSet:
     best: list[MinimalSet] = []
     for size in range(1, min(MOST_GENES, values.shape[1]) + 1):
         sets = list(combinations(range(values.shape[1]), size))
-        by_set = np.array([_all(taken[:, chosen]) for chosen in sets])  # (set, pattern)
+        by_set = np.array([taken[:, chosen].all(axis=1) for chosen in sets])  # (set, pattern)
         scores = _f_score(by_set @ n_both, by_set @ n_cells, n_inside).tolist()
         place = int(np.argmax(scores))
         genes = np.array(sets[place])
@@ -132,12 +132,6 @@ def separation(taken: BoolArray, inside: BoolArray) -> Separation:
     )
 
 
-def _all(taken: BoolArray) -> BoolArray:
-    """(n_cells,) Which cells every gene takes."""
-    taken_by_all: BoolArray = np.logical_and.reduce(taken, axis=1)
-    return taken_by_all
-
-
 def _f_score(both: IntArray, n_taken: IntArray | int, n_inside: int) -> FloatArray:
     weight = BETA**2
     score: FloatArray = (1 + weight) * both / (n_taken + weight * n_inside)
@@ -152,12 +146,12 @@ def _refined(values: FloatArray, inside: BoolArray, start: MinimalSet) -> Minima
         improved = False
         for gene in range(len(thresholds)):
             taken = values > thresholds
-            others = _all(np.delete(taken, gene, axis=1))
+            others = np.delete(taken, gene, axis=1).all(axis=1)
             if not others.any():
                 continue
             moved = thresholds.copy()
             moved[gene] = _threshold(values[others, gene], inside[others], n_inside)
-            moved_score = separation(_all(values > moved), inside).f_score
+            moved_score = separation(np.logical_and.reduce(values > moved, axis=1), inside).f_score
             if moved_score > score + _ROUNDING:
                 thresholds, score, improved = moved, moved_score, True
     return MinimalSet(start.genes, thresholds, score)

@@ -6,14 +6,14 @@ donors (a condition that each donor has or has not) the donors are what was labe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain, combinations
 from math import comb
 
 import numpy as np
 from scipy import sparse
 
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.agreement.statistic import Tested, untested
+from scballast.arrays import BoolArray, FloatArray, IntArray, membership
 
 MOST_ASSIGNMENTS = 20_000
 """Assignments of a label to donors that are all looked at; of more, some are drawn."""
@@ -24,26 +24,9 @@ _INDICES_PER_BLOCK = 2**22
 _RELATIVE_TOLERANCE = 1e-9
 
 
-@dataclass(frozen=True)
-class DonorTest:
-    """A label that whole donors have, tested by permuting it over the donors.
-
-    Attributes
-    ----------
-    p_value
-        (n_dimensions,) two-sided; NaN where no p-value could be below ``LEVEL``.
-    reason
-        Why there is none; empty where there is.
-    """
-
-    p_value: FloatArray
-    reason: str = ""
-
-
 def group_sums(values: FloatArray, labels: IntArray, n_groups: int) -> FloatArray:
     """Return (n_dimensions, n_groups) sums of ``values`` (n_cells, n_dimensions) over the cells of each group."""
-    membership = sparse.csr_matrix((np.ones(len(labels)), (labels, np.arange(len(labels)))), (n_groups, len(labels)))
-    sums: FloatArray = (membership @ values).T
+    sums: FloatArray = (membership(labels, n_groups) @ values).T
     return sums
 
 
@@ -119,7 +102,7 @@ def cell_p_values(
 
 def donor_p_values(
     values: FloatArray, inside: BoolArray, *, n_permutations: int, generator: np.random.Generator
-) -> DonorTest:
+) -> Tested:
     r"""Permute a label over the donors that have it or have it not.
 
     The statistic is the difference between the mean of the donors with the label and the mean of the others: each
@@ -138,7 +121,7 @@ def donor_p_values(
 
     Returns
     -------
-    DonorTest
+    Tested
         The share of all assignments of the label to as many donors with a difference at least as large in size, the
         observed one among them; where assignments are drawn, :math:`(b+1)/(m+1)`.
 
@@ -156,7 +139,7 @@ def donor_p_values(
             f"{n_inside} of {n_donors} donors: their labels permuted give no p-value below {LEVEL:g} "
             f"({min(smallest, 1.0):.2g} at least)"
         )
-        return DonorTest(np.full(values.shape[1], np.nan), reason)
+        return untested(values.shape[1], reason)
     centred = values - values.mean(axis=0)
     limit = np.abs(centred[inside].sum(axis=0)) * (1 - _RELATIVE_TOLERANCE)
     if n_assignments <= MOST_ASSIGNMENTS:
@@ -164,10 +147,10 @@ def donor_p_values(
         subsets = np.fromiter(
             chain.from_iterable(combinations(range(n_donors), n_chosen)), dtype=np.int64, count=n_assignments * n_chosen
         ).reshape(n_assignments, n_chosen)
-        return DonorTest((np.abs(_sums(centred, subsets)) >= limit).mean(axis=0))
+        return Tested((np.abs(_sums(centred, subsets)) >= limit).mean(axis=0))
     orders = generator.permuted(np.tile(np.arange(n_donors), (n_permutations, 1)), axis=1)
     at_least = (np.abs(_sums(centred, orders[:, :n_inside])) >= limit).sum(axis=0)
-    return DonorTest((at_least + 1) / (n_permutations + 1))
+    return Tested((at_least + 1) / (n_permutations + 1))
 
 
 def _sums(values: FloatArray, subsets: IntArray) -> FloatArray:

@@ -38,8 +38,6 @@ class ScaledCells:
         (n_genes,) standard deviation of each gene's log residuals that no candidate component explains.
     null_spectrum
         (n_components,) mean leading variances after each gene's cells were permuted.
-    spectrum
-        (n_components,) leading variances.
     n_candidates
         Leading components that stand above the permuted ones.
     """
@@ -47,7 +45,6 @@ class ScaledCells:
     values: FloatArray
     noise: FloatArray
     null_spectrum: FloatArray
-    spectrum: FloatArray
     n_candidates: int
 
 
@@ -157,7 +154,7 @@ def scale_to_noise(residuals: FloatArray, generator: np.random.Generator) -> Sca
         signal = np.maximum(spectrum[:n_candidates] - null[0] * 0.8, 0.0)
         explained = noise * (components[:, :n_candidates] ** 2 @ signal)
         noise = np.where(varies, np.maximum(variance - explained, SMALLEST_NOISE_SHARE * variance), 1.0)
-    return ScaledCells(values, np.sqrt(noise), null, spectrum, n_candidates)
+    return ScaledCells(values, np.sqrt(noise), null, n_candidates)
 
 
 def leading_components(values: FloatArray, n_components: int) -> tuple[FloatArray, FloatArray]:

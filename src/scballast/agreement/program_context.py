@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided
 
 MARKER_CORRELATION = 0.4
 COVARIATE_CORRELATION = 0.5
@@ -171,6 +171,4 @@ def _pearson(first: FloatArray, second: FloatArray) -> FloatArray:
     """Correlate the columns of one matrix with those of another: (n_first, n_second)."""
     centred_first, centred_second = first - first.mean(axis=0), second - second.mean(axis=0)
     length = np.outer(np.sqrt((centred_first**2).sum(axis=0)), np.sqrt((centred_second**2).sum(axis=0)))
-    return np.asarray(
-        np.divide(centred_first.T @ centred_second, length, out=np.full(length.shape, np.nan), where=length > 0)
-    )
+    return divided(centred_first.T @ centred_second, length, np.nan)

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 from scballast.agreement.program_components import rotated_programs
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, divided
 
 LEVEL = 0.95
 
@@ -171,7 +171,7 @@ def gene_p_values(values: FloatArray, parts: Sequence[IntArray], weights: FloatA
         return p_values
     precision = np.linalg.pinv(between)
     scale = np.sqrt(np.outer(variance, np.maximum(np.diag(precision), 0.0)))
-    r = np.divide(covariance @ precision, scale, out=np.zeros(scale.shape), where=scale > 0)
+    r = divided(covariance @ precision, scale)
     t = direction * r * np.sqrt(degrees)
     tested = (variance[:, None] > 0) & (direction != 0) & (scale > 0)
     p_values[tested] = stats.t.sf(t[tested], degrees)

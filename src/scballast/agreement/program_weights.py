@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from scballast.arrays import FloatArray
+from scballast.arrays import FloatArray, divided
 
 N_STEPS = 4
 _PRIOR_GENES = 1.0, 20.0  # genes in and in all, added to those of a program: 5% before any is seen
@@ -52,7 +52,7 @@ def sparse_weights(values: FloatArray, weights: FloatArray) -> FloatArray:
         # Of each activity, what the others do not tell.
         unshared = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-300))
         slopes = (values.T @ activity / n_cells) @ precision * unshared - weights * variance / unshared
-        z = np.divide(slopes, deviation, out=np.zeros_like(slopes), where=deviation > 0) * np.sqrt(n_cells)
+        z = divided(slopes, deviation) * np.sqrt(n_cells)
         kept = slab / (1 + slab)
         inside = expit(np.log(share / (1 - share)) - 0.5 * np.log1p(slab) + 0.5 * z**2 * kept)
         inside[variance[:, 0] == 0] = 0.0

@@ -41,7 +41,7 @@ LEAST_SHARE = 0.5  # of an unseen activity's variance: more program than noise
 LEAST_AGREEMENT = 0.5  # cosine of weights found without one part or another
 LISTED_LEVEL = 0.05  # false discovery rate of listed genes, in cells that their weights never saw
 _LEAST_WEIGHT, _LEADING = 0.2, 10  # of the mean of so many leading weights
-_BY_PROGRAM = ("explained", "reproducibility", "lower", "upper", "floor", "weight_agreement", "weight_floor")
+BY_PROGRAM = ("explained", "reproducibility", "lower", "upper", "floor", "weight_agreement", "weight_floor")
 _CURVE = 0.5  # share of a weaker program's reliable variance that a curve over a stronger one explains
 
 
@@ -119,7 +119,7 @@ class PopulationPrograms:
         by_column = ("weights", "selection_frequency", "q_values", "loadings", "activity")
         columns = {name: getattr(self, name)[:, kept] for name in by_column}
         columns["half_weights"] = self.half_weights[:, :, kept]
-        return replace(self, **columns, **{name: getattr(self, name)[kept] for name in _BY_PROGRAM})
+        return replace(self, **columns, **{name: getattr(self, name)[kept] for name in BY_PROGRAM})
 
     def above(self, weight_floor: FloatArray) -> PopulationPrograms:
         """Return the programs whose weights agree more than floors that are at least these, (n_programs,)."""
@@ -319,7 +319,7 @@ def _curves(programs: PopulationPrograms) -> BoolArray:
 def no_programs(n_cells: int, n_genes: int, n_candidates: int, reason: str) -> PopulationPrograms:
     """Return the answer "none" of a population, with its reason."""
     by_half, by_gene, by_cell = (np.zeros((*shape, 0)) for shape in ((0, n_genes), (n_genes,), (n_cells,)))
-    nothing = {name: np.zeros(0) for name in _BY_PROGRAM}
+    nothing = {name: np.zeros(0) for name in BY_PROGRAM}
     return PopulationPrograms(
         weights=by_gene, half_weights=by_half, selection_frequency=by_gene, q_values=by_gene, loadings=by_gene,
         activity=by_cell, **nothing, noise=np.ones(n_genes), n_candidates=n_candidates, reason=reason,

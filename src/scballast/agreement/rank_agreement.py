@@ -28,18 +28,7 @@ class KendallW(Statistic):
         Why W is undefined; empty when it is defined.
     """
 
-    __slots__ = ("chance_corrected",)
-    chance_corrected: float
-
-    def __new__(cls, value: float, reason: str = "", chance_corrected: float = math.nan) -> KendallW:
-        """Keep the chance-corrected form beside W."""
-        self = super().__new__(cls, value, reason)
-        object.__setattr__(self, "chance_corrected", float(chance_corrected))
-        assert isinstance(self, KendallW)
-        return self
-
-    def __reduce__(self) -> tuple[type[KendallW], tuple[float, str, float]]:
-        return type(self), (float(self), self.reason, self.chance_corrected)
+    chance_corrected: float = math.nan
 
 
 def kendall_w_of_spans(spans: RankSpans) -> KendallW:
@@ -53,7 +42,7 @@ def kendall_w_of_spans(spans: RankSpans) -> KendallW:
     if most <= 0.0:
         return KendallW(math.nan, "every replicate ties all genes")
     w = 12.0 * spread / most
-    return KendallW(w, chance_corrected=(n_replicates * w - 1.0) / (n_replicates - 1.0))
+    return KendallW(w, chance_corrected=float((n_replicates * w - 1.0) / (n_replicates - 1.0)))
 
 
 @dataclass(frozen=True)
@@ -81,20 +70,17 @@ class ConsensusRanking:
     reason: str = ""
 
 
-def consensus_ranking(
-    scores: npt.ArrayLike, selections: npt.ArrayLike | None = None, tie_keys: npt.ArrayLike | None = None
-) -> ConsensusRanking:
+def consensus_ranking(scores: npt.ArrayLike, selections: npt.ArrayLike, tie_keys: npt.ArrayLike) -> ConsensusRanking:
     """Order the genes by their mean midrank over replicates (Borda), ties by selection frequency.
 
     Parameters
     ----------
     scores : (n_replicates, n_genes) float
         Higher is stronger. Genes with a NaN score are tied at the end; a replicate without any score is left out.
-    selections : (n_replicates, n_genes) bool, optional
-        Top-k selections; without them the frequency is that of the best 50 genes (or fewer than all of them), a
-        gene tied at the boundary counting with its chance of being among them.
-    tie_keys : (n_genes,) sortable, optional
-        Settles what is tied in frequency too (``ranking.tie_keys``); without it, gene position does.
+    selections : (n_replicates, n_genes) bool
+        Top-k selections.
+    tie_keys : (n_genes,) sortable
+        Settles what is tied in frequency too (``ranking.tie_keys``).
 
     Returns
     -------
@@ -105,28 +91,20 @@ def consensus_ranking(
     ValueError
         Not a matrix of scores, or the selections or keys do not fit it.
     """
-    matrix = score_matrix(scores)
+    matrix, chosen, keys = score_matrix(scores), selection_matrix(selections), np.asarray(tie_keys)
     n_genes = matrix.shape[1]
-    scored = ~np.isnan(matrix).all(axis=1)
-    spans = rank_spans(matrix[scored])
-    if selections is None:
-        k = min(50, max(1, n_genes - 1))
-        chosen = np.clip((k - spans.top + 1.0) / (spans.bottom - spans.top + 1.0), 0.0, 1.0)
-    else:
-        chosen = selection_matrix(selections)
-        if chosen.shape != matrix.shape:
-            message = f"selections {chosen.shape} do not fit scores {matrix.shape}"
-            raise ValueError(message)
-        chosen = chosen[scored]
-    keys = np.arange(n_genes) if tie_keys is None else np.asarray(tie_keys)
+    if chosen.shape != matrix.shape:
+        message = f"selections {chosen.shape} do not fit scores {matrix.shape}"
+        raise ValueError(message)
     if keys.shape != (n_genes,):
         message = f"tie keys {keys.shape} do not fit {n_genes} genes"
         raise ValueError(message)
+    scored = ~np.isnan(matrix).all(axis=1)
     if not scored.any():
         nothing = np.full(n_genes, np.nan)
         unordered = np.lexsort((keys,))
         return ConsensusRanking(unordered, _inverse(unordered), nothing, nothing, "no replicate has a score")
-    mean_rank, frequency = spans.midranks.mean(axis=0), chosen.mean(axis=0)
+    mean_rank, frequency = rank_spans(matrix[scored]).midranks.mean(axis=0), chosen[scored].mean(axis=0)
     order = np.lexsort((keys, -frequency, mean_rank))
     return ConsensusRanking(order, _inverse(order), mean_rank, frequency)
 

@@ -7,13 +7,12 @@ Where the unseen cells are of other donors, the donors are the evidence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import sparse, stats
 
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, few_to_compare, van_elteren
-from scballast.arrays import FloatArray, IntArray
+from scballast.agreement.statistic import Tested, untested
+from scballast.arrays import FloatArray, IntArray, divided, membership
 
 CELLS_OF_A_DONOR = 3
 """Cells of one condition that a donor must have to take part."""
@@ -22,29 +21,13 @@ FEWEST_PAIRED, FEWEST_UNPAIRED = 3, 2
 _TARGET_COUNTS = 1e4
 
 
-@dataclass(frozen=True)
-class ResponseTest:
-    """Tests of some genes in one population.
-
-    Attributes
-    ----------
-    p_value
-        (n_genes,) two-sided; NaN where there is no test.
-    reason
-        Why there is none; empty where there is.
-    """
-
-    p_value: FloatArray
-    reason: str = ""
-
-
 def within_donor_test(
     counts: sparse.csr_matrix,
     total_counts: FloatArray,
     conditions: IntArray,
     blocks: IntArray | None,
     genes: IntArray,
-) -> ResponseTest:
+) -> Tested:
     """Compare conditions cell by cell, within donors (and batches) and strata of depth: van Elteren's rank test.
 
     Parameters
@@ -62,18 +45,18 @@ def within_donor_test(
 
     Returns
     -------
-    ResponseTest
+    Tested
         p-values are 1 for a gene that is equal in all cells. None where fewer than 5 cells of either condition are in
         strata that have both.
     """
     depth = composition_depth(counts, total_counts, conditions)
     strata = depth_strata(depth, blocks)
     if blocks is not None and not _any_crossed(conditions, blocks):
-        return _too_few(genes.size, "no donor (or batch) has unseen cells of both conditions")
+        return untested(genes.size, "no donor (or batch) has unseen cells of both conditions")
     if few_to_compare(conditions, 2, strata).any():
-        return _too_few(genes.size, "too few unseen cells of both conditions to compare")
+        return untested(genes.size, "too few unseen cells of both conditions to compare")
     z = van_elteren(counts[:, genes], conditions, 2, depth, strata)[1]
-    return ResponseTest(two_sided(z))
+    return Tested(two_sided(z))
 
 
 def two_sided(z: FloatArray) -> FloatArray:
@@ -88,7 +71,7 @@ def over_donors_test(
     conditions: IntArray,
     donors: IntArray,
     genes: IntArray,
-) -> ResponseTest:
+) -> Tested:
     """Compare conditions donor by donor: a t-test of the donors' log expression, paired where donors have both.
 
     A donor's expression under a condition is the natural log of 1 plus its counts per 10,000, summed over its cells,
@@ -103,7 +86,7 @@ def over_donors_test(
 
     Returns
     -------
-    ResponseTest
+    Tested
         Paired over the donors with 3 cells or more under both conditions, at least 3 of them; without such a donor, the
         donors of one condition against those of the other, at least 2 each (equal variances). p-values are 1 for a
         gene without any difference.
@@ -113,29 +96,28 @@ def over_donors_test(
     np.add.at(sizes, (donor, conditions), 1)
     enough = sizes >= CELLS_OF_A_DONOR
     depth = composition_depth(counts, total_counts, conditions)
-    group = donor * 2 + conditions
-    members = sparse.csr_matrix((np.ones(group.size), (group, np.arange(group.size))), (2 * present.size, group.size))
+    members = membership(donor * 2 + conditions, 2 * present.size)
     sums = np.asarray((members @ counts[:, genes].astype(np.float64)).todense())
     totals = np.asarray(members @ depth)[:, None]
-    shares = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
+    shares = divided(sums, totals)
     levels = np.log1p(_TARGET_COUNTS * shares).reshape(present.size, 2, genes.size)
     paired = enough.all(axis=1)
     if paired.any():
         differences = levels[paired, 1] - levels[paired, 0]
         if len(differences) < FEWEST_PAIRED:
             which = f"{len(differences)} unseen donors have both conditions"
-            return _too_few(genes.size, f"{which}, and {FEWEST_PAIRED} are needed")
+            return untested(genes.size, f"{which}, and {FEWEST_PAIRED} are needed")
         error = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
-        return ResponseTest(_t_test(differences.mean(axis=0), error, len(differences) - 1))
+        return Tested(_t_test(differences.mean(axis=0), error, len(differences) - 1))
     sides = [levels[enough[:, condition], condition] for condition in (0, 1)]
     numbers = [len(side) for side in sides]
     if min(numbers) < FEWEST_UNPAIRED:
         which = f"{numbers[0]} and {numbers[1]} unseen donors have one condition and the other"
-        return _too_few(genes.size, f"{which}, and {FEWEST_UNPAIRED} of each are needed")
+        return untested(genes.size, f"{which}, and {FEWEST_UNPAIRED} of each are needed")
     squares = sum((side.var(axis=0) * len(side) for side in sides), np.zeros(genes.size))
     degrees = sum(numbers) - 2
     error = np.sqrt(squares / degrees * (1 / numbers[0] + 1 / numbers[1]))
-    return ResponseTest(_t_test(sides[1].mean(axis=0) - sides[0].mean(axis=0), error, degrees))
+    return Tested(_t_test(sides[1].mean(axis=0) - sides[0].mean(axis=0), error, degrees))
 
 
 def _t_test(difference: FloatArray, error: FloatArray, degrees: int) -> FloatArray:
@@ -143,10 +125,6 @@ def _t_test(difference: FloatArray, error: FloatArray, degrees: int) -> FloatArr
     t = np.divide(difference, error, out=np.where(difference == 0, 0.0, np.inf), where=error > 0)
     p: FloatArray = 2.0 * stats.t.sf(np.abs(t), degrees)
     return p
-
-
-def _too_few(n_genes: int, reason: str) -> ResponseTest:
-    return ResponseTest(np.full(n_genes, np.nan), reason)
 
 
 def _any_crossed(conditions: IntArray, blocks: IntArray) -> bool:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from scballast.agreement.arguments import check_level, selection_matrix
-from scballast.agreement.statistic import Interval, Statistic
+from scballast.agreement.arguments import check_level, check_selection, selection_matrix
+from scballast.agreement.statistic import Interval, no_interval
 from scballast.arrays import FloatArray
 
 
@@ -104,13 +104,13 @@ def jackknife_interval(similarities: npt.ArrayLike, level: float = 0.95) -> Inte
         message = "similarities must be symmetric"
         raise ValueError(message)
     if n_replicates == 1:
-        return Interval(math.nan, math.nan, math.nan, math.nan, level, "one replicate has no pairs")
+        return no_interval("one replicate has no pairs", level)
     if not np.all(np.isfinite(matrix)):
-        return Interval(math.nan, math.nan, math.nan, math.nan, level, "a similarity is not a finite number")
+        return no_interval("a similarity is not a finite number", level)
     per_replicate = matrix.sum(axis=1) / (n_replicates - 1)
     mean = float(per_replicate.mean())
     if n_replicates == 2:
-        return Interval(mean, math.nan, math.nan, math.nan, level, "an interval needs at least 3 replicates")
+        return no_interval("an interval needs at least 3 replicates", level, mean)
     variance = 4.0 * (n_replicates - 1) / (n_replicates * (n_replicates - 2) ** 2)
     error = math.sqrt(variance * float(np.sum((per_replicate - mean) ** 2)))
     return t_interval(mean, error, n_replicates - 1, level)
@@ -148,12 +148,12 @@ def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
         raise ValueError(message)
     check_level(level)
     if vector.size == 0:
-        return Interval(math.nan, math.nan, math.nan, math.nan, level, "no replicate has a value")
+        return no_interval("no replicate has a value", level)
     if not np.all(np.isfinite(vector)):
-        return Interval(math.nan, math.nan, math.nan, math.nan, level, "a value is not a finite number")
+        return no_interval("a value is not a finite number", level)
     mean = float(vector.mean())
     if vector.size < 3:
-        return Interval(mean, math.nan, math.nan, math.nan, level, "an interval needs at least 3 replicates")
+        return no_interval("an interval needs at least 3 replicates", level, mean)
     return t_interval(mean, float(vector.std(ddof=1)) / math.sqrt(vector.size), vector.size - 1, level)
 
 
@@ -169,7 +169,7 @@ def t_interval(estimate: float, error: float, degrees: int, level: float) -> Int
     return Interval(estimate, estimate - half, estimate + half, error, level)
 
 
-def selection_error_bound(n_selected: float, n_genes: int, threshold: float) -> Statistic:
+def selection_error_bound(n_selected: float, n_genes: int, threshold: float) -> float:
     r"""Bound on the expected number of falsely selected genes in stability selection.
 
     .. math:: E[V] \le \frac{q^2}{(2\pi - 1) G}
@@ -188,7 +188,7 @@ def selection_error_bound(n_selected: float, n_genes: int, threshold: float) -> 
 
     Returns
     -------
-    Statistic
+    float
         Number of genes.
 
     Raises
@@ -202,16 +202,11 @@ def selection_error_bound(n_selected: float, n_genes: int, threshold: float) -> 
 
     Examples
     --------
-    >>> float(selection_error_bound(50, 2000, 0.9))
+    >>> selection_error_bound(50, 2000, 0.9)
     1.5625
     """
-    if not (n_genes > 0 and 0 <= n_selected <= n_genes):
-        message = f"need 0 <= n_selected <= n_genes and n_genes > 0, got {n_selected} of {n_genes}"
-        raise ValueError(message)
-    if not 0.5 < threshold <= 1.0:
-        message = f"threshold must be in (0.5, 1], got {threshold}: the bound does not exist at or below one half"
-        raise ValueError(message)
-    return Statistic(n_selected**2 / ((2.0 * threshold - 1.0) * n_genes))
+    check_selection(n_selected, n_genes, threshold)
+    return n_selected**2 / ((2.0 * threshold - 1.0) * n_genes)
 
 
 def degenerate_size(k: float, n_genes: int) -> str:

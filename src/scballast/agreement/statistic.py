@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn, Self
+
+import numpy as np
+
+from scballast.arrays import FloatArray
 
 
 class Statistic(float):
@@ -18,15 +22,16 @@ class Statistic(float):
         The number.
     reason
         Why it is undefined; empty when it is defined.
+    **beside
+        Numbers that a kind of statistic has beside it.
     """
 
-    __slots__ = ("reason",)
     reason: str
 
-    def __new__(cls, value: float, reason: str = "") -> Statistic:
-        """Keep the reason beside the number."""
+    def __new__(cls, value: float, reason: str = "", **beside: float) -> Self:
+        """Keep the reason and the other numbers beside the number."""
         self = super().__new__(cls, value)
-        object.__setattr__(self, "reason", reason)
+        self.__dict__.update(reason=reason, **beside)
         return self
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -35,9 +40,6 @@ class Statistic(float):
 
     def __repr__(self) -> str:
         return f"{float(self)!r} ({self.reason})" if self.reason else repr(float(self))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (float(self), self.reason)
 
 
 def undefined(reason: str) -> Statistic:
@@ -68,3 +70,29 @@ class Interval:
 
     def __float__(self) -> float:
         return self.estimate
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Tests of some genes, or dimensions.
+
+    Attributes
+    ----------
+    p_value : (n_tested,) float
+        NaN where ``reason`` is given.
+    reason
+        Why there is no test; empty where there is one.
+    """
+
+    p_value: FloatArray
+    reason: str = ""
+
+
+def untested(n: int, reason: str) -> Tested:
+    """Return that nothing of so many could be tested, and why."""
+    return Tested(np.full(n, np.nan), reason)
+
+
+def no_interval(reason: str, level: float, estimate: float = math.nan) -> Interval:
+    """Return an estimate, or none, without an interval, and why."""
+    return Interval(estimate, math.nan, math.nan, math.nan, level, reason)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from scballast.arrays import BoolArray, IntArray
@@ -32,9 +32,6 @@ from scballast.verdict.list_check import check_lists
 from scballast.verdict.list_genes import list_genes_table, missed_genes
 from scballast.verdict.score_set import score_set_from_rankings
 from scballast.verdict.unseen import Cells
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_GENES = 500
 """Genes of a list that are looked at, the best ones: a program test compares each with each."""

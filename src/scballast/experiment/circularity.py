@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from scballast.agreement.stability import jackknife_interval, pairwise_kuncheva
@@ -30,9 +30,6 @@ from scballast.seeds import Stream, generator_for, integer_for
 from scballast.verdict.answer import SMALLEST_SHARE
 from scballast.verdict.confirmation import confirm
 from scballast.verdict.score_set import rank_scores
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MARKER_METHOD = "wilcoxon"
 MOST_IN_COMMON = 0.5
@@ -97,8 +94,6 @@ def circularity_table(config: Config, thinned: Thinned) -> pd.DataFrame:
         (again over given), circular (no markers are confirmed under the labels found again, though they are under
         those given, or its cells are not found together again either), reason.
     """
-    import pandas as pd
-
     given, again = (_markers(config, dataset) for dataset in (thinned.given, thinned.again))
     rows = []
     for position, population in enumerate(thinned.given.populations):
@@ -161,8 +156,6 @@ def _markers(config: Config, dataset: Dataset) -> pd.DataFrame:
 
 def _relabelled(dataset: Dataset, codes: IntArray) -> Dataset:
     """Return the data set with other populations under the same names."""
-    import pandas as pd
-
     names = [population.name for population in dataset.populations]
     adata = dataset.adata.copy()
     adata.obs[dataset.population_key] = pd.Categorical.from_codes(codes, categories=names)

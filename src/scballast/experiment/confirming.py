@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pandas as pd
 
-from scballast.experiment.setup import column_codes
+from scballast.experiment.setup import Setup, column_codes
 from scballast.verdict.caveats import FEWEST_STEPS
 from scballast.verdict.unseen import Cells
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from scballast.experiment.setup import Setup
 
 
 def cells_of(setup: Setup) -> Cells:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy import sparse
 
 from scballast.arrays import FloatArray
 from scballast.experiment.setup import Setup
-from scballast.seeds import Stream, generator_for, integer_for
+from scballast.seeds import Stream, at_most, generator_for, integer_for
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from scipy import sparse
-
 
 MOST_CELLS = 2000
 N_NEIGHBORS = 15
@@ -51,14 +47,10 @@ def embedding_table(setup: Setup, replicate: int, scores: FloatArray) -> pd.Data
     Kobak & Linderman (2021), Initialization is critical for preserving global data structure in both t-SNE and UMAP:
     its start from principal components.
     """
-    import pandas as pd
-
     cells = setup.replicates[replicate].cells
     seed = setup.config.seed
-    shown = np.arange(cells.size)
-    if cells.size > MOST_CELLS:
-        generator = generator_for(seed, Stream.ASSOCIATION, replicate, "embedding")
-        shown = np.sort(generator.choice(cells.size, MOST_CELLS, replace=False))
+    generator = generator_for(seed, Stream.ASSOCIATION, replicate, "embedding")
+    shown = at_most(np.arange(cells.size), MOST_CELLS, generator)
     if shown.size < FEWEST_CELLS:
         return pd.DataFrame(columns=["cell", "population", "x", "y"])
     random_state = np.random.RandomState(integer_for(seed, Stream.ASSOCIATION, replicate, "embedding") % 2**32)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from scballast.arrays import FloatArray
 from scballast.experiment.gene_lists import gene_list_tables
@@ -15,9 +16,6 @@ from scballast.verdict.answer import answer_table
 from scballast.verdict.confirmation import confirm
 from scballast.verdict.tables import concordance_table, consensus_table, stability_table
 from scballast.verdict.unseen import Cells
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 OnFirstAnswer = Callable[[Mapping[str, "pd.DataFrame"]], None]
 """What is done with the tables ``answer`` and ``answer_genes`` of the methods that look at cells alone."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from scballast.arrays import FloatArray, membership
+from scballast.arrays import FloatArray, divided, membership
 from scballast.experiment.setup import Setup
 from scballast.verdict.answer_genes import TARGET_COUNTS, answer_genes_table, with_levels
 from scballast.verdict.gene_classes import with_flags, without_classes
 from scballast.verdict.unseen import Cells
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST_SHOWN = 60
 """Genes of the table of levels: what fits beside each other in a figure."""
@@ -68,7 +65,7 @@ def population_levels(cells: Cells, n_populations: int) -> tuple[FloatArray, Flo
     """
     members = membership(cells.codes, n_populations)
     sizes = np.maximum(np.diff(members.indptr), 1)
-    scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(cells.codes.size), where=cells.total_counts > 0)
+    scale = divided(TARGET_COUNTS, cells.total_counts)
     scaled = members.copy()
     scaled.data = scale[members.indices]
     means = (scaled @ cells.counts).toarray() / sizes[:, None]
@@ -80,8 +77,6 @@ def _levels(
     table: pd.DataFrame, names: Sequence[str], populations: Sequence[str], means: FloatArray, percents: FloatArray
 ) -> pd.DataFrame:
     """Take turns between the marker lists, best genes first, until the figure is full."""
-    import pandas as pd
-
     of_markers = table[table["estimand"] == "marker"]
     each = max(1, min(5, MOST_SHOWN // max(1, of_markers["population"].nunique())))
     chosen: dict[str, str] = {}

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from scballast.agreement.enrichment import enriched_sets
+from scballast.data.dataset import Dataset
 from scballast.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from scballast.data.dataset import Dataset
 
 KEPT_SETS = 20  # of each list, best first
 _COLUMNS = (
@@ -79,8 +77,6 @@ def enrichment_table(
     DataError
         No set holds three of the analysed genes: other identifiers, or another species.
     """
-    import pandas as pd
-
     names = [str(gene) for gene in dataset.adata.var_names]
     symbols = [symbol or name for symbol, name in zip(dataset.gene_symbols or names, names, strict=True)]
     members = frozenset().union(*gene_sets.values())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scballast.data.dataset import Dataset
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def genes_table(dataset: Dataset) -> pd.DataFrame:
@@ -22,8 +20,6 @@ def genes_table(dataset: Dataset) -> pd.DataFrame:
         gene (its name everywhere else), symbol (what people call it; empty: as ``gene``), feature_type (as the file
         has it; empty: it does not say), n_cells (with a count), mean_count (per cell); in the order of the data.
     """
-    import pandas as pd
-
     counts, (n_cells, n_genes) = dataset.adata.X, dataset.adata.shape
     return pd.DataFrame(
         {
@@ -61,8 +57,6 @@ def _with_symbol(table: pd.DataFrame, symbols: Mapping[str, str]) -> pd.DataFram
 
 
 def _symbols_of(genes: pd.Series[Any], symbols: Mapping[str, str]) -> Any:
-    import pandas as pd
-
     if not isinstance(genes.dtype, pd.CategoricalDtype):
         return [symbols[str(gene)] for gene in genes]
     # By codes: the rankings have a row for each gene of each list, and two genes may share a symbol.

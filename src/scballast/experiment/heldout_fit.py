@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from scballast.arrays import IntArray
-from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.replicates import Replicate
 from scballast.engine.interface import HeldoutFit
 from scballast.experiment.setup import Setup, column_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.progress import progress_bar
-from scballast.seeds import Stream, generator_for
-
-if TYPE_CHECKING:
-    import pandas as pd
-
+from scballast.seeds import Stream, at_most, generator_for
 
 COLUMNS = ("model", "replicate", "population", "n_cells", "heldout_nll", "heldout_elbo")
 
@@ -35,8 +31,6 @@ def fit_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
         population are evaluated on the same cells: held out, labelled so, and in a batch that the
         population's own model knows.
     """
-    import pandas as pd
-
     rows: list[tuple[Any, ...]] = []
     if setup.family.likelihood and setup.config.fit.n_mc_samples > 0:
         with progress_bar("held-out fit", len(setup.replicates), unit="replicates") as advance:
@@ -49,7 +43,8 @@ def fit_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
 def _replicate_rows(setup: Setup, replicate: Replicate, models: TrainedModels) -> list[tuple[Any, ...]]:
     config, dataset = setup.config, setup.dataset
     global_model = models.find(MemberKey("global", replicate.number))
-    heldout = _at_most(replicate.heldout, config, replicate)
+    generator = generator_for(config.seed, Stream.HELDOUT, replicate.number)
+    heldout = at_most(replicate.heldout, config.fit.max_cells, generator)
     heldout = heldout[_known_batches(dataset, replicate.cells, heldout)]
     if global_model is None or not heldout.size:
         return []
@@ -64,27 +59,16 @@ def _replicate_rows(setup: Setup, replicate: Replicate, models: TrainedModels) -
             inside &= _known_batches(dataset, models.cells[key], heldout)
         if not inside.any():
             continue
-        rows.append(_row("global", replicate, population.name, _subset(whole, inside)))
+        rows.append(_row("global", replicate, population.name, HeldoutFit(whole.nll[inside], whole.elbo[inside])))
         if separate_model is not None:
             fit = separate_model[0].heldout_fit(separate_model[1], heldout[inside], config.fit.n_mc_samples)
             rows.append(_row("per_population", replicate, population.name, fit))
     return rows
 
 
-def _at_most(cells: IntArray, config: Config, replicate: Replicate) -> IntArray:
-    if cells.size <= config.fit.max_cells:
-        return cells
-    generator = generator_for(config.seed, Stream.HELDOUT, replicate.number)
-    return np.sort(generator.choice(cells, config.fit.max_cells, replace=False))
-
-
 def _known_batches(dataset: Dataset, seen: IntArray, cells: IntArray) -> npt.NDArray[np.bool_]:
     codes = column_codes(dataset, dataset.batch_key)
     return np.ones(cells.size, dtype=bool) if codes is None else np.isin(codes[cells], codes[seen])
-
-
-def _subset(fit: HeldoutFit, inside: npt.NDArray[np.bool_]) -> HeldoutFit:
-    return HeldoutFit(nll=fit.nll[inside], elbo=fit.elbo[inside])
 
 
 def _row(model: str, replicate: Replicate, population: str, fit: HeldoutFit) -> tuple[Any, ...]:

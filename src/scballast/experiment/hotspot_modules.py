@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scballast.arrays import FloatArray, IntArray
 from scballast.experiment.scoring import factor_view
@@ -16,9 +17,6 @@ from scballast.methods.hotspot_modules import GeneModules, local_modules
 from scballast.methods.rankers import FactorView
 from scballast.progress import progress_bar
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 METHOD = "hotspot"
 """The method whose genes are grouped."""
@@ -47,8 +45,6 @@ def hotspot_modules_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
         n_replicates (the others, with a model). In each module the largest local_correlation_z first; no rows for a
         population without modules.
     """
-    import pandas as pd
-
     of_replicates: list[list[GeneModules | None]] = []
     with progress_bar("modules of genes", len(setup.replicates), unit="replicates") as advance, one_thread():
         for replicate in setup.replicates:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scballast.agreement.association import Association, association
 from scballast.agreement.purity import axis_purity
@@ -21,10 +21,6 @@ from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.threads import one_thread
 from scballast.verdict.latent_tables import association_table, axis_purity_table, factors_table
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _MOST_CATEGORIES = 200
 
@@ -72,8 +68,6 @@ def grouping(dataset: Dataset, key: str) -> tuple[IntArray, tuple[str, ...]]:
     ConfigError
         The column is not there, or it is no grouping.
     """
-    import pandas as pd
-
     if key == dataset.population_key:
         return dataset.label_codes, dataset.labels
     if key not in dataset.adata.obs:
@@ -154,8 +148,6 @@ def _centred(view: FactorView) -> FloatArray:
 
 
 def _loadings_table(dataset: Dataset, loadings: FloatArray) -> pd.DataFrame:
-    import pandas as pd
-
     n_genes, n_factors = loadings.shape
     return pd.DataFrame(
         {
@@ -167,23 +159,14 @@ def _loadings_table(dataset: Dataset, loadings: FloatArray) -> pd.DataFrame:
 
 
 def _local_table(dataset: Dataset, view: FactorView) -> pd.DataFrame:
-    import pandas as pd
-
-    genes = dataset.adata.var_names.to_numpy(dtype=str)
     names = [population.name for population in dataset.populations]
-    parts = []
-    for name, loadings in zip(names, local_loadings_of(view, len(names)), strict=True):
-        n_factors, n_genes = loadings.shape
-        parts.append(
-            pd.DataFrame(
-                {
-                    "population": pd.Categorical.from_codes(
-                        np.full(loadings.size, names.index(name)), categories=names
-                    ),
-                    "dimension": np.repeat(np.arange(n_factors), n_genes),
-                    "gene": np.tile(genes, n_factors),
-                    "loading": loadings.ravel(),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+    loadings = np.stack(local_loadings_of(view, len(names)))  # (population, factor, gene)
+    population, factor, _ = np.indices(loadings.shape)
+    return pd.DataFrame(
+        {
+            "population": pd.Categorical.from_codes(population.ravel(), categories=names),
+            "dimension": factor.ravel(),
+            "gene": np.tile(dataset.adata.var_names.to_numpy(dtype=str), len(names) * loadings.shape[1]),
+            "loading": loadings.ravel(),
+        }
+    )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scballast.experiment.scoring import blocks_of
 from scballast.experiment.setup import Setup
 from scballast.methods.cell_view import log_of
 from scballast.methods.one_vs_each import PairwiseEffects, pairwise_effects, summarised
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _VALUES_AT_ONCE = 2**25
 
@@ -28,8 +26,6 @@ def marker_effects_table(setup: Setup) -> pd.DataFrame:
         ``mean_`` and ``min_rank_`` (best rank in any comparison, from 1) over the other ranked populations, within
         batches and samples where the data have them. All cells take part: these describe genes, and select none.
     """
-    import pandas as pd
-
     names, genes = setup.populations, setup.dataset.adata.var_names.to_numpy(dtype=str)
     effects = _effects(setup)
     columns: dict[str, Any] = {

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scballast.config.schema import Config
 from scballast.experiment.program_models import programs_in_models
 from scballast.experiment.programs import program_metrics
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.registry import CONTROLS
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 _OF_EACH_METHOD = ("stability", "confirmed", "truth")
 _OF_THE_RUN = {

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from scballast.agreement.minimal_set import MinimalSet, Separation, separation, smallest_set
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, divided
 from scballast.experiment.setup import Setup
 from scballast.methods.cell_view import log_of, mean_log_counts
 from scballast.progress import progress_bar
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CANDIDATES_FROM = "min_rank_auc"
 """The method whose first genes are looked at: those of its first ranks tell a population from every other one."""
@@ -61,8 +59,6 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
         its own set and thresholds in the cells that it did not see: what the way of choosing is worth), n_replicates.
         Populations without candidates have no rows.
     """
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
     sets_of_population: dict[int, list[_Found]] = {position: [] for position in range(len(setup.populations))}
@@ -105,7 +101,7 @@ def _candidates(ranked: FloatArray, means: FloatArray, position: int) -> IntArra
     """Of the first genes of a ranking those that are on here and off elsewhere: NS-Forest's binary score, of means."""
     first = np.argsort(-ranked, kind="stable")[:N_LOOKED_AT]
     inside, others = means[position, first], np.delete(means[:, first], position, axis=0)
-    ratio = np.divide(others, inside, out=np.full_like(others, np.inf), where=inside > 0)
+    ratio = divided(others, inside, np.inf)
     binary = np.maximum(0.0, 1.0 - ratio).mean(axis=0)
     return np.asarray(first[np.argsort(-binary, kind="stable")[:N_CANDIDATES]])
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
@@ -21,9 +22,6 @@ from scballast.methods.cache import ScoreCache
 from scballast.verdict.confirmation import confirm
 from scballast.verdict.tables import concordance_table, stability_table
 from scballast.verdict.truth import truth_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def pair_metrics(

@@ -45,7 +45,9 @@ class CellFacts:
 
     def log_counts(self, cells: IntArray) -> FloatArray:
         """(n_cells, n_genes) natural log of 1 + counts per 10,000 of some cells."""
-        return _log_counts(self.setup, cells)
+        totals = np.maximum(self.setup.dataset.total_counts[cells], 1.0)
+        scaled: FloatArray = np.log1p(self.setup.counts[cells].toarray() / totals[:, None] * _TARGET_COUNTS)
+        return scaled
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,3 @@ def flags_of(programs: PopulationPrograms, facts: CellFacts, cells: IntArray, po
             cause = "doublets, ambient counts or mislabelled cells"
             words[k].append(f"markers of {names[best]} (r = {strength[best]:.2f}{like}): {cause}")
     return Flags(associations, words)
-
-
-def _log_counts(setup: Setup, cells: IntArray) -> FloatArray:
-    totals = np.maximum(setup.dataset.total_counts[cells], 1.0)
-    scaled: FloatArray = np.log1p(setup.counts[cells].toarray() / totals[:, None] * _TARGET_COUNTS)
-    return scaled

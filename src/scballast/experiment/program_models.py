@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
 from scballast.arrays import FloatArray
 from scballast.experiment.scoring import factor_view
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS = ("population", "program", "replicate", "n_cells", "r_squared")
 FEWEST_CELLS = 10
@@ -39,8 +35,6 @@ def program_models_table(setup: Setup, models: TrainedModels, activity: pd.DataF
         ``population``, ``program``, ``replicate``, ``n_cells``, ``r_squared`` (:func:`held_share`; NaN with fewer than
         ten cells).
     """
-    import pandas as pd
-
     names = setup.dataset.adata.obs_names
     of_cell = np.full(len(names), np.nan)
     rows = []

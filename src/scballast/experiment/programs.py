@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scballast.agreement.program_context import (
     has_both_sides,
@@ -13,6 +14,7 @@ from scballast.agreement.program_context import (
     other_population_floor,
 )
 from scballast.agreement.programs import (
+    BY_PROGRAM,
     FEWEST_CELLS,
     FEWEST_PAIRS,
     FEWEST_PARTS,
@@ -27,9 +29,6 @@ from scballast.methods.cell_view import MOST_CELLS, evenly_over_depth
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LISTED_GENES = 200
 N_OWN_PAIRS = 5
@@ -174,8 +173,6 @@ def _tables(
     flags: Sequence[Flags],
     facts: CellFacts,
 ) -> dict[str, pd.DataFrame]:
-    import pandas as pd
-
     names, genes = setup.populations, setup.dataset.adata.var_names.to_numpy(dtype=object)
     matches = matching_programs([programs.weights for programs in all_programs])
     rows: dict[str, list[dict[str, Any]]] = {"summary": [], "counts": [], "association": []}
@@ -202,12 +199,9 @@ def _tables(
             )  # fmt: skip
             same = (f"{names[m.population]} P{m.program + 1} ({m.cosine:.2f})" for m in matches[here][k])
             rows["summary"].append(
-                {"population": name, "program": program,
-                 "n_genes": int(listed[:, k].sum()),
-                 "sides": "up and down" if both[k] else "up", "explained": programs.explained[k],
-                 "reproducibility": programs.reproducibility[k], "lower": programs.lower[k],
-                 "upper": programs.upper[k], "floor": programs.floor[k],
-                 "weight_agreement": programs.weight_agreement[k], "weight_floor": programs.weight_floor[k],
+                {"population": name, "program": program, "n_genes": int(listed[:, k].sum()),
+                 "sides": "up and down" if both[k] else "up",
+                 **{measure: getattr(programs, measure)[k] for measure in BY_PROGRAM},
                  "flags": "; ".join(flags[here].words[k]), "matches": "; ".join(same)}
             )  # fmt: skip
             rows["association"] += [
@@ -227,7 +221,9 @@ def _tables(
         "programs": _joined(
             lists, ("population", "program", "rank", "gene", "weight", "selection_frequency", "q_value", "confirmed")
         ),
-        "program_summary": pd.DataFrame(rows["summary"], columns=list(_SUMMARY)),
+        "program_summary": pd.DataFrame(
+            rows["summary"], columns=["population", "program", "n_genes", "sides", *BY_PROGRAM, "flags", "matches"]
+        ),
         "program_counts": pd.DataFrame(rows["counts"]),
         "program_association": pd.DataFrame(
             rows["association"], columns=["population", "program", "with", "statistic", "value"]
@@ -237,16 +233,8 @@ def _tables(
     }
 
 
-_SUMMARY = (
-    "population", "program", "n_genes", "sides", "explained", "reproducibility", "lower", "upper", "floor",
-    "weight_agreement", "weight_floor", "flags", "matches",
-)  # fmt: skip
-
-
 def _map(logs: FloatArray, activity: FloatArray, order: IntArray, genes: Any) -> pd.DataFrame:
     """Return the leading genes' mean log counts in bins of cells by activity, standardised gene by gene."""
-    import pandas as pd
-
     chosen = order[:_MAP_GENES]
     by_activity = np.argsort(activity, kind="stable")
     bins = np.array_split(by_activity, min(_MAP_BINS, len(by_activity)))
@@ -263,6 +251,4 @@ def _map(logs: FloatArray, activity: FloatArray, order: IntArray, genes: Any) ->
 
 
 def _joined(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
     return pd.concat(parts, ignore_index=True)[list(columns)] if parts else pd.DataFrame(columns=list(columns))

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scballast.config import keys
 from scballast.config.addresses import params_of, without_passwords
@@ -21,6 +22,7 @@ from scballast.data import load_dataset
 from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice
 from scballast.data.outline import Outline
+from scballast.data.simulate import Truth
 from scballast.engine.member_cache import MemberCache
 from scballast.errors import ConfigError, noticed_before
 from scballast.experiment.circularity import circular_warnings, circularity_table, thin_dataset
@@ -55,11 +57,6 @@ from scballast.verdict.confirmation import Confirmation, confirm
 from scballast.verdict.score_set import ScoreSet, rankings_table
 from scballast.verdict.tables import concordance_table, consensus_table, differences_table, stability_table
 from scballast.verdict.truth import truth_table
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from scballast.data.simulate import Truth
 
 logger = logging.getLogger(__name__)
 
@@ -321,20 +318,13 @@ def check_against_data(config: Config, dataset: Dataset) -> None:
 
 def populations_table(dataset: Dataset) -> pd.DataFrame:
     """Return every label with its cells, and the name that metrics have of those that are ranked."""
-    import pandas as pd
-
     ranked = {population.name: population for population in dataset.populations}
     counts = np.bincount(dataset.label_codes[dataset.label_codes >= 0], minlength=len(dataset.labels))
     rows = [
-        {
-            "population": label,
-            "safe_name": ranked[label].safe_name if label in ranked else "",
-            "n_cells": int(count),
-            "ranked": label in ranked,
-        }
+        (label, ranked[label].safe_name if label in ranked else "", int(count), label in ranked)
         for label, count in zip(dataset.labels, counts, strict=True)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["population", "safe_name", "n_cells", "ranked"])
 
 
 def _tags(setup: Setup) -> dict[str, str]:

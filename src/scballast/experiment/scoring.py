@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from scballast.experiment.setup import Setup, column_codes, sample_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.cache import ScoreCache, array_digest
 from scballast.methods.cell_view import CellView
-from scballast.methods.method import Evidence, Method, Role
+from scballast.methods.method import Method, Role
 from scballast.methods.rankers import FactorView, local_loadings
 from scballast.models import FAMILIES
 from scballast.progress import progress_bar
@@ -73,10 +72,7 @@ class ReplicateEvidence:
 
 def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
     """Score the methods that look at cells alone, from the cache where the same cells were scored before."""
-    tasks = [
-        (replicate, [(method, _origin(setup, method, replicate)) for method in setup.from_cells])
-        for replicate in setup.replicates
-    ]
+    tasks = baseline_tasks(setup)
     n_new = sum(not cache.holds(origin) for _, methods in tasks for _, origin in methods)
     rows: dict[str, list[FloatArray]] = {method.name: [] for method in setup.from_cells}
     with progress_bar("scoring baselines", n_new, unit="rankings") as advance, one_thread():
@@ -84,9 +80,17 @@ def baseline_scores(setup: Setup, cache: ScoreCache) -> Scores:
             evidence = ReplicateEvidence(setup, replicate)  # one of all methods: its cells are logged once
             for method, origin in methods:
                 n_before = cache.misses
-                rows[method.name].append(cache.scores(origin, _scoring(method, evidence)))
+                rows[method.name].append(cache.scores(origin, partial(method.score, evidence)))
                 advance(cache.misses - n_before)
     return {name: np.stack(replicate_scores) for name, replicate_scores in rows.items()}
+
+
+def baseline_tasks(setup: Setup) -> list[tuple[Replicate, list[tuple[Method, dict[str, Any]]]]]:
+    """Return for each replicate the methods that look at cells alone, with what decides the scores of each."""
+    return [
+        (replicate, [(method, _origin(setup, method, replicate)) for method in setup.from_cells])
+        for replicate in setup.replicates
+    ]
 
 
 def _origin(setup: Setup, method: Method, replicate: Replicate) -> dict[str, Any]:
@@ -195,7 +199,3 @@ def blocks_of(dataset: Dataset, cells: IntArray) -> IntArray | None:
     """Return the code of batch crossed with sample of each cell, or None where the data have neither."""
     batches, samples = (column_codes(dataset, key) for key in (dataset.batch_key, dataset.sample_key))
     return joined_codes(batches, samples, cells)
-
-
-def _scoring(method: Method, evidence: Evidence) -> Callable[[], FloatArray]:
-    return lambda: method.score(evidence)

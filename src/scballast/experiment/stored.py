@@ -6,18 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import yaml
 
 from scballast.config import keys
 from scballast.config.schema import Config, to_leaves
 from scballast.data.dataset import Dataset
-from scballast.results import MARKER, is_complete
+from scballast.results import MARKER, is_complete, setting
 from scballast.verdict.score_set import ScoreSet, score_set_from_rankings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SAME = ("data.n_top_genes", "data.min_cells", "seed", "resample", "rank.top_k")
 """What rankings depend on beside the content of the data and the methods."""
@@ -79,10 +76,8 @@ def _rankings(folder: Path, config: Config, dataset: Dataset) -> Rankings | None
         return None
     stored = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
     wanted = {key: value for key, value in to_leaves(config).items() if key.startswith(_SAME)}
-    if any(_leaf(stored, key) != value for key, value in wanted.items()):
+    if any(setting(stored, key) != value for key, value in wanted.items()):
         return None
-    import pandas as pd
-
     score_set = score_set_from_rankings(
         pd.read_parquet(tables / "rankings.parquet"),
         resample_kind=config.resample.kind,
@@ -99,9 +94,3 @@ def _rankings(folder: Path, config: Config, dataset: Dataset) -> Rankings | None
     genes[text] = genes[text].fillna("")
     origin = f"Rankings of the finished run {folder.name}, of the same data and replicates."
     return Rankings(score_set, answer, genes, origin)
-
-
-def _leaf(nested: object, key: str) -> object:
-    for part in key.split("."):
-        nested = nested.get(part) if isinstance(nested, dict) else None
-    return nested

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
 from scballast.arrays import IntArray
 from scballast.experiment.embedding import MOST_CELLS as MOST_SHOWN
@@ -12,9 +11,6 @@ from scballast.experiment.memory import DENSE_BY_POPULATION
 from scballast.experiment.setup import Setup
 from scballast.methods.cell_view import MOST_CELLS
 from scballast.verdict.unseen import MOST_CELLS as MOST_TESTED
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS = ("stage", "population", "n_cells", "n_looked_at")
 PROGRAMS, TESTS, FIT, MAP = "search for programs", "tests of program lists", "held-out fit", "map of the cells"
@@ -30,8 +26,6 @@ def subsamples_table(setup: Setup) -> pd.DataFrame:
         looked at (in the largest replicate, where it looks at each) and ``n_looked_at``. Smaller populations were
         looked at whole and have no row.
     """
-    import pandas as pd
-
     config, names, codes = setup.config, setup.populations, setup.dataset.population_codes
     sizes = _sizes(codes, len(names))
     seen, unseen = (

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from scballast.arrays import IntArray
 from scballast.config.schema import Config
@@ -24,9 +24,6 @@ from scballast.models import FAMILIES
 from scballast.models.family import FitRequest, ModelFamily
 from scballast.progress import progress_bar, progress_of_rest
 from scballast.seeds import Stream, integer_for
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +169,7 @@ def _known(role: Role, members: list[Member], setup: Setup, cache: MemberCache) 
     return known
 
 
-def plan_members(setup: Setup, say: Callable[..., None] | None = None) -> dict[Role, dict[MemberKey, Member]]:
+def plan_members(setup: Setup, say: Callable[..., None] = lambda *_: None) -> dict[Role, dict[MemberKey, Member]]:
     """Return the members that the methods need, by the ensemble that each is trained in; the global ones always.
 
     Parameters
@@ -186,7 +183,7 @@ def plan_members(setup: Setup, say: Callable[..., None] | None = None) -> dict[R
     streams: dict[Role, Stream] = {"conditioned": Stream.CONDITIONED_MODEL, "scvi": Stream.SCVI_MODEL}
     requests: dict[Role, dict[MemberKey, Member]] = {"global": _replicate_members(setup, "global", Stream.GLOBAL_MODEL)}
     if "per_population" in needed:
-        requests["per_population"] = _population_members(setup, say or _ignore)
+        requests["per_population"] = _population_members(setup, say)
     for role, stream in streams.items():
         if role in needed:
             requests[role] = _replicate_members(setup, role, stream)
@@ -233,7 +230,6 @@ def _fit(role: Role, members: list[Member], setup: Setup, cache: MemberCache | N
     config, dataset = setup.config, setup.dataset
     adata, batch_key, family = dataset.adata, dataset.batch_key, _family(role, setup)
     if role == "conditioned":
-        import pandas as pd
         from anndata import AnnData
 
         adata = AnnData(adata.X, obs=adata.obs.copy(), var=adata.var)
@@ -269,10 +265,6 @@ def _replicate_members(setup: Setup, role: Role, stream: Stream) -> dict[MemberK
         )
         for replicate in setup.replicates
     }
-
-
-def _ignore(*_: object) -> None:
-    return
 
 
 def _population_members(setup: Setup, say: Callable[..., None]) -> dict[MemberKey, Member]:
@@ -319,8 +311,6 @@ def _training_table(
     cells: Mapping[MemberKey, IntArray],
     populations: Sequence[str],
 ) -> pd.DataFrame:
-    import pandas as pd
-
     rows = []
     for key in (*positions, *lost):
         failure = lost[key] if key in lost else ensembles[key.role].failures.get(positions[key], "")

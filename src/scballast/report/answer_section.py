@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
 
 from scballast.methods.method import ESTIMANDS
-
-if TYPE_CHECKING:
-    from scballast.report.stored_tables import ResultFolder
+from scballast.report.stored_tables import ResultFolder
 
 N_GENES = 10  # genes shown for each answer
-_NUMBERS = ("phi", "lower", "upper", "floor", "confirmed", "confirmed_lower", "concordance")
 
 
 @dataclass(frozen=True)
@@ -21,6 +17,16 @@ class Gene:
 
     name: str
     log2_fold_change: float
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """Positions in per cent of a small dot with its interval and floor, Φ from 0 to 1."""
+
+    phi: float
+    lower: float | None
+    upper: float | None
+    floor: float | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,15 @@ class Answer:
         """Whether a method can be trusted here."""
         return bool(self.method)
 
+    @property
+    def glyph(self) -> Glyph | None:
+        """Φ, interval and floor on a line from 0 to 1; None where Φ is unknown."""
+        phi, *rest = (
+            round(100 * min(1.0, max(0.0, value)), 1) if math.isfinite(value) else None
+            for value in (self.phi, self.lower, self.upper, self.floor)
+        )
+        return None if phi is None else Glyph(phi, *rest)
+
 
 def answers(results: ResultFolder) -> list[Answer]:
     """Read the answer of each population and estimand.
@@ -95,20 +110,11 @@ def answers(results: ResultFolder) -> list[Answer]:
     order: dict[str, int] = {name: i for i, name in enumerate(ESTIMANDS)}
     in_table_order = []
     for row in table.to_dict("records"):
-        method = "" if row["method"] == "none" else row["method"]
         asked = row["population"], row["estimand"]
-        numbers: dict[str, Any] = {name: float(row[name]) for name in _NUMBERS}
-        in_table_order.append(
-            Answer(
-                *asked,
-                n_cells=results.n_cells.get(row["population"]),
-                method=method,
-                reference=row["reference"],
-                reason=row["reason"],
-                genes=genes.get((*asked, method), ()),
-                **numbers,
-            )
-        )
+        stored = {entry.name: row[entry.name] for entry in fields(Answer) if entry.name in row}
+        stored["method"] = "" if row["method"] == "none" else row["method"]
+        found = genes.get((*asked, stored["method"]), ())
+        in_table_order.append(Answer(**stored, n_cells=results.n_cells.get(row["population"]), genes=found))
     last = len(place)
     return sorted(in_table_order, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
 
@@ -123,25 +129,3 @@ def _first_genes(results: ResultFolder) -> dict[tuple[str, str, str], tuple[Gene
         gene = Gene(results.gene_label(str(row.gene)), float(row.log2_fold_change))
         lists.setdefault((row.population, row.estimand, row.method), []).append(gene)
     return {key: tuple(value) for key, value in lists.items()}
-
-
-@dataclass(frozen=True)
-class Glyph:
-    """Positions in per cent of a small dot with its interval and floor, Φ from 0 to 1."""
-
-    phi: float
-    lower: float | None
-    upper: float | None
-    floor: float | None
-
-
-def glyph(answer: Answer) -> Glyph | None:
-    """Place an answer's Φ, interval and floor on a line from 0 to 1; None where Φ is unknown."""
-    if not math.isfinite(answer.phi):
-        return None
-
-    def place(value: float) -> float | None:
-        return round(100 * min(1.0, max(0.0, value)), 1) if math.isfinite(value) else None
-
-    phi = place(answer.phi)
-    return Glyph(phi or 0.0, place(answer.lower), place(answer.upper), place(answer.floor))

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from scballast.config import keys
 from scballast.methods.method import LIST_ESTIMANDS
 from scballast.methods.registry import CONTROLS
 from scballast.report.answer_section import Glyph
-from scballast.report.description import LIMIT, markdown
-from scballast.report.gene_cards import GeneTable, file_name, gene_table
-from scballast.report.html import Fact, Section, grid_of, write_page
-from scballast.report.stored_tables import ResultFolder, read_json, setting
-from scballast.report.style import two
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    import pandas as pd
-
-    from scballast.report.html import Column
+from scballast.report.description import markdown, with_what_fits
+from scballast.report.gene_cards import Card, GeneTable, file_name, gene_table
+from scballast.report.html import Column, Fact, Section, grid_of, two, write_page
+from scballast.report.stored_tables import ResultFolder, read_json
+from scballast.results import setting
 
 _MOST_AGREEING = 3
 _NOTHING_MISSED = "No confirmed gene of the answers is missing from the list."
@@ -66,63 +61,19 @@ _METHODS = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """A list in one of its two readings.
+Row = Mapping[str, Any]
+"""A list in one of its two readings: what ``tables/check.csv`` says of it, and beside it ``place`` of its population,
+``n_cells`` (None: not known), ``agrees`` (methods, each with the share in common) and ``glyph`` (None: not tested)."""
 
-    Attributes
+
+def render_check_report(folder: Path) -> None:
+    """Write ``report.html`` and ``description.md`` of a check of somebody's lists.
+
+    Parameters
     ----------
-    population, estimand
-        Which.
-    n_cells
-        Of the population; None: not known.
-    n_listed, n_genes
-        Names in the list, and genes of it that are tested.
-    verdict
-        In words; ``reason`` says why there is none.
-    confirmed, lower, floor
-        Shares of the list.
-    method, method_confirmed
-        The method that is confirmed most at the list's length.
-    agrees
-        Methods that the list agrees with, each with the share in common.
-    glyph
-        Confirmed share, bound and floor on a line; None: not tested.
+    folder
+        A check's folder. Read: ``tables/check*.csv``, ``tags.json``, ``warnings.json`` and ``config/resolved.yaml``.
     """
-
-    place: int
-    population: str
-    estimand: str
-    n_cells: int | None
-    n_listed: int
-    n_genes: int
-    verdict: str
-    reason: str
-    confirmed: float
-    lower: float
-    floor: float
-    method: str
-    method_confirmed: float
-    agrees: str
-    glyph: Glyph | None
-
-    @property
-    def holds(self) -> bool:
-        """Whether the list holds."""
-        return self.verdict == "holds"
-
-
-@dataclass(frozen=True)
-class ListCard:
-    """A population: its list gene by gene, and what the methods found beside it; heading, genes, words for none."""
-
-    place: int
-    population: str
-    listings: tuple[tuple[str, GeneTable, str], ...]
-
-
-def render(folder: Path) -> None:
-    """Write ``report.html`` of a check's folder (see the package)."""
     results = ResultFolder(folder)
     rows = _rows(results)
     lists, data = results.tags.get(keys.LISTS, "lists"), results.dataset
@@ -130,7 +81,7 @@ def render(folder: Path) -> None:
         "title": f"Do these genes hold? {lists} on {data}",
         "facts": _facts(results, rows),
         "rows": rows,
-        "n_hold": sum(row.holds for row in rows),
+        "n_hold": _n_holding(rows),
         "cards": _cards(results, rows),
         "origin": results.tags.get(keys.RANKINGS, ""),
         "sections": (_agreement(results),),
@@ -142,28 +93,26 @@ def render(folder: Path) -> None:
 
 def _description(rows: Sequence[Row], lists: str, data: str) -> str:
     """Write the verdict of each list as Markdown, as many as fit."""
-    n_hold = sum(row.holds for row in rows)
     head = (
-        f"**Do these genes hold?** {markdown(lists)} on {markdown(data)}: {n_hold} of {len(rows)} readings hold. "
-        "Details: `report.html`.\n\n| list | read as | verdict | confirmed | floor | best of ours |\n"
+        f"**Do these genes hold?** {markdown(lists)} on {markdown(data)}: {_n_holding(rows)} of {len(rows)} "
+        "readings hold. Details: `report.html`.\n\n| list | read as | verdict | confirmed | floor | best of ours |\n"
         "|---|---|---|---|---|---|"
     )
-    lines, size = [head], len(head.encode())
-    for number, row in enumerate(rows):
-        cells = (row.estimand, row.verdict, f"{two(row.confirmed)} [{two(row.lower)}]", two(row.floor))
-        best = f"{markdown(row.method)} {two(row.method_confirmed)}" if row.method else ""
-        line = f"| {' | '.join((markdown(row.population), *cells, best))} |"
-        size += len(line.encode()) + 1
-        if size > LIMIT - 80:
-            lines.append(f"\n{len(rows) - number} more rows: see `report.html`.")
-            break
-        lines.append(line)
-    return "\n".join(lines) + "\n"
+    lines = []
+    for row in rows:
+        cells = (row["estimand"], row["verdict"], f"{two(row['confirmed'])} [{two(row['lower'])}]", two(row["floor"]))
+        best = f"{markdown(row['method'])} {two(row['method_confirmed'])}" if row["method"] else ""
+        lines.append(f"| {' | '.join((markdown(row['population']), *cells, best))} |")
+    return "\n".join(with_what_fits([head], lines)) + "\n"
+
+
+def _n_holding(rows: Sequence[Row]) -> int:
+    return sum(row["verdict"] == "holds" for row in rows)
 
 
 def _facts(results: ResultFolder, rows: Sequence[Row]) -> list[Fact]:
     table = results.table("check_genes")
-    facts = [Fact("populations with a list", len({row.population for row in rows}), 0)]
+    facts = [Fact("populations with a list", len({row["population"] for row in rows}), 0)]
     if table is not None:
         facts += [Fact("genes listed", len(table), 0), Fact("tested", int((table["gene"] != "").sum()), 0)]
     facts.append(Fact("replicates", setting(results.config, "resample.n_replicates"), 0))
@@ -172,25 +121,21 @@ def _facts(results: ResultFolder, rows: Sequence[Row]) -> list[Fact]:
 
 def _rows(results: ResultFolder) -> list[Row]:
     table, methods = results.table("check"), results.table("check_methods")
+    if table is None:
+        return []
     sizes = results.table("populations")
-    n_cells = {} if sizes is None else dict(zip(sizes["population"], map(int, sizes["n_cells"]), strict=True))
-    places: dict[str, int] = {}
-    rows = []
-    for row in () if table is None else table.to_dict("records"):
-        asked = row["population"], row["estimand"]
-        values: dict[str, Any] = {name: row[name] for name in ("population", "estimand", "verdict", "reason", "method")}
-        values |= {name: int(row[name]) for name in ("n_listed", "n_genes")}
-        values |= {name: float(row[name]) for name in ("confirmed", "lower", "floor", "method_confirmed")}
-        rows.append(
-            Row(
-                place=places.setdefault(row["population"], len(places)),
-                n_cells=n_cells.get(row["population"]),
-                agrees=agreeing(methods, *asked),
-                glyph=_glyph(values) if row["verdict"] != "not tested" else None,
-                **values,
-            )
-        )
-    return rows
+    n_cells = {} if sizes is None else dict(zip(sizes["population"], sizes["n_cells"], strict=True))
+    places = {name: place for place, name in enumerate(dict.fromkeys(table["population"]))}
+    return [
+        {
+            **row,
+            "place": places[row["population"]],
+            "n_cells": n_cells.get(row["population"]),
+            "agrees": agreeing(methods, row["population"], row["estimand"]),
+            "glyph": _glyph(row) if row["verdict"] != "not tested" else None,
+        }
+        for row in table.to_dict("records")
+    ]
 
 
 def agreeing(methods: pd.DataFrame | None, population: str, estimand: str) -> str:
@@ -209,17 +154,18 @@ def _glyph(shares: Mapping[str, float]) -> Glyph:
     return Glyph(confirmed, lower, confirmed, None if math.isnan(floor) else floor)
 
 
-def _cards(results: ResultFolder, rows: Sequence[Row]) -> list[ListCard]:
+def _cards(results: ResultFolder, rows: Sequence[Row]) -> list[Card]:
+    """Return each population's list gene by gene, and what the methods found: heading, genes, words for none."""
     genes, missed = results.table("check_genes"), results.table("check_missed")
     made = []
-    for place, population in enumerate(dict.fromkeys(row.population for row in rows)):
+    for place, population in enumerate(dict.fromkeys(row["population"] for row in rows)):
         listed, instead = (
             None if table is None else table[table["population"] == population] for table in (genes, missed)
         )
         of_list = _table(_GENES, None if listed is None else _with_status(listed), place, population, "list")
         beside = _table(_MISSED, instead, place, population, "instead")
         lists = (("The list", of_list, ""), ("Confirmed, and not in the list", beside, _NOTHING_MISSED))
-        made.append(ListCard(place, population, lists))
+        made.append(Card(place, population, None, lists))
     return made
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from scballast.report.stored_tables import ResultFolder
-    from scballast.report.style import Picture
+from scballast.report.html import Picture, two
+from scballast.report.stored_tables import ResultFolder
 
 MAX_PANELS = 12  # rank–rank panels; more would be too small to read
 
@@ -71,15 +67,14 @@ def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
         overlap[j, i] = row.overlap
         text[i, j] = (row.floor, row.ceiling)
     cell = min(0.62, 5.0 / n)
-    figure = style.new_figure(max(1.6, cell * n) + 1.2)
-    axes = figure.subplots()
+    figure, axes = style.panel(max(1.6, cell * n) + 1.2)
     mesh = style.heat_map(axes, overlap, style.SEQUENTIAL, (0, 1), linewidth=1, bad=(1, 1, 1, 0))
     size = 9 if n <= 8 else 7.5
     for j, i in np.argwhere(np.isfinite(overlap)):
         colour = style.text_colour(mesh.cmap(float(overlap[j, i])))
-        axes.text(i, j, style.two(overlap[j, i]), ha="center", va="center", color=colour, fontsize=size)
+        axes.text(i, j, two(overlap[j, i]), ha="center", va="center", color=colour, fontsize=size)
     for (i, j), (floor, ceiling) in text.items():
-        shown = f"{style.two(ceiling)}\n{style.two(floor)}"
+        shown = f"{two(ceiling)}\n{two(floor)}"
         axes.text(j, i, shown, ha="center", va="center", color=style.GREY, fontsize=size - 1, linespacing=1.1)
     for i in range(n):
         axes.text(i, i, "–", ha="center", va="center", color=style.GREY)
@@ -119,8 +114,7 @@ def ranges(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     assert table is not None  # the pairs are from it
     pairs = pairs.sort_values(["overlap", "method_a", "method_b"], ascending=[False, True, True], kind="stable")
     labels = [f"{row.method_a} · {row.method_b}" for row in pairs.itertuples()]
-    figure = style.new_figure(len(pairs) * style.row_height(len(pairs)) + 1.1)
-    axes = figure.subplots()
+    figure, axes = style.panel(len(pairs) * style.row_height(len(pairs)) + 1.1)
     colour = style.ESTIMAND_COLOURS[estimand]
     rows = np.arange(len(pairs))
     room = (pairs["ceiling"] - pairs["floor"]).clip(lower=0)  # none where noise leaves less than the floor

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from scballast.methods.method import ESTIMANDS
 from scballast.report import style
-from scballast.report.html import Grid, Section, grid_of
+from scballast.report.html import Grid, Picture, Section, grid_of
+from scballast.report.stored_tables import ResultFolder
 from scballast.report.wording import of_drawn
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pandas as pd
-    from matplotlib.axes import Axes
-
-    from scballast.report.stored_tables import ResultFolder
-    from scballast.report.style import Picture
 
 _CONFIRMATION = (
     ("method", "Method", None),

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
 
+import pandas as pd
+
+from scballast.report.answer_section import Answer
 from scballast.report.figure_names import one_line
-from scballast.report.style import two
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    import pandas as pd
-
-    from scballast.report.answer_section import Answer
-    from scballast.report.stored_tables import ResultFolder
+from scballast.report.html import two
+from scballast.report.stored_tables import ResultFolder
 
 LIMIT = 7500  # bytes; MLflow refuses a tag of more than 8,000 characters
 # The UI's Markdown takes a backslash before these alone; the others are written as character references.
@@ -54,15 +50,17 @@ def trial_description(results: ResultFolder, answers: Sequence[Answer]) -> str:
         "| population | genes | method to trust | confirmed | Φ [95%] | floor | first genes (log2 fold change) |",
         "|---|---|---|---|---|---|---|",
     ]
+    return "\n".join([*with_what_fits(lines, [_row(answer) for answer in answers], end), "", end]) + "\n"
+
+
+def with_what_fits(lines: Sequence[str], rows: Sequence[str], end: str = "") -> list[str]:
+    """Return lines followed by as many rows as fit a tag with the ``end``, and how many more there are."""
     size = sum(len(line.encode()) + 1 for line in (*lines, end))
-    for i, answer in enumerate(answers):
-        line = _row(answer)
-        size += len(line.encode()) + 1
+    for number, row in enumerate(rows):
+        size += len(row.encode()) + 1
         if size > LIMIT - 80:
-            lines += ["", f"{len(answers) - i} more rows: see `report.html`."]
-            break
-        lines.append(line)
-    return "\n".join([*lines, "", end]) + "\n"
+            return [*lines, *rows[:number], "", f"{len(rows) - number} more rows: see `report.html`."]
+    return [*lines, *rows]
 
 
 def in_a_line(answers: Sequence[Answer], written: Callable[[str], str] = markdown) -> list[str]:

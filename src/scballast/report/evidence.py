@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scballast.methods.method import ESTIMANDS
 from scballast.report import (
     concordance_figures,
@@ -15,13 +13,10 @@ from scballast.report import (
     stability_figures,
 )
 from scballast.report.findings import finding
-from scballast.report.html import Grid, Section, grid_of, with_sentences
-from scballast.report.stored_tables import setting
+from scballast.report.html import Grid, Picture, Section, grid_of, with_sentences
+from scballast.report.stored_tables import ResultFolder
 from scballast.report.wording import again
-
-if TYPE_CHECKING:
-    from scballast.report.stored_tables import ResultFolder
-    from scballast.report.style import Picture
+from scballast.results import setting
 
 RANK_PAIRS = (("wilcoxon", "contrast"), ("per_population", "spread"))
 _PARTS = {"disjoint": "no common cells", "floor": "Floor", "other_populations": "other populations"}

@@ -2,50 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from scballast.models import FAMILIES
-from scballast.report.answer_section import Answer, Glyph, answers, glyph
+from scballast.report.answer_section import Answer, answers
 from scballast.report.description import in_a_line, trial_description
 from scballast.report.evidence import evidence
 from scballast.report.gene_cards import cards
 from scballast.report.html import Fact, write_page
-from scballast.report.stored_tables import ResultFolder, setting
+from scballast.report.stored_tables import ResultFolder
 from scballast.report.style import figure_style
 from scballast.report.wording import again, error_bound, floor_parts, methods_text
+from scballast.results import setting
 from scballast.verdict.answer import rule_steps
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 MANY_POPULATIONS = 20
 """Beyond it the page begins with sums, answers are searched and sorted in a box, and cards are folded."""
 
 
-@dataclass(frozen=True)
-class AnswerRow:
-    """An answer with its small drawing and the place of its population."""
+def render_trial_report(folder: Path) -> None:
+    """Write ``figures/``, ``report.html`` and ``description.md`` of one experiment.
 
-    place: int
-    answer: Answer
-    glyph: Glyph | None
+    Parameters
+    ----------
+    folder
+        A result folder. Read: ``tables/*``, ``metrics.json``, ``history.json``, ``warnings.json`` and
+        ``config/resolved.yaml``. A table that is absent costs its section, which then says why.
 
-
-def render(folder: Path) -> None:
-    """Write the figures, ``report.html`` and ``description.md`` of a result folder (see the package)."""
+    Raises
+    ------
+    FileNotFoundError
+        The folder has no ``tables/stability.csv``: without it there is nothing to report.
+    """
     results = ResultFolder(folder)
     stored_answers = answers(results)
     with figure_style():
         sections = evidence(results)
-    places = {name: i for i, name in enumerate(dict.fromkeys(a.population for a in stored_answers))}
+    by_population: dict[str, list[Answer]] = {}
+    for answer in stored_answers:
+        by_population.setdefault(answer.population, []).append(answer)
     values = {
         "title": f"Which genes can be trusted? {results.dataset}",
         "facts": _facts(results),
-        "answers": [AnswerRow(places[a.population], a, glyph(a)) for a in stored_answers],
+        "answers": by_population,
+        "n_answers": len(stored_answers),
         "cards": cards(results, stored_answers),
-        "many": len(places) > MANY_POPULATIONS,
+        "many": len(by_population) > MANY_POPULATIONS,
         "sums": in_a_line(stored_answers, str),
         "n_trusted": sum(a.trusted for a in stored_answers),
         "responds": any(a.estimand == "response" for a in stored_answers),

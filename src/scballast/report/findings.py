@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from scballast.methods.registry import CONTROLS
 from scballast.report.fit_figures import paired_fit
 from scballast.report.gene_figures import separation
 from scballast.report.stability_figures import paired_differences
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from scballast.report.stored_tables import ResultFolder
+from scballast.report.stored_tables import ResultFolder
 
 
 def finding(results: ResultFolder, stem: str) -> str:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from scballast.report import style
 from scballast.report.figure_names import drawable, shorten
+from scballast.report.html import Picture
+from scballast.report.stored_tables import ResultFolder
 from scballast.report.wording import of_drawn
-
-if TYPE_CHECKING:
-    from scballast.report.stored_tables import ResultFolder
-    from scballast.report.style import Picture
 
 MAX_CURVES = 12
 _UNITS = {

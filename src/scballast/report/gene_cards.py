@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
+
 from scballast.report.answer_section import Answer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
-
-    from scballast.report.html import Column
-    from scballast.report.stored_tables import ResultFolder
+from scballast.report.html import Column
+from scballast.report.stored_tables import ResultFolder
 
 MOST_ROWS = 8_000
 """Rows of all gene tables of a page together; beyond it each list is cut, says so, and is no file in the page."""
@@ -69,12 +66,12 @@ class GeneTable:
 
 @dataclass(frozen=True)
 class Card:
-    """A population with its lists."""
+    """A population with its lists: of an answer its genes, of a check heading, genes and words for none."""
 
     place: int
     population: str
     n_cells: int | None
-    lists: tuple[tuple[Answer, GeneTable], ...]
+    lists: tuple[tuple[Any, ...], ...]
 
 
 def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
 
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
+from scballast.report.html import Picture
+from scballast.report.stored_tables import ResultFolder
 from scballast.report.wording import of_drawn
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from scballast.report.stored_tables import ResultFolder
-    from scballast.report.style import Picture
 
 LARGEST_DOT = 60.0  # points²
 _PALETTE = (*style.CYCLE[:6], style.YELLOW, "#7F3C8D", "#80BA5A", "#A5AA99", "#882255", "#44AA99", "#999933", "#332288")
@@ -47,8 +42,7 @@ def dot_plot(results: ResultFolder, table: pd.DataFrame) -> Picture:
     levels = np.log1p(means)
     span = levels.max(axis=0) - levels.min(axis=0)
     scaled = np.divide(levels - levels.min(axis=0), span, out=np.zeros_like(levels), where=span > 0)
-    figure = style.new_figure(len(names) * style.row_height(len(names)) + 1.9)
-    axes = figure.subplots()
+    figure, axes = style.panel(len(names) * style.row_height(len(names)) + 1.9)
     rows, columns = np.indices(scaled.shape)
     sizes = np.maximum(percents, 1.0) / 100.0 * LARGEST_DOT
     drawn = axes.scatter(
@@ -93,8 +87,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
     """
     names = results.drawn_of(table)
     labels = figure_labels(names, 40)
-    figure = style.new_figure(max(4.6, 0.2 * len(names) + 0.6))
-    axes = figure.subplots()
+    figure, axes = style.panel(max(4.6, 0.2 * len(names) + 0.6))
     others = table[~table["population"].isin(names)]
     size = 60.0 / max(1.0, len(table) ** 0.5) * 4
     axes.scatter(others["x"], others["y"], s=size, color=style.PALE, linewidth=0, rasterized=True)

@@ -5,20 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
-
-    import jinja2
-    from markupsafe import Markup
-
-    from scballast.report.style import Picture
-
+import jinja2
+from markupsafe import Markup
 
 Column = tuple[str, str, int | None]
 LARGEST_DRAWING = 120_000  # bytes of SVG put into the page
@@ -50,6 +45,30 @@ class Grid:
     caption: str
     columns: tuple[tuple[str, int | None], ...]
     rows: tuple[tuple[Any, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A finished figure.
+
+    Attributes
+    ----------
+    stem
+        File name without suffix, unique in its report.
+    caption, alt
+        What is shown and how to read it; the same for someone who cannot see it.
+    png, svg
+        The two files.
+    shows
+        What these numbers show, in a sentence; ``""`` for nothing.
+    """
+
+    stem: str
+    caption: str
+    alt: str
+    png: bytes
+    svg: bytes
+    shows: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +140,6 @@ def number(value: object, digits: int = 2) -> Markup:
     Markup
         One element.
     """
-    from markupsafe import Markup
-
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Markup('<span class="na">n/a</span>')
     exact = float(value)  # type: ignore[arg-type]
@@ -131,6 +148,14 @@ def number(value: object, digits: int = 2) -> Markup:
         text = text.lstrip("-")
     full = repr(int(exact)) if exact.is_integer() and abs(exact) < 2**53 else repr(exact)
     return Markup('<data value="{}">{}</data>').format(full, text.replace("-", "−"))
+
+
+def two(value: float) -> str:
+    """Write a number with two decimals; no minus before a zero."""
+    if value != value:
+        return "n/a"
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
 def image_source(picture: Picture) -> str:
@@ -154,8 +179,6 @@ def _few_colours(png: bytes) -> bytes:
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    import jinja2
-
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("scballast.report"),
         autoescape=True,

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from scballast.models import FAMILIES
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
-from scballast.report.stored_tables import setting
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-
-    from scballast.report.stored_tables import ResultFolder
-    from scballast.report.style import Picture
+from scballast.report.html import Picture
+from scballast.report.stored_tables import ResultFolder
+from scballast.results import setting
 
 MAX_GENES = 60  # rows of the loadings heat map
 MAX_CATEGORIES = 60  # rows of one association heat map
@@ -67,8 +62,7 @@ def association(results: ResultFolder, key: str) -> Picture:
     values = effect.reindex(index=order, columns=columns).to_numpy(dtype=float)
     small = chance.reindex(index=order, columns=columns).to_numpy(dtype=float) < SIGNIFICANT
     row = style.row_height(len(order))
-    figure = style.new_figure(max(1.6, len(order) * row) + 1.1)
-    axes = figure.subplots()
+    figure, axes = style.panel(max(1.6, len(order) * row) + 1.1)
     mesh = style.heat_map(axes, values, style.DIVERGING, (-_LIMIT, _LIMIT), linewidth=0.6)
     for colour, dark in ((style.INK, False), ("white", True)):
         i, j = np.nonzero(small & ((np.abs(values) > 0.6 * _LIMIT) == dark))
@@ -185,8 +179,7 @@ def loadings(results: ResultFolder, table: pd.DataFrame) -> Picture:
     shown = [results.gene_label(str(wide.index[i])) for i in chosen]
     names = list(figure_labels(shown, 32 if results.symbols else 20).values())
     row = 0.17 if len(names) > 30 else 0.2
-    figure = style.new_figure(len(names) * row + 1.0)
-    axes = figure.subplots()
+    figure, axes = style.panel(len(names) * row + 1.0)
     limit = float(np.quantile(np.abs(values), 0.98)) or 1.0
     mesh = style.heat_map(axes, values, style.DIVERGING, (-limit, limit), linewidth=0.4)
     style.name_rows(axes, names, fontsize=style.SMALL, fontstyle="italic")

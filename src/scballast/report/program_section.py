@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from scballast.experiment.gene_sets import program_genes
 from scballast.report import style
 from scballast.report.figure_names import figure_labels
-from scballast.report.html import Grid, Section, grid_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from scballast.report.stored_tables import ResultFolder
-    from scballast.report.style import Picture
+from scballast.report.html import Grid, Picture, Section, grid_of
+from scballast.report.stored_tables import ResultFolder
 
 _SHOWN_GENES = 12  # of a side of a program in the table, of a program in its map
 _MAPS_IN_ROW = 3

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from scballast.methods.method import ESTIMANDS
 from scballast.report import style
+from scballast.report.html import Picture, two
+from scballast.report.stored_tables import ResultFolder
 from scballast.report.wording import floor_parts, of_drawn
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.collections import PolyCollection
-    from matplotlib.figure import Figure
-
-    from scballast.report.stored_tables import ResultFolder
-    from scballast.report.style import Picture
 
 # The question that each pair answers: does the first reading of the model beat the second, or the usual practice?
 PAIRS = (
@@ -106,8 +106,6 @@ def _dot_panel(axes: Axes, values: dict[str, np.ndarray], left: float, colour: s
 
 
 def _legend(figure: Figure, colour: str) -> None:
-    from matplotlib.lines import Line2D
-
     shared: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 5, "linewidth": 1.4}
     floor = style.mark(style.GREY, "|", markersize=8, markeredgewidth=1.5)
     handles = [Line2D([], [], **shared), Line2D([], [], markerfacecolor="white", **shared), floor]
@@ -138,8 +136,7 @@ def heat_map(results: ResultFolder) -> Picture:
     phi = np.column_stack([item["phi"] for item in values])
     beaten = np.column_stack([~(item["lower"] > item["floor"]) for item in values]) & np.isfinite(phi)
     row = max(0.2, style.row_height(len(names)))
-    figure = style.new_figure(len(names) * row + 2.0)
-    axes = figure.subplots()
+    figure, axes = style.panel(len(names) * row + 2.0)
     mesh = _draw_cells(axes, phi, beaten, centres)
     style.label_rows(axes, names)
     style.name_columns(axes, columns, positions=list(centres))
@@ -160,9 +157,6 @@ def heat_map(results: ResultFolder) -> Picture:
 
 
 def _draw_cells(axes: Axes, phi: np.ndarray, beaten: np.ndarray, centres: np.ndarray) -> PolyCollection:
-    from matplotlib import colormaps
-    from matplotlib.collections import PolyCollection
-
     colours = colormaps[style.SEQUENTIAL].with_extremes(bad=style.PALE)
     squares, corners = [], []
     for i, j in np.ndindex(phi.shape):
@@ -180,7 +174,7 @@ def _draw_cells(axes: Axes, phi: np.ndarray, beaten: np.ndarray, centres: np.nda
         value = float(phi[row, column])
         colour = style.text_colour(colours(min(1.0, max(0.0, value))))
         where = (float(centres[column]), float(row))
-        axes.text(*where, style.two(value), ha="center", va="center", color=colour, fontsize=size)
+        axes.text(*where, two(value), ha="center", va="center", color=colour, fontsize=size)
     return mesh
 
 
@@ -227,8 +221,6 @@ def against_size(results: ResultFolder) -> Picture:
 
 def _plain_log_ticks(axes: Axes, values: np.ndarray) -> None:
     """Put a few round numbers on a log axis: matplotlib's own minor labels collide in narrow panels."""
-    from matplotlib.ticker import NullFormatter, NullLocator
-
     low, high = float(values.min()) / 1.3, float(values.max()) * 1.3
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     decades = [10.0**power for power in powers if low <= 10.0**power <= high]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow.compute
+import pyarrow.parquet
 
 from scballast.config import keys
 from scballast.methods.registry import method_order
+from scballast.results import setting
 from scballast.verdict.caveats import Caveat
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 # Columns that stay text whatever they hold: a population may be called "1", "NA" or "nan".
 TEXT_COLUMNS = frozenset(
@@ -44,29 +45,16 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     if path.suffix == ".parquet":
         table = pd.read_parquet(path)
-        for column in TEXT_COLUMNS & set(table.columns):
-            table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
-        return table
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column in table.columns:
-        if column not in TEXT_COLUMNS:
-            table[column] = _numbers(table[column])
+        text = {column for column in table if column in TEXT_COLUMNS}
+    else:
+        # Converted columns hold what is written, whatever it is; the others are parsed exactly, digit for digit.
+        as_written = dict.fromkeys(TEXT_COLUMNS, str)
+        empty = {"keep_default_na": False, "na_values": ["", "NaN", "nan"]}
+        table = pd.read_csv(path, converters=as_written, float_precision="round_trip", low_memory=False, **empty)
+        text = set(table.select_dtypes("object"))
+    for column in text:
+        table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
     return table
-
-
-def _numbers(column: pd.Series) -> pd.Series:
-    """Parse a column exactly, digit for digit; give it back as it is when it is not one of numbers or truth values."""
-    import numpy as np
-
-    if len(column) and column.isin(["True", "False"]).all():
-        return column == "True"
-    text = column.where(~column.isin(["", "NaN"]), "nan").to_numpy(dtype=str)
-    try:
-        values = text.astype(np.float64)  # pandas' own parser may be off in the last digit
-    except ValueError:
-        return column
-    whole = len(text) > 0 and all(item.lstrip("-").isdigit() for item in text)
-    return pd.Series(values.astype(np.int64) if whole else values, index=column.index)
 
 
 def read_json(path: Path, default: Any) -> Any:
@@ -79,16 +67,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
-
-
-def setting(config: Mapping[str, Any], dotted: str, default: Any = None) -> Any:
-    """Look a dotted key up in a nested configuration."""
-    value: Any = config
-    for part in dotted.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return default
-        value = value[part]
-    return value
 
 
 MOST_DRAWN = 40
@@ -244,9 +222,6 @@ class ResultFolder(StoredFolder):
         path = self.path / "tables" / "rankings.parquet"
         if not path.is_file():
             return 0
-        import pyarrow.compute
-        import pyarrow.parquet
-
         return int(pyarrow.compute.max(pyarrow.parquet.read_table(path, columns=["rank"])["rank"]).as_py() or 0)
 
     def mean_ranks(self, methods: Sequence[str]) -> pd.DataFrame | None:
@@ -265,10 +240,8 @@ class ResultFolder(StoredFolder):
         path = self.path / "tables" / "rankings.parquet"
         if not path.is_file():
             return None
-        import pyarrow.parquet as pq
-
         columns = ["method", "population", "gene", "rank"]
-        table = pq.read_table(path, columns=columns, filters=[("method", "in", list(methods))]).to_pandas()
+        table = pyarrow.parquet.read_table(path, columns=columns, filters=[("method", "in", list(methods))]).to_pandas()
         for column in columns[:3]:
             table[column] = table[column].astype("category")
         grouped = table.groupby(columns[:3], observed=True, sort=True)["rank"].mean()

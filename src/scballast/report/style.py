@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import QuadMesh
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from scballast.report.figure_names import FONT, figure_labels
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.collections import QuadMesh
-    from matplotlib.colorbar import Colorbar
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+from scballast.report.html import Picture
 
 WIDTH = 10.1  # inches: the page of a report; text stays readable when it is shrunk to a double column (183 mm)
 SMALL = 8.0  # points
@@ -67,52 +68,26 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A finished figure.
-
-    Attributes
-    ----------
-    stem
-        File name without suffix, unique in its report.
-    caption, alt
-        What is shown and how to read it; the same for someone who cannot see it.
-    png, svg
-        The two files.
-    width
-        Width in inches.
-    shows
-        What these numbers show, in a sentence; ``""`` for nothing.
-    """
-
-    stem: str
-    caption: str
-    alt: str
-    png: bytes
-    svg: bytes
-    width: float
-    shows: str = ""
-
-
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Draw with the report's settings, whatever a user's own matplotlibrc says; put theirs back after."""
-    import matplotlib as mpl
-
     settings: dict[Any, Any] = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
     settings.update(_SETTINGS)
     with mpl.rc_context(settings):
         yield
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
+def new_figure(height: float) -> Figure:
     """Make an empty figure (inches) outside pyplot's global list of figures."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def panel(height: float) -> tuple[Figure, Axes]:
+    """Make a figure of one panel (inches)."""
+    figure = new_figure(height)
+    return figure, figure.subplots()
 
 
 def panels(count: int, most: int, height: float, rest: float = 0.0, **subplots: Any) -> tuple[Figure, list[Axes]]:
@@ -182,8 +157,6 @@ def heat_map(
     bad
         Colour of what is not known.
     """
-    from matplotlib import colormaps
-
     edges = [np.arange(size + 1) - 0.5 for size in values.shape]
     mesh = axes.pcolormesh(
         edges[1], edges[0], np.ma.masked_invalid(values), cmap=colormaps[colours].with_extremes(bad=bad),
@@ -203,8 +176,6 @@ def colour_bar(figure: Figure, drawn: ScalarMappable, axes: Any, label: str, **p
 
 def mark(colour: str, marker: str = "o", **more: Any) -> Line2D:
     """Make a mark without a line for a legend."""
-    from matplotlib.lines import Line2D
-
     return Line2D([], [], color=colour, marker=marker, linewidth=0, **more)
 
 
@@ -227,9 +198,6 @@ def finish(figure: Figure, folder: Path, stem: str, *, caption: str, alt: str) -
     Picture
         The files' bytes with their text.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -242,8 +210,7 @@ def finish(figure: Figure, folder: Path, stem: str, *, caption: str, alt: str) -
     target.mkdir(parents=True, exist_ok=True)
     (target / f"{stem}.png").write_bytes(png.getvalue())
     (target / f"{stem}.svg").write_bytes(svg.getvalue())
-    width = float(figure.get_size_inches()[0])
-    return Picture(stem, caption, alt, png.getvalue(), svg.getvalue(), width)
+    return Picture(stem, caption, alt, png.getvalue(), svg.getvalue())
 
 
 def name_rows(axes: Axes, labels: Sequence[str], **text: Any) -> None:
@@ -287,11 +254,3 @@ def text_colour(rgba: Sequence[float]) -> str:
     """Black or white, whichever reads better on a colour."""
     red, green, blue = rgba[:3]
     return INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"
-
-
-def two(value: float) -> str:
-    """Write a number with two decimals; no minus before a zero."""
-    if value != value:
-        return "n/a"
-    text = f"{value:.2f}"
-    return "0.00" if text == "-0.00" else text.replace("-", "−")

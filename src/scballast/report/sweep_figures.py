@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from scballast.methods.registry import CONTROLS, METHODS, method_order
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-
-    from scballast.report.style import Picture
-    from scballast.report.sweep_tables import SweepFolder
+from scballast.report.html import Picture
+from scballast.report.sweep_tables import SweepFolder
 
 MAX_METHODS = 5  # lines of one panel
 MAX_TRIALS = 40  # columns of the heat map
@@ -37,12 +34,9 @@ def pareto(sweep: SweepFolder) -> Picture:
     Picture
         ``pareto``.
     """
-    from matplotlib.lines import Line2D
-
     x, y = sweep.objectives[:2]
     trials = sweep.finished
-    figure = style.new_figure(4.6)
-    axes = figure.subplots()
+    figure, axes = style.panel(4.6)
     shapes = _levels(trials, "model.gene_likelihood")
     colours = _levels(trials, "model.latent_distribution")
     for row in trials.to_dict("records"):
@@ -113,8 +107,6 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
     Picture
         ``stability_by_n_latent``.
     """
-    from matplotlib.lines import Line2D
-
     kinds = [column for column in ("model.gene_likelihood", "model.latent_distribution") if column in stability]
     means = stability.groupby(["trial", "method", "model.n_latent", *kinds], sort=False)[["phi", "floor"]].mean()
     means = means.reset_index()
@@ -270,8 +262,7 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
     wide = wide.loc[wide.mean(axis=1).sort_values(ascending=False, kind="stable").index]
     names = [str(name) for name in wide.index]
     row = style.row_height(len(names))
-    figure = style.new_figure(max(1.2, len(names) * row) + 1.2)
-    axes = figure.subplots()
+    figure, axes = style.panel(max(1.2, len(names) * row) + 1.2)
     values = np.clip(wide.to_numpy(dtype=float), 0, 1)
     mesh = style.heat_map(axes, values, style.SEQUENTIAL, (0, 1), linewidth=0.6)
     style.label_rows(axes, names)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+
+import pandas as pd
 
 from scballast.methods.registry import CONTROLS, METHODS
 from scballast.report.sweep_sections import FAMILY, above_floor, programs_sentence
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pandas as pd
-
-    from scballast.report.sweep_tables import Objective, SweepFolder
+from scballast.report.sweep_tables import Objective, SweepFolder
 
 
 def finding(sweep: SweepFolder, stem: str) -> str:

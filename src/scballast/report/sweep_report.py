@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from scballast.report import sweep_figures
 from scballast.report.description import markdown
-from scballast.report.html import Fact, Grid, Section, with_sentences, write_page
-from scballast.report.stored_tables import setting
-from scballast.report.style import figure_style, two
+from scballast.report.html import Fact, Grid, Section, two, with_sentences, write_page
+from scballast.report.style import figure_style
 from scballast.report.sweep_findings import finding
 from scballast.report.sweep_sections import families_section, programs_section
 from scballast.report.sweep_tables import SweepFolder
 from scballast.report.wording import again
+from scballast.results import setting
 from scballast.verdict.caveats import Caveat
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pandas as pd
 
 MAX_ROWS = 200  # trials in the page's table
 FEW_TRIALS = 10
 
 
-def render(folder: Path) -> None:
-    """Write the figures, ``report.html`` and ``description.md`` of a sweep (see the package)."""
+def render_sweep_report(folder: Path) -> None:
+    """Write ``figures/``, ``report.html`` and ``description.md`` of a sweep.
+
+    Parameters
+    ----------
+    folder
+        A sweep's folder. Read: ``trials.csv`` (one row per trial) and, where present,
+        ``tables/sweep_stability.csv``, ``tables/sweep_answer.csv``, ``tables/importance.csv``,
+        ``warnings.json`` and ``config/resolved.yaml``.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder has no ``trials.csv``.
+    """
     sweep = SweepFolder(folder)
     with figure_style():
         families = families_section(sweep)
@@ -45,7 +57,7 @@ def render(folder: Path) -> None:
         "again": again(None if "resample.kind" in sweep.parameters else setting(sweep.config, "resample.kind")),
         "objectives": sweep.objectives,
         "sections": sections,
-        "caveats": _caveats(sweep),
+        "caveats": list(_caveats(sweep)),
     }
     write_page(folder / "report.html", "sweep.html.j2", values)
     (folder / "description.md").write_text(_description(sweep), encoding="utf-8")
@@ -172,30 +184,29 @@ def _trials(sweep: SweepFolder) -> Section:
     )
 
 
-def _caveats(sweep: SweepFolder) -> list[Caveat]:
-    caveats = []
+def _caveats(sweep: SweepFolder) -> Iterator[Caveat]:
     lost = len(sweep.trials) - len(sweep.finished)
     if lost:
         text = (
             f"{lost} of {len(sweep.trials)} trials failed, were pruned, did not finish or lack an objective, and are "
             "not compared."
         )
-        caveats.append(Caveat("Trials not compared", text, lost, "trials", "trials.csv"))
+        yield Caveat("Trials not compared", text, lost, "trials", "trials.csv")
     if len(sweep.finished) < FEW_TRIALS:
         text = "With so few trials the front and the importances are rough."
-        caveats.append(Caveat("Few trials", text, len(sweep.finished), "finished trials", "trials.csv"))
+        yield Caveat("Few trials", text, len(sweep.finished), "finished trials", "trials.csv")
     if sweep.chosen is not None:
         text = (
             "The chosen trial was picked for its stability and fit on these data, so its own Φ is optimistic: "
             "confirm it with fresh replicates (another seed) before reporting it."
         )
-        caveats.append(Caveat("Chosen by looking", text, len(sweep.finished), "trials compared", "trials.csv"))
+        yield Caveat("Chosen by looking", text, len(sweep.finished), "trials compared", "trials.csv")
     warned = sweep.table("sweep_warnings")
     if warned is not None:
         for (title, text), occurrences in warned.groupby(["title", "text"], sort=False):
             which = f"Trial{'s' if len(occurrences) > 1 else ''} {', '.join(occurrences['trial'])}"
-            caveats.append(Caveat(title, f"{which}: {text}"))
-    return [*caveats, *(Caveat("Note", text) for text in sweep.warnings)]
+            yield Caveat(title, f"{which}: {text}")
+    yield from (Caveat("Note", text) for text in sweep.warnings)
 
 
 def _description(sweep: SweepFolder) -> str:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
 from scballast.methods.registry import CONTROLS, METHODS, method_order
 from scballast.report import style
 from scballast.report.figure_names import drawable
-from scballast.report.html import Grid, Section
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pandas as pd
-
-    from scballast.report.style import Picture
-    from scballast.report.sweep_tables import SweepFolder
+from scballast.report.html import Grid, Picture, Section
+from scballast.report.sweep_tables import SweepFolder
 
 FAMILY = "model.name"
 DIMENSIONS, HELD, REPLICATED = "model.n_latent", "programs/in_model", "programs/n_replicated"
@@ -104,8 +98,7 @@ def _family_picture(sweep: SweepFolder, margins: pd.DataFrame) -> Picture:
     methods, families = (list(dict.fromkeys(margins[column])) for column in ("method", FAMILY))
     families.sort(key=list(dict.fromkeys(sweep.trials[FAMILY])).index)
     step = 0.8 / len(families)
-    figure = style.new_figure(0.9 + len(methods) * max(0.34, 0.13 * len(families)))
-    axes = figure.subplots()
+    figure, axes = style.panel(0.9 + len(methods) * max(0.34, 0.13 * len(families)))
     for number, family in enumerate(families):
         colour = style.CYCLE[number % len(style.CYCLE)]
         for row, method in enumerate(methods):
@@ -162,8 +155,7 @@ def programs_sentence(sweep: SweepFolder) -> str:
 
 
 def _program_picture(sweep: SweepFolder, trials: pd.DataFrame) -> Picture:
-    figure = style.new_figure(3.2)
-    axes = figure.subplots()
+    figure, axes = style.panel(3.2)
     means = trials.groupby(DIMENSIONS)[[HELD, REPLICATED]].mean()
     axes.plot(means.index, means[REPLICATED], color=style.GREY, linestyle=(0, (3, 2)), linewidth=1, label="found again")
     axes.plot(means.index, means[HELD], color=style.VERMILION, linewidth=1.4, label="held by the models")

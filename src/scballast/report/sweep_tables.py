@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scballast.report.stored_tables import StoredFolder, read_json, read_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _UNITS = {"fit/heldout_nll": "nats per cell", "fit/heldout_elbo": "nats per cell"}
 # Of a table of trials that has no configuration beside it.

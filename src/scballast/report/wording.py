@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from scballast.agreement.complementary_pairs import r_concave_bound
+from scballast.agreement.stability import selection_error_bound
 from scballast.methods.method import ESTIMANDS, LIST_ESTIMANDS
 from scballast.models import FAMILIES
-from scballast.report.stored_tables import setting
-
-if TYPE_CHECKING:
-    from scballast.report.stored_tables import ResultFolder
+from scballast.report.stored_tables import ResultFolder
+from scballast.results import setting
 
 FEWEST_FOR_ERROR = 4  # replicates: two pairs without a common cell
 KEPT_FREQUENCY = 0.9  # selection frequency of the genes that the error bound speaks of
@@ -93,9 +93,6 @@ def error_bound(results: ResultFolder) -> str:
     str
         One sentence; ``""`` unless the replicates are halves of the cells drawn without replacement.
     """
-    from scballast.agreement.complementary_pairs import r_concave_bound
-    from scballast.agreement.stability import selection_error_bound
-
     n_genes = results.n_genes
     half = setting(results.config, "resample.fraction", 0.5) == 0.5
     if setting(results.config, "resample.kind") != "subsample" or not half or not 0 < results.top_k < n_genes:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from scballast.config.compose import from_omegaconf
 from scballast.config.hydra_compat import compose_job, parse_override
@@ -12,9 +15,6 @@ from scballast.config.schema import Config, config_hash
 from scballast.errors import ConfigError
 from scballast.models import FAMILIES, family_of
 from scballast.sweep.space import Dimension, Point, Space, enumerate_points, point_overrides, point_words
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 def without_missing_families(space: Space) -> tuple[Space, dict[str, str]]:
@@ -47,23 +47,6 @@ def without_missing_families(space: Space) -> tuple[Space, dict[str, str]]:
     return tuple(kept), left_out
 
 
-def first_config(loader: Any, master: DictConfig, words: Sequence[str], space: Space) -> Config:
-    """Return the configuration at the first value of every key.
-
-    Raises
-    ------
-    ConfigError
-        It is not allowed.
-    """
-    point = {dimension.key: dimension.ends()[0] for dimension in space}
-    return compose_point(loader, master, words, space, point)
-
-
-def compose_point(loader: Any, master: DictConfig, words: Sequence[str], space: Space, point: Point) -> Config:
-    """Return the checked configuration at a point of the space."""
-    return config_of(compose_words(loader, master, [*words, *point_overrides(space, point)]))
-
-
 def compose_words(loader: Any, master: DictConfig, words: Sequence[str]) -> DictConfig:
     """Compose the configuration of one job of a sweep.
 
@@ -72,8 +55,6 @@ def compose_words(loader: Any, master: DictConfig, words: Sequence[str]) -> Dict
     ConfigError
         Hydra cannot compose it; its own words.
     """
-    from hydra.errors import HydraException
-
     try:
         return compose_job(loader, master, words)
     except HydraException as error:
@@ -82,8 +63,6 @@ def compose_words(loader: Any, master: DictConfig, words: Sequence[str]) -> Dict
 
 def config_of(composed: DictConfig) -> Config:
     """Return the checked configuration of a job; Hydra's own part, which knows no job yet, is left out."""
-    from omegaconf import open_dict
-
     without_hydra = composed.copy()
     with open_dict(without_hydra):
         without_hydra.pop("hydra", None)
@@ -92,7 +71,7 @@ def config_of(composed: DictConfig) -> Config:
     return config
 
 
-def checked_points(loader: Any, master: DictConfig, words: Sequence[str], space: Space, config: Config) -> list[Point]:
+def checked_points(composer: Composer, config: Config) -> list[Point]:
     """Check what a sweep can run, and return the distinct configurations of a grid.
 
     A grid is checked whole; a tuned space at every choice and limit of each key, the others at their first.
@@ -107,33 +86,24 @@ def checked_points(loader: Any, master: DictConfig, words: Sequence[str], space:
     ConfigError
         A configuration is not allowed, the space is empty, or a grid holds an interval.
     """
-    composer = Composer(loader, master, words, space)
+    space = composer.space
     if config.sweep.kind == "grid" or config.sweep.sampler == "grid":
-        return _distinct(composer, space, config)
+        return _distinct(composer, config)
     if not space:
         message = (
             "sweep.search_space: empty, so there is nothing to tune. Give values on the command line, for example "
             "model.n_latent='range(5,31,step=5)', or use the space of sweep=optuna."
         )
         raise ConfigError(message)
-    first: Point = {dimension.key: dimension.ends()[0] for dimension in space}
     for dimension in space:
         for value in dimension.ends():
-            composer.config({**first, dimension.key: value})
+            composer.config({**composer.first_point(), dimension.key: value})
     return []
 
 
-def point_configs(
-    loader: Any, master: DictConfig, words: Sequence[str], space: Space, points: Sequence[Point]
-) -> list[Config]:
-    """Return the configurations of a grid's points."""
-    composer = Composer(loader, master, words, space)
-    return [composer.config(point) for point in points]
-
-
-def _distinct(composer: Composer, space: Space, config: Config) -> list[Point]:
+def _distinct(composer: Composer, config: Config) -> list[Point]:
     points: dict[str, Point] = {}
-    for point in enumerate_points(space):
+    for point in enumerate_points(composer.space):
         points.setdefault(config_hash(composer.config(point)), point)
     distinct = list(points.values())
     # A tuned sweep over a grid has a budget; a grid runs whole.
@@ -147,9 +117,13 @@ class Composer:
     """
 
     def __init__(self, loader: Any, master: DictConfig, words: Sequence[str], space: Space) -> None:
-        self._loader, self._master, self._words, self._space = loader, master, words, space
+        self._loader, self._master, self._words, self.space = loader, master, words, space
         self._composed: dict[tuple[Any, ...], DictConfig] = {}
         self._groups: dict[str, bool] = {}
+
+    def first_point(self) -> Point:
+        """Return the first value of every key."""
+        return {dimension.key: dimension.ends()[0] for dimension in self.space}
 
     def config(self, point: Point) -> Config:
         """Return the checked configuration at a point."""
@@ -157,21 +131,19 @@ class Composer:
 
     def composed(self, point: Point) -> DictConfig:
         """Return the configuration at a point as Hydra composes it for a job."""
-        from omegaconf import OmegaConf, open_dict, read_write
-
-        groups = tuple(dimension for dimension in self._space if self._is_group(dimension.key))
+        groups = tuple(dimension for dimension in self.space if self._is_group(dimension.key))
         chosen = tuple(point[dimension.key] for dimension in groups)
         if chosen not in self._composed:
             words = [*self._words, *point_overrides(groups, point)]
             self._composed[chosen] = compose_words(self._loader, self._master, words)
         composed = self._composed[chosen].copy()
         OmegaConf.copy_cache(from_config=self._master, to_config=composed)
-        leaves = tuple(dimension for dimension in self._space if dimension not in groups)
+        leaves = tuple(dimension for dimension in self.space if dimension not in groups)
         for word in point_words(leaves, point):
             override = parse_override(word)
             OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
         with read_write(composed), open_dict(composed):
-            composed.hydra.overrides.task = [*self._words, *point_overrides(self._space, point)]
+            composed.hydra.overrides.task = [*self._words, *point_overrides(self.space, point)]
         return composed
 
     def _is_group(self, key: str) -> bool:

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from scballast.config import keys
 from scballast.sweep.check import Composer
@@ -14,9 +13,7 @@ from scballast.sweep.child import ProcessDiedError
 from scballast.sweep.front import choose
 from scballast.sweep.messages import Failed, SweepPlace, TrialDone, TrialRequest
 from scballast.sweep.study import SweepStudy
-
-if TYPE_CHECKING:
-    from scballast.sweep.worker import Worker
+from scballast.sweep.worker import Worker
 
 logger = logging.getLogger(__name__)
 

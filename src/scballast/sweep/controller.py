@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from scballast.config import keys
 from scballast.config.addresses import without_password
@@ -23,11 +25,11 @@ from scballast.config.hydra_compat import launch_jobs
 from scballast.config.schema import NOT_IN_IDENTITY, Config, to_leaves
 from scballast.data.early import say_suggestions
 from scballast.errors import ConfigError, DataError, ScballastError
-from scballast.sweep.check import checked_points, first_config, point_configs, without_missing_families
+from scballast.sweep.check import Composer, checked_points, without_missing_families
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.confirm import confirm_choice, confirmation_sentence
 from scballast.sweep.door import door
-from scballast.sweep.front import choose, not_compared, short_reason
+from scballast.sweep.front import choose, not_compared, notes_on_fits, short_reason
 from scballast.sweep.identity import Identity
 from scballast.sweep.live import live_sweep
 from scballast.sweep.messages import Described, DescribeRequest, served
@@ -44,9 +46,6 @@ from scballast.sweep.trial import open_tracking
 from scballast.sweep.watch import released_when_over
 from scballast.sweep.worker import Worker, without_storage
 from scballast.tracking import Tracking, load_mlflow
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 
@@ -97,16 +96,15 @@ def run_sweep(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> N
 
 
 def _checked(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> Sweep:
-    from omegaconf import OmegaConf
-
     loader = hydra_context.config_loader
     stored: Any = OmegaConf.to_container(master.sweep, resolve=True)
     shared, space = split_words(words, stored["search_space"] or {}, loader=loader)
     space, left_out = without_missing_families(space)
     for word, why in left_out.items():
         sys.stderr.write(f"Note: {word} is left out of the sweep: {why}\n")
-    config = first_config(loader, master, shared, space)
-    points = checked_points(loader, master, shared, space, config)
+    composer = Composer(loader, master, shared, space)
+    config = composer.config(composer.first_point())
+    points = checked_points(composer, config)
     build_sampler(config, 0)
     if config.sweep.racing and obstacle(config):
         message = f"sweep.racing: true is not possible: {obstacle(config)}. Change that, or leave racing out."
@@ -123,8 +121,9 @@ def _checked(hydra_context: Any, master: DictConfig, words: Sequence[str]) -> Sw
 def _plan(hydra_context: Any, master: DictConfig, sweep: Sweep) -> None:
     from scballast.sweep.plan import print_sweep_plan
 
-    loader, config, points = hydra_context.config_loader, sweep.config, sweep.points
-    configs = point_configs(loader, master, sweep.words, sweep.space, points) if points else [config]
+    config, points = sweep.config, sweep.points
+    composer = Composer(hydra_context.config_loader, master, sweep.words, sweep.space)
+    configs = [composer.config(point) for point in points] or [config]
     n_trials = len(points) or config.sweep.n_trials
     n_asked = n_asked_for(sweep.space)
     print_sweep_plan(
@@ -358,12 +357,8 @@ def _say_result(study: SweepStudy, config: Config, since: float, name: str, pare
 def _say_choice(study: SweepStudy) -> None:
     """Name the chosen trial and why, and the fits that were left out."""
     scores = study.scores()
-    for sentence in not_compared(scores):
+    for sentence in (*not_compared(scores), *notes_on_fits(scores)):
         sys.stderr.write(f"{sentence}\n")
-    for number, why in scores.failed_fits.items():
-        sys.stderr.write(f"Trial {number} is left out of the front: {why}.\n")
-    for number, why in scores.poor_fits.items():
-        sys.stderr.write(f"Trial {number} has {why}. The fit is no objective, so it is compared.\n")
     choice = choose(scores)
     if choice is not None:
         pairs = zip(scores.objectives, scores.values[choice.number], strict=True)
@@ -378,8 +373,7 @@ def _say_choice(study: SweepStudy) -> None:
 def _searched(study: SweepStudy, number: int) -> dict[str, Any]:
     """Return what was searched, with a trial's values; keys that have one value say nothing."""
     varied = {dimension.key for dimension in study.space if len(dimension.ends()) > 1}
-    params = next(trial.params for trial in study.trials() if trial.number == number)
-    return {key: value for key, value in params.items() if key in varied}
+    return {key: value for key, value in study.trial(number).params.items() if key in varied}
 
 
 def _command(name: str) -> str:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stderr
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from scballast.arrays import FloatArray
 from scballast.config import keys
 from scballast.config.schema import Config, config_hash
+from scballast.data.dataset import Dataset
 from scballast.engine.interface import Member
 from scballast.engine.schedule import default_max_epochs
 from scballast.experiment.memory import cache_obstacle, machine_memory, memory_need, memory_obstacle
 from scballast.experiment.run import model_cache
-from scballast.experiment.scoring import baseline_scores
+from scballast.experiment.scoring import ReplicateEvidence, baseline_tasks
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import known_members, plan_members, train_models
 from scballast.methods.cache import ScoreCache
+from scballast.progress import progress_bar
 from scballast.sweep.messages import Estimated, Work
 from scballast.sweep.rates import Rates, stored_rates
-
-if TYPE_CHECKING:
-    from scballast.data.dataset import Dataset
+from scballast.threads import one_thread
 
 _MOST_EPOCHS = 400
 # scvi-tools' rule: 400 epochs up to 20,000 cells, then fewer.
@@ -128,40 +123,6 @@ def _cell_epochs(setup: Setup, members: Iterable[Member]) -> int:
     return total
 
 
-class _LookingCache(ScoreCache):
-    """Counts what is there, and computes nothing."""
-
-    def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
-        super().__init__(folder)
-        self._nothing: FloatArray = np.zeros(shape)
-
-    def scores(self, origin: Mapping[str, Any], compute: Callable[[], FloatArray]) -> FloatArray:
-        if self.holds(origin):
-            self.hits += 1
-        else:
-            self.misses += 1
-        return self._nothing
-
-
-class _ProbingCache(_LookingCache):
-    """Computes one entry of each method that has one missing, and keeps none."""
-
-    def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
-        super().__init__(folder, shape)
-        self.seconds: dict[str, float] = {}
-        self.missing: dict[str, int] = {}
-
-    def scores(self, origin: Mapping[str, Any], compute: Callable[[], FloatArray]) -> FloatArray:
-        name = str(origin["method"])
-        if not self.holds(origin):
-            self.missing[name] = self.missing.get(name, 0) + 1
-            if name not in self.seconds:
-                start = time.perf_counter()
-                compute()
-                self.seconds[name] = time.perf_counter() - start
-        return self._nothing
-
-
 def _cache_dir(config: Config) -> Path:
     return Path(config.runs_dir).expanduser().resolve() / "cache"
 
@@ -170,9 +131,8 @@ def _count(config: Config, dataset: Dataset, *, of_cache: bool) -> tuple[Work, l
     """Return the work of an experiment, and the models to train: all, or those that the cache does not hold."""
     setup = Setup.of(config, dataset)
     requests = plan_members(setup) if setup.from_models else {}
-    cache = _LookingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
-    with redirect_stderr(io.StringIO()):  # nothing is scored: no line that says so
-        baseline_scores(setup, cache)
+    cache = ScoreCache(_cache_dir(config))
+    held = [cache.holds(origin) for _, methods in baseline_tasks(setup) for _, origin in methods]
     looks = of_cache and config.cache and dataset.outline is None
     models = model_cache(config, _cache_dir(config)) if looks else None
     known = known_members(setup, models) if requests and models is not None else {}
@@ -181,8 +141,8 @@ def _count(config: Config, dataset: Dataset, *, of_cache: bool) -> tuple[Work, l
         members=sum(len(members) for members in new.values()),
         trainings=sum(bool(members) for members in new.values()),
         known=sum(known.values()),
-        rankings=cache.hits + cache.misses,
-        cached=cache.hits,
+        rankings=len(held),
+        cached=sum(held),
         finished=False,
     ), [member for members in new.values() for member in members]
 
@@ -224,6 +184,19 @@ def _time_training(setup: Setup) -> float:
 
 
 def _probe_baselines(config: Config, dataset: Dataset) -> float:
-    cache = _ProbingCache(_cache_dir(config), (len(dataset.populations), dataset.adata.n_vars))
-    baseline_scores(Setup.of(config, dataset), cache)
-    return sum(cache.seconds[name] * number for name, number in cache.missing.items())
+    """Time one ranking of each method of which the cache lacks one, and keep none."""
+    setup, cache = Setup.of(config, dataset), ScoreCache(_cache_dir(config))
+    tasks = [
+        (ReplicateEvidence(setup, replicate), [method for method, origin in methods if not cache.holds(origin)])
+        for replicate, methods in baseline_tasks(setup)
+    ]
+    number = Counter(method.name for _, methods in tasks for method in methods)
+    seconds: dict[str, float] = {}
+    with progress_bar("scoring baselines", number.total(), unit="rankings"), one_thread():
+        for evidence, methods in tasks:
+            for method in methods:
+                if method.name not in seconds:
+                    start = time.perf_counter()
+                    method.score(evidence)
+                    seconds[method.name] = time.perf_counter() - start
+    return sum(seconds[name] * n for name, n in number.items())

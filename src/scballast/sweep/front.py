@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from scballast.config import keys
 from scballast.config.schema import Objective
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+from scballast.report.sweep_tables import non_dominated
+from scballast.sweep.optuna_compat import FrozenTrial
 
 RULE_ONE = "the best value of the objective among the finished trials; of equal ones the first"
 RULE_MANY = (
@@ -101,6 +101,14 @@ def not_compared(scores: Scores) -> list[str]:
     ]
 
 
+def notes_on_fits(scores: Scores) -> Iterator[str]:
+    """Return a sentence for each trial that is left out, or compared, though its fit is far worse than the rest."""
+    for number, why in scores.failed_fits.items():
+        yield f"Trial {number} is left out of front and axes: {why}."
+    for number, why in scores.poor_fits.items():
+        yield f"Trial {number} has {why}. The fit is no objective: the trial is compared, its fit is left out of axes."
+
+
 def _families_without(
     trials: Sequence[FrozenTrial], done: Mapping[int, Sequence[float]], n_objectives: int
 ) -> list[tuple[str, ...]]:
@@ -163,12 +171,9 @@ def pareto_front(scores: Scores) -> list[int]:
 
     A trial dominates another when it is no worse in every objective and better in at least one.
     """
-    costs = {number: scores.costs(number) for number in scores.values}
-    return [
-        number
-        for number, trial_costs in costs.items()
-        if not any(_dominates(other, trial_costs) for rival, other in costs.items() if rival != number)
-    ]
+    values = np.array(list(scores.values.values()), dtype=float).reshape(len(scores.values), len(scores.objectives))
+    marked = non_dominated(values, [objective.direction == "maximize" for objective in scores.objectives])
+    return [number for number, is_marked in zip(scores.values, marked, strict=True) if is_marked]
 
 
 def choose(scores: Scores) -> Choice | None:
@@ -213,8 +218,3 @@ def best_so_far(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) 
             value, number = min(values) if objective.direction == "minimize" else max(values)
             parts.append(f"{objective.metric} {value:.4g} (trial {number})")
     return ", ".join(parts) or "none yet"
-
-
-def _dominates(first: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(first, other, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

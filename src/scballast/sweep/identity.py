@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scballast.config import keys
 from scballast.config.schema import Config, to_leaves
 from scballast.errors import ConfigError
 from scballast.sweep.objectives import objectives_word
-
-if TYPE_CHECKING:
-    from optuna import Study
+from scballast.sweep.optuna_compat import Study
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from scballast.config.compose import check_keys, compose_config
 from scballast.config.schema import Config, build_config
+from scballast.data.published_lists import PublishedLists
 from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, memory_errors
 from scballast.results import result_folder, write_results
-from scballast.sweep.trial import cache_dir, runs_dir
 
 if TYPE_CHECKING:
-    from scballast.data.published_lists import PublishedLists
     from scballast.experiment.check import Check
 
 
@@ -91,7 +90,8 @@ def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> 
     """
     from scballast.experiment.check import run_check
     from scballast.experiment.stored import finished_runs
-    from scballast.report import render_check_report
+    from scballast.report.check_report import render_check_report
+    from scballast.sweep.trial import cache_dir, runs_dir
 
     settle_matplotlib()
     runs = [run] if run is not None else finished_runs(runs_dir(config)) if config.methods is None else []

@@ -18,13 +18,13 @@ from typing import IO, TYPE_CHECKING
 
 from scballast.progress import duration, is_progress_line
 from scballast.sweep.standing import Standing, seconds_left, standing
+from scballast.sweep.study import SweepStudy
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
     from rich.table import Table
 
-    from scballast.sweep.study import SweepStudy
 
 _STANDARD_ERROR = 2
 _POLL_SECONDS = 0.2

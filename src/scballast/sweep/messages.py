@@ -61,11 +61,10 @@ class DescribeRequest:
 
 @dataclass(frozen=True)
 class Described:
-    """The data set, its populations' safe names, and the methods that run on it."""
+    """The data set, and the methods that run on it."""
 
     name: str
     digest: str
-    populations: tuple[str, ...]
     methods: tuple[str, ...]
 
 

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import FrozenTrial
+    from optuna import Study as Study
+    from optuna.samplers import BaseSampler as BaseSampler
+    from optuna.storages import BaseStorage as BaseStorage
+    from optuna.trial import FrozenTrial as FrozenTrial
+    from optuna.trial import Trial as Trial
+else:
+    # Optuna loads in half a second, meanwhile another process reads the data: naming its types does not wait for it.
+    BaseSampler = BaseStorage = FrozenTrial = Study = Trial = Any
 
 
 def set_trial_attributes(study: Study, number: int, attributes: Mapping[str, Any]) -> None:
@@ -31,7 +37,7 @@ def set_trial_attributes(study: Study, number: int, attributes: Mapping[str, Any
 
 def asked_parameters(trial: FrozenTrial) -> dict[str, Any]:
     """Return the parameters that a trial was enqueued with, or else those that were chosen for it."""
-    parameters: dict[str, Any] = trial.system_attrs.get("fixed_params", trial.params)
+    parameters: dict[str, Any] = trial.system_attrs.get("fixed_params") or trial.params
     return parameters
 
 

@@ -8,29 +8,27 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
-from scballast.report.stored_tables import setting
-from scballast.results import Results, result_folder, write_results
+from scballast.results import Results, result_folder, setting, write_results
 from scballast.sweep.confirm import confirmation_sentence
-from scballast.sweep.front import Scores, choose, not_compared, pareto_front
+from scballast.sweep.front import Scores, choose, not_compared, notes_on_fits, pareto_front
 from scballast.sweep.messages import Described
+from scballast.sweep.optuna_compat import FrozenTrial
 from scballast.sweep.parent import keep_parent, parent_params
 from scballast.sweep.study import SweepStudy
 from scballast.tracking import Tracking
 from scballast.tracking.faults import UnreachableError
 from scballast.verdict.caveats import OF_THE_DATA
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from optuna.trial import FrozenTrial
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +73,6 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
     root
         The runs folder.
     """
-    import pandas as pd
-
     trials, scores = study.trials(), study.scores()
     front, choice = set(pareto_front(scores)), choose(scores)
     rows = []
@@ -86,7 +82,7 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
         failed_fit = scores.failed_fits.get(trial.number, "")
         # On the scale of a fit out of all proportion no figure would show the others.
         values = {o.metric: math.nan if failed_fit else values.get(o.metric, math.nan) for o in scores.objectives}
-        metrics = _read_json(folder / "metrics.json") if folder else {}
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) if folder else {}
         shown = {name: value for name, value in metrics.items() if _SHOWN_METRICS.fullmatch(name)}
         poor_fit = scores.poor_fits.get(trial.number, "")
         if poor_fit:
@@ -117,8 +113,6 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
 
 def racing_table(study: SweepStudy) -> pd.DataFrame:
     """Return one row per trial that racing stopped: how many replicates it had of how many, and what beat it."""
-    import pandas as pd
-
     rows = [
         {
             "trial": trial.number,
@@ -147,7 +141,6 @@ def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFr
     Watanabe, Bansal and Hutter (2023), PED-ANOVA: efficiently quantifying hyperparameter importance.
     """
     import optuna
-    import pandas as pd
 
     rows = []
     known = [trial for trial in trials if trial.number in scores.values and trial.params]
@@ -178,7 +171,7 @@ def importance_table(trials: Sequence[FrozenTrial], scores: Scores) -> pd.DataFr
 
 
 def _write(study: SweepStudy, tracking: Tracking, dataset: Described) -> Path:
-    from scballast.report import render_sweep_report
+    from scballast.report.sweep_report import render_sweep_report
 
     root, name = tracking.settings.root, study.name
     trials = trials_table(study, root)
@@ -217,8 +210,6 @@ def chosen_objectives(scores: Scores) -> dict[str, float]:
 
 def _trial_tables(study: SweepStudy, tracking: Tracking, root: Path) -> dict[str, pd.DataFrame]:
     """Return stability, answer and warnings of every finished trial; stability with the trial's parameters."""
-    import pandas as pd
-
     parts: dict[str, list[pd.DataFrame]] = {"sweep_stability": [], "sweep_answer": [], "sweep_warnings": []}
     for trial in study.trials():
         if trial.state.name != "COMPLETE":
@@ -240,8 +231,6 @@ def _trial_tables(study: SweepStudy, tracking: Tracking, root: Path) -> dict[str
 
 
 def _stored_tables(trial: FrozenTrial, folder: Path | None, tracking: Tracking) -> dict[str, pd.DataFrame]:
-    import pandas as pd
-
     if folder is not None:
         paths = {name: folder / "tables" / f"{name}.csv" for name in ("stability", "answer", "caveats")}
         return {
@@ -286,7 +275,7 @@ def _tags(study: SweepStudy, dataset: Described, scores: Scores) -> dict[str, st
         keys.PARETO_FRONT: ", ".join(map(str, pareto_front(scores))) or "none",
     }
     if choice is not None:
-        run_id = next(t for t in study.trials() if t.number == choice.number).user_attrs.get(keys.RUN_ID, "")
+        run_id = study.trial(choice.number).user_attrs.get(keys.RUN_ID, "")
         tags |= {
             keys.CHOSEN: str(choice.number),
             keys.CHOSEN_RUN: run_id,
@@ -312,7 +301,7 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
     choice = choose(study.scores())
     if choice is None:
         return
-    chosen = next(trial for trial in study.trials() if trial.number == choice.number)
+    chosen = study.trial(choice.number)
     folder = _folder(chosen, tracking.settings.root)
     if folder is None or not (folder / "model").is_dir():
         return
@@ -324,25 +313,18 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
         logger.warning("The chosen model is not registered; it is in %s. %s", folder / "model", error)
 
 
-def _notes(trials: Sequence[FrozenTrial], scores: Scores) -> list[str]:
-    notes = not_compared(scores)
-    notes += [f"Trial {number} is left out of front and axes: {why}." for number, why in scores.failed_fits.items()]
-    notes += [
-        f"Trial {number} has {why}. The fit is no objective: the trial is compared, its fit is left out of axes."
-        for number, why in scores.poor_fits.items()
-    ]
-    notes += [
-        f"Trial {trial.number} was stopped {trial.user_attrs.get(keys.STOPPED, '')}."
-        for trial in trials
-        if trial.state.name == "PRUNED"
-    ]
+def _notes(trials: Sequence[FrozenTrial], scores: Scores) -> Iterator[str]:
+    yield from not_compared(scores)
+    yield from notes_on_fits(scores)
+    for trial in trials:
+        if trial.state.name == "PRUNED":
+            yield f"Trial {trial.number} was stopped {trial.user_attrs.get(keys.STOPPED, '')}."
     for trial in trials:
         if trial.state.name == "FAIL":
-            notes.append(f"Trial {trial.number} failed: {trial.user_attrs.get(keys.REASON, 'no reason is known')}")
+            yield f"Trial {trial.number} failed: {trial.user_attrs.get(keys.REASON, 'no reason is known')}"
     copies = [str(t.number) for t in trials if t.user_attrs.get(keys.DUPLICATE_OF)]
     if copies:
-        notes.append(f"Trials {', '.join(copies)} asked for configurations that were done, and reuse their results.")
-    return notes
+        yield f"Trials {', '.join(copies)} asked for configurations that were done, and reuse their results."
 
 
 def _failures(trials: Iterable[FrozenTrial]) -> str:
@@ -357,8 +339,3 @@ def _signature(study: SweepStudy) -> str:
     states = [(trial.number, trial.state.name, trial.values) for trial in study.trials()]
     states.append(study.attribute(keys.CONFIRMED))
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]
-
-
-def _read_json(path: Path) -> dict[str, float]:
-    numbers: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-    return numbers

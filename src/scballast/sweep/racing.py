@@ -46,7 +46,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +53,7 @@ import numpy.typing as npt
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
 from scballast.sweep.front import failed_fit_limit, pareto_front, score_trials
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+from scballast.sweep.optuna_compat import FrozenTrial
 
 # Of trials with a place on the front so many may be stopped; so much is spent on normal noise in each objective.
 LEVEL = 0.05

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scballast.config.schema import Config
 from scballast.errors import ConfigError
 from scballast.seeds import Stream, integer_for
-
-if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
+from scballast.sweep.optuna_compat import BaseSampler
 
 _CLASSES = {
     "tpe": "TPESampler",

@@ -9,16 +9,14 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scballast.config.compose import check_keys, config_groups
 from scballast.config.hydra_compat import choices_of, parse_override
 from scballast.config.schema import Config
 from scballast.config.values import unknown_key
 from scballast.errors import ConfigError
-
-if TYPE_CHECKING:
-    from optuna.trial import Trial
+from scballast.sweep.optuna_compat import Trial
 
 # A trial's value of one key: what Optuna stores.
 Value = str | int | float | bool | None

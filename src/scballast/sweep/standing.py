@@ -6,16 +6,12 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from scballast.sweep.front import Scores, best_so_far, choose, pareto_front, score_trials
+from scballast.sweep.optuna_compat import FrozenTrial
 from scballast.sweep.racing import pair_values
 from scballast.sweep.space import point_words
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-    from scballast.sweep.study import SweepStudy
+from scballast.sweep.study import SweepStudy
 
 # Of a longer sweep the run's description shows those that tell most; it has to stay short.
 _MOST_DESCRIBED = 25

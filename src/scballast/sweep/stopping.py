@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from scballast.config import keys
 from scballast.config.duration import seconds_of
 from scballast.config.schema import Config
 from scballast.progress import duration
 from scballast.sweep.front import Scores, score_trials
-from scballast.sweep.optuna_compat import hypervolume
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+from scballast.sweep.optuna_compat import FrozenTrial, hypervolume
 
 # A smaller share of the hypervolume is no improvement.
 _LEAST_GAIN = 0.01

@@ -13,14 +13,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scballast.config.addresses import without_password
 from scballast.errors import ConfigError, ScballastError
+from scballast.sweep.optuna_compat import BaseStorage
 from scballast.tracking.database import is_network_file_system
-
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
 
 _LOCK_SECONDS = 300.0
 # A writer waits so long for the others before SQLite gives up.

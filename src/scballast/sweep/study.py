@@ -12,25 +12,21 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
 from scballast.sweep.front import HELDOUT_NLL, Scores, score_trials
 from scballast.sweep.identity import Identity, check_identity
-from scballast.sweep.optuna_compat import asked_parameters, set_trial_attributes
+from scballast.sweep.optuna_compat import FrozenTrial, Study, Trial, asked_parameters, set_trial_attributes
 from scballast.sweep.samplers import build_sampler
 from scballast.sweep.space import Point, Space
 from scballast.sweep.stopping import stop_reason
 from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
 from scballast.tracking.leftovers import SILENT_DEATH
 from scballast.tracking.liveness import ProcessIdentity, current_process
-
-if TYPE_CHECKING:
-    from optuna import Study, Trial
-    from optuna.trial import FrozenTrial
 
 logger = logging.getLogger(__name__)
 
@@ -168,10 +164,8 @@ class SweepStudy:
 
     def _fill(self, points: Sequence[Point], *, raced: bool) -> None:
         """Add the waiting trials that are not there yet, and ask a grid's failed configurations again."""
-        from optuna.trial import TrialState, create_trial
-
         for trial in [] if raced else current_trials(self._trials()):
-            if trial.state == TrialState.PRUNED:
+            if trial.state.name == "PRUNED":
                 self._ask_again(trial, attempt=1)
         trials = self._trials()
         if points:
@@ -180,13 +174,13 @@ class SweepStudy:
             for index, point in enumerate(points):
                 if index not in there:
                     self._study.enqueue_trial(point, user_attrs={keys.POINT: index})
-            at_work = any(trial.state == TrialState.RUNNING and _is_alive(trial) for trial in trials)
+            at_work = any(trial.state.name == "RUNNING" and _is_alive(trial) for trial in trials)
             for trial in [] if at_work else current_trials(trials):
-                if trial.state == TrialState.FAIL:
+                if trial.state.name == "FAIL":
                     self._ask_again(trial, attempt=1)
             return
         for _ in range(self.total - len(current_trials(trials))):
-            self._study.add_trial(create_trial(state=TrialState.WAITING))
+            self._study.enqueue_trial({})
 
     # ------------------------------------------------------------------ taking and ending trials
 
@@ -289,18 +283,12 @@ class SweepStudy:
             logger.warning("Trial %d was given up by another worker before it ended.", number)
 
     def _ask_again(self, trial: FrozenTrial, *, attempt: int) -> None:
-        from optuna.trial import TrialState, create_trial
-
         if any(other.user_attrs.get(keys.RETRY_OF) == trial.number for other in self._trials()):
             return
         notes: dict[str, Any] = {keys.RETRY_OF: trial.number, keys.ATTEMPT: attempt}
-        parameters = asked_parameters(trial)
         if keys.POINT in trial.user_attrs:
             notes[keys.POINT] = trial.user_attrs[keys.POINT]
-        if parameters:
-            self._study.enqueue_trial(parameters, user_attrs=notes)
-        else:
-            self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=notes))
+        self._study.enqueue_trial(asked_parameters(trial), user_attrs=notes)
 
     # ------------------------------------------------------------------ looking
 
@@ -322,21 +310,20 @@ class SweepStudy:
         """Return one trial, whether it counts or not."""
         return self._trials()[number]
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the sweep's lock."""
-        with sweep_lock(self.address):
-            yield
+        return sweep_lock(self.address)
 
     @contextmanager
-    def heartbeat(self, claim: Claim) -> Iterator[None]:
-        """Give signs of life for a trial, for workers on other machines to see."""
+    def heartbeat(self, claims: Sequence[Claim]) -> Iterator[None]:
+        """Give signs of life for trials, for workers on other machines to see."""
         stop = threading.Event()
 
         def beat() -> None:
             while not stop.wait(HEARTBEAT_SECONDS):
-                with suppress(Exception):
-                    claim.trial.set_user_attr(keys.HEARTBEAT, time.time())
+                for claim in claims:
+                    with suppress(Exception):
+                        claim.trial.set_user_attr(keys.HEARTBEAT, time.time())
 
         thread = threading.Thread(target=beat, name="scballast-sweep-heartbeat", daemon=True)
         thread.start()

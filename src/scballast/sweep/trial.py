@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from scballast.config import keys
 from scballast.config.addresses import params_of
@@ -32,9 +34,6 @@ from scballast.sweep.signals import how_stopped, signals_interrupt
 from scballast.tracking import Tracking, TrackingSettings
 from scballast.tracking.faults import READ_ONLY
 from scballast.tracking.publish import DESCRIPTION
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +186,7 @@ def _writable(root: Path) -> Iterator[None]:
 
 def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
     """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder."""
-    from scballast.report import render_trial_report
+    from scballast.report.experiment_report import render_trial_report
 
     start = time.perf_counter()
     try:

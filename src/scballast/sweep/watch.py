@@ -13,10 +13,8 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from scballast.sweep.study import Recover, SweepStudy
+from scballast.sweep.study import Recover, SweepStudy
 
 logger = logging.getLogger(__name__)
 

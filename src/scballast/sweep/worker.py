@@ -7,11 +7,13 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from scballast.config import keys
 from scballast.config.addresses import without_passwords
@@ -40,9 +42,6 @@ from scballast.sweep.storage import StorageAddress
 from scballast.sweep.study import INTERRUPTED, Claim, SweepStudy
 from scballast.sweep.trial import open_tracking, runs_dir
 from scballast.tracking import Tracking
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +87,7 @@ class Worker:
                 claims = self._claim(study, tracking)
                 if not claims:
                     return
-                with ExitStack() as alive:
-                    for claim in claims:
-                        alive.enter_context(study.heartbeat(claim))
+                with study.heartbeat(claims):
                     self._run_together(study, tracking, claims)
         finally:
             self.process.close()
@@ -181,8 +178,6 @@ class Worker:
         self._end(study, tracking, claim, config, answer, seconds=time.perf_counter() - start)
 
     def _compose(self, claim: Claim) -> DictConfig:
-        from omegaconf import open_dict
-
         if self._composer is None:
             self._composer = Composer(self.hydra_context.config_loader, self.master, self.words, self.space)
         composed = self._composer.composed(claim.point)
@@ -196,8 +191,7 @@ class Worker:
     ) -> Answer:
         """Run a trial as a Hydra job, with a job's folder, log and callbacks."""
         folder = Path(composed.hydra.sweep.dir).absolute() / str(composed.hydra.sweep.subdir)
-        root = runs_dir(self.config)
-        shown = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
+        shown = self._shown(folder)
         claim.trial.set_user_attr(keys.HYDRA_DIR, shown)
         place = SweepPlace(
             sweep=self.name,
@@ -274,12 +268,12 @@ class Worker:
         if isinstance(answer, TrialDone):
             missing = study.missing_objectives(answer.metrics)
             stopped = study.trial(claim.number).user_attrs.get(keys.STOPPED)
+            notes = {keys.RUN_ID: answer.run_id, keys.RESULTS: self._shown(Path(answer.folder))}
             if stopped:
-                study.stop(claim.number, {keys.RUN_ID: answer.run_id, keys.RESULTS: self._shown(answer.folder)})
+                study.stop(claim.number, notes)
                 self._say(study, claim, seconds, f"stopped: {stopped}")
                 return
             if not missing:
-                notes = {keys.RUN_ID: answer.run_id, keys.RESULTS: self._shown(answer.folder)}
                 if answer.duplicate_of:
                     notes[keys.DUPLICATE_OF] = answer.duplicate_of
                 study.complete(claim.number, answer.metrics, notes)
@@ -297,9 +291,9 @@ class Worker:
             # What is left in its memory may be too much for the next trial too.
             self.process.close()
 
-    def _shown(self, folder: str) -> str:
+    def _shown(self, folder: Path) -> str:
         root = runs_dir(self.config)
-        return Path(folder).relative_to(root).as_posix() if Path(folder).is_relative_to(root) else folder
+        return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
 
     def _say(self, study: SweepStudy, claim: Claim, seconds: float, what: str) -> None:
         varied = tuple(dimension for dimension in self.space if len(dimension.choices) != 1)
@@ -314,7 +308,5 @@ def without_storage(config: Config) -> Config:
 
 def _logging_of(composed: DictConfig) -> dict[str, Any]:
     """Return the job's logging configuration with its file in the job's folder."""
-    from omegaconf import OmegaConf
-
     logging_config: Any = OmegaConf.to_container(composed.hydra.job_logging, resolve=True)
     return dict(logging_config)

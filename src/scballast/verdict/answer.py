@@ -20,14 +20,12 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scballast.methods.registry import CONTROLS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NONE = "none"
 SMALLEST_SHARE = 0.1
@@ -78,7 +76,6 @@ def answer_table(
     truth: pd.DataFrame | None = None,
     *,
     top_k: int = 50,
-    controls: Sequence[str] = tuple(CONTROLS),
     undertrained: Collection[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """Decide which method to trust, by the rule at the head of this module.
@@ -94,8 +91,6 @@ def answer_table(
         stands beside the answer and does not decide it.
     top_k
         The k whose stability is shown.
-    controls
-        Methods that can never be the answer.
     undertrained
         (method, population) whose models saw too few gradient steps.
 
@@ -107,34 +102,25 @@ def answer_table(
         confirmed, confirmed_lower (shares of the top k), reason (the numbers that decided). For "none" the numbers
         are NaN.
     """
-    import pandas as pd
-
     precision = _average_precision(truth)
     headline = stability[stability["k"] == top_k]
-    beside = {
-        (str(row["population"]), str(row["method"])): {
-            name: float(row[name]) for name in ("phi", "lower", "upper", "floor")
-        }
-        for row in headline.to_dict("records")
-    }
+    beside = headline.set_index(["population", "method"])[["phi", "lower", "upper", "floor"]].to_dict("index")
     rows = []
     for (population, estimand), group in confirmation.groupby(["population", "estimand"], sort=False, observed=True):
         barred = {method for method, where in undertrained if where == population}
-        records = [row for row in group.to_dict("records") if row["method"] not in controls]
+        records = [row for row in group.to_dict("records") if row["method"] not in CONTROLS]
         tested = [row for row in records if math.isfinite(row["confirmed"])]
         candidates = [
-            _candidate(row, beside.get((str(population), str(row["method"])), {}))
+            _Candidate(name, row["confirmed"], row["lower"], row["n_genes"], beside.get((population, name), {}))
             for row in tested
-            if row["method"] not in barred
+            if (name := row["method"]) not in barred
         ]
         if not candidates:
             decided = _none(_why_untested(records, barred))
         else:
             overlaps = _overlaps(concordance, population, estimand)
             decided = _decide(candidates, overlaps)
-            decided["average_precision"] = precision.get(
-                (str(population), str(estimand), str(decided["method"])), math.nan
-            )
+            decided["average_precision"] = precision.get((population, estimand, decided["method"]), math.nan)
         rows.append({"population": population, "estimand": estimand, **decided})
     columns = ["population", "estimand", "method", *_NUMBERS[:5], "reference", *_NUMBERS[5:], "reason"]
     return pd.DataFrame(rows, columns=columns)
@@ -171,16 +157,9 @@ def _decide(candidates: Sequence[_Candidate], overlaps: Mapping[frozenset[str], 
     }
 
 
-def _candidate(row: Mapping[Any, Any], stability: Mapping[str, float]) -> _Candidate:
-    return _Candidate(str(row["method"]), float(row["confirmed"]), float(row["lower"]), int(row["n_genes"]), stability)
-
-
 def _overlaps(concordance: pd.DataFrame, population: object, estimand: object) -> dict[frozenset[str], float]:
     pairs = concordance[(concordance["population"] == population) & (concordance["estimand"] == estimand)]
-    return {
-        frozenset((str(row["method_a"]), str(row["method_b"]))): float(row["overlap"])
-        for row in pairs.to_dict("records")
-    }
+    return {frozenset((row["method_a"], row["method_b"])): row["overlap"] for row in pairs.to_dict("records")}
 
 
 def _why_untested(records: Sequence[Mapping[Any, Any]], barred: Collection[str]) -> str:
@@ -202,4 +181,4 @@ def _average_precision(truth: pd.DataFrame | None) -> dict[tuple[str, str, str],
     if truth is None or truth.empty:
         return {}
     groups = truth.groupby(["population", "estimand", "method"], sort=False, observed=True)
-    return {(str(p), str(e), str(m)): float(v) for (p, e, m), v in groups["average_precision"].mean().items()}
+    return dict(groups["average_precision"].mean())

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from scballast.arrays import BoolArray, FloatArray
+from scballast.arrays import BoolArray, FloatArray, divided
 from scballast.verdict.unseen import Cells
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 TARGET_COUNTS = 1e4
 _PSEUDO_COUNT = 1.0
@@ -44,8 +40,6 @@ def answer_genes_table(answer: pd.DataFrame, consensus: pd.DataFrame) -> pd.Data
         ``response`` "in" are the population's cells of the condition, "out" those of the reference. Only confirmed
         genes: they may be more or fewer than the top k; without a trusted method, none.
     """
-    import pandas as pd
-
     confirmed = consensus[consensus["confirmed"]]
     parts = []
     for row in answer.itertuples():
@@ -137,7 +131,7 @@ def response_levels(cells: Cells, population: int) -> dict[str, FloatArray]:
 
 
 def _levels(cells: Cells, inside: BoolArray, outside: BoolArray) -> dict[str, FloatArray]:
-    scale = np.divide(TARGET_COUNTS, cells.total_counts, out=np.zeros(inside.size), where=cells.total_counts > 0)
+    scale = divided(TARGET_COUNTS, cells.total_counts)
     mean, percent = [], []
     for chosen in (inside, outside):
         counts = cells.counts[np.flatnonzero(chosen)]

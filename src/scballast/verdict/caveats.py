@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from scballast.config.schema import GENE_CLASSES
 from scballast.methods.registry import CONTROLS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # Below the first, the decoder's running statistics still carry their start (0.99^500 = 0.7%): no list is trusted.
 FEWEST_STEPS, COMFORTABLE_STEPS = 500, 1000
@@ -88,51 +87,46 @@ def caveats(tables: Tables, config: Mapping[str, Any], notes: Sequence[str] = ()
 
 def caveats_table(caveats: Sequence[Caveat]) -> pd.DataFrame:
     """Return the caveats as a table: title, text, value, unit, source, warned."""
-    import pandas as pd
-
     columns = list(Caveat.__dataclass_fields__)
     return pd.DataFrame([asdict(caveat) for caveat in caveats], columns=columns)
 
 
-def _replicates(config: Mapping[str, Any]) -> list[Caveat]:
+def _replicates(config: Mapping[str, Any]) -> Iterator[Caveat]:
     kind, count = str(config["resample"]["kind"]), int(config["resample"]["n_replicates"])
     source, unit = "config/resolved.yaml", "replicates"
-    caveats = []
     if count < 3:
         text = "Fewer than 3 replicates give point estimates and no intervals. Raise resample.n_replicates to 10."
-        caveats.append(Caveat("No intervals", text, count, unit, source, warned=True))
+        yield Caveat("No intervals", text, count, unit, source, warned=True)
     elif count < FEW_REPLICATES:
         text = (
             f"{count} replicates give {count * (count - 1) // 2} comparisons. Intervals are wide, or narrow by luck: "
             "one without width says that the comparisons happened to agree, not that Φ is certain. A selection "
             f"frequency of 1.00 means {count} of {count}. Raise resample.n_replicates to 10."
         )
-        caveats.append(Caveat("Few replicates", text, count, unit, source))
+        yield Caveat("Few replicates", text, count, unit, source)
     if kind == "bootstrap":
         text = (
             "Bootstrap replicates hold the same cell more than once, also across training and validation, which "
             "flatters fit and tests. Prefer resample.kind=subsample."
         )
-        caveats.append(Caveat("Bootstrap", text, count, unit, source, warned=True))
+        yield Caveat("Bootstrap", text, count, unit, source, warned=True)
     if kind == "seed":
         text = (
             "All replicates saw the same cells: Φ shows what the training's random numbers change, "
             "not what other cells would. Deterministic methods have no stability here."
         )
-        caveats.append(Caveat("Same cells in every replicate", text, count, unit, source))
-    return caveats
+        yield Caveat("Same cells in every replicate", text, count, unit, source)
 
 
-def _training(tables: Tables) -> list[Caveat]:
+def _training(tables: Tables) -> Iterator[Caveat]:
     if "training" not in tables or not len(tables["training"]):
-        return []
+        return
     table, source = tables["training"], "tables/training.csv"
-    caveats = []
     failed = table[table["failure"] != ""]
     if len(failed):
         roles = ", ".join(f"{len(rows)} {role} models" for role, rows in failed.groupby("role", sort=False))
         text = f"{roles} failed and are left out; the first said: {failed['failure'].iloc[0]}."
-        caveats.append(Caveat("Failed models", text, len(failed), "models", source, warned=True))
+        yield Caveat("Failed models", text, len(failed), "models", source, warned=True)
     trained = table[(table["failure"] == "") & (table["n_steps"] > 0)]  # models without gradient steps have 0
     fewest = float(trained["n_steps"].min()) if len(trained) else math.inf
     if fewest < FEWEST_STEPS:
@@ -141,13 +135,13 @@ def _training(tables: Tables) -> list[Caveat]:
             "steps: what they learnt (of an LDVAE, its decoder's batch norm) still carries its start, so their lists "
             "are never the answer. Raise train.max_epochs or lower train.batch_size."
         )
-        caveats.append(Caveat("Too few steps", text, fewest, "steps, the fewest", source, warned=True))
+        yield Caveat("Too few steps", text, fewest, "steps, the fewest", source, warned=True)
     elif fewest < COMFORTABLE_STEPS:
         text = (
             f"{_by_role(trained, trained[trained['n_steps'] < COMFORTABLE_STEPS])} saw fewer than "
             f"{COMFORTABLE_STEPS:,} gradient steps: enough to be used, not enough to be sure. Raise train.max_epochs."
         )
-        caveats.append(Caveat("Not many steps", text, fewest, "steps, the fewest", source))
+        yield Caveat("Not many steps", text, fewest, "steps, the fewest", source)
     low = trained[trained["final_kl_weight"] < KL_REACHED]
     if len(low):
         text = (
@@ -155,8 +149,7 @@ def _training(tables: Tables) -> list[Caveat]:
             "different objectives. Set train.kl_warmup_epochs to a share of the epochs, for example 0.5."
         )
         lowest = float(low["final_kl_weight"].min())
-        caveats.append(Caveat("KL weight below 1", text, lowest, "final weight, the lowest", source, warned=True))
-    return caveats
+        yield Caveat("KL weight below 1", text, lowest, "final weight, the lowest", source, warned=True)
 
 
 def _by_role(trained: pd.DataFrame, rows: pd.DataFrame) -> str:
@@ -169,8 +162,7 @@ def _by_role(trained: pd.DataFrame, rows: pd.DataFrame) -> str:
     return " and ".join(parts)
 
 
-def _at_floor(tables: Tables, top_k: int) -> list[Caveat]:
-    caveats = []
+def _at_floor(tables: Tables, top_k: int) -> Iterator[Caveat]:
     if "answer" in tables:
         answer = tables["answer"]
         none = answer[answer["method"].isin(["", "none"])]
@@ -179,7 +171,7 @@ def _at_floor(tables: Tables, top_k: int) -> list[Caveat]:
                 f"In {len(none)} of {len(answer)} cases no method gives a list of which enough holds in cells it never "
                 f"saw: {_some(none)}."
             )
-            caveats.append(Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv"))
+            yield Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv")
     head = _headline(tables, top_k)
     head = head[~head["method"].isin(CONTROLS)]
     # Without its control (methods=[…]) a response has no floor to lie at.
@@ -192,13 +184,12 @@ def _at_floor(tables: Tables, top_k: int) -> list[Caveat]:
             f"{len(low)} of {len(known)} lists are no more stable than lists without a signal may be "
             f"(methods: {methods}). Do not interpret their order."
         )
-        caveats.append(Caveat("Stability at or below the floor", text, len(low), "lists", "tables/stability.csv"))
+        yield Caveat("Stability at or below the floor", text, len(low), "lists", "tables/stability.csv")
     lost = head[head["phi"].isna()]
     if len(lost):
         reasons = "; ".join(sorted({str(reason) for reason in lost["reason"] if str(reason)})) or "no reason stored"
         text = f"{len(lost)} of {len(head)} lists have no stability: {reasons}."
-        caveats.append(Caveat("Stability not available", text, len(lost), "lists", "tables/stability.csv"))
-    return caveats
+        yield Caveat("Stability not available", text, len(lost), "lists", "tables/stability.csv")
 
 
 def _headline(tables: Tables, top_k: int) -> pd.DataFrame:
@@ -206,37 +197,37 @@ def _headline(tables: Tables, top_k: int) -> pd.DataFrame:
     return stability[stability["k"] == top_k]
 
 
-def _one_by_one(tables: Tables) -> list[Caveat]:
+def _one_by_one(tables: Tables) -> Iterator[Caveat]:
     if "answer" not in tables:
-        return []
+        return
     rows = tables["answer"][tables["answer"]["method"] == "within_dispersion"]
     if rows.empty:
-        return []
+        return
     text = (
         "Within_dispersion ranks each gene by its own variance: it comes back reliably and knows of no program. On "
         "simulated cells it finds the fewest planted program genes of the methods compared. Look at the lists of "
         f"'local' and 'residual_pca' beside it: {_some(rows)}."
     )
-    return [Caveat("Variable, but not together", text, len(rows), "answers", "tables/answer.csv")]
+    yield Caveat("Variable, but not together", text, len(rows), "answers", "tables/answer.csv")
 
 
-def _response(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
+def _response(tables: Tables, config: Mapping[str, Any]) -> Iterator[Caveat]:
     """Say what a confirmed response does not show where the unseen cells are of the same donors."""
     if "answer" not in tables or config["resample"]["kind"] == "donor" or not config["data"].get("sample_key"):
-        return []
+        return
     rows = tables["answer"][tables["answer"]["estimand"] == "response"]
     named = rows[~rows["method"].isin(["", "none"])]
     if named.empty:
-        return []
+        return
     text = (
         "Response genes are confirmed in other cells of the same donors. Whether other donors respond alike, and "
         "whether it is the condition and not the preparation of each donor's cells, is asked by resample.kind=donor "
         "(6 donors with both conditions or more)."
     )
-    return [Caveat("Response in the same donors", text, len(named), "answers", "tables/answer.csv")]
+    yield Caveat("Response in the same donors", text, len(named), "answers", "tables/answer.csv")
 
 
-def _classes(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
+def _classes(tables: Tables, config: Mapping[str, Any]) -> Iterator[Caveat]:
     """Say which genes are left out, and which lists are mostly ribosomal or the like."""
     excluded = list(config.get("genes", {}).get("exclude", ()))
     if excluded:
@@ -244,11 +235,11 @@ def _classes(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
             f"Genes of the classes {', '.join(excluded)} are left out of the answers' genes (genes.exclude); the "
             "models, the rankings and the consensus table hold them."
         )
-        return [Caveat("Genes left out", text, len(excluded), "classes", "config/resolved.yaml")]
+        yield Caveat("Genes left out", text, len(excluded), "classes", "config/resolved.yaml")
+        return
     genes = tables.get("answer_genes")
     if genes is None or genes.empty or "flags" not in genes:
-        return []
-    caveats = []
+        return
     first = genes[genes.groupby(["population", "estimand"], sort=False).cumcount() < FIRST_GENES]
     for name in GENE_CLASSES:
         of_class = first["flags"].str.split(", ").map(lambda flags, name=name: name in flags)
@@ -261,12 +252,10 @@ def _classes(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
                 f"genes.exclude=[{name}] leaves them out."
             )
             largest = float(lists.max())
-            caveats.append(Caveat(f"Many {name} genes", text, largest, "largest share", "tables/answer_genes.csv"))
-    return caveats
+            yield Caveat(f"Many {name} genes", text, largest, "largest share", "tables/answer_genes.csv")
 
 
-def _controls(tables: Tables, top_k: int) -> list[Caveat]:
-    caveats = []
+def _controls(tables: Tables, top_k: int) -> Iterator[Caveat]:
     head = _headline(tables, top_k)
     for control in sorted(CONTROLS):
         rows = head[head["method"] == control]
@@ -276,35 +265,32 @@ def _controls(tables: Tables, top_k: int) -> list[Caveat]:
                 f"In {above} of {len(rows)} populations the control '{control}', which knows nothing of the "
                 "population, lies above its floor. Something gives it structure: read every Φ with care."
             )
-            caveats.append(Caveat("A control is stable", text, above, "populations", "tables/stability.csv"))
-    return caveats
+            yield Caveat("A control is stable", text, above, "populations", "tables/stability.csv")
 
 
-def _sizes(tables: Tables) -> list[Caveat]:
+def _sizes(tables: Tables) -> Iterator[Caveat]:
     if "populations" not in tables:
-        return []
+        return
     table, source = tables["populations"], "tables/populations.csv"
     is_ranked = table["ranked"].astype(str) == "True"
     ranked, left_out = table[is_ranked], table[~is_ranked]
     small = ranked[ranked["n_cells"] < SMALL_POPULATION]
-    caveats = []
     if len(small):
         text = (
             f"{len(small)} of {len(ranked)} populations have fewer than {SMALL_POPULATION} cells ({_some(small)}). "
             "Low stability there may only be a lack of cells: compare the figure of stability against size."
         )
         smallest = float(small["n_cells"].min())
-        caveats.append(Caveat("Small populations", text, smallest, "cells in the smallest", source))
+        yield Caveat("Small populations", text, smallest, "cells in the smallest", source)
     if len(left_out):
         text = f"Not ranked, too small: {_some(left_out)}. Their cells were still part of the global model."
-        caveats.append(Caveat("Populations left out", text, len(left_out), "populations", source))
-    return caveats
+        yield Caveat("Populations left out", text, len(left_out), "populations", source)
 
 
-def _subsamples(tables: Tables) -> list[Caveat]:
+def _subsamples(tables: Tables) -> Iterator[Caveat]:
     table = tables.get("subsamples")
     if table is None or not (table["population"] != "").any():
-        return []
+        return
     rows = table[table["population"] != ""]
     stages: dict[tuple[int, int, int], list[str]] = {}
     for stage, of_stage in rows.groupby("stage", sort=False):
@@ -319,31 +305,29 @@ def _subsamples(tables: Tables) -> list[Caveat]:
         "whole. The cells are those at even steps of depth, in tests drawn at random. Where methods are compared, one "
         "that looked at a part is at a disadvantage beside one that saw all of these cells."
     )
-    return [
-        Caveat(
-            "A part of the cells", text, float(rows["n_looked_at"].min()), "cells, the fewest", "tables/subsamples.csv"
-        )
-    ]
+    yield Caveat(
+        "A part of the cells", text, float(rows["n_looked_at"].min()), "cells, the fewest", "tables/subsamples.csv"
+    )
 
 
-def _batch(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
+def _batch(tables: Tables, config: Mapping[str, Any]) -> Iterator[Caveat]:
     key = config["data"].get("batch_key")
     if "association" not in tables or not key:
-        return []
+        return
     rows = tables["association"][tables["association"]["key"] == key]
     strongest = float(rows["eta2"].max()) if len(rows) else math.nan
     if not strongest > STRONG_BATCH:
-        return []
+        return
     text = (
         f"A latent dimension still follows the batches ('{key}'): programs may be batch effects. "
         "Where a population comes from one batch only, its marker genes cannot be told from that batch."
     )
-    return [Caveat("Batch in the latent space", text, strongest, "largest η²", "tables/association.csv")]
+    yield Caveat("Batch in the latent space", text, strongest, "largest η²", "tables/association.csv")
 
 
-def _labels(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
+def _labels(tables: Tables, config: Mapping[str, Any]) -> Iterator[Caveat]:
     if config["data"].get("kind") == "simulated":
-        return []  # the labels are planted with the counts
+        return  # the labels are planted with the counts
     key = config["data"].get("population_key")
     is_clustering = any(word in str(key).lower() for word in ("leiden", "louvain", "cluster", "kmeans", "seurat"))
     how = "looks like a clustering of" if is_clustering else "may have been derived from"
@@ -353,7 +337,7 @@ def _labels(tables: Tables, config: Mapping[str, Any]) -> list[Caveat]:
         "this, since both halves share the labels. Program genes are affected less."
     )
     count = tables["stability"]["population"].nunique()
-    return [Caveat("Labels from the same counts", text, count, "populations so labelled", "tables/populations.csv")]
+    yield Caveat("Labels from the same counts", text, count, "populations so labelled", "tables/populations.csv")
 
 
 def _some(rows: pd.DataFrame, limit: int = 6) -> str:

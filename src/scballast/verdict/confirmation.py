@@ -10,12 +10,12 @@ tests that each replicate makes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scballast.agreement.confirmation import program_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, bh_q_values, combined_p_values
@@ -25,9 +25,6 @@ from scballast.methods.method import RESPONSE_NULL, NamedMethod
 from scballast.threads import side_by_side
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.unseen import Cells, UnseenCells, confirmed_shares
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _COLUMNS = ("population", "estimand", "method", "confirmed", "lower", "pi", "n_genes", "n_cells_unseen", "reason")
 _GENE_COLUMNS = ("population", "estimand", "method", "replicate", "gene", "p_value", "q_value")
@@ -101,21 +98,18 @@ def confirm(
         tests.of_markers()
         tests.of_programs()
         untested |= tests.of_responses()
-    summaries, genes, q_values = [], [], {}
+    summaries, q_values, genes = [], {}, list[pd.DataFrame]()
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
         for position in range(len(score_set.populations)):
             lists = _OneMethod(score_set, method, position, p_values[method.name][:, position], top_k)
             why = untested.get(position, "") if method.estimand == "response" else ""
             summaries.append(lists.summary(n_unseen[:, position], why))
-            genes.append(lists.genes())
+            genes += lists.genes()
             q_values[method.name][position] = lists.q_values()
-    import pandas as pd
-
-    gene_tables = [table for table in genes if len(table)]
     return Confirmation(
         pd.DataFrame(summaries, columns=list(_COLUMNS)),
-        pd.concat(gene_tables, ignore_index=True) if gene_tables else pd.DataFrame(columns=list(_GENE_COLUMNS)),
+        pd.concat(genes, ignore_index=True) if genes else pd.DataFrame(columns=list(_GENE_COLUMNS)),
         q_values,
         p_values,
     )
@@ -162,17 +156,13 @@ class _OneMethod:
             "reason": reason,
         }
 
-    def genes(self) -> pd.DataFrame:
-        import pandas as pd
-
+    def genes(self) -> Iterator[pd.DataFrame]:
         names = np.asarray(self.score_set.genes, dtype=object)
-        parts = []
         for row in self._tested():
             listed = self._listed(row)
             p = self.p_values[row, listed]
             columns = {"replicate": row, "gene": names[listed], "p_value": p, "q_value": adaptive_q_values(p)}
-            parts.append(pd.DataFrame({**self._names(), **columns}))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_GENE_COLUMNS))
+            yield pd.DataFrame({**self._names(), **columns})
 
     def q_values(self) -> FloatArray:
         tested = self.p_values[self._tested()]
@@ -194,13 +184,12 @@ class _Tests:
     p_values: dict[str, FloatArray]
 
     def _candidates(self, estimand: str, position: int) -> dict[str, IntArray]:
-        """First 2k genes of each method's list, best first; empty without a list."""
+        """First 2k genes of each method's list, best first; methods without one are left out."""
         candidates: dict[str, IntArray] = {}
         for method in self.score_set.methods_of(estimand):
-            if method.name not in self.known:
-                ranks = self.score_set.ranks[method.name][self.row, position]
-                listed = np.argsort(ranks, kind="stable")[: 2 * self.top_k]
-                candidates[method.name] = listed if ranks[0] > 0 else np.zeros(0, dtype=np.int64)
+            ranks = self.score_set.ranks[method.name][self.row, position]
+            if method.name not in self.known and ranks[0] > 0:
+                candidates[method.name] = np.argsort(ranks, kind="stable")[: 2 * self.top_k]
         return candidates
 
     def of_markers(self) -> None:
@@ -209,7 +198,7 @@ class _Tests:
             for position in range(len(self.score_set.populations))
             for name, genes in self._candidates("marker", position).items()
         }
-        if self.unseen.replicate.heldout.size == 0 or not any(genes.size for genes in chosen.values()):
+        if not chosen:
             return
         union = np.unique(np.concatenate(list(chosen.values())))
         marker_p_values = self.unseen.marker_p_values(union)
@@ -220,7 +209,7 @@ class _Tests:
     def of_programs(self) -> None:
         def test(position: int) -> None:
             chosen = self._candidates("program", position)
-            if not any(genes.size for genes in chosen.values()):
+            if not chosen:
                 return
             sides = self.unseen.sides(position)
             for name, genes in chosen.items():
@@ -236,7 +225,7 @@ class _Tests:
         for position, permuted in product(range(len(self.score_set.populations)), (False, True)):
             candidates = self._candidates("response", position)
             chosen = {name: genes for name, genes in candidates.items() if (name == RESPONSE_NULL) == permuted}
-            if not any(genes.size for genes in chosen.values()):
+            if not chosen:
                 continue
             union = np.unique(np.concatenate(list(chosen.values())))
             test = self.unseen.response_test(position, union, permuted=permuted)

@@ -40,7 +40,7 @@ from scballast.agreement.concordance import standardised
 from scballast.agreement.overlap import concordance_curve_weights, rank_biased_weights, shared_weight
 from scballast.agreement.ranking import rank_spans, top_k
 from scballast.agreement.stability import student_quantile
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided
 from scballast.methods.method import RESPONSE_NULL, NamedMethod
 from scballast.verdict.score_set import ScoreSet
 
@@ -97,12 +97,10 @@ class BetweenReplicates:
 
     def corrected(self, k: int, n_genes: int) -> BetweenReplicates:
         """Turn the share of the top k in common into Kuncheva's index; NaN where k leaves no gene out."""
-        if not 0 < k < n_genes:
-            nothing = np.full_like(self.same, np.nan)
-            return BetweenReplicates(nothing, nothing, self.disjoint, None if self.null is None else nothing)
         chance = k / n_genes
-        same, different = ((share - chance) / (1.0 - chance) for share in (self.same, self.different))
-        null = None if self.null is None else (self.null - chance) / (1.0 - chance)
+        most = 1.0 - chance if 0 < k < n_genes else math.nan
+        same, different = ((share - chance) / most for share in (self.same, self.different))
+        null = None if self.null is None else (self.null - chance) / most
         return BetweenReplicates(same, different, self.disjoint, null)
 
     def _error(self, position: int) -> float:
@@ -244,10 +242,7 @@ def _same_and_different(values: FloatArray, mirrored: FloatArray) -> tuple[Float
 
 def _column_means(values: FloatArray) -> FloatArray:
     known = ~np.isnan(values)
-    count = known.sum(axis=0)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    mean: FloatArray = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
-    return mean
+    return divided(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0), np.nan)
 
 
 def _mean(values: FloatArray) -> float:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from scballast.arrays import FloatArray
 from scballast.config.schema import GENE_CLASSES
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 # Nomenclature of human and mouse genes; pseudogenes of ribosomal proteins (RPL23AP7) share their reads. RPS6KA1 and
 # its kin are kinases, hence whole names.

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from scballast.agreement.association import Association, benjamini_hochberg
+from scballast.agreement.association import Association
 from scballast.agreement.factors import match_factors, subspace_agreement
+from scballast.agreement.multiplicity import bh_q_values
 from scballast.agreement.purity import AxisPurity
 from scballast.arrays import FloatArray
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _FACTOR_COLUMNS = ("model", "replicate_a", "replicate_b", "matched_correlation", "null", "subspace_cos2", "chance")
 
@@ -34,24 +32,13 @@ def factors_table(loadings: Mapping[str, Mapping[int, FloatArray]], *, seed: int
     DataFrame
         model, replicate_a, replicate_b, matched_correlation, null, subspace_cos2, chance.
     """
-    import pandas as pd
-
     rows = []
     for model, by_replicate in loadings.items():
         for first, second in combinations(sorted(by_replicate), 2):
             match = match_factors(by_replicate[first], by_replicate[second], seed=seed)
             subspace = subspace_agreement(by_replicate[first], by_replicate[second])
-            rows.append(
-                {
-                    "model": model,
-                    "replicate_a": first,
-                    "replicate_b": second,
-                    "matched_correlation": match.mean_correlation,
-                    "null": match.null,
-                    "subspace_cos2": float(subspace),
-                    "chance": subspace.chance,
-                }
-            )
+            agreement = (match.mean_correlation, match.null, float(subspace), subspace.chance)
+            rows.append((model, first, second, *agreement))
     return pd.DataFrame(rows, columns=list(_FACTOR_COLUMNS))
 
 
@@ -71,8 +58,6 @@ def association_table(
         key, category, dimension (from 0), smd, auroc, eta2, p_value, q_value, replicate, reason (why the numbers, or
         the p-value alone, are missing), permuted (what exchanged labels for the p-value).
     """
-    import pandas as pd
-
     parts = []
     for (key, replicate), (names, association) in results.items():
         n_dimensions, n_categories = association.smd.shape
@@ -98,7 +83,7 @@ def association_table(
     if not parts:
         return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)
-    table["q_value"] = benjamini_hochberg(table["p_value"].to_numpy())
+    table["q_value"] = bh_q_values(table["p_value"].to_numpy())
     return table[columns]
 
 
@@ -118,8 +103,6 @@ def axis_purity_table(results: Mapping[int, AxisPurity], populations: Sequence[s
         replicate, dimension (from 0), end (low, high), population, purity, base_rate, expected (of random cells),
         p_value, n_cells.
     """
-    import pandas as pd
-
     rows = [
         {
             "replicate": replicate,

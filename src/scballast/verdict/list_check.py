@@ -22,12 +22,12 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scballast.agreement.confirmation import program_p_values
-from scballast.agreement.multiplicity import adaptive_q_values, bh_q_values, combined_p_values
+from scballast.agreement.multiplicity import bh_q_values, combined_p_values
 from scballast.agreement.stability import mean_interval
 from scballast.arrays import FloatArray, IntArray
 from scballast.data.replicates import Replicate
@@ -36,10 +36,7 @@ from scballast.methods.registry import CONTROLS
 from scballast.seeds import Stream, generator_for
 from scballast.verdict.answer import SMALLEST_SHARE
 from scballast.verdict.score_set import ScoreSet
-from scballast.verdict.unseen import FALSE_DISCOVERY_RATE, LEVEL, Cells, UnseenCells, confirmed_shares
-
-if TYPE_CHECKING:
-    import pandas as pd
+from scballast.verdict.unseen import LEVEL, Cells, UnseenCells, confirmed_share, confirmed_shares
 
 N_RANDOM = 19
 MOST_OTHERS = 5
@@ -103,8 +100,6 @@ def check_lists(
     -------
     ListCheck
     """
-    import pandas as pd
-
     check = _Check(lists, score_set, cells, seed)
     for row, replicate in enumerate(replicates):
         check.replicate(row, replicate)
@@ -188,7 +183,7 @@ class _Check:
 
     def _shares(self, estimand: str, position: int, kind: str) -> list[float]:
         return [
-            _share(lists)
+            confirmed_share(lists)
             for (of, where, what, _), lists in self._p_values.items()
             if (of, where, what) == (estimand, position, kind)
         ]
@@ -305,11 +300,6 @@ def random_genes(listed: IntArray, abundance: FloatArray, n_genes: int, rng: np.
         drawn.append(free[at])
         free = np.delete(free, at)
     return np.array(drawn, dtype=np.int64)
-
-
-def _share(lists: Sequence[FloatArray]) -> float:
-    """Return the confirmed share of a list, mean over replicates."""
-    return float(np.mean([(adaptive_q_values(p) <= FALSE_DISCOVERY_RATE).mean() for p in lists]))
 
 
 def _mean(values: Sequence[float] | FloatArray) -> float:

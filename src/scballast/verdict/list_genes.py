@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scballast.arrays import FloatArray
 from scballast.data.gene_match import Match
@@ -13,9 +14,6 @@ from scballast.methods.method import LIST_ESTIMANDS
 from scballast.verdict.answer_genes import LEVELS, expression_levels
 from scballast.verdict.gene_classes import with_flags
 from scballast.verdict.unseen import FALSE_DISCOVERY_RATE, Cells
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SELDOM = 2.0
 """Per cent of the population's cells below which a gene that fails is said to be seldom seen."""
@@ -54,8 +52,6 @@ def list_genes_table(
         confirmed_marker, confirmed_program, q_marker, q_program, log2_fold_change, pct_in, pct_out, mean_in, mean_out
         (see ``answer_genes``), flags, why (it is not tested, or fails as a marker).
     """
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     for population, names in matches.items():
         levels = expression_levels(cells, populations.index(population))

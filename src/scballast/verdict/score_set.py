@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scballast.agreement.ranking import rank_genes, tie_keys
 from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.methods.method import ESTIMANDS, NamedMethod
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -132,40 +130,31 @@ def rankings_table(score_set: ScoreSet) -> pd.DataFrame:
         method, estimand, replicate, population, gene, score, rank; names are categories in the order of the
         score set, integers as small as they can be. Lists without scores have no rows.
     """
-    import pandas as pd
+    methods, n_genes = score_set.methods, len(score_set.genes)
+    estimands = np.array([ESTIMANDS.index(method.estimand) for method in methods], dtype=np.int64)
+    scored = np.array([score_set.scored(method.name).T for method in methods], dtype=bool)
+    method, population, replicate = np.nonzero(
+        scored.reshape(len(methods), len(score_set.populations), score_set.n_replicates)
+    )
 
-    n_genes, n_populations = len(score_set.genes), len(score_set.populations)
-    columns: dict[str, list[Any]] = {name: [] for name in ("method", "estimand", "replicate", "population")}
-    scores: list[FloatArray] = []
-    ranks: list[IntArray] = []
-    for code, method in enumerate(score_set.methods):
-        scored = score_set.scored(method.name).T  # (population, replicate)
-        population, replicate = np.nonzero(scored)
-        columns["method"].append(np.full(population.size, code))
-        columns["estimand"].append(np.full(population.size, ESTIMANDS.index(method.estimand)))
-        columns["population"].append(population)
-        columns["replicate"].append(replicate)
-        scores.append(score_set.scores[method.name].swapaxes(0, 1)[scored].ravel())
-        ranks.append(score_set.ranks[method.name].swapaxes(0, 1)[scored].ravel())
-    codes = {name: _concatenate(parts) for name, parts in columns.items()}
+    def in_order(values: Mapping[str, Any]) -> Any:
+        lists = [values[method.name].swapaxes(0, 1)[mask].ravel() for method, mask in zip(methods, scored, strict=True)]
+        return np.concatenate(lists) if lists else np.zeros(0)
 
-    def names(name: str, categories: Sequence[str]) -> pd.Categorical:
-        small = codes[name].astype(_small_integer(len(categories)))
+    def names(codes: IntArray, categories: Sequence[str]) -> pd.Categorical:
+        small = codes.astype(_small_integer(len(categories)))
         return pd.Categorical.from_codes(np.repeat(small, n_genes), categories=list(categories))
 
-    n_lists = codes["method"].size
     gene_codes = np.arange(n_genes, dtype=_small_integer(n_genes))
-    replicates = codes["replicate"].astype(_small_integer(score_set.n_replicates))
-    assert n_populations or not n_lists
     return pd.DataFrame(
         {
-            "method": names("method", [method.name for method in score_set.methods]),
-            "estimand": names("estimand", ESTIMANDS),
-            "replicate": np.repeat(replicates, n_genes),
-            "population": names("population", score_set.populations),
-            "gene": pd.Categorical.from_codes(np.tile(gene_codes, n_lists), categories=list(score_set.genes)),
-            "score": _concatenate(scores),
-            "rank": _concatenate(ranks).astype(_small_integer(n_genes)),
+            "method": names(method, [method.name for method in methods]),
+            "estimand": names(estimands[method], ESTIMANDS),
+            "replicate": np.repeat(replicate.astype(_small_integer(score_set.n_replicates)), n_genes),
+            "population": names(population, score_set.populations),
+            "gene": pd.Categorical.from_codes(np.tile(gene_codes, method.size), categories=list(score_set.genes)),
+            "score": in_order(score_set.scores),
+            "rank": in_order(score_set.ranks).astype(_small_integer(n_genes)),
         },
         copy=False,
     )
@@ -202,8 +191,6 @@ def score_set_from_rankings(
     if n_replicates is None:
         n_replicates = int(replicates.max()) + 1 if len(table) else 0
     shape = (n_replicates, len(populations), len(genes))
-    present, first_row = np.unique(method_codes, return_index=True)
-    estimand_of = dict(zip(present.tolist(), table["estimand"].iloc[first_row].astype(str), strict=True))
     score_column, rank_column = table["score"].to_numpy(), table["rank"].to_numpy()
     scores: dict[str, FloatArray] = {}
     ranks: dict[str, IntArray] = {}
@@ -215,15 +202,14 @@ def score_set_from_rankings(
         scores[name][cells] = score_column[rows]
         ranks[name] = np.zeros(shape, dtype=np.int32)
         ranks[name][cells] = rank_column[rows]
-        if code in estimand_of:
-            named_methods.append(NamedMethod(name, estimand_of[code], deterministic=name in deterministic))
+        if rows.size:
+            estimand = table["estimand"].iloc[rows[0]]
+            named_methods.append(NamedMethod(name, estimand, deterministic=name in deterministic))
     return ScoreSet(tuple(genes), tuple(named_methods), tuple(populations), resample_kind, scores, ranks)
 
 
 def _codes(column: pd.Series[Any]) -> tuple[IntArray, list[str]]:
     """Codes and names of a text column: categories where it has them, else in order of appearance."""
-    import pandas as pd
-
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(), [str(name) for name in column.cat.categories]
     codes, names = pd.factorize(column.astype(str))
@@ -233,7 +219,3 @@ def _codes(column: pd.Series[Any]) -> tuple[IntArray, list[str]]:
 def _small_integer(largest: int) -> np.dtype[Any]:
     """Give the smallest signed type that holds ``largest``."""
     return np.min_scalar_type(-largest - 1)
-
-
-def _concatenate(parts: list[Any]) -> Any:
-    return np.concatenate(parts) if parts else np.zeros(0)

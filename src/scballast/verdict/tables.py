@@ -15,25 +15,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, product
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from scballast.agreement.concordance import agreement_by_replicate, standardised
 from scballast.agreement.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
 from scballast.agreement.rank_agreement import consensus_ranking, kendall_w_of_spans
 from scballast.agreement.ranking import rank_spans, tie_keys
 from scballast.agreement.ranking import top_k as select
-from scballast.agreement.stability import jackknife_interval, mean_interval, pairwise_kuncheva
-from scballast.agreement.statistic import Interval
+from scballast.agreement.stability import degenerate_size, jackknife_interval, mean_interval, pairwise_kuncheva
+from scballast.agreement.statistic import Interval, no_interval
 from scballast.arrays import FloatArray, IntArray
 from scballast.methods.method import NamedMethod
 from scballast.verdict.floors import BetweenReplicates, Index, between_replicates
 from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.unseen import FALSE_DISCOVERY_RATE
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 STABILITY_KS = (10, 20, 50, 100, 200)
 RBO_PERSISTENCE = 0.98
@@ -75,8 +72,6 @@ def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95
         kendall_w (chance-corrected), reason (why phi or its interval is NaN). The columns from rbo to kendall_w
         do not depend on k.
     """
-    import pandas as pd
-
     ks = sorted({*STABILITY_KS, top_k})
     methods = [method for method in score_set.methods if not score_set.without_stability(method)]
     pairs = [(method, method) for method in methods]
@@ -100,17 +95,15 @@ def differences_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
         method_a, method_b, estimand, population, k, difference (phi of a minus phi of b), lower, upper: the
         jackknife deletes the same replicate from both methods. Only replicates in which both have scores.
     """
-    import pandas as pd
-
     rows = []
     for (position, population), (first, second) in product(
         enumerate(score_set.populations), _estimand_pairs(score_set)
     ):
         both = _both_scored(score_set, first, second, position)
         reason = score_set.without_stability(first) or score_set.without_stability(second)
-        reason = reason or _degenerate(top_k, len(score_set.genes))
+        reason = reason or degenerate_size(top_k, len(score_set.genes))
         if reason or both.size == 0:
-            interval = _no_interval(reason or "no replicate has scores of both", level)
+            interval = no_interval(reason or "no replicate has scores of both", level)
         else:
             first_overlaps, second_overlaps = (
                 pairwise_kuncheva(select(score_set.ranks[method.name][both, position], top_k))
@@ -133,8 +126,6 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
         populations), disjoint (the overlap between replicates without a common cell), rbo, rbo_floor, rbo_ceiling,
         aucc, aucc_floor, aucc_ceiling, spearman, spearman_floor, spearman_ceiling, reason.
     """
-    import pandas as pd
-
     pairs = _estimand_pairs(score_set)
     between = between_replicates(score_set, pairs, [top_k], top_k, RBO_PERSISTENCE)
     rows = []
@@ -146,19 +137,17 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
         for (first, second), by_index in zip(pairs, between, strict=True):
             both = _both_scored(score_set, first, second, position)
             values = agreement_by_replicate(spans[first.name][both], spans[second.name][both], top_k, RBO_PERSISTENCE)
-            overlap = _interval(values.overlap, top_k, len(score_set.genes), level)
+            overlap = _interval(values["overlap"], top_k, len(score_set.genes), level)
             row: dict[str, object] = {
                 **_pair_names(first, second, population, top_k),
                 "n_replicates": both.size,
                 **_limits("overlap", overlap),
                 "floor": by_index[top_k].floor(position, overlap.estimate),
                 "ceiling": _ceiling(self_agreements[first.name]["phi"], self_agreements[second.name]["phi"]),
-                "other_populations": by_index[top_k].between_populations(position),
                 "disjoint": by_index[top_k].without_shared_cells(position),
             }
-            means = {"rbo": values.rbo, "aucc": values.aucc, "spearman": values.spearman}
-            for name, by_replicate in means.items():
-                mean = float(by_replicate.mean()) if both.size else math.nan
+            for name in ("rbo", "aucc", "spearman"):
+                mean = float(values[name].mean()) if both.size else math.nan
                 row[name] = mean
                 row[f"{name}_floor"] = by_index[name].floor(position, mean)
                 row[f"{name}_ceiling"] = _ceiling(self_agreements[first.name][name], self_agreements[second.name][name])
@@ -188,8 +177,6 @@ def consensus_table(
         (over replicates, in cells that the lists never saw), confirmed (q at most 5%). The first
         ``max(200, 2 * top_k)`` genes, and all that are confirmed.
     """
-    import pandas as pd
-
     keys = tie_keys(score_set.genes)
     genes = np.asarray(score_set.genes, dtype=object)
     length = max(200, 2 * top_k)
@@ -243,7 +230,7 @@ def _stability_rows(
     }
     rows: list[dict[str, object]] = []
     for k in ks:
-        phi = _no_interval(reason, level)
+        phi = no_interval(reason, level)
         floor = other_populations = disjoint = math.nan
         if not reason:
             corrected = between[k].corrected(k, len(score_set.genes))
@@ -277,9 +264,9 @@ def _limits(name: str, interval: Interval) -> dict[str, object]:
 
 def _phi(ranks: IntArray, k: int, level: float) -> Interval:
     """Nogueira's stability with its jackknife interval."""
-    reason = _degenerate(k, ranks.shape[1])
+    reason = degenerate_size(k, ranks.shape[1])
     if reason:
-        return _no_interval(reason, level)
+        return no_interval(reason, level)
     return _within(jackknife_interval(pairwise_kuncheva(select(ranks, k)), level), -1.0)
 
 
@@ -300,14 +287,14 @@ def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: 
     agreement["kendall_w"] = kendall_w_of_spans(spans).chance_corrected
     if 0 < k <= n_genes:
         agreement["aucc"] = float(pairwise_expected_overlap(spans, concordance_curve_weights(k))[upper].mean())
-    if not _degenerate(k, n_genes):
+    if not degenerate_size(k, n_genes):
         agreement["phi"] = float(pairwise_kuncheva(select(ranks, k))[upper].mean())
     return agreement
 
 
 def _interval(values: FloatArray, k: int, n_genes: int, level: float) -> Interval:
-    reason = _degenerate(k, n_genes) or ("" if values.size else "no replicate has scores of both")
-    return _no_interval(reason, level) if reason else _within(mean_interval(values, level), 0.0)
+    reason = degenerate_size(k, n_genes) or ("" if values.size else "no replicate has scores of both")
+    return no_interval(reason, level) if reason else _within(mean_interval(values, level), 0.0)
 
 
 def _within(interval: Interval, lowest: float) -> Interval:
@@ -329,13 +316,3 @@ def _estimand_pairs(score_set: ScoreSet) -> list[tuple[NamedMethod, NamedMethod]
 def _both_scored(score_set: ScoreSet, first: NamedMethod, second: NamedMethod, position: int) -> IntArray:
     both = score_set.scored(first.name)[:, position] & score_set.scored(second.name)[:, position]
     return np.flatnonzero(both)
-
-
-def _degenerate(k: int, n_genes: int) -> str:
-    if k == 0:
-        return "no gene is selected"
-    return "every gene is selected" if k >= n_genes else ""
-
-
-def _no_interval(reason: str, level: float) -> Interval:
-    return Interval(math.nan, math.nan, math.nan, math.nan, level, reason)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from scballast.agreement.ranking import rank_spans, top_k
 from scballast.agreement.statistic import Statistic, undefined
 from scballast.arrays import BoolArray, FloatArray
 from scballast.data.simulate import Truth
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from scballast.verdict.score_set import ScoreSet
+from scballast.verdict.score_set import ScoreSet
 
 
 def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> Statistic:
@@ -133,8 +130,6 @@ def truth_table(score_set: ScoreSet, truth: Truth, k: int) -> pd.DataFrame:
     ValueError
         The truth has other genes, or lacks a population.
     """
-    import pandas as pd
-
     if truth.marker_effect.shape[1] != len(score_set.genes):
         message = f"the truth has {truth.marker_effect.shape[1]} genes, the scores {len(score_set.genes)}"
         raise ValueError(message)

@@ -12,10 +12,11 @@ from scipy import sparse
 from scballast.agreement.confirmation import PopulationCells, population_cells
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, marker_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, combined_lower_bound, true_lower_bound, true_share
-from scballast.agreement.response_confirmation import ResponseTest, over_donors_test, within_donor_test
-from scballast.arrays import FloatArray, IntArray, membership
+from scballast.agreement.response_confirmation import over_donors_test, within_donor_test
+from scballast.agreement.statistic import Tested, untested
+from scballast.arrays import FloatArray, IntArray, divided, membership
 from scballast.data.replicates import Replicate
-from scballast.seeds import Stream, generator_for
+from scballast.seeds import Stream, at_most, generator_for
 
 FALSE_DISCOVERY_RATE = 0.05
 LEVEL = 0.95
@@ -102,7 +103,7 @@ class UnseenCells:
         strata = depth_strata(depth, joined_codes(self.cells.batches, self.cells.samples, heldout))
         return marker_p_values(counts[:, genes], codes, len(self.populations), depth, strata)
 
-    def response_test(self, position: int, genes: IntArray, *, permuted: bool = False) -> ResponseTest:
+    def response_test(self, position: int, genes: IntArray, *, permuted: bool = False) -> Tested:
         """Test whether genes differ between the conditions within a population.
 
         In donors that the replicate has not seen, if there are only such; else in other cells of the donors that it
@@ -120,10 +121,10 @@ class UnseenCells:
         cells, heldout, samples = self.cells, self.replicate.heldout, self.cells.samples
         conditions = cells.null_conditions if permuted else cells.conditions
         if conditions is None:
-            return ResponseTest(np.full(genes.size, np.nan), "there are no conditions")
+            return untested(genes.size, "there are no conditions")
         tested_cells = heldout[(cells.codes[heldout] == position) & (conditions[heldout] >= 0)]
         if tested_cells.size == 0:
-            return ResponseTest(np.full(genes.size, np.nan), "no unseen cell has a condition")
+            return untested(genes.size, "no unseen cell has a condition")
         shared = (cells.counts[tested_cells], cells.total_counts[tested_cells], conditions[tested_cells])
         if samples is not None and not np.isin(samples[heldout], samples[self.replicate.cells]).any():
             return over_donors_test(*shared, samples[tested_cells], genes)
@@ -135,11 +136,8 @@ class UnseenCells:
         sides = (self.replicate.cells, self.replicate.heldout)
         for name, side, shares in zip(("seen", "unseen"), sides, self._profiles, strict=True):
             side_cells = side[self.cells.codes[side] == position]
-            if side_cells.size > MOST_CELLS:
-                identity = ("confirmation", name, self.replicate.number, self.populations[position])
-                side_cells = np.sort(
-                    generator_for(self.seed, Stream.HELDOUT, *identity).choice(side_cells, MOST_CELLS, replace=False)
-                )
+            identity = ("confirmation", name, self.replicate.number, self.populations[position])
+            side_cells = at_most(side_cells, MOST_CELLS, generator_for(self.seed, Stream.HELDOUT, *identity))
             both_sides.append(_population_cells(self.cells, side_cells, shares, position))
         return both_sides[0], both_sides[1]
 
@@ -150,6 +148,11 @@ class UnseenCells:
             _profiles(self.cells, side, n_populations) for side in (self.replicate.cells, self.replicate.heldout)
         )
         return seen, unseen
+
+
+def confirmed_share(lists: Sequence[FloatArray]) -> float:
+    """Return the confirmed share of the p-values of one list, mean over replicates."""
+    return float(np.mean([(adaptive_q_values(p) <= FALSE_DISCOVERY_RATE).mean() for p in lists]))
 
 
 def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, float]:
@@ -172,7 +175,7 @@ def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, flo
         return dict.fromkeys(("confirmed", "lower", "pi"), float("nan"))
     bounds = [true_lower_bound(p, level=(1.0 + LEVEL) / 2.0) / n_genes for p in lists]
     return {
-        "confirmed": float(np.mean([(adaptive_q_values(p) <= FALSE_DISCOVERY_RATE).mean() for p in lists])),
+        "confirmed": confirmed_share(lists),
         "lower": combined_lower_bound(bounds),
         "pi": float(np.mean([true_share(p) for p in lists])),
     }
@@ -192,9 +195,7 @@ def _population_cells(cells: Cells, rows: IntArray, profiles: FloatArray, positi
 def _profiles(cells: Cells, side: IntArray, n_populations: int) -> FloatArray:
     """(n_populations, n_genes) share of each gene in the counts of each population, on one side."""
     sums = (membership(cells.codes[side], n_populations) @ cells.counts[side]).toarray().astype(np.float64)
-    totals = sums.sum(axis=1, keepdims=True)
-    shares: FloatArray = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0)
-    return shares
+    return divided(sums, sums.sum(axis=1, keepdims=True))
 
 
 def joined_codes(batches: IntArray | None, samples: IntArray | None, chosen: IntArray) -> IntArray | None:
