@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     report = folder / "report.html"
     if not report.is_file() and (folder / "tables" / "rankings.parquet").is_file():
         # A run whose report failed, or was killed.
-        from scballast.report import render_trial_report
+        from scballast.report.experiment_report import render_trial_report
 
         render_trial_report(folder)
     if not report.is_file():
