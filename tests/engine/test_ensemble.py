@@ -21,9 +21,9 @@ from tests.helpers.engine_examples import QUIET_SCVI, plan_one, small_adata
 from scballast.engine import Member, fit_ensemble, train_ensemble
 from scballast.engine import trainer_torch as torch_trainer
 from scballast.engine.ensemble import Ensemble
-from scballast.engine.initial import initial_state
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.posterior import heldout_fit
+from scballast.engine.to_scvi import initial_state
 from scballast.errors import ConfigError, DataError, TrainingError
 
 pytestmark = [pytest.mark.filterwarnings(w) for w in QUIET_SCVI]

@@ -20,7 +20,7 @@ from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.engine.kernels import Evaluation, KernelCounts, MemberKernel
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import Packed
-from scballast.engine.posterior import mean_losses, validation_noise
+from scballast.engine.posterior import validation_noise
 from scballast.engine.shuffled_copy import ShuffledRows
 from scballast.engine.stored_counts import Rows, StoredCounts
 from scballast.engine.trained import TrainedMember
@@ -70,7 +70,7 @@ def train_streamed(
                     passes.validate(due)
                 done = [i for i, training in active.items() if not training.active]
                 for i in done:
-                    results[i] = trainings[i].result()
+                    results[i] = trainings[i].result(trainings[i].packed)
                     if on_trained is not None:
                         on_trained(i, results[i])
         except BaseException:
@@ -186,7 +186,7 @@ class _Passes:
         for rows, counts in self._ahead(read()):
             finish([self._pool.submit(check.add, rows, counts) for check in checks], self._pool, self._stop)
         for check in checks:
-            check.end(self._counts)
+            check.training.validated(check.result, self._counts)
 
     def _needed(self, cells: Iterator[IntArray]) -> BoolArray:
         needed = np.zeros(self._counts.n_cells, dtype=bool)
@@ -211,7 +211,7 @@ class _Validation:
         n_cells, n_latent = len(plan.validation_positions), plan.model.n_latent
         # The kernels take the noise as float32 whatever it is.
         self._noise = [draws.astype(np.float32) for draws in validation_noise(plan, training.steps)]
-        self._result = Evaluation(
+        self.result = Evaluation(
             np.empty((n_cells, 2, n_latent), np.float32),
             np.empty((n_cells, 2), np.float32),
             np.empty((1, n_cells)),
@@ -226,13 +226,8 @@ class _Validation:
         noise = [draws[:, held] for draws in self._noise]
         kernel = MemberKernel(self.training.plan, counts)
         part = kernel.evaluate(self.training.packed, rows.places(cells[held]), *noise)
-        self._result.latent[held], self._result.library[held] = part.latent, part.library
-        self._result.reconstruction[:, held] = part.reconstruction
-
-    def end(self, counts: StoredCounts) -> None:
-        """Record the losses."""
-        plan, weight = self.training.plan, self.training.validation_weight
-        self.training.validated(*mean_losses(self._result, plan, counts.batch[plan.validation_cells], weight))
+        self.result.latent[held], self.result.library[held] = part.latent, part.library
+        self.result.reconstruction[:, held] = part.reconstruction
 
 
 class StreamedEvaluator:
