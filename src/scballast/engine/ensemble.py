@@ -16,6 +16,7 @@ from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.member_cache import MemberCache, member_names
 from scballast.engine.members import MemberPlan, plan_members
 from scballast.engine.native import NoCompilerError, load_library
+from scballast.engine.packing import RATE
 from scballast.engine.posterior import Evaluator, heldout_fit, posterior_means
 from scballast.engine.stored_counts import StoredCounts, stored_counts
 from scballast.engine.to_scvi import export_member
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from scvi.model import SCVI, LinearSCVI
 
 logger = logging.getLogger(__name__)
-
-_RATE = "decoder.factor_regressor.fc_layers.Layer 0."
 
 
 def fit_ensemble(
@@ -100,20 +99,19 @@ def fit_ensemble(
     windows = Windows(counts.n_cells)
     plans = plan_members(counts, members, model, train)
     form = f"{chosen.type} {compiled}{f' {windows}' if streamed else ''}"
-    names = member_names(counts, plans, form) if cache else []
+    # Members of one name are one: trials that differ in their scoring alone share them.
+    names = member_names(counts, plans, form) if cache else [str(i) for i in range(len(plans))]
     known = {
         i: known_member
         for i, name in enumerate(names)
         if cache and (known_member := cache.find(plans[i], name)) is not None
     }
-    # Members of one name are one: trials that differ in their scoring alone share them.
-    entries = names or [str(i) for i in range(len(plans))]
     new: dict[str, MemberPlan] = {}
     no_work = []
     for i, plan in enumerate(plans):
-        no_work.append(i in known or entries[i] in new)
+        no_work.append(i in known or names[i] in new)
         if i not in known:
-            new.setdefault(entries[i], plan)
+            new.setdefault(names[i], plan)
     todo = list(new.values())
     if cache and cache.on_found is not None:
         cache.on_found(no_work)
@@ -138,7 +136,7 @@ def fit_ensemble(
         trained = train_with_torch(counts, resident, todo, on_progress) if todo else []
         make_evaluator = partial(TorchEvaluator, resident=resident)
     fresh = dict(zip(new, trained, strict=True))
-    trained = [known[i] if i in known else fresh[entries[i]] for i in range(len(plans))]
+    trained = [known[i] if i in known else fresh[names[i]] for i in range(len(plans))]
     if cache and fresh:
         for name, member in fresh.items():
             if not streamed:
@@ -250,10 +248,9 @@ class Ensemble:
             message = f"member {member} has a non-linear decoder, and so no loadings. Use decoder=linear."
             raise ConfigError(message)
         tensors = trained.packed.tensors
-        scale = tensors[_RATE + "1.weight"] / np.sqrt(tensors[_RATE + "1.running_var"] + np.float32(1e-3))
+        scale = tensors[RATE + "1.weight"] / np.sqrt(tensors[RATE + "1.running_var"] + np.float32(1e-3))
         n_latent = trained.plan.model.n_latent
-        loadings: FloatArray = scale[:, None] * tensors[_RATE + "0.weight"][:, :n_latent]
-        return loadings
+        return np.asarray(scale[:, None] * tensors[RATE + "0.weight"][:, :n_latent])
 
     def posterior_means(self, member: int, cells: IntArray | None = None) -> FloatArray:
         """(n, n_latent) posterior means of ``cells``, default the member's own; after softmax for ``ln``.
