@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -219,21 +220,28 @@ def train_ensemble(
     return [fitted.export(i) for i in range(len(members))]
 
 
+@dataclass(eq=False)
 class Ensemble:
-    """Trained members; implements :class:`~scballast.engine.interface.TrainedEnsemble`."""
+    """Trained members; implements :class:`~scballast.engine.interface.TrainedEnsemble`.
 
-    def __init__(
-        self,
-        adata: AnnData,
-        counts: CountMatrix,
-        trained: Sequence[TrainedMember],
-        failures: Mapping[int, str],
-        keys: tuple[str | None, str | None, str | None],
-        make_evaluator: Callable[[MemberPlan], Evaluator],
-    ) -> None:
-        self.failures = failures
-        self._adata, self._counts, self._trained, self._keys = adata, counts, trained, keys
-        self._evaluator = make_evaluator
+    Attributes
+    ----------
+    adata, counts
+        What they were trained on.
+    trained, failures
+        The members, and why some have no result, by member.
+    keys
+        Batch key, labels key and layer.
+    evaluator
+        Returns what evaluates a member.
+    """
+
+    adata: AnnData
+    counts: CountMatrix
+    trained: Sequence[TrainedMember]
+    failures: Mapping[int, str]
+    keys: tuple[str | None, str | None, str | None]
+    evaluator: Callable[[MemberPlan], Evaluator]
 
     def loadings(self, member: int) -> FloatArray:
         """(n_genes, n_latent) ``LinearSCVI.get_loadings()``: decoder weight with its batch norm folded in.
@@ -260,7 +268,7 @@ class Ensemble:
         """
         trained = self._result(member)
         chosen = trained.plan.cells if cells is None else self._checked(cells)
-        return posterior_means(self._evaluator(trained.plan), trained.packed, trained.plan, chosen)
+        return posterior_means(self.evaluator(trained.plan), trained.packed, trained.plan, chosen)
 
     def heldout_fit(self, member: int, cells: IntArray, n_mc_samples: int) -> HeldoutFit:
         """Importance-weighted marginal likelihood and ELBO per cell, for positions in the AnnData.
@@ -268,8 +276,8 @@ class Ensemble:
         Cells of a batch or label that the member has never seen are NaN.
         """
         trained = self._result(member)
-        evaluator = self._evaluator(trained.plan)
-        return heldout_fit(evaluator, self._counts, trained.packed, trained.plan, self._checked(cells), n_mc_samples)
+        evaluator = self.evaluator(trained.plan)
+        return heldout_fit(evaluator, self.counts, trained.packed, trained.plan, self._checked(cells), n_mc_samples)
 
     def history(self, member: int) -> Mapping[str, Sequence[float]]:
         """Training curves by epoch, and validation curves by validation, by scvi-tools' names."""
@@ -281,18 +289,18 @@ class Ensemble:
 
     def export(self, member: int) -> LinearSCVI | SCVI:
         """Return a genuine scvi-tools model that can be saved, loaded and queried."""
-        return export_member(self._result(member), self._adata, *self._keys)
+        return export_member(self._result(member), self.adata, *self.keys)
 
     def _result(self, member: int) -> TrainedMember:
         if member in self.failures:
             message = f"member {member} has no result: {self.failures[member]}."
             raise TrainingError(message)
-        return self._trained[member]
+        return self.trained[member]
 
     def _checked(self, cells: IntArray) -> IntArray:
         chosen = np.ascontiguousarray(cells, dtype=np.int32)
-        if len(chosen) and not (0 <= chosen.min() and chosen.max() < self._counts.n_cells):
-            message = f"cells go from {chosen.min()} to {chosen.max()}; the data has 0 to {self._counts.n_cells - 1}."
+        if len(chosen) and not (0 <= chosen.min() and chosen.max() < self.counts.n_cells):
+            message = f"cells go from {chosen.min()} to {chosen.max()}; the data has 0 to {self.counts.n_cells - 1}."
             raise ConfigError(message)
         return chosen
 
