@@ -67,13 +67,12 @@ class RunResult(_Tables):
         columns = ("population", "genes", "method to trust", "confirmed", "Φ [95%]", "floor", "first genes")
         rows = []
         for row in self.tables["answer"].itertuples():
-            first = self.genes(str(row.population), row.estimand)["symbol"].head(8) if row.method != "none" else ()
-            told = ", ".join(map(str, first)) if row.method != "none" else str(row.reason)
-            numbers = ("", "", "")
+            told = ("", "", "", str(row.reason))
             if row.method != "none":
+                first = self.genes(str(row.population), row.estimand)["symbol"].head(8)
                 interval = f"{row.phi:z.2f} [{row.lower:z.2f}, {row.upper:z.2f}]"
-                numbers = (f"{row.confirmed:.2f}", interval, f"{row.floor:z.2f}")
-            rows.append((row.population, row.estimand, row.method, *numbers, told))
+                told = (f"{row.confirmed:.2f}", interval, f"{row.floor:z.2f}", ", ".join(map(str, first)))
+            rows.append((row.population, row.estimand, row.method, *told))
         return _html_table(columns, rows, self.folder)
 
     def genes(self, population: str, estimand: str = "marker") -> pd.DataFrame:
@@ -312,8 +311,9 @@ def load(run_id: str, *, runs_dir: str = "runs") -> RunResult:
             raise ConfigError(message)
         run_id = json.loads(published.read_text(encoding="utf-8"))["run_id"]
     settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=Path(runs_dir).resolve())
-    stored = Tracking(settings).load_run(run_id)
-    return RunResult(run_id, read_tables(stored.folder), stored.metrics, stored.folder)
+    tracking = Tracking(settings)
+    folder = tracking.folder_of(run_id)
+    return RunResult(run_id, read_tables(folder), tracking.get_run(run_id).metrics, folder)
 
 
 def check(

@@ -21,9 +21,9 @@ from tests.helpers.engine_examples import QUIET_SCVI, plan_one, small_adata
 from scballast.engine import Member, fit_ensemble, train_ensemble
 from scballast.engine import trainer_torch as torch_trainer
 from scballast.engine.ensemble import Ensemble
-from scballast.engine.initial import initial_state
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.posterior import heldout_fit
+from scballast.engine.to_scvi import initial_state
 from scballast.errors import ConfigError, DataError, TrainingError
 
 pytestmark = [pytest.mark.filterwarnings(w) for w in QUIET_SCVI]
@@ -101,7 +101,7 @@ class TestIndependence:
             assert np.isclose(np.nanmean(trained.nll), np.nanmean(plain.heldout_fit(i, cells, 5).nll), rtol=5e-5)
             # Cell by cell the weights must be the same ones: where they differ by 1e-4, so does a cell's likelihood.
             moved = copy(plain)
-            moved._trained = compiled._trained
+            moved.trained = compiled.trained
             evaluated = moved.heldout_fit(i, cells, 5)
             np.testing.assert_allclose(trained.nll, evaluated.nll, rtol=1e-5)
             np.testing.assert_allclose(trained.elbo, evaluated.elbo, rtol=1e-5)
@@ -330,13 +330,13 @@ class TestHeldoutFit:
         """Twenty estimates from ten samples each way, per cell; compared by ranks, as their tails are heavy."""
         fitted = fit_ensemble(ADATA, [Member(None, 3)], MODEL, {**TRAIN, "max_epochs": 30}, "batch")
         exported, cells, trained = fitted.export(0), np.arange(60), fitted._result(0)
-        evaluator = fitted._evaluator(trained.plan)
+        evaluator = fitted.evaluator(trained.plan)
         torch.manual_seed(0)
         theirs = [
             -exported.get_marginal_ll(indices=cells, n_mc_samples=10, return_mean=False).numpy() for _ in range(20)
         ]
         ours = [
-            heldout_fit(evaluator, fitted._counts, trained.packed, replace(trained.plan, seed=seed), cells, 10).nll
+            heldout_fit(evaluator, fitted.counts, trained.packed, replace(trained.plan, seed=seed), cells, 10).nll
             for seed in range(20)
         ]
         pairs = zip(np.transpose(ours), np.transpose(theirs), strict=True)
@@ -414,7 +414,7 @@ def test_an_interruption_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_evaluation_in_threads_is_the_same() -> None:
     fitted = fit_ensemble(ADATA, [Member(None, 3)], MODEL, TRAIN)
-    trained, counts, cells = fitted._result(0), fitted._counts, np.arange(ADATA.n_obs)
+    trained, counts, cells = fitted._result(0), fitted.counts, np.arange(ADATA.n_obs)
     kernels = [MemberKernel(trained.plan, KernelCounts(counts), n_threads=n) for n in (1, 3)]
     one, three = (heldout_fit(kernel, counts, trained.packed, trained.plan, cells, 20) for kernel in kernels)
     np.testing.assert_array_equal(one.nll, three.nll)

@@ -15,9 +15,9 @@ import pytest
 from tests.helpers.engine_examples import plan_one, small_adata
 
 from scballast.engine import native
-from scballast.engine.initial import initial_state
 from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.packing import empty_packed
+from scballast.engine.to_scvi import initial_state
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 MODEL = {"n_hidden": 85, "n_latent": 7, "gene_likelihood": "zinb", "n_layers": 2}  # pieces of rows, and what is left

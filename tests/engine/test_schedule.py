@@ -14,6 +14,7 @@ from scipy import stats
 from scvi.dataloaders._data_splitting import validate_data_split
 from scvi.model._utils import get_max_epochs_heuristic
 from scvi.train._trainingplans import _compute_kl_weight
+from tests.helpers.engine_examples import keep_mask
 
 from scballast.engine import noise, torch_noise
 from scballast.engine.schedule import (
@@ -116,17 +117,19 @@ def test_noise_has_the_right_distribution() -> None:
     draws = noise.normals(5, 7, noise.LATENT, (400, 50))
     assert stats.kstest(draws.ravel(), "norm").pvalue > 0.01
     assert abs(np.corrcoef(draws[:, 0], draws[:, 1])[0, 1]) < 0.2
-    kept = noise.keep_mask(5, 7, noise.DROPOUT, (400, 50), 0.1).mean()
+    kept = keep_mask(5, 7, noise.DROPOUT, (400, 50), 0.1).mean()
     assert kept == pytest.approx(0.9, abs=4 * np.sqrt(0.09 / 20_000))
 
 
 def test_torch_noise_is_the_same_for_members_of_different_size() -> None:
     seeds, steps, sizes = [3, 2**40 + 1], [1, 2**33], [(5, 3), (7, 2)]
     tensors = [torch.tensor(values) for values in (seeds, steps, sizes)]
-    normals = torch_noise.normals(*tensors[:2], noise.LATENT, tensors[2], (8, 4), torch.float64)
-    keep = torch_noise.keep_mask(*tensors[:2], noise.DROPOUT, tensors[2], (8, 4), torch.tensor([0.1, 0.5]))
+    drawn = [(noise.LATENT, (8, 4)), (noise.DROPOUT, (8, 4))]
+    for_normals, for_keep = torch_noise.philox(*tensors[:2], drawn)
+    normals = torch_noise.normals_from(for_normals, tensors[2], (8, 4), torch.float64)
+    keep = torch_noise.keep_mask_from(for_keep, tensors[2], (8, 4), torch.tensor([0.1, 0.5]))
     for i, (rows, columns) in enumerate(sizes):
         expected = noise.normals(seeds[i], steps[i], noise.LATENT, (rows, columns))
         np.testing.assert_allclose(normals[i, :rows, :columns].numpy(), expected, rtol=1e-12)
-        mask = noise.keep_mask(seeds[i], steps[i], noise.DROPOUT, (rows, columns), (0.1, 0.5)[i])
+        mask = keep_mask(seeds[i], steps[i], noise.DROPOUT, (rows, columns), (0.1, 0.5)[i])
         np.testing.assert_array_equal(keep[i, :rows, :columns].numpy(), mask.astype(bool))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.helpers.engine_examples import QUIET_SCVI, small_adata
+from tests.helpers.engine_examples import QUIET_SCVI, keep_mask, small_adata
 
 from scballast.engine import noise, torch_step
 from scballast.engine import trainer_torch as torch_trainer
@@ -118,5 +118,5 @@ def test_noise_of_all_streams_at_once_is_that_of_each_stream() -> None:
         library = noise.normals(plan.seed, step, noise.LIBRARY, (n, 1))[:, 0]
         np.testing.assert_allclose(drawn.library[i, :n].numpy(), library, rtol=1e-12)
         for stream, keep in zip(streams, drawn.keep, strict=True):
-            expected = noise.keep_mask(plan.seed, step, stream, (n, 16), rate) / (1 - rate)
+            expected = keep_mask(plan.seed, step, stream, (n, 16), rate) / (1 - rate)
             np.testing.assert_allclose(keep[i, :n].numpy(), expected, rtol=1e-12)

@@ -60,7 +60,7 @@ class Comparison:
         # scvi-tools' weights go through the same evaluation: only the training is compared.
         swapped = Ensemble.__new__(Ensemble)
         swapped.__dict__.update(ours.__dict__)
-        swapped._trained = [_with_weights(ours._trained[i], fitted) for i, fitted in enumerate(theirs)]
+        swapped.trained = [_with_weights(ours.trained[i], fitted) for i, fitted in enumerate(theirs)]
         members, inside = range(len(theirs)), np.asarray(population, dtype=bool)
         self.elbo = np.array([[e.heldout_fit(i, heldout, 10).elbo.mean() for i in members] for e in (ours, swapped)])
         self.selected = np.array([[_contrast(e, i, inside, k) for i in members] for e in (ours, swapped)])
@@ -92,7 +92,7 @@ def _with_weights(trained: Any, fitted: Any) -> Any:
 
 
 def _contrast(ensemble: Ensemble, member: int, inside: BoolArray, k: int) -> BoolArray:
-    plan = ensemble._trained[member].plan
+    plan = ensemble.trained[member].plan
     if plan.model.decoder == "linear":
         z = ensemble.posterior_means(member, np.arange(len(inside)))
         scores = ensemble.loadings(member) @ (z[inside].mean(0) - z[~inside].mean(0))

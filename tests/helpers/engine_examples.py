@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scballast.engine import noise
 from scballast.engine.counts import CountMatrix, count_matrix
 from scballast.engine.interface import Member
 from scballast.engine.members import MemberPlan, plan_members
@@ -73,3 +74,9 @@ def given_noise(draws: Sequence[Any], keep: Sequence[Any], dtype: Any) -> Iterat
     assert next(draws, None) is None
     assert next(keep, None) is None
     assert torch.Tensor.float is to_float
+
+
+def keep_mask(seed: int, step: int, stream: int, shape: tuple[int, ...], dropout_rate: float) -> np.ndarray:
+    """1 where a unit is kept."""
+    words = noise.philox(seed, step, stream, int(np.prod(shape)))
+    return (words >= round(dropout_rate * 2.0**32)).astype(np.uint8).reshape(shape)

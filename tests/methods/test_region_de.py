@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from scballast.config.schema import ModelConfig, TrainConfig
+from scballast.config.schema import Config, ModelConfig, TrainConfig
 from scballast.config.simulation import SimulationConfig
 from scballast.methods.region_de import extreme_cells, region_differential_expression
 
@@ -18,7 +18,9 @@ def trained(request):
     from scballast.data.simulate import simulate
     from scballast.data.simulation_fit import SimulationParameters
     from scballast.engine.interface import Member
-    from scballast.models.scvi_training import fit_sequential, quiet_scvi
+    from scballast.engine.scvi_compat import quiet_scvi
+    from scballast.models.family import FitRequest
+    from scballast.models.scvi_training import fit_sequential
 
     config = SimulationConfig(
         n_genes=120,
@@ -35,7 +37,8 @@ def trained(request):
     # The linear decoder's batch norm needs some 500 steps to forget where it began.
     epochs = 120 if request.param == "LinearSCVI" else 50
     train = dataclasses.asdict(TrainConfig(max_epochs=epochs, lr=1e-2, batch_size=64, kl_warmup_epochs=20))
-    ensemble = fit_sequential(adata, [Member(seed=0)], settings, train, kind=request.param, device="cpu")
+    of = FitRequest(adata, [Member(seed=0)], Config(device="cpu"))
+    ensemble = fit_sequential(of, settings, train, kind=request.param)
     model = ensemble.export(0)
     with quiet_scvi():
         scores = np.asarray(model.get_latent_representation())
@@ -47,7 +50,7 @@ def region(scores, dimension, end):
 
 
 def test_agrees_with_scvi_tools(trained):
-    from scballast.models.scvi_training import quiet_scvi
+    from scballast.engine.scvi_compat import quiet_scvi
 
     model, scores = trained
     table = region_differential_expression(model, scores, n_top_genes=120)

@@ -15,12 +15,13 @@ from scipy.special import logsumexp
 from scballast.config.compose import compose_config
 from scballast.config.schema import Config
 from scballast.engine.interface import Member, TrainedEnsemble
+from scballast.engine.scvi_compat import quiet_scvi
 from scballast.errors import ConfigError
 from scballast.models import FAMILIES, family_of
 from scballast.models.drvi import _obstacle, direction_loadings
 from scballast.models.family import FitRequest
 from scballast.models.saved import load_saved_model, save_model
-from scballast.models.scvi_training import quiet_scvi, seeded
+from scballast.models.scvi_training import seeded
 
 N_CELLS, N_GENES, N_PROGRAMS, OF_PROGRAM = 480, 60, 4, 8
 

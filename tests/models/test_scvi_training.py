@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scballast.config.schema import Config
 from scballast.engine.interface import Member
+from scballast.engine.scvi_compat import quiet_scvi
 from scballast.models import scvi_training
-from scballast.models.scvi_training import fit_sequential, quiet_scvi, seeded
+from scballast.models.family import FitRequest
+from scballast.models.scvi_training import fit_sequential, seeded
 
 MODEL = {
     "n_latent": 3,
@@ -38,6 +41,10 @@ TRAIN = {
 pytestmark = pytest.mark.filterwarnings("default")
 
 
+def fit(adata: Any, members: list[Member], model: dict[str, Any], train: dict[str, Any]) -> Any:
+    return fit_sequential(FitRequest(adata, members, Config()), model, train)
+
+
 @pytest.fixture(scope="module")
 def adata() -> Any:
     import anndata
@@ -51,7 +58,7 @@ def adata() -> Any:
 @pytest.fixture(scope="module")
 def trained(adata: Any) -> Any:
     members = [Member(cells=np.arange(60), seed=1), Member(cells=np.arange(37), seed=2, overrides={"n_latent": 2})]
-    return fit_sequential(adata, members, MODEL, TRAIN)
+    return fit(adata, members, MODEL, TRAIN)
 
 
 def test_members_keep_their_own_settings(trained: Any) -> None:
@@ -75,12 +82,12 @@ def test_the_kl_weight_reaches_one_after_its_share_of_the_epochs(trained: Any) -
 
 def test_the_number_of_epochs_defaults_to_the_rule(adata: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scvi_training, "default_max_epochs", lambda n_cells: 2 if n_cells == 40 else 0)
-    fitted = fit_sequential(adata, [Member(cells=np.arange(40), seed=0)], MODEL, {**TRAIN, "max_epochs": None})
+    fitted = fit(adata, [Member(cells=np.arange(40), seed=0)], MODEL, {**TRAIN, "max_epochs": None})
     assert len(fitted.history(0)["elbo_train"]) == 2
 
 
 def test_a_last_minibatch_of_one_cell_is_left_out(adata: Any) -> None:
-    fitted = fit_sequential(adata, [Member(cells=np.arange(72), seed=0)], MODEL, TRAIN)  # 65 train: 32 + 32 + 1
+    fitted = fit(adata, [Member(cells=np.arange(72), seed=0)], MODEL, TRAIN)  # 65 train: 32 + 32 + 1
     assert fitted.n_steps(0) == 4 * 2
 
 
@@ -88,7 +95,7 @@ def test_a_last_minibatch_of_one_cell_is_left_out(adata: Any) -> None:
 def test_heldout_fit_is_that_of_scvi_tools(adata: Any, *, observed: bool) -> None:
     """Under a normal latent scvi-tools' own estimator is right, so both must agree."""
     settings = {**MODEL, "use_observed_lib_size": observed}
-    fitted = fit_sequential(adata, [Member(cells=np.arange(60), seed=3)], settings, {**TRAIN, "max_epochs": 30})
+    fitted = fit(adata, [Member(cells=np.arange(60), seed=3)], settings, {**TRAIN, "max_epochs": 30})
     heldout = np.arange(60, 90)
     own = fitted.heldout_fit(0, heldout, 4000)
     with quiet_scvi(), seeded(5):
@@ -106,7 +113,7 @@ def test_heldout_fit_is_that_of_scvi_tools(adata: Any, *, observed: bool) -> Non
 def test_more_draws_bring_the_bound_down_under_ln(adata: Any) -> None:
     """The importance-weighted bound tightens with its draws; with one draw its mean is the ELBO."""
     settings = {**MODEL, "latent_distribution": "ln", "use_observed_lib_size": True}
-    fitted = fit_sequential(adata, [Member(cells=np.arange(60), seed=3)], settings, TRAIN)
+    fitted = fit(adata, [Member(cells=np.arange(60), seed=3)], settings, TRAIN)
     heldout = np.arange(60, 90)
     few = fitted.heldout_fit(0, heldout, 2)
     many = fitted.heldout_fit(0, heldout, 500)
@@ -120,6 +127,6 @@ def test_an_interrupt_ends_training_as_an_interrupt(adata: Any) -> None:
     timer = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        fit_sequential(adata, [Member(seed=1)], MODEL, {**TRAIN, "max_epochs": 100_000})
+        fit(adata, [Member(seed=1)], MODEL, {**TRAIN, "max_epochs": 100_000})
     timer.join()
     assert signal.getsignal(signal.SIGINT) is handler

@@ -91,8 +91,8 @@ def test_foreign_pickles_are_not_opened(tracking: Tracking, chosen: str, tmp_pat
 def test_a_trained_model_loads_back(tracking: Tracking, chosen: str, tmp_path: Path) -> None:
     import scvi
 
+    from scballast.engine.scvi_compat import quiet_scvi
     from scballast.models.saved import save_model
-    from scballast.models.scvi_training import quiet_scvi
 
     generator = np.random.default_rng(0)
     adata = AnnData(generator.poisson(2.0, (80, 30)).astype(np.float32))

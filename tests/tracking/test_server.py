@@ -19,9 +19,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:D
 
 
 def contents(tracking: Tracking, run_id: str) -> tuple[dict[str, str], dict[str, float], dict[str, bytes]]:
-    loaded = tracking.load_run(run_id)
-    files = {p.relative_to(loaded.folder).as_posix(): p.read_bytes() for p in loaded.folder.rglob("*") if p.is_file()}
-    return dict(loaded.run.params), dict(loaded.metrics), files
+    folder, run = tracking.folder_of(run_id), tracking.get_run(run_id)
+    files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return dict(run.params), dict(run.metrics), files
 
 
 def test_server_restarts_in_mid_run(tmp_path: Path, template_database: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -68,7 +68,7 @@ def test_server_restarts_in_mid_run(tmp_path: Path, template_database: Path, cap
         }
         assert len(later.find_runs()) == 4
         assert found["cut"].run_id == cut
-        assert found["child"].parent_run_id == found["parent"].run_id
+        assert found["child"].tags["mlflow.parentRunId"] == found["parent"].run_id
         assert found["child"].tags["trial"] == "7"
         assert found["child"].tags["scballast.failure"] == "NaN"
         assert contents(later, cut) == wanted

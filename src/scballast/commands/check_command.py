@@ -18,15 +18,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scballast.commands.output import forgive_characters
+from scballast.commands.report_command import find_folder
 from scballast.data.early import check_file, say_suggestions
 from scballast.data.published_lists import read_published_lists
 from scballast.sweep.list_checks import check_and_write, check_configuration, configuration_of_run, runs_dir_of
-
-if TYPE_CHECKING:
-    from scballast.config.schema import Config
 
 _EXAMPLES = """\
 scballast check atlas.csv data=h5ad data.path=counts.h5ad data.population_key=cell_type
@@ -52,7 +49,12 @@ def main(words: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(words)
     # What costs nothing is looked at before anything heavy is loaded.
     lists = read_published_lists(options.genes)
-    config, run = _configuration(options.overrides, options.run)
+    if options.run is None:
+        config, run = check_configuration(options.overrides), None
+    else:
+        runs_dir = runs_dir_of(options.overrides)
+        run = find_folder(options.run, Path(runs_dir))
+        config = configuration_of_run(run, runs_dir)
     check_file(config.data, config.association.keys)
     try:
         check, folder = check_and_write(config, lists, run)
@@ -79,14 +81,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", help="name or folder of a finished run: its data, replicates and methods")
     return parser
-
-
-def _configuration(words: Sequence[str], run: str | None) -> tuple[Config, Path | None]:
-    """Return the configuration, and the run whose rankings must be used."""
-    if run is None:
-        return check_configuration(words), None
-    from scballast.commands.report_command import find_folder
-
-    runs_dir = runs_dir_of(words)
-    folder = find_folder(run, Path(runs_dir))
-    return configuration_of_run(folder, runs_dir), folder

@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from scballast.commands.summary import verdict_lines
+from scballast.config.schema import Config
+from scballast.data.published_lists import PublishedLists
 from scballast.report.check_report import agreeing
 from scballast.sweep.door import command_of
 
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from scballast.config.schema import Config
-    from scballast.data.published_lists import PublishedLists
     from scballast.experiment.check import Check
 
 LISTS_HEADINGS = ("list", "read as", "verdict", "confirmed", "floor", "best of ours")

@@ -91,4 +91,4 @@ def _of_mlflow(run: str, runs_dir: Path, names: Sequence[str]) -> Path:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         message = f"There is no run {run!r} in {runs_dir}.{hint} Runs: {', '.join(names[-5:])}."
         raise ConfigError(message)
-    return Tracking(settings).load_run(run).folder
+    return Tracking(settings).folder_of(run)

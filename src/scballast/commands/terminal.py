@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from scballast import __version__
 from scballast.commands.output import forgive_characters
 from scballast.config.compose import check_sweep_words, compose_config, from_omegaconf
-from scballast.config.schema import conf_dir
+from scballast.config.schema import Config, conf_dir
 from scballast.data.early import check_file, say_suggestions
 from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, DataError, ScballastError, TrainingError
@@ -25,8 +25,6 @@ from scballast.threads import seek_garbage_seldom
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from scballast.config.schema import Config
 
 logger = logging.getLogger(__name__)
 

@@ -197,13 +197,9 @@ def _start_server(store_uri: str, artifact_root: str, host: str, port: int) -> s
         # MLflow's own use of what its dependencies deprecate is nothing the user can act on.
         "PYTHONWARNINGS": "ignore",
     }
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A session of its own: Ctrl-C reaches only this process, which then ends the server in order.
     return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_end_with_parent)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:

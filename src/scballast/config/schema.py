@@ -273,35 +273,29 @@ def data_config(values: Mapping[str, Any]) -> DataConfig:
     return config
 
 
-def to_leaves(config: Config) -> dict[str, Any]:
-    """Return every leaf by its dotted key, in the order of the dataclasses."""
+def to_leaves(config: Any) -> dict[str, Any]:
+    """Return every leaf of a configuration, or a group of it, by its dotted key, in the order of the dataclasses."""
     leaves: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            for entry in dataclasses.fields(value):
-                walk(f"{prefix}{entry.name}.", getattr(value, entry.name))
-        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-            leaves[prefix[:-1]] = [dataclasses.asdict(item) for item in value]
-        elif isinstance(value, tuple):
-            leaves[prefix[:-1]] = list(value)
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        if dataclasses.is_dataclass(value):
+            leaves |= {f"{entry.name}.{key}": leaf for key, leaf in to_leaves(value).items()}
         else:
-            leaves[prefix[:-1]] = dict(value) if isinstance(value, Mapping) else value
-
-    walk("", config)
+            leaves[entry.name] = _plain(value)
     return leaves
 
 
-def to_nested(config: Config) -> dict[str, Any]:
-    """Return the configuration as plain nested values, as YAML holds them."""
-    nested: dict[str, Any] = {}
-    for key, value in to_leaves(config).items():
-        *parents, last = key.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
-    return nested
+def to_nested(config: Any) -> dict[str, Any]:
+    """Return a configuration, or a group of it, as plain nested values, as YAML holds them."""
+    return {entry.name: _plain(getattr(config, entry.name)) for entry in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_nested(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def config_hash(config: Config) -> str:

@@ -7,8 +7,10 @@ up on the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -16,12 +18,13 @@ import scipy.sparse as sp
 from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.data.blocks import NewArray, gather
 from scballast.data.columns import Column, taken
-from scballast.data.digest import ContentDigest
 from scballast.data.genes import has_a_choice, select_genes, selection_groups
 from scballast.data.moments import Survey
 from scballast.data.raw_counts import read_counts
 from scballast.data.source import StoredMatrix
 from scballast.errors import DataError
+
+_DIGESTED = 2**22  # values and names at a time
 
 
 @dataclass(frozen=True)
@@ -171,3 +174,63 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
         read_warnings=checked.warnings,
         selection_warnings=selection.warnings,
     )
+
+
+class ContentDigest:
+    """The sha256 of counts, names and columns, from counts that come in parts.
+
+    Of the matrix, CSR with sorted indices, no duplicates and no stored zeros, so that equal counts are equal bytes,
+    first all row starts are added, then all gene numbers, then all values: of counts that are not in memory as a whole,
+    in two passes.
+
+    Parameters
+    ----------
+    n_genes
+        Genes with counts.
+    n_values
+        (n_cells,) genes with a count in each cell.
+    """
+
+    def __init__(self, n_genes: int, n_values: IntArray) -> None:
+        self._digest = hashlib.sha256(b"scballast data 1")
+        self._digest.update(np.asarray((n_values.size, n_genes), dtype="<i8").tobytes())
+        _update(self._digest, np.concatenate([[0], np.cumsum(n_values)]), "<i8")
+
+    def add_genes(self, numbers: IntArray) -> None:
+        """Add the gene numbers of the next cells."""
+        _update(self._digest, numbers, "<i4")
+
+    def add_values(self, values: np.ndarray[Any, Any]) -> None:
+        """Add the counts of the next cells, after all gene numbers."""
+        _update(self._digest, values, "<f4")
+
+    def end(self, cells: Iterable[str], genes: Iterable[str], columns: Iterable[Column | None]) -> str:
+        """Add names and columns, and return 64 hexadecimal digits.
+
+        Parameters
+        ----------
+        cells, genes
+            Names.
+        columns
+            Labels, batches and samples; None where there are none.
+        """
+        digest = self._digest
+        _update_texts(digest, cells)
+        _update_texts(digest, genes)
+        for column in columns:
+            digest.update(b"0" if column is None else b"1")
+            if column is not None:
+                _update_texts(digest, column.names)
+                _update(digest, column.codes, "<i8")
+        return digest.hexdigest()
+
+
+def _update(digest: Any, values: np.ndarray[Any, Any], dtype: str) -> None:
+    for start in range(0, values.size, _DIGESTED):
+        digest.update(np.ascontiguousarray(values[start : start + _DIGESTED], dtype=dtype).data)
+
+
+def _update_texts(digest: Any, texts: Iterable[str]) -> None:
+    encoded = [text.encode() for text in texts]
+    _update(digest, np.asarray([len(encoded), *map(len, encoded)], dtype=np.int64), "<i8")
+    digest.update(b"".join(encoded))

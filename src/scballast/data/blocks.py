@@ -229,11 +229,9 @@ def cells_expressing(matrix: sp.csr_matrix) -> IntArray:
     return total
 
 
-def take(matrix: sp.csr_matrix, cells: BoolArray | None = None, genes: BoolArray | None = None) -> sp.csr_matrix:
-    """Return the rows and columns where the masks are true, with sorted indices; the matrix itself if all are."""
-    if cells is not None and not cells.all():
+def take(matrix: sp.csr_matrix, cells: BoolArray) -> sp.csr_matrix:
+    """Return the rows where the mask is true, with sorted indices; the matrix itself if all are."""
+    if not cells.all():
         matrix = matrix[np.flatnonzero(cells)]
-    if genes is not None and not genes.all():
-        matrix = matrix[:, np.flatnonzero(genes)]
     matrix.sort_indices()
     return matrix

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.config.schema import DataConfig
+from scballast.data.annotation import Annotation
 from scballast.data.columns import Column, read_column
 from scballast.data.names import quote, quoted
 from scballast.data.populations import cross_table
 from scballast.data.remarks import Remarks
 from scballast.errors import ConfigError
-
-if TYPE_CHECKING:
-    from scballast.config.schema import DataConfig
-    from scballast.data.annotation import Annotation
 
 REFERENCE_WORDS = (
     *("control", "controls", "ctrl", "ctl", "untreated", "unstimulated", "unstim", "vehicle", "mock", "placebo"),

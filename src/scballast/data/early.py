@@ -8,13 +8,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scballast.config.schema import DataConfig
 from scballast.data.names import quote, quoted
 from scballast.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from scballast.config.schema import DataConfig
 
 _KEYS = ("population_key", "batch_key", "sample_key", "condition_key")
 _MOST_NAMED = 3

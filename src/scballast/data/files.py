@@ -18,8 +18,7 @@ from scballast.data.annotation import Annotation
 from scballast.data.foreign_layouts import file_hint
 from scballast.data.matrix_folders import read_matrix_folder
 from scballast.data.names import quote, quoted, valid_text
-from scballast.data.reading import reading
-from scballast.data.remarks import refuse
+from scballast.data.remarks import reading, refuse
 from scballast.data.source import LAYERS, RAW_PATH, X_PATH, Source, StoredMatrix, quiet_anndata, source_of
 from scballast.data.stored_rows import DenseRows, SparseRows, WholeMatrix
 from scballast.data.tenx import read_10x_hdf5

@@ -77,8 +77,7 @@ class Survey:
 def places_of(part: sp.csr_matrix, groups: IntArray, n_values: IntArray) -> IntArray:
     """Return where in a flat (n_groups, n_genes) array each value of a part belongs."""
     if not groups.any():
-        indices: IntArray = part.indices
-        return indices
+        return np.asarray(part.indices)
     places: IntArray = np.repeat(groups.astype(np.int64) * part.shape[1], n_values) + part.indices
     return places
 

@@ -125,8 +125,7 @@ def program_sets(programs: Sequence[Program], parents: IntArray, n_genes: int) -
 def _loadings(n_genes: int, strength: float, stream: np.random.Generator) -> FloatArray:
     """Return loadings of both signs whose root mean square is ``strength`` in expectation."""
     sizes = stream.uniform(0.5, 1.5, size=n_genes) / np.sqrt(13 / 12)
-    loadings: FloatArray = strength * sizes * stream.choice([-1.0, 1.0], size=n_genes)
-    return loadings
+    return np.asarray(strength * sizes * stream.choice([-1.0, 1.0], size=n_genes))
 
 
 def _without(genes: IntArray, taken: IntArray) -> IntArray:

@@ -37,10 +37,6 @@ class ProgramFamily:
     share_down: float | None
 
 
-def _latent_activities(stream: np.random.Generator, n_cells: int) -> FloatArray:
-    return stream.standard_normal(n_cells)
-
-
 def _latent_effects(activities: FloatArray, loadings: FloatArray, points: FloatArray) -> FloatArray:
     del points
     return np.outer(activities, loadings)
@@ -63,8 +59,7 @@ def _additive_effects(activities: FloatArray, loadings: FloatArray, points: Floa
     """Rates that grow by ``loading`` times the base rate for each unit of activity; the mean rate stays."""
     del points
     mean = _ACTIVE_SHARE * _GAMMA_SHAPE / _additive_deviation()
-    effects: FloatArray = np.log1p(np.outer(activities, loadings)) - np.log1p(mean * loadings)
-    return effects
+    return np.asarray(np.log1p(np.outer(activities, loadings)) - np.log1p(mean * loadings))
 
 
 def _switch_activities(stream: np.random.Generator, n_cells: int) -> FloatArray:
@@ -73,28 +68,22 @@ def _switch_activities(stream: np.random.Generator, n_cells: int) -> FloatArray:
     return np.asarray((on - _ON_SHARE) / np.sqrt(_ON_SHARE * (1 - _ON_SHARE)))
 
 
-def _path_activities(stream: np.random.Generator, n_cells: int) -> FloatArray:
-    """Position on the path, from 0 to 1."""
-    return stream.random(n_cells)
-
-
 def _path_effects(activities: FloatArray, loadings: FloatArray, points: FloatArray) -> FloatArray:
     """Each gene goes up or down at its own point of the path; its mean over the path is zero."""
     steps = expit((activities[:, None] - points) / _STEP_WIDTH)
     mean = _STEP_WIDTH * (np.logaddexp(0, (1 - points) / _STEP_WIDTH) - np.logaddexp(0, -points / _STEP_WIDTH))
     # A step in the middle of the path has standard deviation 1/2.
-    effects: FloatArray = 2 * loadings * (steps - mean)
-    return effects
+    return np.asarray(2 * loadings * (steps - mean))
 
 
 _ADDITIVE = ProgramFamily(_additive_activities, _additive_effects, share_down=0.0)
 
 # What `data.simulation.programs` may be; `shared` says where programs are, and its programs are additive.
 PROGRAM_FAMILIES: dict[str, ProgramFamily] = {
-    "latent": ProgramFamily(_latent_activities, _latent_effects, share_down=None),
+    "latent": ProgramFamily(np.random.Generator.standard_normal, _latent_effects, share_down=None),
     "additive": _ADDITIVE,
     "switch": ProgramFamily(_switch_activities, _latent_effects, share_down=0.5),
-    "path": ProgramFamily(_path_activities, _path_effects, share_down=0.5),
+    "path": ProgramFamily(np.random.Generator.random, _path_effects, share_down=0.5),
     "shared": _ADDITIVE,
     "none": _ADDITIVE,
 }

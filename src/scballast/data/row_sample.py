@@ -39,13 +39,11 @@ class RowSample:
             inside = slice(matrix.indptr[row], matrix.indptr[row + 1])
             values = matrix.data[inside]
             self.rows.append((matrix.indices[inside][values > 0], values[values > 0]))
-        while len(self.rows) > MAX_ROWS or (len(self.rows) >= 2 * FEWEST_ROWS and self._n_values > MAX_VALUES):
+        while len(self.rows) > MAX_ROWS or (
+            len(self.rows) >= 2 * FEWEST_ROWS and sum(values.size for _, values in self.rows) > MAX_VALUES
+        ):
             self.rows = self.rows[::2]
             self._step *= 2
-
-    @property
-    def _n_values(self) -> int:
-        return sum(values.size for _, values in self.rows)
 
     @property
     def values(self) -> list[FloatArray]:

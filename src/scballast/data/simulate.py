@@ -84,8 +84,7 @@ class _Moments:
 
     def marker_effect(self) -> FloatArray:
         others = (self.sums.sum(axis=0) - self.sums) / (self.n_cells.sum() - self.n_cells)[:, None]
-        effect: FloatArray = self.sums / self.n_cells[:, None] - others
-        return effect
+        return np.asarray(self.sums / self.n_cells[:, None] - others)
 
     def variance(self) -> FloatArray:
         mean = self.sums / self.n_cells[:, None]
@@ -266,8 +265,7 @@ def _labels_of_cells(config: SimulationConfig, seed: int, population: int) -> In
         return np.full(size, population + 1)
     # One coin per pair of cells: both halves are of equal size, and more cells relabel none.
     coins = generator_for(seed, Stream.SIMULATION, "null_split").integers(0, 2, size=(size + 1) // 2)
-    labels: IntArray = np.column_stack([coins, 1 - coins]).ravel()[:size]
-    return labels
+    return np.asarray(np.column_stack([coins, 1 - coins]).ravel()[:size])
 
 
 def _donors_of_cells(config: SimulationConfig, seed: int, population: int) -> IntArray:
@@ -277,8 +275,7 @@ def _donors_of_cells(config: SimulationConfig, seed: int, population: int) -> In
         stream = generator_for(seed, Stream.SIMULATION, "donor_cells", population, donor)
         share = stream.gamma(_DONOR_SHARE_SHAPE)
         arrivals[donor] = stream.standard_exponential(arrivals.shape[1]) / share
-    first: IntArray = arrivals.argmin(axis=0)
-    return first
+    return np.asarray(arrivals.argmin(axis=0))
 
 
 def _draw_counts(

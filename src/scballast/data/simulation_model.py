@@ -49,8 +49,7 @@ class CellModel:
         from_programs = np.zeros((activity.shape[0], self.config.n_genes))
         for column, program in self.active(population):
             from_programs[:, program.genes] = program.effects(activity[:, column])
-        shift: FloatArray = self.log_fold_changes[population] + from_programs + self.donor_effects(population)[donors]
-        return shift
+        return np.asarray(self.log_fold_changes[population] + from_programs + self.donor_effects(population)[donors])
 
     def second_cell(self, other: int, donor: int, population: int, cell: int) -> tuple[FloatArray, float]:
         """Return the counts and the expected number of counts of a cell of ``other`` in another cell's droplet."""

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from scballast.arrays import BoolArray, IntArray
 from scballast.data import blocks
-from scballast.data.reading import reading
+from scballast.data.remarks import reading
 from scballast.errors import DataError
 
 LARGEST_CHUNK = 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from scballast.engine.kernels import KernelCounts, MemberKernel
 from scballast.engine.member_cache import MemberCache, member_names
 from scballast.engine.members import MemberPlan, plan_members
 from scballast.engine.native import NoCompilerError, load_library
+from scballast.engine.packing import RATE
 from scballast.engine.posterior import Evaluator, heldout_fit, posterior_means
 from scballast.engine.stored_counts import StoredCounts, stored_counts
 from scballast.engine.to_scvi import export_member
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from scvi.model import SCVI, LinearSCVI
 
 logger = logging.getLogger(__name__)
-
-_RATE = "decoder.factor_regressor.fc_layers.Layer 0."
 
 
 def fit_ensemble(
@@ -100,20 +100,19 @@ def fit_ensemble(
     windows = Windows(counts.n_cells)
     plans = plan_members(counts, members, model, train)
     form = f"{chosen.type} {compiled}{f' {windows}' if streamed else ''}"
-    names = member_names(counts, plans, form) if cache else []
+    # Members of one name are one: trials that differ in their scoring alone share them.
+    names = member_names(counts, plans, form) if cache else [str(i) for i in range(len(plans))]
     known = {
         i: known_member
         for i, name in enumerate(names)
         if cache and (known_member := cache.find(plans[i], name)) is not None
     }
-    # Members of one name are one: trials that differ in their scoring alone share them.
-    entries = names or [str(i) for i in range(len(plans))]
     new: dict[str, MemberPlan] = {}
     no_work = []
     for i, plan in enumerate(plans):
-        no_work.append(i in known or entries[i] in new)
+        no_work.append(i in known or names[i] in new)
         if i not in known:
-            new.setdefault(entries[i], plan)
+            new.setdefault(names[i], plan)
     todo = list(new.values())
     if cache and cache.on_found is not None:
         cache.on_found(no_work)
@@ -138,7 +137,7 @@ def fit_ensemble(
         trained = train_with_torch(counts, resident, todo, on_progress) if todo else []
         make_evaluator = partial(TorchEvaluator, resident=resident)
     fresh = dict(zip(new, trained, strict=True))
-    trained = [known[i] if i in known else fresh[entries[i]] for i in range(len(plans))]
+    trained = [known[i] if i in known else fresh[names[i]] for i in range(len(plans))]
     if cache and fresh:
         for name, member in fresh.items():
             if not streamed:
@@ -221,21 +220,28 @@ def train_ensemble(
     return [fitted.export(i) for i in range(len(members))]
 
 
+@dataclass(eq=False)
 class Ensemble:
-    """Trained members; implements :class:`~scballast.engine.interface.TrainedEnsemble`."""
+    """Trained members; implements :class:`~scballast.engine.interface.TrainedEnsemble`.
 
-    def __init__(
-        self,
-        adata: AnnData,
-        counts: CountMatrix,
-        trained: Sequence[TrainedMember],
-        failures: Mapping[int, str],
-        keys: tuple[str | None, str | None, str | None],
-        make_evaluator: Callable[[MemberPlan], Evaluator],
-    ) -> None:
-        self.failures = failures
-        self._adata, self._counts, self._trained, self._keys = adata, counts, trained, keys
-        self._evaluator = make_evaluator
+    Attributes
+    ----------
+    adata, counts
+        What they were trained on.
+    trained, failures
+        The members, and why some have no result, by member.
+    keys
+        Batch key, labels key and layer.
+    evaluator
+        Returns what evaluates a member.
+    """
+
+    adata: AnnData
+    counts: CountMatrix
+    trained: Sequence[TrainedMember]
+    failures: Mapping[int, str]
+    keys: tuple[str | None, str | None, str | None]
+    evaluator: Callable[[MemberPlan], Evaluator]
 
     def loadings(self, member: int) -> FloatArray:
         """(n_genes, n_latent) ``LinearSCVI.get_loadings()``: decoder weight with its batch norm folded in.
@@ -250,10 +256,9 @@ class Ensemble:
             message = f"member {member} has a non-linear decoder, and so no loadings. Use decoder=linear."
             raise ConfigError(message)
         tensors = trained.packed.tensors
-        scale = tensors[_RATE + "1.weight"] / np.sqrt(tensors[_RATE + "1.running_var"] + np.float32(1e-3))
+        scale = tensors[RATE + "1.weight"] / np.sqrt(tensors[RATE + "1.running_var"] + np.float32(1e-3))
         n_latent = trained.plan.model.n_latent
-        loadings: FloatArray = scale[:, None] * tensors[_RATE + "0.weight"][:, :n_latent]
-        return loadings
+        return np.asarray(scale[:, None] * tensors[RATE + "0.weight"][:, :n_latent])
 
     def posterior_means(self, member: int, cells: IntArray | None = None) -> FloatArray:
         """(n, n_latent) posterior means of ``cells``, default the member's own; after softmax for ``ln``.
@@ -263,7 +268,7 @@ class Ensemble:
         """
         trained = self._result(member)
         chosen = trained.plan.cells if cells is None else self._checked(cells)
-        return posterior_means(self._evaluator(trained.plan), trained.packed, trained.plan, chosen)
+        return posterior_means(self.evaluator(trained.plan), trained.packed, trained.plan, chosen)
 
     def heldout_fit(self, member: int, cells: IntArray, n_mc_samples: int) -> HeldoutFit:
         """Importance-weighted marginal likelihood and ELBO per cell, for positions in the AnnData.
@@ -271,8 +276,8 @@ class Ensemble:
         Cells of a batch or label that the member has never seen are NaN.
         """
         trained = self._result(member)
-        evaluator = self._evaluator(trained.plan)
-        return heldout_fit(evaluator, self._counts, trained.packed, trained.plan, self._checked(cells), n_mc_samples)
+        evaluator = self.evaluator(trained.plan)
+        return heldout_fit(evaluator, self.counts, trained.packed, trained.plan, self._checked(cells), n_mc_samples)
 
     def history(self, member: int) -> Mapping[str, Sequence[float]]:
         """Training curves by epoch, and validation curves by validation, by scvi-tools' names."""
@@ -284,18 +289,18 @@ class Ensemble:
 
     def export(self, member: int) -> LinearSCVI | SCVI:
         """Return a genuine scvi-tools model that can be saved, loaded and queried."""
-        return export_member(self._result(member), self._adata, *self._keys)
+        return export_member(self._result(member), self.adata, *self.keys)
 
     def _result(self, member: int) -> TrainedMember:
         if member in self.failures:
             message = f"member {member} has no result: {self.failures[member]}."
             raise TrainingError(message)
-        return self._trained[member]
+        return self.trained[member]
 
     def _checked(self, cells: IntArray) -> IntArray:
         chosen = np.ascontiguousarray(cells, dtype=np.int32)
-        if len(chosen) and not (0 <= chosen.min() and chosen.max() < self._counts.n_cells):
-            message = f"cells go from {chosen.min()} to {chosen.max()}; the data has 0 to {self._counts.n_cells - 1}."
+        if len(chosen) and not (0 <= chosen.min() and chosen.max() < self.counts.n_cells):
+            message = f"cells go from {chosen.min()} to {chosen.max()}; the data has 0 to {self.counts.n_cells - 1}."
             raise ConfigError(message)
         return chosen
 

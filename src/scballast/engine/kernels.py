@@ -58,23 +58,14 @@ class KernelCounts:
 
     def __init__(self, counts: CountMatrix) -> None:
         library = load_library("float")
-        self._arrays = {
-            "row_starts": counts.row_starts,
-            "genes": counts.genes,
-            "values": counts.values,
-            "batch": counts.batch,
-            "label": counts.label,
-            "log_factorials": np.empty(counts.n_cells),
-            "log_totals": np.empty(counts.n_cells),
-        }
+        self._arrays = {name: getattr(counts, name) for name in ("row_starts", "genes", "values", "batch", "label")}
+        self._arrays |= {name: np.empty(counts.n_cells) for name in ("log_factorials", "log_totals")}
         self.struct = _Counts(**{name: array.ctypes.data for name, array in self._arrays.items()})
         library.row_constants(
-            ctypes.c_void_p(self.struct.row_starts),
-            ctypes.c_void_p(self.struct.values),
+            *_pointers(counts.row_starts, counts.values),
             ctypes.c_int64(0),
             ctypes.c_int64(counts.n_cells),
-            ctypes.c_void_p(self.struct.log_factorials),
-            ctypes.c_void_p(self.struct.log_totals),
+            *_pointers(self._arrays["log_factorials"], self._arrays["log_totals"]),
         )
 
 
@@ -131,12 +122,12 @@ class MemberKernel:
         )
         train = plan.train
         self._optimiser = _Optimiser(lr=train.lr, weight_decay=train.weight_decay, eps=train.eps)
-        self._common = tuple(ctypes.byref(struct) for struct in (self._spec, self._counts.struct, self._categories))
+        self._common = _pointers(self._spec, self._counts.struct, self._categories)
 
     def sizes(self) -> tuple[int, int]:
         """Numbers of parameters and of running statistics, as the kernels count them."""
         n_parameters, n_running = ctypes.c_int64(), ctypes.c_int64()
-        self._library.layout_sizes(ctypes.byref(self._spec), ctypes.byref(n_parameters), ctypes.byref(n_running))
+        self._library.layout_sizes(*_pointers(self._spec, n_parameters, n_running))
         return n_parameters.value, n_running.value
 
     def gradients(
@@ -163,16 +154,11 @@ class MemberKernel:
         keep = np.ascontiguousarray(keep, np.uint8)
         self._library.gradients_of_minibatch(
             *self._common,
-            _pointer(cells),
+            *_pointers(cells),
             ctypes.c_int32(len(cells)),
-            _pointer(packed.parameters),
-            _pointer(packed.running),
-            _pointer(noise[0]),
-            _pointer(noise[1]),
-            _pointer(keep),
+            *_pointers(packed.parameters, packed.running, *noise, keep),
             ctypes.c_double(kl_weight),
-            _pointer(gradient),
-            ctypes.byref(sums),
+            *_pointers(gradient, sums),
         )
         return gradient, sums
 
@@ -194,19 +180,13 @@ class MemberKernel:
         sums = Sums() if sums is None else sums
         steps = self._library.train_epoch(
             *self._common,
-            _pointer(order),
-            _pointer(starts),
+            *_pointers(order, starts),
             ctypes.c_int32(len(starts) - 1),
-            _pointer(packed.parameters),
-            _pointer(moments[0]),
-            _pointer(moments[1]),
-            _pointer(packed.running),
-            ctypes.byref(self._optimiser),
+            *_pointers(packed.parameters, *moments, packed.running, self._optimiser),
             ctypes.c_double(kl_weight),
             ctypes.c_uint64(self._plan.seed),
             ctypes.c_int64(steps_done),
-            ctypes.byref(stop),
-            ctypes.byref(sums),
+            *_pointers(stop, sums),
         )
         return int(steps), sums
 
@@ -237,16 +217,11 @@ class MemberKernel:
         reconstruction = np.empty((n_samples, n))
         self._library.evaluate_cells(
             *self._common,
-            _pointer(cells),
+            *_pointers(cells),
             ctypes.c_int32(n),
-            _pointer(packed.parameters),
-            _pointer(packed.running),
+            *_pointers(packed.parameters, packed.running),
             ctypes.c_int32(n_samples),
-            _pointer(noise[0]),
-            _pointer(noise[1]),
-            _pointer(latent),
-            _pointer(library),
-            _pointer(reconstruction),
+            *_pointers(*noise, latent, library, reconstruction),
         )
         return Evaluation(latent, library, reconstruction)
 
@@ -260,8 +235,9 @@ def join_evaluations(results: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def _pointer(array: Any) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+def _pointers(*held: Any) -> tuple[Any, ...]:
+    """Return the places of arrays and of structures."""
+    return tuple(ctypes.c_void_p(one.ctypes.data) if isinstance(one, np.ndarray) else ctypes.byref(one) for one in held)
 
 
 def _row(cells: IntArray) -> IntArray:

@@ -121,15 +121,7 @@ def _name(digest: hashlib._Hash, plan: MemberPlan) -> str:
         "n_warmup_epochs": plan.n_warmup_epochs,
     }
     digest.update(json.dumps(plain, sort_keys=True, default=str).encode())
-    for array in (
-        plan.cells,
-        plan.train_positions,
-        plan.validation_positions,
-        plan.batch_map,
-        plan.label_map,
-        plan.library_means,
-        plan.library_vars,
-    ):
+    for array in (value for value in vars(plan).values() if isinstance(value, np.ndarray)):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:32]

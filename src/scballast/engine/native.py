@@ -21,19 +21,6 @@ from scballast.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_SOURCES = (
-    "arithmetic.hpp",
-    "layout.hpp",
-    "products.hpp",
-    "packed_products.hpp",
-    "encoder.hpp",
-    "decoder.hpp",
-    "scvi_decoder.hpp",
-    "likelihood.hpp",
-    "noise.hpp",
-    "evaluate.hpp",
-    "ldvae.cpp",
-)
 # Not -ffast-math: the loss must still be able to become NaN, or a member's failure would go unseen.
 _FLAGS = (
     "-std=c++17",
@@ -97,8 +84,8 @@ def _compiled(scalar: str) -> Path:
         digest = hashlib.sha256()
         for part in (*flags, _output([compiler, "--version"]), platform.machine(), _processor()):
             digest.update(part.encode() + b"\0")
-        for name in _SOURCES:
-            digest.update((sources / name).read_bytes())
+        for source in sorted(sources.glob("*.?pp")):
+            digest.update(source.read_bytes())
         target = _cache_folder() / f"ldvae-{scalar}-{digest.hexdigest()[:24]}.so"
         if not target.exists():
             _compile(compiler, flags, sources / "ldvae.cpp", target)

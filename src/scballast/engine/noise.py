@@ -48,9 +48,3 @@ def normals(seed: int, step: int, stream: int, shape: tuple[int, ...]) -> FloatA
     angle = 2.0 * np.pi * words[1::2] / 2.0**32
     both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return both.reshape(-1)[:n].reshape(shape)
-
-
-def keep_mask(seed: int, step: int, stream: int, shape: tuple[int, ...], dropout_rate: float) -> npt.NDArray[np.uint8]:
-    """1 where a unit is kept."""
-    words = philox(seed, step, stream, int(np.prod(shape)))
-    return (words >= round(dropout_rate * 2.0**32)).astype(np.uint8).reshape(shape)

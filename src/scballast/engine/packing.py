@@ -10,13 +10,11 @@ import numpy as np
 from scballast.arrays import FloatArray
 from scballast.engine.members import MemberPlan
 
-_Z, _L = "z_encoder.encoder.fc_layers.Layer {}.", "l_encoder.encoder.fc_layers.Layer 0."
-_RATE, _ZERO = "decoder.factor_regressor.fc_layers.Layer 0.", "decoder.px_dropout_decoder.fc_layers.Layer 0."
-_HIDDEN, _SHARES, _ABSENT = (
-    "decoder.px_decoder.fc_layers.Layer {}.",
-    "decoder.px_scale_decoder.0.",
-    "decoder.px_dropout_decoder.",
-)
+Z, L = "z_encoder.encoder.fc_layers.Layer {}.", "l_encoder.encoder.fc_layers.Layer 0."
+RATE, ZERO = "decoder.factor_regressor.fc_layers.Layer 0.", "decoder.px_dropout_decoder.fc_layers.Layer 0."
+HIDDEN = "decoder.px_decoder.fc_layers.Layer {}."
+SHARES, ABSENT = "decoder.px_scale_decoder.0.", "decoder.px_dropout_decoder."
+"""What scvi-tools' names of the tensors begin with: encoders, linear decoder, decoder with hidden layers."""
 
 _Take = Callable[[int], FloatArray]
 
@@ -54,13 +52,6 @@ def empty_packed(plan: MemberPlan, dtype: type[np.floating] = np.float32) -> Pac
     builder = _Builder(plan)
     parameters, running = aligned_zeros(builder.n_parameters, dtype), aligned_zeros(builder.n_running, dtype)
     return Packed(parameters, running, builder.views(parameters, running))
-
-
-def gradient_views(plan: MemberPlan, gradient: FloatArray) -> dict[str, FloatArray]:
-    """Return views into a flat gradient by parameter name."""
-    builder = _Builder(plan)
-    views = builder.views(gradient, np.zeros(builder.n_running, gradient.dtype))
-    return {name: view for name, view in views.items() if "running" not in name}
 
 
 def aligned_zeros(n: int, dtype: type[np.floating]) -> FloatArray:
@@ -106,22 +97,15 @@ class _Builder:
         views: dict[str, FloatArray] = {}
         take, take_running = _taker(parameters), _taker(running)
         hidden, stride, genes, latent = self.hidden, self.hidden_stride, self.genes, self.latent
-        encoders = [_Z.format(0), _L] if self.library else [_Z.format(0)]
-        for suffix in ("0.bias", "1.weight", "1.bias"):
-            block = take(self.width)
-            for e, prefix in enumerate(encoders):
-                views[prefix + suffix] = block[e * stride : e * stride + hidden]
-        for suffix in ("1.running_mean", "1.running_var"):
-            block = take_running(self.width)
+        encoders = [Z.format(0), L] if self.library else [Z.format(0)]
+        for suffix, block in _layer(take, take_running, self.width).items():
             for e, prefix in enumerate(encoders):
                 views[prefix + suffix] = block[e * stride : e * stride + hidden]
         for i in range(1, self.layers):
-            prefix = _Z.format(i)
+            prefix = Z.format(i)
             views[prefix + "0.weight"] = take(stride * stride).reshape(stride, stride)[:hidden, :hidden]
-            for suffix in ("0.bias", "1.weight", "1.bias"):
-                views[prefix + suffix] = take(stride)[:hidden]
-            for suffix in ("1.running_mean", "1.running_var"):
-                views[prefix + suffix] = take_running(stride)[:hidden]
+            for suffix, block in _layer(take, take_running, stride).items():
+                views[prefix + suffix] = block[:hidden]
         weight = take(2 * latent * stride).reshape(2 * latent, stride)[:, :hidden]
         bias = take(_padded(2 * latent))
         views["z_encoder.mean_encoder.weight"], views["z_encoder.var_encoder.weight"] = weight[:latent], weight[latent:]
@@ -145,27 +129,29 @@ class _Builder:
 
     def _linear_decoder(self, views: dict[str, FloatArray], take: _Take, take_running: _Take) -> None:
         n_rows = self.latent + self.batch_columns
-        for prefix in [_RATE, _ZERO] if self.zero_inflated else [_RATE]:
+        for prefix in [RATE, ZERO] if self.zero_inflated else [RATE]:
             rows = take(n_rows * self.gene_stride).reshape(n_rows, self.gene_stride)
             views[prefix + "0.weight"] = rows[:, : self.genes].T
-            for suffix in ("1.weight", "1.bias"):
-                views[prefix + suffix] = take(self.gene_stride)[: self.genes]
-            for suffix in ("1.running_mean", "1.running_var"):
-                views[prefix + suffix] = take_running(self.gene_stride)[: self.genes]
+            for suffix, block in _layer(take, take_running, self.gene_stride, bias=False).items():
+                views[prefix + suffix] = block[: self.genes]
 
     def _nonlinear_decoder(self, views: dict[str, FloatArray], take: _Take, take_running: _Take) -> None:
         hidden, stride = self.hidden, self.hidden_stride
         for i, n_rows in enumerate(self.hidden_rows):
-            prefix = _HIDDEN.format(i)
+            prefix = HIDDEN.format(i)
             views[prefix + "0.weight"] = take(n_rows * stride).reshape(n_rows, stride)[:, :hidden].T
-            for suffix in ("0.bias", "1.weight", "1.bias"):
-                views[prefix + suffix] = take(stride)[:hidden]
-            for suffix in ("1.running_mean", "1.running_var"):
-                views[prefix + suffix] = take_running(stride)[:hidden]
-        for prefix in [_SHARES, _ABSENT] if self.zero_inflated else [_SHARES]:
+            for suffix, block in _layer(take, take_running, stride).items():
+                views[prefix + suffix] = block[:hidden]
+        for prefix in [SHARES, ABSENT] if self.zero_inflated else [SHARES]:
             rows = take(hidden * self.gene_stride).reshape(hidden, self.gene_stride)
             views[prefix + "weight"] = rows[:, : self.genes].T
             views[prefix + "bias"] = take(self.gene_stride)[: self.genes]
+
+
+def _layer(take: _Take, take_running: _Take, width: int, *, bias: bool = True) -> dict[str, FloatArray]:
+    """Return the vectors of a layer with a batch norm, in their order."""
+    blocks = {suffix: take(width) for suffix in ("0.bias", "1.weight", "1.bias")[not bias :]}
+    return blocks | {suffix: take_running(width) for suffix in ("1.running_mean", "1.running_var")}
 
 
 def _taker(flat: FloatArray) -> _Take:

@@ -89,15 +89,6 @@ def heldout_fit(
     return HeldoutFit(nll, elbo)
 
 
-def validation_losses(
-    evaluator: Evaluator, counts: CountMatrix, packed: Packed, plan: MemberPlan, n_steps: int, kl_weight: float
-) -> tuple[float, float, float]:
-    """Mean reconstruction loss, KL and weighted loss per validation cell, from one sample of each posterior."""
-    cells = plan.validation_cells
-    result = evaluator.evaluate(packed, cells, *validation_noise(plan, n_steps))
-    return mean_losses(result, plan, counts.batch[cells], kl_weight)
-
-
 def validation_noise(plan: MemberPlan, n_steps: int) -> tuple[FloatArray, FloatArray]:
     """(1, n, n_latent) and (1, n) standard normal draws for the n validation cells, after so many steps."""
     n_cells, step = len(plan.validation_positions), _VALIDATION_STEP + n_steps
@@ -123,21 +114,18 @@ def _log_ratio(posterior: FloatArray, draw: FloatArray, mean: Any, variance: Any
     """Log p - log q at ``m + s * draw`` for posteriors (n, 2, ...) of m and s and a normal prior."""
     m, s = posterior[:, 0], posterior[:, 1]
     value = m + s * draw
-    ratio: FloatArray = 0.5 * (draw**2 - (value - mean) ** 2 / variance - np.log(variance)) + np.log(s)
-    return ratio
+    return np.asarray(0.5 * (draw**2 - (value - mean) ** 2 / variance - np.log(variance)) + np.log(s))
 
 
 def _normal_kl(posterior: FloatArray, mean: Any, variance: Any) -> FloatArray:
     """KL divergence of posteriors (n, 2, ...) of mean and standard deviation from a normal prior."""
     m, s = posterior[:, 0], posterior[:, 1]
     ratio = s**2 / variance
-    kl: FloatArray = 0.5 * (ratio + (m - mean) ** 2 / variance - 1.0 - np.log(ratio))
-    return kl
+    return np.asarray(0.5 * (ratio + (m - mean) ** 2 / variance - 1.0 - np.log(ratio)))
 
 
 @functools.cache
 def _normal_points(n_latent: int) -> FloatArray:
     """(1024, n_latent) low-discrepancy points of the standard normal distribution."""
     uniform = qmc.Sobol(n_latent, scramble=True, rng=np.random.default_rng(0)).random(_LN_POINTS)
-    points: FloatArray = ndtri(np.clip(uniform, 1e-9, 1 - 1e-9))
-    return points
+    return np.asarray(ndtri(np.clip(uniform, 1e-9, 1 - 1e-9)))

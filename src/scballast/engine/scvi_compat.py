@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from scvi.model import SCVI, LinearSCVI
     from scvi.module import LDVAE, VAE
 
+_NOISY_LOGGERS = ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "scvi", "scvi.train")
 MODEL_CLASSES = {"LinearSCVI": "scvi.model", "SCVI": "scvi.model", "DRVI": "scvi.external"}
 """The models of scvi-tools that are trained and opened here, and where it has them."""
 
@@ -126,3 +130,20 @@ def set_trained(
     model.is_trained_ = True
     model.history_ = history
     model.train_indices, model.validation_indices, model.test_indices = train, validation, test
+
+
+@contextmanager
+def quiet_scvi() -> Iterator[None]:
+    """Keep scvi-tools' and Lightning's notices about devices, workers and saved columns off the terminal."""
+    import scvi  # noqa: F401 - when it is first imported, Lightning sets the levels of its loggers
+
+    levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"(lightning|scvi|anndata|torch|torchmetrics|jaxlib)(\.|$)")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -148,8 +148,7 @@ class ShuffledRows:
 
     def _sizes(self, cells: IntArray) -> IntArray:
         starts = self._counts.row_starts
-        sizes: IntArray = starts[cells + 1] - starts[cells]
-        return sizes
+        return np.asarray(starts[cells + 1] - starts[cells])
 
 
 def _put(file: tuple[FileIO, int], first: int, array: npt.NDArray[Any]) -> None:

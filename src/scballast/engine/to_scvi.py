@@ -1,23 +1,48 @@
-"""Turn a trained member into a genuine ``scvi.model.LinearSCVI`` or ``scvi.model.SCVI``."""
+"""A member as scvi-tools has it: its module at the start, and the ``LinearSCVI`` or ``SCVI`` that is trained."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scballast.arrays import FloatArray
 from scballast.engine import scvi_compat
-from scballast.engine.initial import initial_module
+from scballast.engine.members import MemberPlan
 from scballast.engine.settings import scvi_arguments
 from scballast.engine.trained import TRAIN_CURVES, VALIDATION_CURVES, TrainedMember
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from scvi.model import SCVI, LinearSCVI
+    from scvi.module import LDVAE, VAE
+
+_LOCK = threading.Lock()  # torch's generator is one per process
+
+
+def initial_module(plan: MemberPlan) -> LDVAE | VAE:
+    """Build the member's module with the weights that its seed gives; torch's generator is left as it was."""
+    import torch
+    from scvi.module import LDVAE, VAE
+
+    arguments = scvi_arguments(plan.model)
+    build: type[LDVAE | VAE] = LDVAE
+    if plan.model.decoder == "nonlinear":
+        build, arguments["n_labels"] = VAE, plan.n_labels
+    else:
+        arguments["n_layers_encoder"] = arguments.pop("n_layers")
+    if not plan.model.use_observed_lib_size:
+        arguments["library_log_means"] = plan.library_means.reshape(1, -1)
+        arguments["library_log_vars"] = plan.library_vars.reshape(1, -1)
+    with _LOCK, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        return build(n_input=plan.n_genes, n_batch=plan.n_batch, **arguments)
+
+
+def initial_state(plan: MemberPlan) -> dict[str, FloatArray]:
+    """Weights and buffers of ``initial_module`` by ``state_dict`` name."""
+    return {name: np.asarray(tensor) for name, tensor in initial_module(plan).state_dict().items()}
 
 
 def export_member(
@@ -43,7 +68,7 @@ def export_member(
 
     plan = trained.plan
     model_class = LinearSCVI if plan.model.decoder == "linear" else SCVI
-    with _quiet():
+    with scvi_compat.quiet_scvi():
         whole = len(plan.cells) == adata.n_obs and np.array_equal(plan.cells, np.arange(adata.n_obs))
         member_adata = adata if whole and not adata.is_view else adata[plan.cells].copy()
         if not member_adata.obs_names.is_unique:
@@ -74,17 +99,3 @@ def _history(trained: TrainedMember) -> dict[str, Any]:
         frames[name] = pd.DataFrame({name: values}, index=index)
     assert set(frames) <= {*TRAIN_CURVES, *VALIDATION_CURVES}
     return frames
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep scvi-tools' remarks on small batches and overwritten columns off the terminal."""
-    scvi_logger = logging.getLogger("scvi")
-    level = scvi_logger.level
-    scvi_logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            yield
-    finally:
-        scvi_logger.setLevel(level)

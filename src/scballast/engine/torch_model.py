@@ -12,12 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from scballast.engine.packing import ABSENT, HIDDEN, RATE, SHARES, ZERO, L, Z
 from scballast.engine.settings import ModelSettings
 
-_Z, _L = "z_encoder.encoder.fc_layers.Layer {}.", "l_encoder.encoder.fc_layers.Layer 0."
-_RATE, _ZERO = "decoder.factor_regressor.fc_layers.Layer 0.", "decoder.px_dropout_decoder.fc_layers.Layer 0."
-_HIDDEN = "decoder.px_decoder.fc_layers.Layer {}."
-_SHARES, _ABSENT = "decoder.px_scale_decoder.0.", "decoder.px_dropout_decoder."
 _MOMENTUM, _NORM_EPS, _VARIANCE_EPS, _EPS = 0.01, 1e-3, 1e-4, 1e-8
 
 
@@ -118,13 +115,13 @@ class StackedVAE:
         keep = noise.keep if noise is not None else ()
         hidden = x
         for layer in range(self.settings.n_layers):
-            hidden = self._layer(_Z.format(layer), hidden, mask, training=training)
+            hidden = self._layer(Z.format(layer), hidden, mask, training=training)
             hidden = hidden * keep[layer] if keep else hidden
         mean = self._linear("z_encoder.mean_encoder.", hidden)
         sd = (torch.exp(self._linear("z_encoder.var_encoder.", hidden)) + _VARIANCE_EPS).sqrt()
         if self.settings.use_observed_lib_size:
             return Posterior(mean, sd, torch.zeros_like(mask), torch.zeros_like(mask))
-        hidden = self._layer(_L, x, mask, training=training)
+        hidden = self._layer(L, x, mask, training=training)
         hidden = hidden * keep[self.settings.n_layers] if keep else hidden
         library_mean = self._linear("l_encoder.mean_encoder.", hidden)[..., 0]
         library_sd = (torch.exp(self._linear("l_encoder.var_encoder.", hidden)[..., 0]) + _VARIANCE_EPS).sqrt()
@@ -177,14 +174,14 @@ class StackedVAE:
             inputs = self._with_batch(z, minibatch.batch)
             products = {
                 prefix: torch.bmm(inputs, self.tensors[prefix + "0.weight"].transpose(1, 2))
-                for prefix in ((_RATE, _ZERO) if zero_inflated else (_RATE,))
+                for prefix in ((RATE, ZERO) if zero_inflated else (RATE,))
             }
             return [self._batch_norm(prefix + "1.", y, mask, training=training) for prefix, y in products.items()]
         hidden = z
         for layer in range(self.settings.n_layers):
             inputs = self._with_batch(hidden, minibatch.batch)
-            hidden = self._layer(_HIDDEN.format(layer), inputs, mask, training=training)
-        return [self._linear(prefix, hidden) for prefix in ((_SHARES, _ABSENT) if zero_inflated else (_SHARES,))]
+            hidden = self._layer(HIDDEN.format(layer), inputs, mask, training=training)
+        return [self._linear(prefix, hidden) for prefix in ((SHARES, ABSENT) if zero_inflated else (SHARES,))]
 
     def _with_batch(self, x: Tensor, batch: Tensor) -> Tensor:
         if self.n_batch == 1:

@@ -53,13 +53,6 @@ def philox(seeds: Tensor, steps: Tensor, drawn: Sequence[tuple[int, tuple[int, i
     return list(torch.stack(counter, dim=1).split(counters, dim=2))
 
 
-def normals(
-    seeds: Tensor, steps: Tensor, stream: int, sizes: Tensor, widths: tuple[int, int], dtype: torch.dtype
-) -> Tensor:
-    """(member, rows, columns) standard normal numbers for arrays of each member's (member, 2) own ``sizes``."""
-    return normals_from(philox(seeds, steps, [(stream, widths)])[0], sizes, widths, dtype)
-
-
 def normals_from(words: Tensor, sizes: Tensor, widths: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """:func:`normals` from the words of their stream."""
     precise = torch.float32 if words.device.type == "mps" else torch.float64  # mps has no float64
@@ -68,13 +61,6 @@ def normals_from(words: Tensor, sizes: Tensor, widths: tuple[int, int], dtype: t
     radius = torch.sqrt(-2.0 * torch.log((_pick(words, word - odd, counter).to(precise) + 1.0) / 2.0**32))
     angle = 2.0 * math.pi * _pick(words, word - odd + 1, counter).to(precise) / 2.0**32
     return torch.where(odd == 0, radius * torch.cos(angle), radius * torch.sin(angle)).to(dtype)
-
-
-def keep_mask(
-    seeds: Tensor, steps: Tensor, stream: int, sizes: Tensor, widths: tuple[int, int], dropout_rates: Tensor
-) -> Tensor:
-    """(member, rows, columns) bool, False where dropout strikes."""
-    return keep_mask_from(philox(seeds, steps, [(stream, widths)])[0], sizes, widths, dropout_rates)
 
 
 def keep_mask_from(words: Tensor, sizes: Tensor, widths: tuple[int, int], dropout_rates: Tensor) -> Tensor:

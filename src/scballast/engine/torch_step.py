@@ -9,19 +9,17 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scballast.engine import noise as streams
 from scballast.engine import torch_compat, torch_noise
+from scballast.engine.resident import DeviceCounts, PlanTensors
 from scballast.engine.settings import ModelSettings
+from scballast.engine.stacking import Stack
 from scballast.engine.torch_model import Noise, StackedVAE
-
-if TYPE_CHECKING:
-    from scballast.engine.resident import DeviceCounts, PlanTensors
-    from scballast.engine.stacking import Stack
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -12,13 +11,12 @@ import numpy as np
 
 from scballast.arrays import IntArray
 from scballast.engine.counts import CountMatrix
-from scballast.engine.initial import initial_state
 from scballast.engine.kernels import KernelCounts, MemberKernel, Sums
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import aligned_zeros, empty_packed
-from scballast.engine.posterior import validation_losses
-from scballast.engine.schedule import EarlyStopping, epoch_order, kl_weight
-from scballast.engine.trained import CurveRecorder, TrainedMember, describe_failure
+from scballast.engine.schedule import epoch_order
+from scballast.engine.to_scvi import initial_state
+from scballast.engine.trained import Course, TrainedMember
 
 _POLL_SECONDS = 0.2
 
@@ -64,83 +62,28 @@ def finish(
         raise
 
 
-class MemberTraining:
-    """One member on its way through its epochs.
-
-    Attributes
-    ----------
-    plan, packed
-        What rules it, and its weights.
-    epoch, steps
-        Epochs that are complete, and gradient steps that were made.
-    """
+class MemberTraining(Course):
+    """One member on its way through its epochs, with its weights, ``packed``."""
 
     def __init__(self, plan: MemberPlan) -> None:
-        self.plan, self.packed = plan, empty_packed(plan)
+        super().__init__(plan)
+        self.packed = empty_packed(plan)
         self.packed.load(initial_state(plan))
         size = len(self.packed.parameters)
         self._moments = (aligned_zeros(size, np.float32), aligned_zeros(size, np.float32))
-        settings = plan.train
-        self._stopping = EarlyStopping(
-            settings.early_stopping_min_delta, settings.early_stopping_patience, settings.early_stopping_warmup_epochs
-        )
-        self._validate_every = settings.check_val_every_n_epoch or (1 if settings.early_stopping else None)
-        self._recorder, self._sums = CurveRecorder(), Sums()
-        self.epoch, self.steps = 0, 0
-        self._failure: str | None = None
-        self._stopped = False
-
-    @property
-    def active(self) -> bool:
-        """Whether there are epochs to come."""
-        return self.epoch < self.plan.max_epochs and self._failure is None and not self._stopped
+        self._sums = Sums()
 
     def train(self, kernel: MemberKernel, order: IntArray, starts: IntArray, stop: ctypes.c_int32) -> None:
         """Train on minibatches of the epoch under way, ``order[starts[i]:starts[i + 1]]`` of the kernel's rows."""
-        weight = kl_weight(self.epoch, self.plan.n_warmup_epochs, self.plan.train)
         made, _ = kernel.train_epoch(
-            self.packed, self._moments, order, starts, weight, self.steps, stop, sums=self._sums
+            self.packed, self._moments, order, starts, self.kl_weight, self.steps, stop, sums=self._sums
         )
         self.steps += made
 
     def end_epoch(self) -> bool:
         """Record the epoch whose minibatches are all done; returns whether a validation is due."""
-        plan, sums = self.plan, self._sums
-        weight = kl_weight(self.epoch, plan.n_warmup_epochs, plan.train)
-        self._recorder.train(
-            len(plan.train_positions), sums.reconstruction, sums.kl_latent, sums.kl_library, sums.loss, weight
-        )
-        if not math.isfinite(sums.loss):
-            self._failure = describe_failure(plan, self.epoch)
-            return False
-        self.epoch, self._sums = self.epoch + 1, Sums()
-        due = self._validate_every and len(plan.validation_positions) and self.epoch % self._validate_every == 0
-        return bool(due)
-
-    @property
-    def validation_weight(self) -> float:
-        """KL weight of the epoch that is validated."""
-        return kl_weight(self.epoch - 1, self.plan.n_warmup_epochs, self.plan.train)
-
-    def validated(self, reconstruction: float, kl: float, loss: float) -> None:
-        """Record a validation, and stop where that is what it tells."""
-        settings = self.plan.train
-        self._recorder.validation(self.epoch - 1, reconstruction, kl, loss)
-        monitored = self._recorder.curves[settings.early_stopping_monitor][-1]
-        self._stopped = settings.early_stopping and self._stopping.should_stop(monitored)
-
-    def result(self) -> TrainedMember:
-        """Return what the training leaves behind."""
-        recorder = self._recorder
-        return TrainedMember(
-            self.plan,
-            self.packed,
-            self.steps,
-            self.epoch,
-            recorder.curves,
-            recorder.validation_epochs,
-            self._failure,
-        )
+        sums, self._sums = self._sums, Sums()
+        return self.record(sums.reconstruction, sums.kl_latent, sums.kl_library, sums.loss)
 
 
 def _train_member(plan: MemberPlan, kernel: MemberKernel, counts: CountMatrix, stop: ctypes.c_int32) -> TrainedMember:
@@ -148,6 +91,5 @@ def _train_member(plan: MemberPlan, kernel: MemberKernel, counts: CountMatrix, s
     while training.active and not stop.value:
         training.train(kernel, epoch_order(train_cells, plan.seed, training.epoch), starts, stop)
         if training.end_epoch():
-            weight = training.validation_weight
-            training.validated(*validation_losses(kernel, counts, training.packed, plan, training.steps, weight))
-    return training.result()
+            training.validate(kernel, counts, training.packed)
+    return training.result(training.packed)

@@ -20,7 +20,7 @@ from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.engine.kernels import Evaluation, KernelCounts, MemberKernel
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import Packed
-from scballast.engine.posterior import mean_losses, validation_noise
+from scballast.engine.posterior import validation_noise
 from scballast.engine.shuffled_copy import ShuffledRows
 from scballast.engine.stored_counts import Rows, StoredCounts
 from scballast.engine.trained import TrainedMember
@@ -70,7 +70,7 @@ def train_streamed(
                     passes.validate(due)
                 done = [i for i, training in active.items() if not training.active]
                 for i in done:
-                    results[i] = trainings[i].result()
+                    results[i] = trainings[i].result(trainings[i].packed)
                     if on_trained is not None:
                         on_trained(i, results[i])
         except BaseException:
@@ -112,93 +112,90 @@ class _Epoch:
         self.training.train(MemberKernel(self.training.plan, counts), cells, starts - starts[0], stop)
 
 
+@dataclass
 class _Passes:
     """Passes over the counts, for training and for validation."""
 
-    def __init__(
-        self,
-        counts: StoredCounts,
-        windows: Windows,
-        pool: ThreadPoolExecutor,
-        reader: ThreadPoolExecutor,
-        stop: ctypes.c_int32,
-    ) -> None:
-        self._counts, self._windows, self._pool, self._reader, self._stop = counts, windows, pool, reader, stop
-        self._resident: tuple[Rows, KernelCounts] | None = None
+    counts: StoredCounts
+    windows: Windows
+    pool: ThreadPoolExecutor
+    reader: ThreadPoolExecutor
+    stop: ctypes.c_int32
+    resident: tuple[Rows, KernelCounts] | None = None
 
     @cached_property
     def _rows(self) -> ShuffledRows:
-        return ShuffledRows(self._counts, self._windows)
+        return ShuffledRows(self.counts, self.windows)
 
     def train(self, trainings: Sequence[MemberTraining]) -> Iterator[float]:
         """Train each member for one epoch; yields the share of it that is done, after each window."""
-        epochs = list(self._pool.map(lambda training: _Epoch.of(training, self._windows), trainings))
+        epochs = list(self.pool.map(lambda training: _Epoch.of(training, self.windows), trainings))
         needed = self._needed(epoch.order for epoch in epochs)
-        if self._resident is None and np.count_nonzero(needed) <= self._windows.window_cells:
+        if self.resident is None and np.count_nonzero(needed) <= self.windows.window_cells:
             # Members only ever end: what is needed now is all that will be.
-            rows = self._counts.read(np.flatnonzero(needed), gap=0)
-            self._resident = rows, KernelCounts(rows.counts)
-        if self._resident is not None:
-            self._train_from(range(self._windows.n_windows), epochs, *self._resident)
+            rows = self.counts.read(np.flatnonzero(needed), gap=0)
+            self.resident = rows, KernelCounts(rows.counts)
+        if self.resident is not None:
+            self._train_from(range(self.windows.n_windows), epochs, *self.resident)
             yield 1.0
             return
         for window, (rows, counts) in enumerate(self._ahead(self._read(epochs, needed))):
             self._train_from([window], epochs, rows, counts)
-            yield (window + 1) / self._windows.n_windows
+            yield (window + 1) / self.windows.n_windows
 
     def _train_from(self, windows: Sequence[int], epochs: list[_Epoch], rows: Rows, counts: KernelCounts) -> None:
         def run(epoch: _Epoch) -> None:
             for window in windows:
                 if epoch.minibatches(window).stop > epoch.minibatches(window).start:
-                    epoch.train(window, rows, counts, self._stop)
+                    epoch.train(window, rows, counts, self.stop)
 
         # The longest first, so that no core waits for a large member that started last.
         longest_first = sorted(epochs, key=lambda epoch: -len(epoch.order) * epoch.training.plan.model.n_latent)
-        finish([self._pool.submit(run, epoch) for epoch in longest_first], self._pool, self._stop)
+        finish([self.pool.submit(run, epoch) for epoch in longest_first], self.pool, self.stop)
 
     def _read(self, epochs: list[_Epoch], needed: BoolArray) -> Iterator[tuple[Rows, KernelCounts]]:
         """Yield the rows of each window, and of what the windows before left over."""
-        size = self._windows.block_cells
-        window_of_block = self._windows.of_blocks(epochs[0].training.epoch)
+        size = self.windows.block_cells
+        window_of_block = self.windows.of_blocks(epochs[0].training.epoch)
         before: Rows | None = None
-        for window in range(self._windows.n_windows):
+        for window in range(self.windows.n_windows):
             blocks = np.flatnonzero(window_of_block == window)
             places = (blocks[:, None] * size + np.arange(size)).ravel()
-            cells = self._windows.cell_at[places[places < self._counts.n_cells]]
+            cells = self.windows.cell_at[places[places < self.counts.n_cells]]
             rows = self._rows.read(cells[needed[cells]], gap=size // 2)
             if before is not None:
                 left = np.unique(np.concatenate([epoch.left_over(window - 1) for epoch in epochs]))
-                rows = rows.and_of(before, left, self._counts)
+                rows = rows.and_of(before, left, self.counts)
             before = rows
             yield rows, KernelCounts(rows.counts)
 
     def validate(self, trainings: Sequence[MemberTraining]) -> None:
         """Validate each member on its validation cells."""
-        checks = list(self._pool.map(_Validation, trainings))
+        checks = list(self.pool.map(_Validation, trainings))
         needed = self._needed(check.training.plan.validation_cells for check in checks)
-        cells = self._windows.cell_at[needed[self._windows.cell_at]]
+        cells = self.windows.cell_at[needed[self.windows.cell_at]]
 
         def read() -> Iterator[tuple[Rows, KernelCounts]]:
-            for start in range(0, len(cells), self._windows.window_cells):
-                rows = self._rows.read(cells[start : start + self._windows.window_cells], gap=0)
+            for start in range(0, len(cells), self.windows.window_cells):
+                rows = self._rows.read(cells[start : start + self.windows.window_cells], gap=0)
                 yield rows, KernelCounts(rows.counts)
 
         for rows, counts in self._ahead(read()):
-            finish([self._pool.submit(check.add, rows, counts) for check in checks], self._pool, self._stop)
+            finish([self.pool.submit(check.add, rows, counts) for check in checks], self.pool, self.stop)
         for check in checks:
-            check.end(self._counts)
+            check.training.validated(check.result, self.counts)
 
     def _needed(self, cells: Iterator[IntArray]) -> BoolArray:
-        needed = np.zeros(self._counts.n_cells, dtype=bool)
+        needed = np.zeros(self.counts.n_cells, dtype=bool)
         for of_member in cells:
             needed[of_member] = True
         return needed
 
     def _ahead(self, items: Iterator[tuple[Rows, KernelCounts]]) -> Iterator[tuple[Rows, KernelCounts]]:
         """Yield items of which the next one is made while one is used."""
-        coming = self._reader.submit(next, items, None)
+        coming = self.reader.submit(next, items, None)
         while (item := coming.result()) is not None:
-            coming = self._reader.submit(next, items, None)
+            coming = self.reader.submit(next, items, None)
             yield item
 
 
@@ -211,7 +208,7 @@ class _Validation:
         n_cells, n_latent = len(plan.validation_positions), plan.model.n_latent
         # The kernels take the noise as float32 whatever it is.
         self._noise = [draws.astype(np.float32) for draws in validation_noise(plan, training.steps)]
-        self._result = Evaluation(
+        self.result = Evaluation(
             np.empty((n_cells, 2, n_latent), np.float32),
             np.empty((n_cells, 2), np.float32),
             np.empty((1, n_cells)),
@@ -226,13 +223,8 @@ class _Validation:
         noise = [draws[:, held] for draws in self._noise]
         kernel = MemberKernel(self.training.plan, counts)
         part = kernel.evaluate(self.training.packed, rows.places(cells[held]), *noise)
-        self._result.latent[held], self._result.library[held] = part.latent, part.library
-        self._result.reconstruction[:, held] = part.reconstruction
-
-    def end(self, counts: StoredCounts) -> None:
-        """Record the losses."""
-        plan, weight = self.training.plan, self.training.validation_weight
-        self.training.validated(*mean_losses(self._result, plan, counts.batch[plan.validation_cells], weight))
+        self.result.latent[held], self.result.library[held] = part.latent, part.library
+        self.result.reconstruction[:, held] = part.reconstruction
 
 
 class StreamedEvaluator:

@@ -7,9 +7,7 @@ Counts, cell orders and parameters stay on the device. Nothing in a step reads a
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,20 +15,17 @@ from torch import Tensor
 
 from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix
-from scballast.engine.initial import initial_state
 from scballast.engine.kernels import Evaluation, join_evaluations
 from scballast.engine.members import MemberPlan
 from scballast.engine.packing import Packed, empty_packed
-from scballast.engine.posterior import validation_losses
 from scballast.engine.resident import DeviceCounts, PlanTensors
-from scballast.engine.schedule import EarlyStopping, epoch_order, kl_weight
+from scballast.engine.schedule import epoch_order
 from scballast.engine.stacking import Stack, shared_settings, structure
+from scballast.engine.to_scvi import initial_state
 from scballast.engine.torch_model import StackedVAE
 from scballast.engine.torch_step import StepShape, StepState, compile_step, make_step, use_compiled
-from scballast.engine.trained import CurveRecorder, TrainedMember, describe_failure
-
-if TYPE_CHECKING:
-    from scballast.engine.trainer_cpu import Progress
+from scballast.engine.trained import Course, TrainedMember
+from scballast.engine.trainer_cpu import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +101,7 @@ class _Group:
         if self._compiled:
             logger.info("ensemble: compiling the step of %d members for %d gradient steps.", len(plans), n_steps)
             self._step = compile_step(self._step, required=bool(compiled))
-        self._epochs, self._steps = [0] * len(plans), [0] * len(plans)
-        self._recorders = [CurveRecorder() for _ in plans]
-        self._stopping = [
-            EarlyStopping(
-                plan.train.early_stopping_min_delta,
-                plan.train.early_stopping_patience,
-                plan.train.early_stopping_warmup_epochs,
-            )
-            for plan in plans
-        ]
+        self._courses = [Course(plan) for plan in plans]
 
     def _first_state(self) -> tuple[StepState, StepShape]:
         plans, flat, device = self._plans, self._stack.flat, self._device
@@ -137,88 +123,57 @@ class _Group:
 
     def train(self, on_progress: Progress | None) -> list[TrainedMember]:
         """Train to the end; results in the order of the group's plans."""
-        starts = [plan.starts for plan in self._plans]
-        place = [0] * len(self._plans)  # minibatch within the epoch
+        starts, courses = [plan.starts for plan in self._plans], self._courses
+        n_minibatches = [len(bounds) - 1 for bounds in starts]
         results: dict[int, TrainedMember] = {}
         for i in self._active:
             self._begin_epoch(i)
         while self._active:
-            chunks = [starts[i][place[i] : place[i] + 2] for i in self._stacked]
-            self._run_step(np.stack(chunks))
-            ended = []
+            places = {i: courses[i].steps % n_minibatches[i] for i in self._stacked}
+            self._run_step(np.stack([starts[i][places[i] : places[i] + 2] for i in self._stacked]))
             for i in self._active:
-                place[i] += 1
-                self._steps[i] += 1
-                if place[i] == len(starts[i]) - 1:
-                    place[i] = 0
-                    ended.append(i)
+                courses[i].steps += 1
+            ended = [i for i in self._active if courses[i].steps % n_minibatches[i] == 0]
             if not ended:
                 continue
             sums = self._state.sums.cpu().numpy()
-            rows = {i: sums[self._stacked.index(i)] for i in ended}
-            finished = {i: failure for i in ended if (failure := self._end_epoch(i, rows[i])) is not None}
-            for i, failure in finished.items():
-                results[i] = self._result(i, failure or None)
+            for i in ended:
+                self._end_epoch(i, sums[self._stacked.index(i)])
+            finished = {i for i in ended if not courses[i].active}
+            for i in finished:
+                results[i] = courses[i].result(self._packed(i))
             if finished:
-                self._drop(set(finished))
+                self._drop(finished)
                 if on_progress is not None:
                     on_progress(len(finished))
         return [results[i] for i in range(len(self._plans))]
 
     def _run_step(self, chunks: IntArray) -> None:
         """One gradient step of every stacked member; ``chunks`` (member, 2) bounds in its order."""
-        numbers = [chunks[:, 0], np.diff(chunks, axis=1)[:, 0], [self._steps[i] + 1 for i in self._stacked]]
+        numbers = [chunks[:, 0], np.diff(chunks, axis=1)[:, 0], [self._courses[i].steps + 1 for i in self._stacked]]
         host = torch.from_numpy(np.array(numbers, dtype=np.int64))
         if self._device.type == "cuda":
             host = host.pin_memory()
         self._step(self._state, self._tensors, host.to(self._device, non_blocking=True))
 
-    def _end_epoch(self, i: int, sums: FloatArray) -> str | None:
-        """Record an epoch; returns a reason when the member ends: "" when it is done, or its failure."""
-        plan, epoch = self._plans[i], self._epochs[i]
-        weight = kl_weight(epoch, plan.n_warmup_epochs, plan.train)
-        reconstruction, kl_latent, kl_library, loss = (float(value) for value in sums)
-        n_cells = len(plan.train_positions)
-        self._recorders[i].train(n_cells, reconstruction, kl_latent, kl_library, loss, weight)
-        if not math.isfinite(loss):
-            return describe_failure(plan, epoch)
-        self._epochs[i] += 1
-        every = plan.train.check_val_every_n_epoch or (1 if plan.train.early_stopping else None)
-        if every and len(plan.validation_positions) and self._epochs[i] % every == 0:
-            evaluator = TorchEvaluator(plan, self._resident)
-            losses = validation_losses(evaluator, self._counts, self._packed(i), plan, self._steps[i], weight)
-            self._recorders[i].validation(epoch, *losses)
-            monitored = self._recorders[i].curves[plan.train.early_stopping_monitor][-1]
-            if plan.train.early_stopping and self._stopping[i].should_stop(monitored):
-                return ""
-        if self._epochs[i] == plan.max_epochs:
-            return ""
-        self._begin_epoch(i)
-        return None
+    def _end_epoch(self, i: int, sums: FloatArray) -> None:
+        course = self._courses[i]
+        if course.record(*(float(value) for value in sums)):
+            course.validate(TorchEvaluator(course.plan, self._resident), self._counts, self._packed(i))
+        if course.active:
+            self._begin_epoch(i)
 
     def _begin_epoch(self, i: int) -> None:
-        plan, row, epoch, state = self._plans[i], self._stacked.index(i), self._epochs[i], self._state
-        order = torch.from_numpy(epoch_order(plan.train_cells, plan.seed, epoch).astype(np.int64))
+        plan, course, row, state = self._plans[i], self._courses[i], self._stacked.index(i), self._state
+        order = torch.from_numpy(epoch_order(plan.train_cells, plan.seed, course.epoch).astype(np.int64))
         state.order[row, : len(order)] = order.to(self._device, non_blocking=True)
-        state.kl_weight[row] = kl_weight(epoch, plan.n_warmup_epochs, plan.train)
+        state.kl_weight[row] = course.kl_weight
         state.sums[row] = 0
 
     def _packed(self, i: int) -> Packed:
         packed = empty_packed(self._plans[i])
         packed.load(self._stack.state(self._stacked.index(i)))
         return packed
-
-    def _result(self, i: int, failure: str | None) -> TrainedMember:
-        recorder = self._recorders[i]
-        return TrainedMember(
-            self._plans[i],
-            self._packed(i),
-            self._steps[i],
-            self._epochs[i],
-            recorder.curves,
-            recorder.validation_epochs,
-            failure,
-        )
 
     def _drop(self, finished: set[int]) -> None:
         self._active = [i for i in self._active if i not in finished]

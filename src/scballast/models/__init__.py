@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from scballast.config.schema import Config
 from scballast.config.values import unknown_key
 from scballast.errors import ConfigError
 from scballast.models.consensus_nmf import CNMF
@@ -14,9 +13,6 @@ from scballast.models.family import ModelFamily
 from scballast.models.glm_pca import GLMPCA
 from scballast.models.scvi_tools import LDVAE, SCVI
 from scballast.models.topic import TOPIC
-
-if TYPE_CHECKING:
-    from scballast.config.schema import Config
 
 FAMILIES: dict[str, ModelFamily] = {
     family.name: family for family in (LDVAE, SCVI, PCA, NMF, FACTOR_ANALYSIS, CNMF, GLMPCA, TOPIC, DRVI)
@@ -46,16 +42,12 @@ def family_of(config: Config) -> ModelFamily:
             "counts at once. Use train.data=memory."
         )
         raise ConfigError(message)
-    if model.latent_distribution not in family.latent_distributions:
-        message = (
-            f"model.latent_distribution: {model.latent_distribution} has no meaning for model.name={model.name}; "
-            f"use {' or '.join(family.latent_distributions)}."
-        )
-        raise ConfigError(message)
-    if family.gene_likelihoods and model.gene_likelihood not in family.gene_likelihoods:
-        message = (
-            f"model.gene_likelihood: {model.gene_likelihood} has no meaning for model.name={model.name}; "
-            f"use {' or '.join(family.gene_likelihoods)}."
-        )
-        raise ConfigError(message)
+    for key, allowed in (
+        ("latent_distribution", family.latent_distributions),
+        ("gene_likelihood", family.gene_likelihoods),
+    ):
+        value = getattr(model, key)
+        if allowed and value not in allowed:
+            message = f"model.{key}: {value} has no meaning for model.name={model.name}; use {' or '.join(allowed)}."
+            raise ConfigError(message)
     return family

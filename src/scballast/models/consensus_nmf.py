@@ -6,20 +6,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray
+from scballast.engine.interface import TrainedEnsemble
 from scballast.errors import TrainingError
-from scballast.models.decomposition import fitted_by
+from scballast.models.decomposition import Cells, fitted_by
 from scballast.models.family import FitRequest, ModelFamily
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    from scballast.engine.interface import TrainedEnsemble
 
 # The defaults of the authors' package (cnmf 1.7), as are those of the factorisations below.
 DENSITY_THRESHOLD, NEIGHBOURHOOD = 0.5, 0.3
@@ -120,18 +117,9 @@ def consensus_nmf(counts: sparse.csr_matrix, n_programs: int, seeds: Sequence[in
 def _runs(scaled: FloatArray, n_programs: int, seeds: Sequence[int]) -> list[FloatArray]:
     """Return the components (n_programs, n_genes) of a run from each seed; zero ones are left out."""
     import torch
-    from sklearn.decomposition import non_negative_factorization
 
     def components(seed: int) -> FloatArray:
-        loadings: FloatArray = non_negative_factorization(
-            scaled,
-            n_components=n_programs,
-            init="random",
-            solver="cd",
-            tol=TOLERANCE,
-            max_iter=MOST_ITERATIONS,
-            random_state=seed,
-        )[1]
+        _, loadings = _factorised(scaled, n_programs, random_state=seed)
         return loadings[loadings.any(axis=1)]
 
     n_threads = torch.get_num_threads()  # what this process is given, also where workers share the machine
@@ -151,20 +139,16 @@ def _density(spectra: FloatArray, n_runs: int) -> FloatArray:
 
 def _refitted(values: FloatArray, spectra: FloatArray) -> FloatArray:
     """Return the non-negative usages (n_rows, n_programs) of fixed components."""
+    return _factorised(values, len(spectra), H=np.ascontiguousarray(spectra), update_H=False)[0]
+
+
+def _factorised(values: FloatArray, n_programs: int, **given: Any) -> tuple[FloatArray, FloatArray]:
     from sklearn.decomposition import non_negative_factorization
 
-    return np.asarray(
-        non_negative_factorization(
-            values,
-            H=np.ascontiguousarray(spectra),
-            n_components=len(spectra),
-            init="random",
-            update_H=False,
-            solver="cd",
-            tol=TOLERANCE,
-            max_iter=MOST_ITERATIONS,
-        )[0]
+    usages, spectra, _ = non_negative_factorization(
+        values, n_components=n_programs, init="random", solver="cd", tol=TOLERANCE, max_iter=MOST_ITERATIONS, **given
     )
+    return usages, spectra
 
 
 def _over_deviation(values: FloatArray) -> FloatArray:
@@ -172,25 +156,17 @@ def _over_deviation(values: FloatArray) -> FloatArray:
 
 
 def _ratio(values: FloatArray, divisor: FloatArray) -> FloatArray:
-    divided: FloatArray = np.divide(values, divisor, out=np.zeros_like(values), where=divisor > 0)
-    return divided
+    return np.asarray(np.divide(values, divisor, out=np.zeros_like(values), where=divisor > 0))
 
 
 def _fit(request: FitRequest) -> TrainedEnsemble:
-    return fitted_by(partial(_decompose, n_runs=request.config.model.n_runs), of_counts=True)(request)
+    def decompose(cells: Cells) -> tuple[FloatArray, FloatArray]:
+        # Not conditional: the data's batches have no part in the published algorithm.
+        seeds = np.random.SeedSequence(cells.seed).generate_state(request.config.model.n_runs) >> 1
+        factorization = consensus_nmf(cells.values, cells.n_factors, [int(number) for number in seeds])
+        return factorization.loadings, factorization.usages
 
-
-def _decompose(
-    counts: sparse.csr_matrix,
-    n_factors: int,
-    seed: int,
-    covariate: IntArray | None,  # not conditional: the data's batches have no part in the published algorithm
-    *,
-    n_runs: int,
-) -> tuple[FloatArray, FloatArray]:
-    seeds = np.random.SeedSequence(seed).generate_state(n_runs) >> 1
-    factorization = consensus_nmf(counts, n_factors, [int(number) for number in seeds])
-    return factorization.loadings, factorization.usages
+    return fitted_by(decompose, of_counts=True)(request)
 
 
 def _methods_text(config: Mapping[str, Any]) -> str:
@@ -203,13 +179,4 @@ def _methods_text(config: Mapping[str, Any]) -> str:
     )
 
 
-CNMF = ModelFamily(
-    "cnmf",
-    fit=_fit,
-    methods_text=_methods_text,
-    linear=True,
-    softmax=False,
-    likelihood=False,
-    conditional=False,
-    deterministic=False,
-)
+CNMF = ModelFamily("cnmf", fit=_fit, methods_text=_methods_text)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from scballast.arrays import FloatArray, IntArray
-from scballast.engine.interface import HeldoutFit
+from scballast.engine.interface import HeldoutFit, Member
 from scballast.errors import TrainingError
 from scballast.models.family import Fit, FitRequest, ModelFamily
 
@@ -18,9 +19,30 @@ TARGET_SUM = 1e4
 _MOST_GENES_FOR_EXACT = 5000
 
 
-# From (log-normalised) counts, number of factors, seed and the covariate's codes to loadings and scores; it raises
-# TrainingError where these cells have no such factors.
-Decompose = Callable[[sparse.csr_matrix, int, int, IntArray | None], tuple[FloatArray, FloatArray]]
+@dataclass(frozen=True)
+class Cells:
+    """What is decomposed: one member's cells.
+
+    Attributes
+    ----------
+    values
+        (n_cells, n_genes) counts, log-normalised or not.
+    n_factors
+        How many factors are wanted.
+    seed
+        The member's.
+    covariate
+        (n_cells,) codes of what the factors are conditioned on; None: nothing.
+    """
+
+    values: sparse.csr_matrix
+    n_factors: int
+    seed: int
+    covariate: IntArray | None
+
+
+# To loadings and scores; it raises TrainingError where these cells have no such factors.
+Decompose = Callable[[Cells], tuple[FloatArray, FloatArray]]
 
 
 def fitted_by(decompose: Decompose, *, of_counts: bool = False) -> Fit:
@@ -42,45 +64,84 @@ def fitted_by(decompose: Decompose, *, of_counts: bool = False) -> Fit:
         counts = sparse.csr_matrix(adata.X, dtype=np.float64)
         everything = counts if of_counts else log_normalise(counts)
         covariate = None if request.batch_key is None else adata.obs[request.batch_key].cat.codes.to_numpy()
-        factors: dict[int, tuple[FloatArray, FloatArray]] = {}
-        failures: dict[int, str] = {}
-        for position, member in enumerate(request.members):
-            cells = np.arange(adata.n_obs) if member.cells is None else member.cells
+
+        def decomposed(member: Member, cells: IntArray) -> Factors:
             values = everything[cells]
             wanted = int(member.overrides.get("n_latent", config.model.n_latent))
             n_latent = min(wanted, values.shape[0] - 1, values.shape[1] - 1)
             of_cells = None if covariate is None else covariate[cells]
-            try:
-                factors[position] = decompose(values, n_latent, member.seed, of_cells)
-            except TrainingError as error:
-                failures[position] = str(error)
-            if request.on_progress is not None:
-                request.on_progress(1)
-        if not factors:
-            message = f"{config.model.name}: not one of {len(request.members)} models has a result. {failures[0]}"
-            raise TrainingError(message)
-        return DecompositionEnsemble(factors, failures)
+            return Factors(*decompose(Cells(values, n_latent, member.seed, of_cells)))
+
+        return fit_each(request, decomposed)
 
     return fit
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What is left of one member.
+
+    Attributes
+    ----------
+    loadings, scores
+        (n_genes, n_factors), and of its own cells (n_cells, n_factors).
+    history, n_steps
+        Training curves by epoch, and gradient steps; of what has no epochs, none.
+    """
+
+    loadings: FloatArray
+    scores: FloatArray
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    n_steps: int = 0
+
+
+def fit_each(
+    request: FitRequest, fit: Callable[[Member, IntArray], Factors], because: str = ". {}"
+) -> DecompositionEnsemble:
+    """Fit one member after another.
+
+    Parameters
+    ----------
+    request
+        Whose members.
+    fit
+        From a member and its cells to its factors; ``TrainingError`` where they have none.
+    because
+        How the first failure is told where every member fails.
+    """
+    factors: dict[int, Factors] = {}
+    failures: dict[int, str] = {}
+    for position, member in enumerate(request.members):
+        try:
+            cells = np.arange(request.adata.n_obs) if member.cells is None else member.cells
+            factors[position] = fit(member, cells)
+        except TrainingError as error:
+            failures[position] = str(error)
+        if request.on_progress is not None:
+            request.on_progress(1)
+    if not factors:
+        none = f"{request.config.model.name}: not one of {len(request.members)} models has a result"
+        raise TrainingError(none + because.format(failures[0]))
+    return DecompositionEnsemble(factors, failures)
+
+
+@dataclass(frozen=True, eq=False)
 class DecompositionEnsemble:
     """Decompositions behind the interface of :class:`scballast.engine.interface.TrainedEnsemble`."""
 
-    def __init__(self, factors: Mapping[int, tuple[FloatArray, FloatArray]], failures: Mapping[int, str]) -> None:
-        self.failures = failures
-        self._factors = factors
+    factors: Mapping[int, Factors]
+    failures: Mapping[int, str]
 
     def loadings(self, member: int) -> FloatArray:
         """Return components as columns, (n_genes, n_factors)."""
-        return self._factors[member][0]
+        return self.factors[member].loadings
 
     def posterior_means(self, member: int, cells: IntArray | None = None) -> FloatArray:
         """Return the scores of the member's own cells, (n_cells, n_factors)."""
         if cells is not None:
             message = "a decomposition has scores for its own cells only"
             raise ValueError(message)
-        return self._factors[member][1]
+        return self.factors[member].scores
 
     def heldout_fit(self, member: int, cells: IntArray, n_mc_samples: int) -> HeldoutFit:
         """Raise: a decomposition is no model of counts."""
@@ -88,12 +149,12 @@ class DecompositionEnsemble:
         raise ValueError(message)
 
     def history(self, member: int) -> Mapping[str, Sequence[float]]:
-        """Return nothing: there are no epochs."""
-        return {}
+        """Return the training curves, by epoch; none where there are no epochs."""
+        return self.factors[member].history
 
     def n_steps(self, member: int) -> int:
-        """Return 0: there are no gradient steps."""
-        return 0
+        """Return the number of gradient steps; 0 where there are none."""
+        return self.factors[member].n_steps
 
     def export(self, member: int) -> Any:
         """Raise: there is no scvi-tools model."""
@@ -110,39 +171,32 @@ def log_normalise(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     return normalised
 
 
-def _pca(
-    values: sparse.csr_matrix, n_factors: int, seed: int, covariate: IntArray | None
-) -> tuple[FloatArray, FloatArray]:
+def _pca(cells: Cells) -> tuple[FloatArray, FloatArray]:
     """Decompose; the mean of each category of the covariate is taken out first, as a model's intercepts take it out."""
     from sklearn.decomposition import PCA
 
-    prepared: Any = values
-    if covariate is not None:
-        prepared = values.toarray()
-        for category in np.unique(covariate):
-            inside = covariate == category
+    prepared: Any = cells.values
+    if cells.covariate is not None:
+        prepared = cells.values.toarray()
+        for category in np.unique(cells.covariate):
+            inside = cells.covariate == category
             prepared[inside] -= prepared[inside].mean(axis=0)
-    solver = "covariance_eigh" if values.shape[1] <= _MOST_GENES_FOR_EXACT else "arpack"
-    pca = PCA(n_components=n_factors, svd_solver=solver, random_state=seed).fit(prepared)
+    solver = "covariance_eigh" if prepared.shape[1] <= _MOST_GENES_FOR_EXACT else "arpack"
+    pca = PCA(n_components=cells.n_factors, svd_solver=solver, random_state=cells.seed).fit(prepared)
     return pca.components_.T, np.asarray(pca.transform(prepared))
 
 
-def _nmf(
-    values: sparse.csr_matrix,
-    n_factors: int,
-    seed: int,
-    covariate: IntArray | None,  # NMF is not conditional: the experiment gives it none
-) -> tuple[FloatArray, FloatArray]:
+def _nmf(cells: Cells) -> tuple[FloatArray, FloatArray]:  # not conditional: the experiment gives it no covariate
     import warnings
 
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
-    model = NMF(n_components=n_factors, init="random", random_state=seed, max_iter=500)
+    model = NMF(n_components=cells.n_factors, init="random", random_state=cells.seed, max_iter=500)
     with warnings.catch_warnings():
         # The iterations are a budget: what they leave undone differs by seed: part of the stability measured.
         warnings.filterwarnings("ignore", category=ConvergenceWarning)
-        scores = model.fit_transform(values)
+        scores = model.fit_transform(cells.values)
     return model.components_.T, scores
 
 
@@ -160,9 +214,6 @@ PCA = ModelFamily(
     "pca",
     fit=fitted_by(_pca),
     methods_text=_methods_text("principal component analysis"),
-    linear=True,
-    softmax=False,
-    likelihood=False,
     conditional=True,
     deterministic=True,
 )
@@ -170,9 +221,4 @@ NMF = ModelFamily(
     "nmf",
     fit=fitted_by(_nmf),
     methods_text=_methods_text("non-negative matrix factorisation from a random start"),
-    linear=True,
-    softmax=False,
-    likelihood=False,
-    conditional=False,
-    deterministic=False,
 )

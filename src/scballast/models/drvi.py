@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -12,9 +11,10 @@ import numpy as np
 
 from scballast.arrays import FloatArray, IntArray
 from scballast.engine.interface import HeldoutFit, TrainedEnsemble
+from scballast.engine.scvi_compat import quiet_scvi
 from scballast.models.family import FitRequest, ModelFamily
-from scballast.models.scvi_tools import warmup_text
-from scballast.models.scvi_training import SequentialEnsemble, fit_sequential, quiet_scvi
+from scballast.models.scvi_tools import settings_of, warmup_text
+from scballast.models.scvi_training import SequentialEnsemble, fit_sequential
 from scballast.threads import one_thread
 
 _FIRST_VERSION = (1, 5)
@@ -79,24 +79,12 @@ def _numpy_state() -> Iterator[None]:
 
 
 def _fit(request: FitRequest) -> TrainedEnsemble:
-    config = request.config
-    model, train = asdict(config.model), asdict(config.train)
-    del model["name"], model["n_runs"], train["engine"]
+    model, train = settings_of(request.config)
     if model["gene_likelihood"] == "nb":
         model["gene_likelihood"] = "pnb"  # the same distribution, from the logarithm of its mean
     # On two busy cores, two threads took 12 times the processor time of one for a step of 600 genes.
     with one_thread():
-        return fit_sequential(
-            request.adata,
-            request.members,
-            model,
-            train,
-            kind="DRVI",
-            ensemble=TraversedEnsemble,
-            batch_key=request.batch_key,
-            device=config.device,
-            on_progress=request.on_progress,
-        )
+        return fit_sequential(request, model, train, kind="DRVI", ensemble=TraversedEnsemble)
 
 
 def _obstacle() -> str | None:
@@ -125,11 +113,8 @@ DRVI = ModelFamily(
     "drvi",
     fit=_fit,
     methods_text=_methods_text,
-    linear=True,
-    softmax=False,
     likelihood=True,
     conditional=True,
-    deterministic=False,
     epochs=True,
     obstacle=_obstacle(),
 )

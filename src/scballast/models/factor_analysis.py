@@ -11,7 +11,7 @@ from scipy import sparse
 from scballast.agreement.program_components import leading_components, varimax
 from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray, IntArray
-from scballast.models.decomposition import fitted_by
+from scballast.models.decomposition import Cells, fitted_by
 from scballast.models.family import ModelFamily
 
 
@@ -57,13 +57,8 @@ def rotated_factors(
     return rotated, np.asarray(values @ rotated)
 
 
-def _decompose(
-    counts: sparse.csr_matrix,
-    n_factors: int,
-    seed: int,  # the cells alone decide
-    covariate: IntArray | None,
-) -> tuple[FloatArray, FloatArray]:
-    return rotated_factors(counts, n_factors, covariate)
+def _decompose(cells: Cells) -> tuple[FloatArray, FloatArray]:
+    return rotated_factors(cells.values, cells.n_factors, cells.covariate)
 
 
 def _methods_text(config: Mapping[str, Any]) -> str:
@@ -77,9 +72,6 @@ FACTOR_ANALYSIS = ModelFamily(
     "factor_analysis",
     fit=fitted_by(_decompose, of_counts=True),
     methods_text=_methods_text,
-    linear=True,
-    softmax=False,
-    likelihood=False,
     conditional=True,
     deterministic=True,
 )

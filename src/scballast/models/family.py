@@ -87,11 +87,11 @@ class ModelFamily:
     name: str
     fit: Fit
     methods_text: Callable[[Mapping[str, Any]], str]
-    linear: bool
-    softmax: bool
-    likelihood: bool
-    conditional: bool
-    deterministic: bool
+    linear: bool = True
+    softmax: bool = False
+    likelihood: bool = False
+    conditional: bool = False
+    deterministic: bool = False
     epochs: bool = False
     simplex: bool = False
     latent_distributions: tuple[str, ...] = ("normal",)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -15,13 +14,11 @@ from scipy.special import digamma, gammaln, polygamma
 from scballast.agreement.program_components import leading_components
 from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray, IntArray
+from scballast.engine.interface import TrainedEnsemble
 from scballast.errors import TrainingError
-from scballast.models.decomposition import fitted_by
+from scballast.models.decomposition import Cells, fitted_by
 from scballast.models.family import FitRequest, ModelFamily
 from scballast.threads import one_thread
-
-if TYPE_CHECKING:
-    from scballast.engine.interface import TrainedEnsemble
 
 logger = logging.getLogger(__name__)
 
@@ -278,7 +275,14 @@ class _Fit:
 def _fit(request: FitRequest) -> TrainedEnsemble:
     converged: list[bool] = []
     poisson = request.config.model.gene_likelihood == "poisson"
-    trained = fitted_by(partial(_decompose, poisson=poisson, converged=converged), of_counts=True)(request)
+
+    def decompose(cells: Cells) -> tuple[FloatArray, FloatArray]:
+        with one_thread():
+            fitted = glm_pca(cells.values, cells.n_factors, cells.covariate, poisson=poisson)
+        converged.append(fitted.converged)
+        return fitted.loadings, fitted.scores
+
+    trained = fitted_by(decompose, of_counts=True)(request)
     if not all(converged):
         remedy = "Set model.gene_likelihood=nb" if poisson else "Lower model.n_latent"
         logger.warning(
@@ -289,21 +293,6 @@ def _fit(request: FitRequest) -> TrainedEnsemble:
             remedy,
         )
     return trained
-
-
-def _decompose(
-    counts: sparse.csr_matrix,
-    n_factors: int,
-    seed: int,  # the cells alone decide
-    covariate: IntArray | None,
-    *,
-    poisson: bool,
-    converged: list[bool],
-) -> tuple[FloatArray, FloatArray]:
-    with one_thread():
-        fitted = glm_pca(counts, n_factors, covariate, poisson=poisson)
-    converged.append(fitted.converged)
-    return fitted.loadings, fitted.scores
 
 
 def _methods_text(config: Mapping[str, Any]) -> str:
@@ -320,9 +309,6 @@ GLMPCA = ModelFamily(
     "glmpca",
     fit=_fit,
     methods_text=_methods_text,
-    linear=True,
-    softmax=False,
-    likelihood=False,
     conditional=True,
     deterministic=True,
     gene_likelihoods=("nb", "poisson"),

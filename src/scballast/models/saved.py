@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scballast.engine import scvi_compat
+from scballast.engine.scvi_compat import quiet_scvi
 from scballast.errors import DataError
-from scballast.models.scvi_training import quiet_scvi
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from scballast.config.schema import Config
 from scballast.engine.interface import TrainedEnsemble
 from scballast.engine.windows import Windows
 from scballast.models.family import Fit, FitRequest, ModelFamily
-
-if TYPE_CHECKING:
-    from scballast.config.schema import Config
 
 
 def _fit(decoder: str) -> Fit:
     """Return how models with a ``linear`` or ``nonlinear`` decoder are trained."""
 
     def fit(request: FitRequest) -> TrainedEnsemble:
-        config, adata, members = request.config, request.adata, request.members
-        model, train = _settings(config)
+        config = request.config
+        model, train = settings_of(config)
         if config.train.engine == "scvi":
             from scballast.models.scvi_training import fit_sequential
 
-            return fit_sequential(
-                adata,
-                members,
-                model,
-                train,
-                kind="LinearSCVI" if decoder == "linear" else "SCVI",
-                batch_key=request.batch_key,
-                device=config.device,
-                on_progress=request.on_progress,
-            )
+            return fit_sequential(request, model, train, kind="LinearSCVI" if decoder == "linear" else "SCVI")
         from scballast.engine import fit_ensemble
 
         return fit_ensemble(
-            adata,
-            members,
+            request.adata,
+            request.members,
             {**model, "decoder": decoder},
             train,
             batch_key=request.batch_key,
@@ -51,11 +40,11 @@ def _fit(decoder: str) -> Fit:
 
 
 def _member_settings(config: Config) -> dict[str, Any]:
-    model, train = _settings(config)
+    model, train = settings_of(config)
     return {**model, **train}
 
 
-def _settings(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+def settings_of(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of model and training by scvi-tools' names."""
     model, train = asdict(config.model), asdict(config.train)
     del model["name"], model["n_runs"], train["engine"], train["data"]
@@ -94,11 +83,9 @@ LDVAE = ModelFamily(
     "ldvae",
     fit=_fit("linear"),
     methods_text=_methods_text("an LDVAE, the linearly decoded variational autoencoder LinearSCVI"),
-    linear=True,
     softmax=True,
     likelihood=True,
     conditional=True,
-    deterministic=False,
     epochs=True,
     latent_distributions=("normal", "ln"),
     settings=_member_settings,
@@ -111,7 +98,6 @@ SCVI = ModelFamily(
     softmax=True,
     likelihood=True,
     conditional=True,
-    deterministic=False,
     epochs=True,
     latent_distributions=("normal", "ln"),
     settings=_member_settings,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import logging
+import math
 import os
 import signal
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,47 +18,36 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.engine import scvi_compat
 from scballast.engine.interface import HeldoutFit, Member
 from scballast.engine.schedule import default_max_epochs
-from scballast.errors import ConfigError, TrainingError
-from scballast.models.marginal_likelihood import importance_weighted_fit
+from scballast.engine.scvi_compat import quiet_scvi
+from scballast.errors import TrainingError
+from scballast.models.family import FitRequest
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_NOISY_LOGGERS = ("lightning.pytorch", "pytorch_lightning", "lightning.fabric", "scvi", "scvi.train")
+_OF_TRAIN = ("max_epochs", "train_size", "batch_size", "early_stopping", "early_stopping_patience")
 
 
 def fit_sequential(
-    adata: AnnData,
-    members: Sequence[Member],
+    request: FitRequest,
     model: Mapping[str, Any],
     train: Mapping[str, Any],
     *,
     kind: str = "LinearSCVI",
     ensemble: type[SequentialEnsemble] | None = None,
-    batch_key: str | None = None,
-    device: str = "auto",
-    on_progress: Callable[[int], None] | None = None,
 ) -> SequentialEnsemble:
     """Train every member with the ``train`` of scvi-tools' model of that name.
 
     Parameters
     ----------
-    adata
-        Raw counts in ``X``.
-    members
-        Cells, seed and overrides of each.
+    request
+        Cells, members and device.
     model, train
         Settings by scvi-tools' names, as in :class:`scballast.config.schema.ModelConfig` and ``TrainConfig``.
     kind
         A key of :data:`scballast.engine.scvi_compat.MODEL_CLASSES`.
     ensemble
         What reads the models out; default: :class:`SequentialEnsemble`.
-    batch_key
-        Column of ``adata.obs`` with the experimental batch.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    on_progress
-        Called with the number of members finished since the last call.
 
     Raises
     ------
@@ -67,73 +56,121 @@ def fit_sequential(
     TrainingError
         Not one member ended with a finite loss.
     """
-    accelerator = accelerator_for(device)
+    from scballast.engine.ensemble import choose_device
+
+    accelerator = choose_device(request.config.device).type
     model_class = scvi_compat.model_class(kind)
     trained: dict[int, Any] = {}
     failures: dict[int, str] = {}
     warmups: list[float | None] = []
-    for position, member in enumerate(members):
-        settings = {**model, **train, **member.overrides}
-        part = adata if member.cells is None else adata[member.cells]
-        max_epochs = settings["max_epochs"] or default_max_epochs(part.n_obs)
-        warmup = settings["kl_warmup_epochs"]
-        if isinstance(warmup, float):
-            warmup = warmup * max_epochs  # not rounded: the engine's weights are the same
-        settings |= {"max_epochs": max_epochs, "kl_warmup_epochs": warmup}
-        warmups.append(warmup)
+    for position, member in enumerate(request.members):
+        part = request.adata if member.cells is None else request.adata[member.cells]
+        settings = in_epochs({**model, **train, **member.overrides}, part.n_obs)
+        warmups.append(settings["kl_warmup_epochs"])
         with quiet_scvi():
-            fitted = _train_one(model_class, part.copy(), settings, member.seed, batch_key, accelerator, model)
+            fitted = _train_one(model_class, part.copy(), settings, member.seed, request.batch_key, accelerator, model)
         last = fitted.history["elbo_train"].iloc[-1].item()
         if np.isfinite(last):
             trained[position] = fitted
         else:
             failures[position] = f"the loss became {last} (lr={settings['lr']}, n_latent={settings['n_latent']})"
-        if on_progress is not None:
-            on_progress(1)
+        if request.on_progress is not None:
+            request.on_progress(1)
     if not trained:
-        message = f"training: the loss of all {len(members)} members became non-finite. Lower train.lr."
+        message = f"training: the loss of all {len(request.members)} members became non-finite. Lower train.lr."
         raise TrainingError(message)
-    return (ensemble or SequentialEnsemble)(adata, members, trained, failures, warmups, int(train["batch_size"]))
+    return (ensemble or SequentialEnsemble)(
+        request.adata, request.members, trained, failures, warmups, int(train["batch_size"])
+    )
 
 
+def in_epochs(settings: Mapping[str, Any], n_cells: int) -> dict[str, Any]:
+    """Return settings with ``max_epochs``, and the KL warm-up, which may be a share of them, in epochs."""
+    max_epochs, warmup = settings["max_epochs"] or default_max_epochs(n_cells), settings["kl_warmup_epochs"]
+    if isinstance(warmup, float):
+        warmup = warmup * max_epochs  # not rounded: the engine's weights are the same
+    return {**settings, "max_epochs": max_epochs, "kl_warmup_epochs": warmup}
+
+
+def kl_weights(warmup: float | None, n_epochs: int) -> list[float]:
+    """Return the KL weight of each epoch."""
+    return [min(1.0, epoch / warmup) if warmup else 1.0 for epoch in range(n_epochs)]
+
+
+def train(model: Any, settings: Mapping[str, Any], accelerator: str, plan: Mapping[str, Any], **further: Any) -> int:
+    """Have a model of scvi-tools train itself; returns how many cells it is trained on.
+
+    Parameters
+    ----------
+    model
+        Set up with its cells.
+    settings
+        As `in_epochs` returns them.
+    accelerator
+        Lightning's name of the device.
+    plan
+        Arguments of the training plan beside the KL warm-up.
+    further
+        Arguments of this model's ``train``.
+    """
+    n_train = int(np.ceil(settings["train_size"] * model.adata.n_obs))
+    batch_size = settings["batch_size"]
+    with interruptible(), alone():
+        model.train(
+            accelerator=accelerator,
+            # A last minibatch of one cell has no variance for the batch norm.
+            datasplitter_kwargs={"drop_last": n_train > batch_size and n_train % batch_size == 1},
+            plan_kwargs={"n_epochs_kl_warmup": settings["kl_warmup_epochs"], **plan},
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **{name: settings[name] for name in _OF_TRAIN},
+            **further,
+        )
+    return n_train
+
+
+@dataclass(frozen=True, eq=False)
 class SequentialEnsemble:
-    """Models trained one by one, behind the interface of :class:`scballast.engine.interface.TrainedEnsemble`."""
+    """Models trained one by one, behind the interface of :class:`scballast.engine.interface.TrainedEnsemble`.
 
-    def __init__(
-        self,
-        adata: AnnData,
-        members: Sequence[Member],
-        models: Mapping[int, Any],
-        failures: Mapping[int, str],
-        warmups: Sequence[float | None],
-        minibatch: int,
-    ) -> None:
-        self.failures = failures
-        self._adata = adata
-        self._members = members
-        self._models = models
-        self._warmups = warmups
-        self._minibatch = minibatch
+    Attributes
+    ----------
+    adata, members
+        What they were trained on.
+    models, failures
+        Those that have a result, and why the others have none, by member.
+    warmups
+        Epochs until each member's KL weight is 1.
+    minibatch
+        Cells that are evaluated at a time.
+    """
+
+    adata: AnnData
+    members: Sequence[Member]
+    models: Mapping[int, Any]
+    failures: Mapping[int, str]
+    warmups: Sequence[float | None]
+    minibatch: int
 
     def loadings(self, member: int) -> FloatArray:
         """Return ``get_loadings()`` as an array, (n_genes, n_latent)."""
-        return np.asarray(self._models[member].get_loadings().to_numpy(), dtype=np.float64)
+        return np.asarray(self.models[member].get_loadings().to_numpy(), dtype=np.float64)
 
     def posterior_means(self, member: int, cells: IntArray | None = None) -> FloatArray:
         """Return posterior means (n, n_latent); under ``ln`` scvi-tools averages 5,000 seeded draws."""
-        chosen = self._members[member].cells if cells is None else cells
-        with quiet_scvi(), seeded(self._members[member].seed):
-            means = self._models[member].get_latent_representation(self._part(chosen))
+        chosen = self.members[member].cells if cells is None else cells
+        with quiet_scvi(), seeded(self.members[member].seed):
+            means = self.models[member].get_latent_representation(self._part(chosen))
         return np.asarray(means, dtype=np.float64)
 
     def heldout_fit(self, member: int, cells: IntArray, n_mc_samples: int) -> HeldoutFit:
         """Return importance-weighted fit on ``cells``."""
-        model = self._models[member]
-        with quiet_scvi(), seeded(self._members[member].seed):
+        model = self.models[member]
+        with quiet_scvi(), seeded(self.members[member].seed):
             part = scvi_compat.registered(model, self._part(cells))
             fits = [
                 importance_weighted_fit(model.module, tensors, n_mc_samples)
-                for tensors in scvi_compat.minibatches(model, part, size=self._minibatch)
+                for tensors in scvi_compat.minibatches(model, part, size=self.minibatch)
             ]
         return HeldoutFit(
             nll=np.concatenate([fit.nll for fit in fits]), elbo=np.concatenate([fit.elbo for fit in fits])
@@ -141,23 +178,21 @@ class SequentialEnsemble:
 
     def history(self, member: int) -> Mapping[str, Sequence[float]]:
         """Return scvi-tools' training curves by epoch, and the KL weight, which it logs every 50 steps only."""
-        frames = self._models[member].history
+        frames = self.models[member].history
         names = ("elbo_train", "reconstruction_loss_train", "kl_local_train")
         curves = {name: frames[name].iloc[:, 0].astype(float).tolist() for name in names if name in frames}
-        warmup = self._warmups[member]
-        weights = [min(1.0, epoch / warmup) if warmup else 1.0 for epoch in range(len(curves["elbo_train"]))]
-        return {**curves, "kl_weight": weights}
+        return {**curves, "kl_weight": kl_weights(self.warmups[member], len(curves["elbo_train"]))}
 
     def n_steps(self, member: int) -> int:
         """Return the number of gradient steps."""
-        return int(self._models[member].trainer.global_step)
+        return int(self.models[member].trainer.global_step)
 
     def export(self, member: int) -> Any:
         """Return the scvi-tools model."""
-        return self._models[member]
+        return self.models[member]
 
     def _part(self, cells: IntArray | None) -> AnnData:
-        return self._adata.copy() if cells is None else self._adata[cells].copy()
+        return self.adata.copy() if cells is None else self.adata[cells].copy()
 
 
 def _train_one(
@@ -175,29 +210,7 @@ def _train_one(
     adata.obs_names_make_unique()
     model_class.setup_anndata(adata, batch_key=batch_key)
     fitted = model_class(adata, **{name: settings[name] for name in model_names})
-    batch_size = settings["batch_size"]
-    n_train = int(np.ceil(settings["train_size"] * adata.n_obs))
-    with interruptible(), alone():
-        fitted.train(
-            max_epochs=settings["max_epochs"],
-            accelerator=accelerator,
-            devices=1,
-            train_size=settings["train_size"],
-            batch_size=batch_size,
-            # A last minibatch of one cell has no variance for the batch norm.
-            datasplitter_kwargs={
-                "drop_last": n_train > settings["batch_size"] and n_train % settings["batch_size"] == 1
-            },
-            early_stopping=settings["early_stopping"],
-            early_stopping_patience=settings["early_stopping_patience"],
-            plan_kwargs={
-                "lr": settings["lr"],
-                "weight_decay": settings["weight_decay"],
-                "n_epochs_kl_warmup": settings["kl_warmup_epochs"],
-            },
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+    train(fitted, settings, accelerator, {name: settings[name] for name in ("lr", "weight_decay")}, devices=1)
     return fitted
 
 
@@ -232,27 +245,6 @@ def interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-def accelerator_for(device: str) -> str:
-    """Return Lightning's accelerator for ``device``.
-
-    Raises
-    ------
-    ConfigError
-        The device is not there.
-    """
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        message = "device: cuda was asked for, and torch finds no GPU here. Use device=cpu or device=auto."
-        raise ConfigError(message)
-    if device == "mps" and not torch.backends.mps.is_available():
-        message = "device: mps was asked for, and torch does not offer it here. Use device=cpu or device=auto."
-        raise ConfigError(message)
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's generators for the block, and put their state back afterwards."""
@@ -263,18 +255,55 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def quiet_scvi() -> Iterator[None]:
-    """Keep scvi-tools' and Lightning's notices about devices, workers and saved columns off the terminal."""
-    import scvi  # noqa: F401 - when it is first imported, Lightning sets the levels of its loggers
+def importance_weighted_fit(module: Any, tensors: Any, n_mc_samples: int) -> HeldoutFit:
+    r"""Estimate ``-log p(x)`` and the negative ELBO of each cell of a minibatch.
 
-    levels = {name: logging.getLogger(name).level for name in _NOISY_LOGGERS}
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(lightning|scvi|anndata|torch|torchmetrics|jaxlib)(\.|$)")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+    .. math:: \log p(x) \approx \log \frac1S \sum_s \frac{p(x|z_s,\ell_s)\,p(z_s)\,p(\ell_s)}{q(z_s|x)\,q(\ell_s|x)}
+
+    scvi-tools' own ``marginal_ll`` evaluates prior and posterior of ``z`` after the softmax under
+    ``latent_distribution="ln"``, where they are densities of ``z`` before it; here they are taken before it.
+
+    Parameters
+    ----------
+    module
+        A trained ``scvi.module.VAE`` or ``LDVAE`` in evaluation mode.
+    tensors
+        A minibatch from the model's data loader.
+    n_mc_samples
+        Number S of draws; both figures use the same draws.
+
+    References
+    ----------
+    Burda, Grosse & Salakhutdinov (2016), Importance weighted autoencoders.
+    """
+    import torch
+    from scvi import REGISTRY_KEYS
+    from torch.distributions import Normal, kl_divergence
+
+    with torch.inference_mode():
+        counts = tensors[REGISTRY_KEYS.X_KEY].to(module.device)
+        batch_index = tensors[REGISTRY_KEYS.BATCH_KEY].to(module.device)
+        inferred = scvi_compat.encoded(module, {k: v.to(module.device) for k, v in tensors.items()})
+        q_z, q_l = inferred["qz"], inferred["ql"]
+        prior_z = Normal(torch.zeros_like(q_z.loc), torch.ones_like(q_z.scale))
+        divergence = kl_divergence(q_z, prior_z).sum(-1)
+        prior_l = None
+        if q_l is not None:
+            prior_l = scvi_compat.library_prior(module, batch_index)
+            divergence = divergence + kl_divergence(q_l, prior_l).sum(-1)
+        log_weights, log_likelihoods = [], []
+        for _ in range(n_mc_samples):
+            z = q_z.sample()
+            library = inferred["library"] if q_l is None else q_l.sample()
+            generated = module.generative(
+                z=module.z_encoder.z_transformation(z), library=library, batch_index=batch_index
+            )
+            log_likelihood = generated["px"].log_prob(counts).sum(-1)
+            weight = log_likelihood + prior_z.log_prob(z).sum(-1) - q_z.log_prob(z).sum(-1)
+            if prior_l is not None:
+                weight = weight + (prior_l.log_prob(library) - q_l.log_prob(library)).sum(-1)
+            log_weights.append(weight)
+            log_likelihoods.append(log_likelihood)
+        nll = math.log(n_mc_samples) - torch.logsumexp(torch.stack(log_weights), dim=0)
+        elbo = divergence - torch.stack(log_likelihoods).mean(0)
+    return HeldoutFit(nll=nll.double().cpu().numpy(), elbo=elbo.double().cpu().numpy())

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.arrays import FloatArray
-from scballast.engine.interface import TrainedEnsemble
-from scballast.engine.schedule import default_max_epochs
+from scballast.arrays import FloatArray, IntArray
+from scballast.engine.interface import Member, TrainedEnsemble
 from scballast.errors import TrainingError
-from scballast.models.decomposition import DecompositionEnsemble
+from scballast.models.decomposition import Factors, fit_each
 from scballast.models.family import FitRequest, ModelFamily
 from scballast.threads import one_thread
 
@@ -26,91 +25,39 @@ TOPIC_LEARNING_RATE = 10.0
 _DRAWS, _AT_ONCE = 1000, 50
 
 
-class TopicEnsemble(DecompositionEnsemble):
-    """Topic models behind the interface of :class:`scballast.engine.interface.TrainedEnsemble`."""
-
-    def __init__(
-        self,
-        factors: Mapping[int, tuple[FloatArray, FloatArray]],
-        failures: Mapping[int, str],
-        curves: Mapping[int, Mapping[str, Sequence[float]]],
-        steps: Mapping[int, int],
-    ) -> None:
-        super().__init__(factors, failures)
-        self._curves, self._steps = curves, steps
-
-    def history(self, member: int) -> Mapping[str, Sequence[float]]:
-        """Return the training curve ``elbo_train`` and the KL weight, by epoch."""
-        return self._curves[member]
-
-    def n_steps(self, member: int) -> int:
-        """Return the number of gradient steps."""
-        return self._steps[member]
-
-
 def _fit(request: FitRequest) -> TrainedEnsemble:
-    from scballast.models.scvi_training import accelerator_for, quiet_scvi
+    from scballast.engine.ensemble import choose_device
+    from scballast.engine.scvi_compat import quiet_scvi
 
-    adata, config = request.adata, request.config  # not its batches, of which AmortizedLDA knows nothing
-    accelerator = accelerator_for(config.device)
-    factors: dict[int, tuple[FloatArray, FloatArray]] = {}
-    failures: dict[int, str] = {}
-    curves: dict[int, Mapping[str, Sequence[float]]] = {}
-    steps: dict[int, int] = {}
-    for position, member in enumerate(request.members):
-        cells = np.arange(adata.n_obs) if member.cells is None else member.cells
+    config = request.config  # not the data's batches, of which AmortizedLDA knows nothing
+    accelerator = choose_device(config.device).type
+
+    def fitted(member: Member, cells: IntArray) -> Factors:
         settings = {**asdict(config.model), **asdict(config.train), **member.overrides}
         # Steps of small matrices: on two busy cores, two threads took 17 times the processor time of one.
         with quiet_scvi(), one_thread():
-            try:
-                model, curves[position] = _trained(adata[cells].copy(), settings, member.seed, accelerator)
-                factors[position] = _read_out(model, member.seed)
-                steps[position] = int(model.trainer.global_step)
-            except TrainingError as error:
-                failures[position] = str(error)
-        if request.on_progress is not None:
-            request.on_progress(1)
-    if not factors:
-        message = f"topic: not one of {len(request.members)} models has a result: {failures[0]}. Lower train.lr."
-        raise TrainingError(message)
-    return TopicEnsemble(factors, failures, curves, steps)
+            model, curves = _trained(request.adata[cells].copy(), settings, member.seed, accelerator)
+            return Factors(*_read_out(model, member.seed), curves, int(model.trainer.global_step))
+
+    return fit_each(request, fitted, because=": {}. Lower train.lr.")
 
 
 def _trained(
-    adata: AnnData, settings: Mapping[str, Any], seed: int, accelerator: str
+    adata: AnnData, given: Mapping[str, Any], seed: int, accelerator: str
 ) -> tuple[Any, Mapping[str, Sequence[float]]]:
     """Return a trained model and its curves; TrainingError: the loss or the parameters became infinite."""
     import scvi
 
-    from scballast.models.scvi_training import alone, interruptible
+    from scballast.models.scvi_training import in_epochs, kl_weights, train
 
     scvi.settings.seed = seed
     adata.obs_names_make_unique()
     scvi.model.AmortizedLDA.setup_anndata(adata)
-    model = scvi.model.AmortizedLDA(adata, n_topics=settings["n_latent"], n_hidden=settings["n_hidden"])
-    n_epochs = settings["max_epochs"] or default_max_epochs(adata.n_obs)
-    warmup = settings["kl_warmup_epochs"]
-    if isinstance(warmup, float):
-        warmup = warmup * n_epochs
-    n_train = int(np.ceil(settings["train_size"] * adata.n_obs))
+    model = scvi.model.AmortizedLDA(adata, n_topics=given["n_latent"], n_hidden=given["n_hidden"])
+    settings = in_epochs(given, adata.n_obs)
     failed = f"the loss became infinite (lr={settings['lr']})"
     try:
-        with interruptible(), alone():
-            model.train(
-                max_epochs=n_epochs,
-                accelerator=accelerator,
-                train_size=settings["train_size"],
-                batch_size=settings["batch_size"],
-                early_stopping=settings["early_stopping"],
-                early_stopping_patience=settings["early_stopping_patience"],
-                # A last minibatch of one cell has no variance for the batch norm.
-                datasplitter_kwargs={
-                    "drop_last": n_train > settings["batch_size"] and n_train % settings["batch_size"] == 1
-                },
-                plan_kwargs={"optim": _optimiser(settings), "n_epochs_kl_warmup": warmup},
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
+        n_train = train(model, settings, accelerator, {"optim": _optimiser(settings)})
     except ValueError as error:
         if "satisfy the constraint" not in str(error):  # what Pyro says of parameters without a value
             raise
@@ -119,8 +66,7 @@ def _trained(
     losses = (model.history["elbo_train"].iloc[:, 0].astype(float) / n_train).tolist()
     if not np.isfinite(losses[-1]):
         raise TrainingError(failed)
-    weights = [min(1.0, epoch / warmup) if warmup else 1.0 for epoch in range(len(losses))]
-    return model, {"elbo_train": losses, "kl_weight": weights}
+    return model, {"elbo_train": losses, "kl_weight": kl_weights(settings["kl_warmup_epochs"], len(losses))}
 
 
 def _optimiser(settings: Mapping[str, Any]) -> Any:
@@ -161,8 +107,7 @@ def _over_deviation(topics: FloatArray, counts: Any) -> FloatArray:
     shares = sparse.diags(np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)) @ matrix
     means, squares = (np.asarray(part.mean(axis=0)).ravel() for part in (shares, shares.power(2)))
     deviation = np.sqrt(np.maximum(squares - means**2, 0.0))[:, None]
-    scaled: FloatArray = np.divide(topics, deviation, out=np.zeros_like(topics), where=deviation > 0)
-    return scaled
+    return np.asarray(np.divide(topics, deviation, out=np.zeros_like(topics), where=deviation > 0))
 
 
 def _methods_text(config: Mapping[str, Any]) -> str:
@@ -176,15 +121,4 @@ def _methods_text(config: Mapping[str, Any]) -> str:
     )
 
 
-TOPIC = ModelFamily(
-    "topic",
-    fit=_fit,
-    methods_text=_methods_text,
-    linear=True,
-    softmax=False,
-    likelihood=False,
-    conditional=False,
-    deterministic=False,
-    epochs=True,
-    simplex=True,
-)
+TOPIC = ModelFamily("topic", fit=_fit, methods_text=_methods_text, epochs=True, simplex=True)

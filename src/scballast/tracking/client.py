@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,9 @@ from scballast.tracking.heartbeat import Heartbeat
 from scballast.tracking.leftovers import SyncResult
 from scballast.tracking.liveness import current_process
 from scballast.tracking.location import TrackingSettings
-from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, new_key, now
+from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, now
 from scballast.tracking.shared_view import share_view
-from scballast.tracking.store import PARENT_TAG, LoadedRun, Store, StoredRun, life_tags, stored
+from scballast.tracking.store import PARENT_TAG, Store, StoredRun, life_tags, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +112,7 @@ class Tracking:
             other methods take either.
         """
         entry = OutboxEntry(
-            key=new_key(),
+            key=uuid.uuid4().hex,
             experiment=self.settings.experiment,
             name=name,
             params=publish.clean_params(params),
@@ -247,15 +248,14 @@ class Tracking:
         with self._store.access():
             return stored(self._store.client.get_run(run_id))
 
-    def load_run(self, run_id: str) -> LoadedRun:
-        """Return a run with its artifacts on this machine; raises `ScballastError` when it holds no results."""
+    def folder_of(self, run_id: str) -> Path:
+        """Return where a run's artifacts are on this machine; raises `ScballastError` when it holds no results."""
         with self._store.access():
-            run = stored(self._store.client.get_run(run_id))
-            return LoadedRun(run, self._store.artifacts_folder(run_id))
+            return self._store.artifacts_folder(run_id)
 
     def load_tables(self, run_id: str) -> dict[str, pd.DataFrame]:
         """Return a run's tables as data frames, by name; raises `ScballastError` when there are none."""
-        return read_tables(self.load_run(run_id).folder)
+        return read_tables(self.folder_of(run_id))
 
     def register_model(self, run_id: str, folder: Path, name: str, alias: str) -> str:
         """Put a saved model into the registry and point an alias at it; doing it again changes nothing.

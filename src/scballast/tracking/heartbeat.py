@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 class Heartbeat:
     """A thread that once a minute says that the open runs are worked on, and ends with the last of them."""
 
-    def __init__(self, store: Store, outbox: Outbox, *, seconds: float = HEARTBEAT_SECONDS) -> None:
-        self._store, self._outbox, self._seconds = store, outbox, seconds
+    def __init__(self, store: Store, outbox: Outbox) -> None:
+        self._store, self._outbox = store, outbox
         self._open: dict[str, str | None] = {}
         self._lock = threading.Lock()
         self._changed = threading.Event()
@@ -43,7 +43,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while True:
-            self._changed.wait(self._seconds)
+            self._changed.wait(HEARTBEAT_SECONDS)
             with self._lock:
                 if not self._open:
                     self._thread = None

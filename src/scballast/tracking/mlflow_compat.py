@@ -38,8 +38,7 @@ def newest_schema() -> str:
     """Return the revision that the installed MLflow works with."""
     from mlflow.store.db import utils
 
-    newest: str = utils._get_latest_schema_revision()
-    return newest
+    return str(utils._get_latest_schema_revision())
 
 
 def knows_schema(revision: str) -> bool:

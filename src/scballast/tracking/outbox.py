@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -77,11 +76,6 @@ class OutboxEntry:
     def reference(self) -> str:
         """What callers know the run by."""
         return self.run_id or f"{PENDING_PREFIX}{self.key}"
-
-
-def new_key() -> str:
-    """Return a key that no other run has."""
-    return uuid.uuid4().hex
 
 
 @dataclass(frozen=True)

@@ -44,39 +44,17 @@ class StoredRun:
     ----------
     status
         ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
-    start_time, end_time
+    start_time
         Milliseconds since the epoch.
     """
 
     run_id: str
     name: str
     status: str
-    parent_run_id: str | None
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     start_time: int
-    end_time: int | None
-    artifact_uri: str
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """A run and its artifacts on this machine's disk.
-
-    Attributes
-    ----------
-    folder
-        The artifacts as they were in the result folder: ``tables/``, ``figures/``, ``model/``, …
-    """
-
-    run: StoredRun
-    folder: Path
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """The run's metrics by name."""
-        return self.run.metrics
 
 
 class Store:
@@ -270,13 +248,10 @@ def stored(run: Any) -> StoredRun:
         run_id=run.info.run_id,
         name=run.info.run_name,
         status=run.info.status,
-        parent_run_id=run.data.tags.get(PARENT_TAG),
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         start_time=run.info.start_time,
-        end_time=run.info.end_time,
-        artifact_uri=run.info.artifact_uri,
     )
 
 
