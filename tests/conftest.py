@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.helpers.plain_figures import plain_figure
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -29,6 +30,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that train and sweep: the last file of a run is one that ends soon."""
     long = {item.path for item in items if any(item.get_closest_marker(name) for name in LONG)}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(autouse=True)
+def _whole_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process of its own look at each file first only where files are damaged: those of other tests are whole."""
+    if request.node.get_closest_marker("damaged") is None:
+        monkeypatch.setattr("scballast.data.files._survive", lambda *_: None)
+
+
+@pytest.fixture
+def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in the figures of reports that nobody looks at."""
+    monkeypatch.setattr("scballast.report.style.finish", plain_figure)
 
 
 @pytest.fixture(scope="session")
