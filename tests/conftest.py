@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from tests.helpers.plain_figures import plain_figure
+from tests.helpers.spared_work import make_template, spare_work
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -40,9 +40,10 @@ def _whole_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw nothing in the figures of reports that nobody looks at."""
-    monkeypatch.setattr("scballast.report.style.finish", plain_figure)
+def spared_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in reports that nobody looks at, and copy the database of the runs."""
+    make_template()
+    spare_work(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not CHROMIUM.exists():
         pytest.skip("no /usr/bin/chromium (Debian's package chromium)")
     runs = tmp_path_factory.mktemp("browser") / "runs"
-    prepared_processes.run(runs, *SMALL_SWEEP, drawn=True)
+    prepared_processes.run(runs, *SMALL_SWEEP, whole=True)
     return runs
 
 

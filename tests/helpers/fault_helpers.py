@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 import psutil
-from tests.helpers.plain_figures import plain_figure
+from tests.helpers.spared_work import spare_work
 
 from scballast.results import is_complete, read_tables
 from scballast.tracking import StoredRun, Tracking, TrackingSettings
@@ -43,16 +43,15 @@ LDVAE = (*TINY, "train.max_epochs=2", "methods=[t_test,contrast]")
 
 
 def command_line(
-    log: Path, words: Sequence[str], fault: Callable[[], None] | None = None, *, drawn: bool = True
+    log: Path, words: Sequence[str], fault: Callable[[], None] | None = None, *, whole: bool = True
 ) -> None:
     """Run the command in this process, with a fault put into it first; what it says goes into a file."""
     from scballast.commands.terminal import main
-    from scballast.report import style
 
     if fault is not None:
         fault()
-    if not drawn:
-        style.finish = plain_figure
+    if not whole:
+        spare_work()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)

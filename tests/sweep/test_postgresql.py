@@ -85,7 +85,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_run(server: Server, tmp_path
     pid = int(server.pid_file.read_text(encoding="utf-8").splitlines()[0])
     words = [*PCA, f"runs_dir={runs}", f"tracking.uri={uri}"]
     process = prepared().Process(
-        target=command_line, args=(log, words, partial(killed_in_training, pid)), kwargs={"drawn": False}
+        target=command_line, args=(log, words, partial(killed_in_training, pid)), kwargs={"whole": False}
     )
     process.start()
     process.join()
