@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from tests.helpers.spared_work import make_template, spare_work
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -42,6 +41,9 @@ def _whole_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def spared_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw nothing in reports that nobody looks at, and copy the database of the runs."""
+    # Not above: it imports numpy, which counts the threads that it may use.
+    from tests.helpers.spared_work import make_template, spare_work
+
     make_template()
     spare_work(monkeypatch)
 
