@@ -31,6 +31,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in long)
 
 
+@pytest.fixture(autouse=True)
+def _whole_files(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process of its own look at each file first only where files are damaged: those of other tests are whole."""
+    if request.node.get_closest_marker("damaged") is None:
+        monkeypatch.setattr("scballast.data.files._survive", lambda *_: None)
+
+
+@pytest.fixture
+def spared_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in reports that nobody looks at, and copy the database of the runs."""
+    # Not above: it imports numpy, which counts the threads that it may use.
+    from tests.helpers.spared_work import make_template, spare_work
+
+    make_template()
+    spare_work(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of the real data sets, which are not part of the repository."""

@@ -31,7 +31,8 @@ from pathlib import Path
 
 import psutil
 from tests.helpers import sweep_helpers as sweeps
-from tests.helpers.fault_helpers import PCA, PRELOAD, assert_whole, command_line, kill_at, used
+from tests.helpers.fault_helpers import PCA, assert_whole, command_line, kill_at, used
+from tests.helpers.prepared_processes import prepared
 
 from scballast.config import keys
 
@@ -56,8 +57,7 @@ def main(words: list[str] | None = None) -> bool:
     parser.add_argument("--only", nargs="+", default=list(parts), choices=list(parts), help="what is killed")
     wanted = parser.parse_args(words or []).only
     moments = random.Random(0)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    context = prepared()
     n_killed = n_wanted = 0
     with tempfile.TemporaryDirectory() as folder:
         for name in wanted:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from tests.helpers import sweep_helpers
+from tests.helpers import prepared_processes, sweep_helpers
 from tests.helpers.tracking_helpers import free_port
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not CHROMIUM.exists():
         pytest.skip("no /usr/bin/chromium (Debian's package chromium)")
     runs = tmp_path_factory.mktemp("browser") / "runs"
-    sweep_helpers.run(runs, *SMALL_SWEEP)
+    prepared_processes.run(runs, *SMALL_SWEEP, whole=True)
     return runs
 
 

@@ -160,6 +160,7 @@ def test_python_gives_what_the_command_gives(folder: Path, tmp_path: Path) -> No
         scballast.check({"B": ["CD79A"]}, words)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_a_finished_run_is_used_with_its_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import scballast
 

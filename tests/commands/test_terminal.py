@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from tests.helpers.data_examples import small_adata
+from tests.helpers.prepared_processes import start
 
 import scballast
 from scballast.commands.help_page import described_keys, help_text
@@ -221,20 +222,22 @@ def test_they_are_named_once_before_the_work_and_never_beside_an_error(tmp_path:
     )
     path = tmp_path / "cells.h5ad"
     adata.write_h5ad(path)
-    words = ["data=h5ad", f"data.path={path}", "data.population_key=cell_type", f"runs_dir={tmp_path / 'r'}", *more]
+    words = ["data=h5ad", f"data.path={path}", "data.population_key=cell_type", *more]
     words += ["model=pca", "methods=[t_test]", "resample.n_replicates=2", "rank.top_k=5", "data.min_cells=5"]
     words = [word for word in words if not (word == "rank.top_k=5" and "rank.top_k=4,5" in more)]
-    found = started(*words)
-    assert found.returncode == 0, found.stderr
-    said = found.stderr.splitlines()
+    status = start(tmp_path / "r", *words, errors="said").wait(240)
+    text = (tmp_path / "said.txt").read_text(encoding="utf-8")
+    assert status == 0, text
+    said = text.splitlines()
     notes = [line for line in said if line.startswith("Note: ")]
     assert notes[0].startswith("Note: 'donor' looks like samples or donors: data.sample_key=COLUMN")
     assert "data.condition_key" in notes[1]
     assert len(notes) == 2
     if not more:
         assert said[:2] == notes
-    found = started(*words, "methods=[t_tset]")
-    assert (found.returncode, found.stderr.count("\n")) == (2, 1), found.stderr
+    status = start(tmp_path / "r", *words, "methods=[t_tset]", errors="refused").wait(240)
+    text = (tmp_path / "refused.txt").read_text(encoding="utf-8")
+    assert (status, text.count("\n")) == (2, 1), text
 
 
 def tables() -> dict[str, Any]:

@@ -18,6 +18,8 @@ from tests.helpers.data_examples import N_CELLS, file_config, written
 from scballast.data import load_dataset
 from scballast.errors import DataError
 
+pytestmark = pytest.mark.damaged
+
 
 @pytest.fixture
 def as_nobody() -> Iterator[None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tests.data.test_fuzz import check
@@ -183,6 +184,7 @@ def test_any_table_of_labels_ends_in_data_or_a_message(content: bytes, suffix: s
         assert_ends_well(config_of(path, labels=str(labels), unlabelled=unlabelled), "")
 
 
+@pytest.mark.damaged
 # The suite tries the same files each time, one of which crashes the HDF5 library; the benchmark tries others too.
 @settings(
     max_examples=examples(30),

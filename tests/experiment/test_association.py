@@ -12,7 +12,7 @@ from scipy import sparse
 
 import scballast
 
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("spared_work")]
 
 
 def donors_file(path: Path, n_donors: int) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import random
 import signal
@@ -22,7 +21,6 @@ import pytest
 from tests.helpers.fault_helpers import (
     LDVAE,
     PCA,
-    PRELOAD,
     assert_whole,
     command_line,
     diverging,
@@ -40,6 +38,7 @@ from tests.helpers.fault_helpers import (
     used,
     without_privileges,
 )
+from tests.helpers.prepared_processes import prepared
 from tests.helpers.tracking_helpers import free_port, mlflow_server
 
 from scballast.results import is_complete
@@ -55,10 +54,7 @@ N_KILLS = 6
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    """Return what starts experiments from a process that has imported everything: seconds less for each."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return context
+    return prepared()
 
 
 @dataclass(frozen=True)
@@ -110,10 +106,14 @@ def test_killed_at_any_moment_nothing_is_half_there(processes: ForkServerContext
     assert {failure(run) for run in found if run.status == "FAILED"} == {"its process ended without a word"}
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_two_experiments_at_once_in_one_folder(processes: ForkServerContext, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     words = [[*PCA, f"seed={seed}", f"runs_dir={runs}"] for seed in range(2)]
-    both = [processes.Process(target=command_line, args=(tmp_path / "log", words[i])) for i in range(2)]
+    both = [
+        processes.Process(target=command_line, args=(tmp_path / "log", words[i]), kwargs={"whole": False})
+        for i in range(2)
+    ]
     for process in both:
         process.start()
     for process in both:
@@ -131,9 +131,9 @@ def test_two_experiments_at_once_in_one_folder(processes: ForkServerContext, tmp
 def command(processes: ForkServerContext, tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Return what runs the command with a fault in it, and gives its status and the last line it said."""
 
-    def run(*words: str, fault: Callable[[], None] | None = None) -> tuple[int, str]:
+    def run(*words: str, fault: Callable[[], None] | None = None, whole: bool = False) -> tuple[int, str]:
         log = tmp_path / "log"
-        process = processes.Process(target=command_line, args=(log, list(words), fault))
+        process = processes.Process(target=command_line, args=(log, list(words), fault), kwargs={"whole": whole})
         process.start()
         process.join()
         said = log.read_text(encoding="utf-8")
@@ -180,14 +180,14 @@ def test_a_disk_that_fills_up(
     share: float, life: Life, command: Callable[..., tuple[int, str]], small_disk: Callable[[int], Path], tmp_path: Path
 ) -> None:
     runs = small_disk(int(share * life.kibibytes)) / "runs"
-    assert command(*PCA, f"runs_dir={runs}")[0] == 1
+    assert command(*PCA, f"runs_dir={runs}", whole=True)[0] == 1
     said = (tmp_path / "log").read_text(encoding="utf-8")
     assert said.lower().count("the disk is full") == 1
     subprocess.run(["mount", "-o", "remount,size=60000k", str(runs.parent)], check=True)
     found = assert_whole(runs)
     assert len(found) <= 1
     if share == 0.8:
-        assert command(*PCA, f"runs_dir={runs}")[0] == 0
+        assert command(*PCA, f"runs_dir={runs}", whole=True)[0] == 0
         first, second = assert_whole(runs)
         # The tables of the first were whole before the report filled the disk.
         assert (first.status, second.status) == ("FINISHED", "FINISHED")
@@ -285,6 +285,7 @@ def test_an_mlflow_server_that_is_killed_in_the_middle(command: Callable[..., tu
         assert [run.status for run in tracking.find_runs()] == ["FINISHED"]
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_a_member_whose_loss_is_nan_leaves_the_others_as_they_are(tmp_path: Path) -> None:
     words = (*LDVAE, "resample.n_replicates=4")
     healthy = experiment(tmp_path / "healthy", *words)

@@ -64,6 +64,7 @@ def test_of_a_large_population_a_part_is_looked_at_as_by_the_ranking(
     assert sizes == [90, 80, 90, 80]
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_a_planted_program_is_a_module_in_every_replicate_and_the_report_shows_it(tmp_path: Path) -> None:
     words = [
         "data=h5ad", f"data.path={example(tmp_path)}", "data.population_key=cell_type", "model=factor_analysis",

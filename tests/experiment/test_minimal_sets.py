@@ -77,6 +77,7 @@ def test_the_scores_are_those_of_unseen_cells(result: RunResult, words: list[str
     assert own["precision"].iloc[0] > 0.97
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_the_report_shows_them_and_without_candidates_there_are_none(
     result: RunResult, words: list[str], tmp_path: Path
 ) -> None:

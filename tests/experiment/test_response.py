@@ -108,6 +108,7 @@ def test_the_report_says_what_responds(result: RunResult) -> None:
     assert "Response genes:" in (result.folder / "description.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_nothing_changes_for_the_other_estimands(result: RunResult, path: Path, tmp_path: Path) -> None:
     without = run(path, tmp_path)
     page = (without.folder / "report.html").read_text(encoding="utf-8").partition("<body")[2]

@@ -126,6 +126,7 @@ def test_consensus_lists_say_what_a_reader_asks_of_a_gene(result: RunResult, cou
         assert listed[f"{column}_x"].equals(listed[f"{column}_y"]), column
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_excluded_classes_are_in_no_list_and_in_the_model(tmp_path: Path) -> None:
     words = [f"runs_dir={tmp_path}", "methods=[wilcoxon]", "programs.find=false", "resample.n_replicates=4"]
     tables = scballast.run([*words, "association.n_permutations=0", "genes.exclude=[stress]"]).tables
@@ -256,6 +257,7 @@ def test_the_folder_is_whole_and_reads_back(result: RunResult) -> None:
         scballast.load(f"{result.folder.name[:-1]}?", runs_dir=str(result.folder.parents[1]))
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_same_config_and_seed_give_the_same_bytes(result: RunResult, counts_file: Path, tmp_path: Path) -> None:
     again = run(counts_file, tmp_path / "runs")
     first = {path.name: path.read_bytes() for path in sorted((result.folder / "tables").iterdir())}
@@ -281,6 +283,7 @@ def test_the_model_and_the_genes_go_back_to_the_notebook(result: RunResult, coun
 
 
 @pytest.mark.parametrize("model", ["pca", "nmf", "factor_analysis", "cnmf", "scvi"])
+@pytest.mark.usefixtures("spared_work")
 def test_other_models_run_under_the_same_rankers(model: str, counts_file: Path, tmp_path: Path) -> None:
     methods = {
         "pca": "contrast,spread,conditioned,per_population",
@@ -300,6 +303,7 @@ def test_other_models_run_under_the_same_rankers(model: str, counts_file: Path, 
         assert np.isfinite(found.metrics["fit/heldout_nll"])
 
 
+@pytest.mark.usefixtures("spared_work")
 def test_the_first_answer_comes_before_the_models_and_changes_nothing(
     counts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import psutil
+from tests.helpers.spared_work import spare_work
 
 from scballast.results import is_complete, read_tables
 from scballast.tracking import StoredRun, Tracking, TrackingSettings
@@ -39,26 +40,18 @@ TINY = (
 )
 PCA = (*TINY, "model=pca", "methods=[t_test,random,contrast,per_population]")
 LDVAE = (*TINY, "train.max_epochs=2", "methods=[t_test,contrast]")
-# What a process that runs experiments imports before its first stage.
-PRELOAD = [
-    "scballast.sweep.trial",
-    "scballast.report",
-    "scballast.commands.terminal",
-    "scanpy",
-    "mlflow.tracking",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "matplotlib.pyplot",
-    "sklearn.decomposition",
-    "tests.helpers.fault_helpers",
-]
 
 
-def command_line(log: Path, words: Sequence[str], fault: Callable[[], None] | None = None) -> None:
+def command_line(
+    log: Path, words: Sequence[str], fault: Callable[[], None] | None = None, *, whole: bool = True
+) -> None:
     """Run the command in this process, with a fault put into it first; what it says goes into a file."""
     from scballast.commands.terminal import main
 
     if fault is not None:
         fault()
+    if not whole:
+        spare_work()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.helpers.prepared_processes import run, start
 from tests.helpers.sweep_helpers import (
     BASELINES,
     RANDOM,
@@ -16,9 +17,7 @@ from tests.helpers.sweep_helpers import (
     children,
     parent,
     rows,
-    run,
     running_trial,
-    start,
     trial_notes,
     trial_states,
     wait_for,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.helpers.sweep_helpers import TINY, children, kill, run, start, trial_states, wait_for
+from tests.helpers.prepared_processes import run, start
+from tests.helpers.sweep_helpers import TINY, children, kill, trial_states, wait_for
 
 pytestmark = pytest.mark.slow
 

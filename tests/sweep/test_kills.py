@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.helpers.prepared_processes import run, start
 from tests.helpers.sweep_helpers import (
     BASELINES,
     RANDOM,
@@ -15,9 +16,7 @@ from tests.helpers.sweep_helpers import (
     kill,
     parent,
     rows,
-    run,
     running_trial,
-    start,
     trial_notes,
     trial_states,
     wait_for,

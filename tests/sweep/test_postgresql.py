@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
-import multiprocessing
 import os
 import shutil
 import socket
@@ -18,7 +17,8 @@ from pathlib import Path
 
 import pytest
 from tests.helpers.fault_helpers import PCA, command_line, killed_in_training
-from tests.helpers.sweep_helpers import BASELINES, RANDOM, kill, start, wait_for
+from tests.helpers.prepared_processes import prepared, start
+from tests.helpers.sweep_helpers import BASELINES, RANDOM, kill, wait_for
 
 from scballast.results import is_complete
 from scballast.tracking import Tracking, TrackingSettings
@@ -84,8 +84,8 @@ def test_a_server_that_is_killed_in_the_middle_of_a_run(server: Server, tmp_path
     uri = f"postgresql+psycopg://{server.address}/mlflow"
     pid = int(server.pid_file.read_text(encoding="utf-8").splitlines()[0])
     words = [*PCA, f"runs_dir={runs}", f"tracking.uri={uri}"]
-    process = multiprocessing.get_context("forkserver").Process(
-        target=command_line, args=(log, words, partial(killed_in_training, pid))
+    process = prepared().Process(
+        target=command_line, args=(log, words, partial(killed_in_training, pid)), kwargs={"whole": False}
     )
     process.start()
     process.join()

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.helpers.sweep_helpers import TINY, children, parent, rows, run, trial_notes, trial_states
+from tests.helpers.prepared_processes import run
+from tests.helpers.sweep_helpers import TINY, children, parent, rows, trial_notes, trial_states
 
 pytestmark = pytest.mark.slow
 
