@@ -25,6 +25,8 @@ from scballast.engine.native import precompile
 from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.experiment.first_answer import OnFirstAnswer
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
+from scballast.methods.registry import METHODS
+from scballast.models import FAMILIES
 from scballast.progress import expected_to_take
 from scballast.report.description import first_answer_description
 from scballast.results import result_folder, write_results
@@ -114,7 +116,7 @@ def run_trial(
     """
     settle_matplotlib()
     root = runs_dir(config)
-    if config.train.engine == "ensemble" and config.device in ("auto", "cpu"):
+    if config.train.engine == "ensemble" and config.device in ("auto", "cpu") and _needs_kernels(config):
         precompile()
     dataset = dataset or prepare_dataset(config)
     if on_checked is not None:
@@ -182,6 +184,12 @@ def _writable(root: Path) -> Iterator[None]:
             "change its permissions, and run it again."
         )
         raise ScballastError(message) from error
+
+
+def _needs_kernels(config: Config) -> bool:
+    """Whether some model may be trained by the compiled kernels: the family's own, or the scVI of a baseline."""
+    of_engine = FAMILIES[config.model.name].settings is not None
+    return of_engine or any("scvi" in METHODS[name].roles for name in config.baselines.methods)
 
 
 def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
