@@ -49,7 +49,7 @@ class DataConfig:
         "keep", "cells without a population stay in the global model, or are dropped", allowed=("keep", "drop")
     )
     duplicates: str = key_field(
-        "drop", "cells with exactly the counts of an earlier one are left out, or kept", allowed=("drop", "keep")
+        "drop", "cells with exactly the counts of another one are left out, or kept", allowed=("drop", "keep")
     )
     round: bool = key_field(default=False, about="round counts that are nearly whole")
     n_top_genes: int | None = key_field(2000, "most variable genes that are analysed; null: all", minimum=2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import scipy.sparse as sp
 from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.data.blocks import NewArray, gather
 from scballast.data.columns import Column, taken
+from scballast.data.duplicates import first_alike
 from scballast.data.genes import has_a_choice, select_genes, selection_groups
 from scballast.data.moments import Survey
 from scballast.data.raw_counts import read_counts
@@ -47,6 +48,8 @@ class CountsRequest:
         Of the kept cells.
     rounded, remedy, owned
         As for `read_counts`.
+    duplicates
+        ``drop``: cells with exactly the counts of another are left out; ``keep``: they are told alone.
     n_top_genes
         As for `select_genes`.
     beside
@@ -65,6 +68,7 @@ class CountsRequest:
     remedy: Callable[[], str]
     owned: bool = False
     rounded: bool = False
+    duplicates: str = "drop"
     n_top_genes: int | None = None
     beside: BoolArray | None = None
 
@@ -77,10 +81,12 @@ class AnalysedCounts:
     ----------
     n_values, totals
         (n_kept,) genes with a count in each kept cell, and its counts over all genes, float64.
+    duplicate_of
+        (n_kept,) the cell whose counts each kept cell repeats, itself where it repeats none.
     counted, selected
         (n_genes,) genes with counts in some kept cell, and those that are analysed.
     counts
-        (n_cells, n_selected) of the cells with counts: CSR float32.
+        (n_cells, n_selected) of the cells with counts that are not left out as duplicates: CSR float32.
     beside
         (n_cells, n) counts of the genes that were wanted besides, and are counted but not selected; None: none were.
     digest
@@ -91,6 +97,7 @@ class AnalysedCounts:
 
     n_values: IntArray
     totals: FloatArray
+    duplicate_of: IntArray
     counted: BoolArray
     selected: BoolArray
     counts: sp.csr_matrix
@@ -116,9 +123,7 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
         Some value is not a count, there is none, or genes cannot be selected.
     """
     source, matrix = of.source, of.matrix
-    n_kept, n_genes = int(np.count_nonzero(of.kept)), int(np.count_nonzero(of.genes))
-    groups = selection_groups(of.batches, n_kept) if has_a_choice(n_genes, of.n_top_genes) else None
-    survey = Survey(of.kept, n_genes, groups)
+    whole = survey = _survey(of)
     checked = read_counts(
         matrix.read(),
         where=f"{source}: {matrix.title}",
@@ -131,6 +136,13 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
         rounded=of.rounded,
         watch=survey.add,
     )
+    duplicate_of = first_alike(whole.fingerprints, whole.n_values, of.labels.codes >= 0)
+    once = duplicate_of == np.arange(duplicate_of.size)
+    if of.duplicates == "drop" and not once.all():
+        of = _only(of, once)
+        survey = _survey(of)
+        for first, block in checked.blocks.read("leaving out duplicates"):
+            survey.add(first, block)
     cells, counted = survey.n_values > 0, survey.expressing.sum(axis=0) > 0
     if not cells.any():
         msg = (
@@ -160,8 +172,9 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
     )
     genes_read = np.flatnonzero(of.genes)
     return AnalysedCounts(
-        n_values=survey.n_values,
-        totals=survey.totals,
+        n_values=whole.n_values,
+        totals=whole.totals,
+        duplicate_of=duplicate_of,
         counted=counted,
         selected=selected,
         counts=cut[0],
@@ -174,6 +187,20 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
         read_warnings=checked.warnings,
         selection_warnings=selection.warnings,
     )
+
+
+def _survey(of: CountsRequest) -> Survey:
+    n_genes = int(np.count_nonzero(of.genes))
+    chooses = has_a_choice(n_genes, of.n_top_genes)
+    return Survey(of.kept, n_genes, selection_groups(of.batches, int(np.count_nonzero(of.kept))) if chooses else None)
+
+
+def _only(of: CountsRequest, cells: BoolArray) -> CountsRequest:
+    """Return the request for some of the kept cells alone."""
+    kept = of.kept.copy()
+    kept[of.kept] = cells
+    labels, batches, samples, _ = taken(of.labels, of.batches, of.samples, cells, of.source)
+    return replace(of, kept=kept, labels=labels, batches=batches, samples=samples)
 
 
 class ContentDigest:

@@ -26,7 +26,7 @@ from scballast.results import whole
 logger = logging.getLogger(__name__)
 
 # Raised by hand when the same file leads to other counts, genes, digest or warnings.
-_VERSION = 2
+_VERSION = 3
 _TEXTS = "texts.json"
 _MATRICES = ("counts", "beside")
 _PARTS = ("data", "indices", "indptr")
@@ -204,6 +204,7 @@ def request_name(request: CountsRequest, places: Sequence[Path]) -> str:
         "matrix": request.matrix.path,
         "source": request.source,
         "rounded": request.rounded,
+        "duplicates": request.duplicates,
         "n_top_genes": request.n_top_genes,
         "columns": [
             None if column is None else (column.key, column.names)
@@ -275,7 +276,7 @@ def _read(folder: Path) -> AnalysedCounts:
         matrices[name] = matrix
     plain = {
         name: np.load(folder / f"{name}.npy", allow_pickle=False)
-        for name in ("n_values", "totals", "counted", "selected")
+        for name in ("n_values", "totals", "duplicate_of", "counted", "selected")
     }
     return AnalysedCounts(
         **plain,

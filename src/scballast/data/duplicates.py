@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 
-from scballast.arrays import FloatArray, IntArray
-from scballast.data.analysed_cells import AnalysedCells
-from scballast.data.blocks import PART_VALUES, row_parts
+from scballast.arrays import BoolArray, IntArray
+from scballast.data.columns import Column
 from scballast.data.names import quote
 from scballast.data.populations import DUPLICATES, note_disappearance, note_lost
 from scballast.data.remarks import Remarks
@@ -26,87 +24,73 @@ FEWEST_GENES = 20
 """Cells with counts in fewer genes may be alike by chance and are not compared."""
 
 
-def without_duplicates(
-    cells: AnalysedCells, names: Sequence[str], config: DataConfig, remarks: Remarks
-) -> AnalysedCells:
-    """Return the cells without copies of earlier ones, unless ``data.duplicates=keep``; say so in either case.
+def first_alike(fingerprints: npt.NDArray[np.uint64], n_genes: IntArray, labelled: BoolArray) -> IntArray:
+    """Return for each cell the one whose counts it repeats.
 
     Parameters
     ----------
-    cells
-        All that have counts.
-    names
-        (n_stored,) of all stored cells.
-    config, remarks
-        What is wished, and where it is said what was found.
-    """
-    firsts = duplicate_of(cells.counts, cells.totals)
-    once = firsts == np.arange(firsts.size)
-    if once.all():
-        return cells
-    copies, stored = np.flatnonzero(~once), np.flatnonzero(cells.rows)
-    copy, first = (quote(names[stored[cell]]) for cell in (copies[0], firsts[copies[0]]))
-    relabelled = int(np.count_nonzero(cells.labels.codes[copies] != cells.labels.codes[firsts[copies]]))
-    other_label = f"; {relabelled:,} under another label" if relabelled else ""
-    found = (
-        f"{copies.size:,} of {once.size:,} cells have exactly the counts of an earlier cell, as where overlapping "
-        f"files were joined (first {copy}, those of {first}{other_label})"
-    )
-    if config.duplicates == "keep":
-        remarks.note(f"{found}. data.duplicates=keep: genes may be confirmed by the very cells that suggested them.")
-        return cells
-    remarks.note(
-        f"{found}. They are left out, for as unseen cells they would confirm what they suggested "
-        "(data.duplicates=keep keeps them)."
-    )
-    left = cells.take(once, remarks)
-    note_disappearance(cells.labels, left.labels, config.min_cells, DUPLICATES, remarks)
-    for what, before, after in (("batches", cells.batches, left.batches), ("samples", cells.samples, left.samples)):
-        if before is not None and after is not None:
-            note_lost(before, after, what, DUPLICATES, remarks)
-    return left
-
-
-def duplicate_of(counts: sp.csr_matrix, totals: FloatArray) -> IntArray:
-    """Return for each cell the first one with exactly its counts.
-
-    Parameters
-    ----------
-    counts : (n_cells, n_genes)
-        Sorted indices, no stored zero; may be mapped from disk.
-    totals : (n_cells,)
-        Counts over all genes, those included that are not analysed.
+    fingerprints : (n_cells,)
+        The same for cells with the same counts.
+    n_genes : (n_cells,)
+        Genes with a count; cells with fewer than ``FEWEST_GENES`` repeat none.
+    labelled : (n_cells,)
+        Cells with a label: of copies the first of these stays, or where there is none the first.
 
     Returns
     -------
     (n_cells,) int64
-        Position of the first cell with the same counts; its own where there is none, or where the cell has counts in
-        fewer than ``FEWEST_GENES`` genes.
+        Positions; a cell's own where it repeats none.
     """
-    firsts = np.arange(counts.shape[0])
-    sums = _row_hashes(counts) + totals.astype(np.uint64)
-    order = np.lexsort((firsts, sums))
-    order = order[np.diff(counts.indptr)[order] >= FEWEST_GENES]
-    begins = np.diff(sums[order], prepend=~sums[order[:1]]) != 0
-    first_alike = order[np.maximum.accumulate(np.where(begins, np.arange(order.size), 0))]
-    for cell, first in zip(order[~begins], first_alike[~begins], strict=True):
-        if totals[cell] == totals[first] and _same(counts, int(cell), int(first)):
-            firsts[cell] = first
+    firsts = np.arange(fingerprints.size)
+    order = np.lexsort((firsts, ~labelled, fingerprints))
+    order = order[n_genes[order] >= FEWEST_GENES]
+    begins = np.diff(fingerprints[order], prepend=~fingerprints[order[:1]]) != 0
+    firsts[order] = order[np.maximum.accumulate(np.where(begins, np.arange(order.size), 0))]
     return firsts
 
 
-def _row_hashes(counts: sp.csr_matrix) -> npt.NDArray[np.uint64]:
-    """Return the sum of each row's counts times a random word of their gene, modulo 2^64; other rows differ."""
-    words = np.random.default_rng(0).integers(0, 2**64, counts.shape[1], dtype=np.uint64)
-    hashes = np.zeros(counts.shape[0], dtype=np.uint64)
-    for first, part in row_parts(counts, PART_VALUES):
-        filled = np.flatnonzero(np.diff(part.indptr))
-        if filled.size:
-            products = part.data.astype(np.uint64) * words[part.indices]
-            hashes[first + filled] = np.add.reduceat(products, part.indptr[filled])
-    return hashes
+def note_duplicates(
+    duplicate_of: IntArray,
+    names: Sequence[str],
+    labels: Column,
+    batches: Column | None,
+    samples: Column | None,
+    config: DataConfig,
+    remarks: Remarks,
+) -> BoolArray:
+    """Say which cells are copies of others, and what goes with them; return the cells that stay, (n_cells,).
 
-
-def _same(counts: sp.csr_matrix, first: int, second: int) -> bool:
-    a, b = (slice(*counts.indptr[cell : cell + 2]) for cell in (first, second))
-    return np.array_equal(counts.indices[a], counts.indices[b]) and np.array_equal(counts.data[a], counts.data[b])
+    Parameters
+    ----------
+    duplicate_of : (n_cells,)
+        Of :func:`first_alike`.
+    names, labels, batches, samples
+        (n_cells,) each.
+    config
+        With ``duplicates=keep`` all stay.
+    remarks
+        Where it is said.
+    """
+    once: BoolArray = duplicate_of == np.arange(duplicate_of.size)
+    if once.all():
+        return once
+    copies = np.flatnonzero(~once)
+    their, other = labels.codes[copies], labels.codes[duplicate_of[copies]]
+    relabelled = int(np.count_nonzero((their >= 0) & (their != other)))
+    other_label = f"; {relabelled:,} under another label" if relabelled else ""
+    found = (
+        f"{copies.size:,} of {once.size:,} cells have exactly the counts of another cell, as where overlapping files "
+        f"were joined (first {quote(names[copies[0]])}, those of {quote(names[duplicate_of[copies[0]]])}{other_label})"
+    )
+    if config.duplicates == "keep":
+        remarks.note(f"{found}. data.duplicates=keep: genes may be confirmed by the very cells that suggested them.")
+        return np.ones_like(once)
+    remarks.note(
+        f"{found}. They are left out, for as unseen cells they would confirm what they suggested "
+        "(data.duplicates=keep keeps them)."
+    )
+    note_disappearance(labels, labels.take(once), config.min_cells, DUPLICATES, remarks)
+    for what, column in (("batches", batches), ("samples", samples)):
+        if column is not None:
+            note_lost(column, column.take(once), what, DUPLICATES, remarks)
+    return once

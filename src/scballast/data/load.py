@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,8 +13,8 @@ import numpy as np
 from scballast.arrays import BoolArray
 from scballast.data import embedded
 from scballast.data.analysed import AnalysedCounts, CountsRequest
-from scballast.data.analysed_cells import AnalysedCells
 from scballast.data.annotation import Annotation
+from scballast.data.blocks import take, without_empty_rows
 from scballast.data.columns import (
     Column,
     label_candidates,
@@ -29,7 +28,7 @@ from scballast.data.columns import (
 from scballast.data.conditions import note_conditions, read_conditions
 from scballast.data.counts_cache import CountsCache
 from scballast.data.dataset import Dataset, GeneChoice, GenesBeside
-from scballast.data.duplicates import without_duplicates
+from scballast.data.duplicates import note_duplicates
 from scballast.data.features import gene_features
 from scballast.data.files import open_source
 from scballast.data.label_table import with_labels
@@ -215,6 +214,7 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
         remedy=lambda: source.remedy(chosen),
         owned=source.owned,
         rounded=config.round,
+        duplicates=config.duplicates,
         n_top_genes=config.n_top_genes,
         beside=wanted,
     )
@@ -222,12 +222,14 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
         request, source.places(chosen), outlined=wishes.outlined, on_outline=wishes.on_outline, cache=wishes.cache
     )
     notes += prepared.read_warnings
-    cells, totals = prepared.n_values > 0, prepared.totals[prepared.n_values > 0]
     cell_names = [cell_names[i] for i in np.flatnonzero(kept)]
-    _note_zeros("cells", cells, cell_names, remarks)
+    once = note_duplicates(prepared.duplicate_of, cell_names, labels, batches, samples, config, remarks)
+    cells = once & (prepared.n_values > 0)
+    totals = prepared.totals[cells]
+    _note_zeros("cells", prepared.n_values > 0, cell_names, remarks)
     _note_zeros("genes", prepared.counted, read_names, remarks)
-    at_first = labels
-    grouped_at_first = {w: c for w, c in (("batches", batches), ("samples", samples)) if c is not None}
+    at_first = labels.take(once)
+    grouped_at_first = {w: c.take(once) for w, c in (("batches", batches), ("samples", samples)) if c is not None}
     labels, batches, samples, taken_notes = taken(labels, batches, samples, cells, label)
     notes += taken_notes
     # First of all: what is found in a matrix of empty droplets is not what was asked for.
@@ -240,22 +242,19 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
     if wanted is not None:
         named = (read_names, None if symbols is None else [symbols[i] for i in genes_read])
         beside = _beside(prepared, wanted, *named)
-    analysed = AnalysedCells(counts, totals, beside, labels, batches, samples, cells)
     # A cell without counts in any selected gene has no library to fit: its logarithm is -inf.
     filled = np.diff(counts.indptr) > 0
     if not filled.all():
-        remarks.note(f"{np.count_nonzero(~filled):,} cells without counts in any selected gene are left out.")
-        analysed = analysed.take(filled, remarks)
-    note_disappearance(at_first, analysed.labels, config.min_cells, WITHOUT_COUNTS, remarks)
+        left_out = int(np.count_nonzero(~filled))
+        remarks.note(f"{left_out:,} cells without counts in any selected gene are left out.")
+        counts, totals = without_empty_rows(counts), totals[filled]
+        beside = None if beside is None else replace(beside, counts=take(beside.counts, filled))
+        labels, batches, samples, taken_notes = taken(labels, batches, samples, filled, label)
+        notes += taken_notes
+        cells[np.flatnonzero(cells)[~filled]] = False
+    note_disappearance(at_first, labels, config.min_cells, WITHOUT_COUNTS, remarks)
     for what, column in grouped_at_first.items():
-        note_lost(column, column.take(analysed.rows), what, WITHOUT_COUNTS, remarks)
-    digest = prepared.digest
-    if outline is None:
-        every, analysed = analysed, without_duplicates(analysed, cell_names, config, remarks)
-        if analysed is not every:
-            digest = hashlib.sha256(f"{digest} without duplicates".encode() + analysed.rows.tobytes()).hexdigest()
-    counts, totals, beside, cells = analysed.counts, analysed.totals, analysed.beside, analysed.rows
-    labels, batches, samples = analysed.labels, analysed.batches, analysed.samples
+        note_lost(column, column.take(cells[once]), what, WITHOUT_COUNTS, remarks)
     check_labels(labels, remarks)
     ranked = rank_populations(labels, config.min_cells, remarks)
     note_confounding(ranked, batches, samples, remarks)
@@ -263,18 +262,18 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
         conditions = replace(conditions, codes=conditions.codes[cells])
         note_conditions(conditions, batches, samples, remarks)
     columns = (labels, batches, samples, conditions, *(column.take(cells) for column in groups))
-    genes = genes_read[np.flatnonzero(prepared.selected)]
+    analysed = genes_read[np.flatnonzero(prepared.selected)]
     var_columns, unreadable = var.readable()
     for reason in unreadable.values():
         remarks.note(f"a column of var is not used: {reason}")
     adata = ad.AnnData(
         X=counts,
         obs=_table(obs.take(cells), wishes.obs_keys, [cell_names[i] for i in np.flatnonzero(cells)], columns),
-        var=_table(var, var_columns, gene_names, ()).iloc[genes],
+        var=_table(var, var_columns, gene_names, ()).iloc[analysed],
     )
     return Dataset(
         name=safe_name(config.name or "", empty="data"),
-        digest=digest,
+        digest=prepared.digest,
         adata=adata,
         total_counts=totals,
         populations=ranked.populations,
@@ -287,8 +286,8 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
         condition_key=conditions.key if conditions is not None else None,
         conditions=conditions.names if conditions is not None else (),
         condition_codes=conditions.codes if conditions is not None else None,
-        gene_symbols=tuple(symbols[i] for i in genes) if symbols is not None else None,
-        feature_types=tuple(features.types[i] for i in genes) if features.types else None,
+        gene_symbols=tuple(symbols[i] for i in analysed) if symbols is not None else None,
+        feature_types=tuple(features.types[i] for i in analysed) if features.types else None,
         warnings=tuple(notes),
         beside=beside,
         outline=outline,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
@@ -32,6 +33,9 @@ class Survey:
         (n_kept,) genes with a count in each cell.
     totals
         (n_kept,) float64 counts of each cell.
+    fingerprints
+        (n_kept,) uint64, the same for cells with the same counts and no others but by chance: counts times a random
+        word of their gene, summed modulo 2^64.
     expressing
         (n_groups + 1, n_genes) cells with a count, in each group and in none; without groups one row of all cells.
     sums, squares
@@ -48,6 +52,8 @@ class Survey:
         self._squared = groups is not None
         self.n_values: IntArray = np.zeros(n_kept, dtype=np.int64)
         self.totals: FloatArray = np.zeros(n_kept)
+        self.fingerprints: npt.NDArray[np.uint64] = np.zeros(n_kept, dtype=np.uint64)
+        self._words = np.random.default_rng(0).integers(0, 2**64, n_genes, dtype=np.uint64)
         self.expressing: IntArray = np.zeros((n_groups, n_genes), dtype=np.int64)
         shape = (n_groups, n_genes if groups is not None else 0)
         self.sums: FloatArray = np.zeros(shape)
@@ -64,6 +70,10 @@ class Survey:
         n_values = np.diff(part.indptr)
         self.n_values[cells] = n_values
         self.totals[cells] = row_sums(part)
+        filled = np.flatnonzero(n_values)
+        if filled.size:
+            products = part.data.astype(np.uint64) * self._words[part.indices]
+            self.fingerprints[cells.start + filled] = np.add.reduceat(products, part.indptr[filled])
         if not self._squared:
             self.expressing[0] += cells_expressing(part)
             return

@@ -125,6 +125,7 @@ def placeholder(of: CountsRequest, outline: Outline) -> AnalysedCounts:
     return AnalysedCounts(
         n_values=np.ones(ones.size, dtype=np.int64),
         totals=ones.astype(np.float64),
+        duplicate_of=np.arange(ones.size),
         counted=np.ones(selected.size, dtype=np.bool_),
         selected=selected,
         counts=sp.csr_matrix(arrays, shape=(ones.size, outline.n_genes)),
