@@ -33,6 +33,19 @@ def test_levels_are_those_of_the_counts() -> None:
     np.testing.assert_allclose(levels["log2_fold_change"], expected)
 
 
+def test_sums_are_those_of_some_cells_at_a_time_and_of_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scballast.verdict.answer_genes._CELLS_AT_ONCE", 3)
+    sums = level_sums(CELLS, CELLS.codes, 2)
+    groups = np.array([0, 0, 1, 2])  # the last in no population
+    for group in range(3):
+        own = COUNTS[groups == group]
+        np.testing.assert_allclose(
+            sums.scaled[group], (own / CELLS.total_counts[groups == group][:, None]).sum(axis=0) * 1e4
+        )
+        np.testing.assert_array_equal(sums.seen[group], (own > 0).sum(axis=0))
+    np.testing.assert_array_equal(sums.n_cells, [2, 1, 1])
+
+
 GENES = ["g0", "g1", "g2"]
 CONSENSUS = pd.DataFrame(
     {
