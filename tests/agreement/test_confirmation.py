@@ -152,8 +152,11 @@ def test_doublets_are_left_out() -> None:
     found = {"in": [], "out": []}
     for _ in range(20):
         (seen, profiles), (unseen, _) = side(), side()
-        arguments = {"profiles": profiles, "position": 0}
-        trimmed = [population_cells(sparse.csr_matrix(v), v.sum(axis=1), **arguments) for v in (seen, unseen)]
+        foreign = [foreign_share(sparse.csr_matrix(v), profiles, 0) for v in (seen, unseen)]
+        trimmed = [
+            population_cells(sparse.csr_matrix(v), v.sum(axis=1), foreign=shares)
+            for v, shares in zip((seen, unseen), foreign, strict=True)
+        ]
         assert trimmed[0].counts.shape[0] == 95
         found["out"].append(np.mean(program_p_values(*trimmed, LISTED) <= 0.05))
         found["in"].append(np.mean(program_p_values(cells(seen), cells(unseen), LISTED) <= 0.05))

@@ -14,7 +14,13 @@ from tests.helpers.score_set_examples import signal
 from scballast.data.replicates import draw_replicates
 from scballast.methods.method import RESPONSE_NULL, NamedMethod
 from scballast.verdict.answer import answer_table
-from scballast.verdict.answer_genes import answer_genes_table, expression_levels, response_levels, with_levels
+from scballast.verdict.answer_genes import (
+    answer_genes_table,
+    expression_levels,
+    level_sums,
+    response_levels,
+    with_levels,
+)
 from scballast.verdict.floors import between_replicates
 from scballast.verdict.score_set import ScoreSet, rank_scores
 from scballast.verdict.tables import concordance_table, consensus_table, stability_table
@@ -138,7 +144,7 @@ def test_the_genes_of_an_answer_come_with_both_conditions() -> None:
     found, score_set, cells = confirmed_lists(example, "donor")
     answer = answer_table(stability_table(score_set, 20), concordance_table(score_set, 20), found.summary, top_k=20)
     lists = consensus_table(score_set, 20, found.q_values)
-    consensus = with_levels(lists, cells, ("A",), score_set.genes, {})
+    consensus = with_levels(lists, cells, level_sums(cells, cells.codes, 1), ("A",), score_set.genes, {})
     table = answer_genes_table(answer, consensus)
     assert answer["method"].tolist() == ["response_wilcoxon"]
     up = table[table["gene"].isin([f"gene{number}" for number in range(20)])]
@@ -149,4 +155,4 @@ def test_the_genes_of_an_answer_come_with_both_conditions() -> None:
     assert up["mean_in"].iloc[0] == pytest.approx(shares[treated, number].mean(), rel=1e-5)
     assert up["mean_out"].iloc[0] == pytest.approx(shares[~treated, number].mean(), rel=1e-5)
     assert up["pct_in"].iloc[0] == pytest.approx(100 * (shares[treated, number] > 0).mean())
-    assert set(response_levels(cells, 0)) == set(expression_levels(cells, 0))
+    assert set(response_levels(cells, 0)) == set(expression_levels(level_sums(cells, cells.codes, 1), 0))

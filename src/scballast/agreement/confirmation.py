@@ -61,8 +61,7 @@ def population_cells(
     total_counts: FloatArray,
     *,
     batches: IntArray | None = None,
-    profiles: FloatArray | None = None,
-    position: int = -1,
+    foreign: FloatArray | None = None,
 ) -> PopulationCells:
     """Weigh the genes for depth, and leave out the cells that are most like another population.
 
@@ -74,11 +73,8 @@ def population_cells(
         (n_cells,) counts per cell over all genes, the analysed ones among them.
     batches
         (n_cells,) codes of the experimental batches; None: one batch.
-    profiles
-        (n_populations, n_genes) share of each gene in the counts of each population, of the same side; None, or a
-        single one: no cell is left out.
-    position
-        Row of the population in ``profiles``.
+    foreign
+        (n_cells,) :func:`foreign_share` by the profiles of the same side; None: no cell is left out.
 
     Returns
     -------
@@ -87,8 +83,7 @@ def population_cells(
     matrix = sparse.csr_matrix(counts, dtype=np.float64)
     totals = np.asarray(total_counts, dtype=np.float64)
     codes = np.zeros(totals.size, dtype=np.int64) if batches is None else np.asarray(batches)
-    if profiles is not None and len(profiles) > 1 and totals.size:
-        foreign = foreign_share(matrix, profiles, position)
+    if foreign is not None and totals.size:
         kept = foreign <= np.quantile(foreign, 1.0 - _FOREIGN_SHARE)
         matrix, totals, codes = matrix[kept], totals[kept], codes[kept]
     weights = depth_weights(matrix, totals)
@@ -151,10 +146,10 @@ def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, position: int
     # A gene that a profile lacks is rare there, not impossible.
     mixed = 0.999 * profiles + 0.001 * profiles.mean(axis=0)
     counted = mixed[0] > 0  # in the cells of any population, and then in all of these profiles
-    counts, mixed = counts[:, counted], mixed[:, counted]
+    values, mixed = sparse.csr_matrix(counts[:, counted], dtype=np.float64), mixed[:, counted]
     foreign = np.empty(counts.shape[0])
     for start in range(0, counts.shape[0], _CELLS_AT_ONCE):
-        part = counts[start : start + _CELLS_AT_ONCE]
+        part = values[start : start + _CELLS_AT_ONCE]
         foreign[start : start + _CELLS_AT_ONCE] = 1.0 - _mixture_shares(part, mixed, position)[:, position]
     return foreign
 

@@ -29,9 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     report = folder / "report.html"
     if not report.is_file() and (folder / "tables" / "rankings.parquet").is_file():
         # A run whose report failed, or was killed.
-        from scballast.report.experiment_report import render_trial_report
+        from scballast.sweep.trial import add_report
 
-        render_trial_report(folder)
+        add_report(folder)
     if not report.is_file():
         sys.stderr.write(f"{folder}: holds no report.html.\n")
         return 2

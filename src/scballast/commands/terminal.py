@@ -40,7 +40,8 @@ def main() -> None:
     if words[:1] == ["report"]:
         from scballast.commands.report_command import main as report
 
-        sys.exit(report(words[1:]))
+        with _errors_said():
+            sys.exit(report(words[1:]))
     if words[:1] == ["check"]:
         from scballast.commands.check_command import main as check
 

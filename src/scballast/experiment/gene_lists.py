@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from scballast.arrays import FloatArray, divided, membership
+from scballast.arrays import FloatArray
 from scballast.experiment.setup import Setup
-from scballast.verdict.answer_genes import TARGET_COUNTS, answer_genes_table, with_levels
+from scballast.verdict.answer_genes import LevelSums, answer_genes_table, level_sums, with_levels
 from scballast.verdict.gene_classes import with_flags, without_classes
 from scballast.verdict.unseen import Cells
 
@@ -40,9 +40,10 @@ def gene_list_tables(setup: Setup, cells: Cells, tables: Mapping[str, pd.DataFra
     dataset, unwanted = setup.dataset, setup.config.genes.exclude
     names = [str(gene) for gene in dataset.adata.var_names]
     symbols = dict(zip(names, dataset.gene_symbols or names, strict=True))
-    consensus = with_levels(tables["consensus"], cells, setup.populations, names, symbols)
+    sums = level_sums(cells, cells.codes, len(setup.populations))
+    consensus = with_levels(tables["consensus"], cells, sums, setup.populations, names, symbols)
     table = answer_genes_table(tables["answer"], consensus)
-    means, percents = population_levels(cells, len(setup.populations))
+    means, percents = population_levels(sums)
     by_population = dict(zip(setup.populations, means, strict=True))
     consensus = with_flags(consensus, by_population, names, markers=table)
     table = without_classes(with_flags(table, by_population, names), unwanted)
@@ -53,7 +54,7 @@ def gene_list_tables(setup: Setup, cells: Cells, tables: Mapping[str, pd.DataFra
     }
 
 
-def population_levels(cells: Cells, n_populations: int) -> tuple[FloatArray, FloatArray]:
+def population_levels(sums: LevelSums) -> tuple[FloatArray, FloatArray]:
     """Return how strongly, and in how many cells, each gene is seen in each population.
 
     Returns
@@ -63,14 +64,8 @@ def population_levels(cells: Cells, n_populations: int) -> tuple[FloatArray, Flo
     percents : (n_populations, n_genes)
         Per cent of cells with a count.
     """
-    members = membership(cells.codes, n_populations)
-    sizes = np.maximum(np.diff(members.indptr), 1)
-    scale = divided(TARGET_COUNTS, cells.total_counts)
-    scaled = members.copy()
-    scaled.data = scale[members.indices]
-    means = (scaled @ cells.counts).toarray() / sizes[:, None]
-    percents = 100.0 * (members @ (cells.counts > 0).astype(np.float64)).toarray() / sizes[:, None]
-    return means, percents
+    sizes = np.maximum(sums.n_cells[:-1], 1.0)[:, None]
+    return sums.scaled[:-1] / sizes, 100.0 * sums.seen[:-1] / sizes
 
 
 def _levels(

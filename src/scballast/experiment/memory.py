@@ -40,7 +40,10 @@ DENSE_BY_POPULATION = (
     *("within_pca", "residual_pca", "cross_covariance", "sparse_factors"),
     *("within_dispersion", "hotspot"),
 )
-"""Methods that hold the cells of one population as a dense matrix, ``cell_view.MOST_CELLS`` of them at most."""
+"""Methods that hold the cells of one population as a dense matrix, ``cell_view.MOST_CELLS`` of them at most.
+
+All but hotspot have a few populations at once (``threads.side_by_side``).
+"""
 WINDOWS = 3
 """Windows of cells that training from disk holds: one that is trained on, one that is read, and a copy at work."""
 CELL_BYTES = 40
@@ -152,9 +155,11 @@ def _need(
     share = config.resample.fraction if config.resample.kind in ("subsample", "thin") else 1.0
     methods = config.baselines.methods if config.methods is None else config.methods
     dense = 0.0
-    if set(methods) & set(DENSE_BY_POPULATION):
-        n_dense = min(share * n_largest, MOST_CELLS)
-        dense = n_dense * n_genes * (HOTSPOT_BYTES if "hotspot" in methods else DENSE_BYTES) * at_once()
+    n_dense = min(share * n_largest, MOST_CELLS)
+    if set(methods) & set(DENSE_BY_POPULATION) - {"hotspot"}:
+        dense = at_once() * n_dense * n_genes * DENSE_BYTES
+    if "hotspot" in methods:
+        dense = max(dense, n_dense * n_genes * HOTSPOT_BYTES)
     if config.programs.find:
         dense = max(dense, min(n_largest, 2 * MOST_CELLS) * n_genes * DENSE_BYTES)
     if "logreg" in methods and share * n_cells * n_genes <= MOST_DENSE:

@@ -13,6 +13,9 @@ from scballast.errors import ConfigError
 from scballast.sweep.objectives import objectives_word
 from scballast.sweep.optuna_compat import Study
 
+_BEFORE = {"data.duplicates": "keep"}
+"""What versions did that did not have a key."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -56,8 +59,9 @@ class Identity:
         for part, name in (("space", "the search space of "), ("base", "")):
             for key in sorted(old[part].keys() | new[part].keys()):
                 before, now = old[part].get(key, "not there"), new[part].get(key, "not there")
-                # A key that an earlier version did not have is as it was.
-                if before != now and not (part == "base" and key not in old[part] and now == defaults.get(key)):
+                # A key that an earlier version did not have is as it was: what else it changes the data's digest tells.
+                new_key = part == "base" and key not in old[part] and now in (defaults.get(key), _BEFORE.get(key))
+                if before != now and not new_key:
                     clauses.append(f"{name}{key} was {before}, is {now}")
         if old["objectives"] != new["objectives"]:
             clauses.append(f"objectives were {_pairs(old['objectives'])}, are {_pairs(new['objectives'])}")

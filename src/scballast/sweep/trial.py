@@ -29,7 +29,7 @@ from scballast.methods.registry import METHODS
 from scballast.models import FAMILIES
 from scballast.progress import expected_to_take
 from scballast.report.description import first_answer_description
-from scballast.results import result_folder, write_results
+from scballast.results import Results, result_folder, write_results
 from scballast.sweep.estimate import stage_seconds
 from scballast.sweep.messages import SweepPlace
 from scballast.sweep.signals import how_stopped, signals_interrupt
@@ -188,21 +188,15 @@ def _writable(root: Path) -> Iterator[None]:
 
 def _needs_kernels(config: Config) -> bool:
     """Whether some model may be trained by the compiled kernels: the family's own, or the scVI of a baseline."""
-    of_engine = FAMILIES[config.model.name].settings is not None
-    return of_engine or any("scvi" in METHODS[name].roles for name in config.baselines.methods)
+    family = FAMILIES.get(config.model.name)  # names that are not known are refused later
+    of_engine = family is not None and family.settings is not None
+    return of_engine or any("scvi" in METHODS[name].roles for name in config.baselines.methods if name in METHODS)
 
 
 def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
     """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder."""
-    from scballast.report.experiment_report import render_trial_report
-
-    start = time.perf_counter()
     try:
-        with result_folder(folder) as partial:
-            shutil.copytree(folder, partial, dirs_exist_ok=True)
-            render_trial_report(partial)
-            metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
-            write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
+        add_report(folder, experiment.results)
     except OSError:
         raise
     except Exception as error:
@@ -214,6 +208,27 @@ def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
         failure.__cause__ = error
         return failure
     return None
+
+
+def add_report(folder: Path, results: Results | None = None) -> None:
+    """Add the report to a folder of results, as a whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Whole but for the report.
+    results
+        Where the seconds that it took are to stand among their metrics.
+    """
+    from scballast.report.experiment_report import render_trial_report
+
+    start = time.perf_counter()
+    with result_folder(folder) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        render_trial_report(partial)
+        if results is not None:
+            metrics = {**results.metrics, "seconds/report": time.perf_counter() - start}
+            write_results(replace(results, metrics=metrics, tables={}), partial)
 
 
 def _save_model(experiment: Experiment, folder: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from scballast.arrays import FloatArray
 from scballast.data.gene_match import Match
 from scballast.methods.method import LIST_ESTIMANDS
-from scballast.verdict.answer_genes import LEVELS, expression_levels
+from scballast.verdict.answer_genes import LEVELS, LevelSums, expression_levels, level_sums
 from scballast.verdict.gene_classes import with_flags
 from scballast.verdict.unseen import FALSE_DISCOVERY_RATE, Cells
 
@@ -53,8 +53,9 @@ def list_genes_table(
         (see ``answer_genes``), flags, why (it is not tested, or fails as a marker).
     """
     rows: list[dict[str, Any]] = []
+    sums = level_sums(cells, cells.codes, len(populations))
     for population, names in matches.items():
-        levels = expression_levels(cells, populations.index(population))
+        levels = expression_levels(sums, populations.index(population))
         number = 0
         for rank, match in enumerate(names, 1):
             row: dict[str, Any] = {"population": population, "rank": rank, "listed": match.name, "why": match.how}
@@ -71,7 +72,7 @@ def list_genes_table(
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     text = ["gene", "symbol", "found", "flags", "why"]
     table[text] = table[text].astype(object).fillna("")
-    return _flagged(table, cells, populations, genes)
+    return _flagged(table, sums, populations, genes)
 
 
 def _why_no_marker(row: Mapping[str, Any]) -> str:
@@ -84,13 +85,13 @@ def _why_no_marker(row: Mapping[str, Any]) -> str:
     return f"higher by {row['log2_fold_change']:.1f} (log2), which may be chance (q {row['q_marker']:.2f})"
 
 
-def _flagged(table: pd.DataFrame, cells: Cells, populations: Sequence[str], genes: Sequence[str]) -> pd.DataFrame:
+def _flagged(table: pd.DataFrame, sums: LevelSums, populations: Sequence[str], genes: Sequence[str]) -> pd.DataFrame:
     """Add what a reader should know of a gene; other populations' markers are those of their lists."""
     known = table[table["gene"] != ""].assign(estimand="marker")
     if known.empty:
         return table
     means = {
-        name: expression_levels(cells, position)["mean_in"]
+        name: expression_levels(sums, position)["mean_in"]
         for position, name in enumerate(populations)
         if (known["population"] == name).any()
     }

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
-from scballast.agreement.confirmation import PopulationCells, population_cells
+from scballast.agreement.confirmation import PopulationCells, foreign_share, population_cells
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, marker_p_values
 from scballast.agreement.multiplicity import adaptive_q_values, combined_lower_bound, true_lower_bound, true_share
 from scballast.agreement.response_confirmation import over_donors_test, within_donor_test
 from scballast.agreement.statistic import Tested, untested
-from scballast.arrays import FloatArray, IntArray, divided, membership
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided, membership
 from scballast.data.replicates import Replicate
 from scballast.seeds import Stream, at_most, generator_for
 
@@ -44,6 +45,9 @@ class Cells:
         (n_cells,) 0: the reference, 1: the other condition, negative: neither; or None.
     null_conditions
         (n_cells,) the same after permuting, or None.
+    known_foreign
+        Shares of other populations in cells (``agreement.confirmation.foreign_share``) by what they follow from: the
+        first answer and the confirmation ask for the same.
     """
 
     counts: sparse.csr_matrix
@@ -53,6 +57,7 @@ class Cells:
     samples: IntArray | None = None
     conditions: IntArray | None = None
     null_conditions: IntArray | None = None
+    known_foreign: dict[tuple[bytes, int], FloatArray] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,14 +187,18 @@ def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, flo
 
 
 def _population_cells(cells: Cells, rows: IntArray, profiles: FloatArray, position: int) -> PopulationCells:
-    return population_cells(
-        cells.counts[rows],
-        cells.total_counts[rows],
-        batches=None if cells.batches is None else cells.batches[rows],
-        # A population without counts on this side has no profile that a cell could resemble.
-        profiles=profiles[profiles.any(axis=1)] if profiles[position].any() else None,
-        position=int(np.count_nonzero(profiles[:position].any(axis=1))),
-    )
+    counts = cells.counts[rows]
+    # A population without counts on this side has no profile that a cell could resemble.
+    there: BoolArray = np.asarray(profiles.any(axis=1))
+    foreign = None
+    if there[position] and there.sum() > 1:
+        key = (hashlib.sha256(rows.tobytes() + profiles.tobytes()).digest(), position)
+        foreign = cells.known_foreign.get(key)
+        if foreign is None:
+            foreign = foreign_share(counts, profiles[there], int(np.count_nonzero(there[:position])))
+            cells.known_foreign[key] = foreign
+    batches = None if cells.batches is None else cells.batches[rows]
+    return population_cells(counts, cells.total_counts[rows], batches=batches, foreign=foreign)
 
 
 def _profiles(cells: Cells, side: IntArray, n_populations: int) -> FloatArray:
