@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -344,7 +345,7 @@ def test_a_report_that_fails_takes_no_result_with_it(
         raise ZeroDivisionError(message)
 
     with monkeypatch.context() as patch:
-        patch.setattr("scballast.report.render_trial_report", fails)
+        patch.setattr("scballast.report.experiment_report.render_trial_report", fails)
         with pytest.raises(ScballastError, match=r"cannot be made \(ZeroDivisionError: no height\).*scballast report "):
             run_trial(config)
     (folder,) = (tmp_path / "results").iterdir()
@@ -354,6 +355,18 @@ def test_a_report_that_fails_takes_no_result_with_it(
     assert stored.status == "FINISHED"
     assert (tmp_path / "artifacts" / stored.run_id / "artifacts" / "tables" / "answer.csv").is_file()
     assert not (folder / "report.html").exists()
-    assert report_command([folder.name, "--runs-dir", str(tmp_path), "--no-browser"]) == 0
+    command = [folder.name, "--runs-dir", str(tmp_path), "--no-browser"]
+
+    def denied(folder: Path) -> None:
+        (folder / "report.html").write_text("half a page", encoding="utf-8")
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scballast.report.experiment_report.render_trial_report", denied)
+        assert report_command(command) == 1
+    assert capsys.readouterr().err == f"{folder}: the report cannot be written (Permission denied).\n"
+    assert not (folder / "report.html").exists()
+    assert report_command(command) == 0
+    assert is_complete(folder)
     assert capsys.readouterr().out.endswith(f"{folder / 'report.html'}\n")
     assert "residual_pca" in (folder / "report.html").read_text(encoding="utf-8")

@@ -210,6 +210,12 @@ def test_a_key_that_an_earlier_version_did_not_have_is_as_it_was() -> None:
     assert dataclasses.replace(IDENTITY, base=base).differences(stored) == []
     streamed = dataclasses.replace(IDENTITY, base={**base, "train.data": "stream"})
     assert streamed.differences(stored) == ["train.data was not there, is stream"]
+    for duplicates in (
+        "drop",
+        "keep",
+    ):  # of data without copies the same; of others the digest differs with one of them
+        same = dataclasses.replace(IDENTITY, base={**base, "data.duplicates": duplicates})
+        assert same.differences(stored) == []
 
 
 @pytest.mark.parametrize(

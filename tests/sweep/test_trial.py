@@ -15,6 +15,7 @@ from scballast.sweep import trial
         (("model=pca", "baselines=fast"), False),
         (("model=pca", "baselines.methods=[wilcoxon,scvi_de]"), True),
         (("model=ldvae", "baselines=fast", "train.engine=scvi"), False),
+        (("model=pca", "model.name=unknown", "baselines.methods=[wilcoxon,unknown]"), False),
     ],
 )
 def test_kernels_are_compiled_where_some_model_needs_them(

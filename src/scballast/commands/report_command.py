@@ -13,7 +13,7 @@ from scballast.results import MARKER
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; exit status 0 done, 2 there is no such run."""
+    """Run the command; exit status 0 done, 2 there is no such run, 1 its report cannot be written."""
     parser = argparse.ArgumentParser(
         prog="scballast report", description="Open the report of a run, a check or a sweep."
     )
@@ -31,7 +31,11 @@ def main(arguments: Sequence[str]) -> int:
         # A run whose report failed, or was killed.
         from scballast.sweep.trial import add_report
 
-        add_report(folder)
+        try:
+            add_report(folder)
+        except OSError as error:
+            sys.stderr.write(f"{folder}: the report cannot be written ({error.strerror or error}).\n")
+            return 1
     if not report.is_file():
         sys.stderr.write(f"{folder}: holds no report.html.\n")
         return 2
