@@ -213,7 +213,7 @@ def test_a_key_that_an_earlier_version_did_not_have_is_as_it_was() -> None:
     for duplicates in (
         "drop",
         "keep",
-    ):  # of data without copies the same; of others the digest differs with one of them
+    ):  # of data with copies the digest tells
         same = dataclasses.replace(IDENTITY, base={**base, "data.duplicates": duplicates})
         assert same.differences(stored) == []
 
