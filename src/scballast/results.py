@@ -121,6 +121,8 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
 def remove_partial(target: Path) -> None:
     """Remove what killed processes had written of a file or folder; no other may be at work on it."""
     for part in target.parent.glob(f".{glob.escape(target.name)}.*.part*"):
+        if part.name.endswith("-before") and not target.exists():
+            os.replace(part, target)
         _remove(part)
 
 

@@ -13,9 +13,8 @@ from tests.helpers.data_examples import small_adata
 
 from scballast.config.schema import DataConfig
 from scballast.data.counts_cache import CountsCache
-from scballast.data.duplicates import FEWEST_GENES, first_alike
 from scballast.data.load import dataset_from_anndata, load_dataset
-from scballast.data.moments import Survey
+from scballast.data.moments import FEWEST_GENES, Survey, first_alike
 
 CONFIG = DataConfig(kind="file", population_key="cell_type", n_top_genes=None, min_cells=5)
 

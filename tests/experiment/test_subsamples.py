@@ -38,7 +38,7 @@ def setup() -> Setup:
 def test_nothing_is_said_where_all_cells_are_looked_at(setup: Setup) -> None:
     table = subsamples_table(setup)
     assert table.empty
-    assert not _subsamples({"subsamples": table})
+    assert list(_subsamples({"subsamples": table})) == []
 
 
 def test_each_stage_says_of_which_populations_it_looked_at_a_part(

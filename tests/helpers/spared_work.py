@@ -34,7 +34,7 @@ def plain_figure(figure: Figure, folder: Path, stem: str, *, caption: str, alt: 
     target.mkdir(parents=True, exist_ok=True)
     (target / f"{stem}.png").write_bytes(PNG)
     (target / f"{stem}.svg").write_bytes(SVG)
-    return Picture(stem, caption, alt, PNG, SVG, float(figure.get_size_inches()[0]))
+    return Picture(stem, caption, alt, PNG, SVG)
 
 
 def copied_database(uri: str, artifact_root: str) -> None:

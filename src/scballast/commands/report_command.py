@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     report = folder / "report.html"
-    if not report.is_file() and (folder / "tables" / "rankings.parquet").is_file():
+    if not report.is_file() and (folder / MARKER).is_file() and (folder / "tables" / "rankings.parquet").is_file():
         # A run whose report failed, or was killed.
         from scballast.sweep.trial import add_report
 
@@ -65,7 +65,7 @@ def find_folder(run: str | None, runs_dir: Path) -> Path:
         return Path(run)
     root, results = runs_dir.expanduser(), runs_dir.expanduser() / "results"
     kinds = ("results", "checks", "sweeps")
-    markers = [marker for kind in kinds for marker in (root / kind).glob(f"*/{MARKER}")]
+    markers = [marker for kind in kinds for marker in (root / kind).glob(f"[!.]*/{MARKER}")]
     folders = sorted(markers, key=lambda marker: marker.stat().st_mtime)
     names = {marker.parent.name: marker.parent for marker in folders}
     if not names:

@@ -40,6 +40,7 @@ def main() -> None:
     if words[:1] == ["report"]:
         from scballast.commands.report_command import main as report
 
+        settle_matplotlib()
         with _errors_said():
             sys.exit(report(words[1:]))
     if words[:1] == ["check"]:

@@ -18,9 +18,8 @@ import scipy.sparse as sp
 from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.data.blocks import NewArray, gather
 from scballast.data.columns import Column, taken
-from scballast.data.duplicates import first_alike
 from scballast.data.genes import has_a_choice, select_genes, selection_groups
-from scballast.data.moments import Survey
+from scballast.data.moments import Survey, first_alike
 from scballast.data.raw_counts import read_counts
 from scballast.data.source import StoredMatrix
 from scballast.errors import DataError

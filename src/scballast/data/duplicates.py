@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from scballast.arrays import BoolArray, IntArray
 from scballast.data.columns import Column
@@ -19,34 +18,6 @@ from scballast.data.remarks import Remarks
 
 if TYPE_CHECKING:
     from scballast.config.schema import DataConfig
-
-FEWEST_GENES = 20
-"""Cells with counts in fewer genes may be alike by chance and are not compared."""
-
-
-def first_alike(fingerprints: npt.NDArray[np.uint64], n_genes: IntArray, labelled: BoolArray) -> IntArray:
-    """Return for each cell the one whose counts it repeats.
-
-    Parameters
-    ----------
-    fingerprints : (n_cells,)
-        The same for cells with the same counts.
-    n_genes : (n_cells,)
-        Genes with a count; cells with fewer than ``FEWEST_GENES`` repeat none.
-    labelled : (n_cells,)
-        Cells with a label: of copies the first of these stays, or where there is none the first.
-
-    Returns
-    -------
-    (n_cells,) int64
-        Positions; a cell's own where it repeats none.
-    """
-    firsts = np.arange(fingerprints.size)
-    order = np.lexsort((firsts, ~labelled, fingerprints))
-    order = order[n_genes[order] >= FEWEST_GENES]
-    begins = np.diff(fingerprints[order], prepend=~fingerprints[order[:1]]) != 0
-    firsts[order] = order[np.maximum.accumulate(np.where(begins, np.arange(order.size), 0))]
-    return firsts
 
 
 def note_duplicates(
@@ -63,7 +34,7 @@ def note_duplicates(
     Parameters
     ----------
     duplicate_of : (n_cells,)
-        Of :func:`first_alike`.
+        Of :func:`scballast.data.moments.first_alike`.
     names, labels, batches, samples
         (n_cells,) each.
     config
@@ -78,15 +49,15 @@ def note_duplicates(
     their, other = labels.codes[copies], labels.codes[duplicate_of[copies]]
     relabelled = int(np.count_nonzero((their >= 0) & (their != other)))
     other_label = f"; {relabelled:,} under another label" if relabelled else ""
-    found = (
+    sentence = (
         f"{copies.size:,} of {once.size:,} cells have exactly the counts of another cell, as where overlapping files "
         f"were joined (first {quote(names[copies[0]])}, those of {quote(names[duplicate_of[copies[0]]])}{other_label})"
     )
     if config.duplicates == "keep":
-        remarks.note(f"{found}. data.duplicates=keep: genes may be confirmed by the very cells that suggested them.")
+        remarks.note(f"{sentence}. data.duplicates=keep: genes may be confirmed by the very cells that suggested them.")
         return np.ones_like(once)
     remarks.note(
-        f"{found}. They are left out, for as unseen cells they would confirm what they suggested "
+        f"{sentence}. They are left out, for as unseen cells they would confirm what they suggested "
         "(data.duplicates=keep keeps them)."
     )
     note_disappearance(labels, labels.take(once), config.min_cells, DUPLICATES, remarks)

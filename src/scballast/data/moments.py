@@ -12,6 +12,9 @@ from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.data import blocks as limits
 from scballast.data.blocks import cells_expressing, row_parts, row_sums, take
 
+FEWEST_GENES = 20
+"""Cells with counts in fewer genes may be alike by chance and are not compared."""
+
 
 class Survey:
     """What is known of cells and genes after one pass over the counts.
@@ -82,6 +85,31 @@ class Survey:
         np.add.at(self.expressing.ravel(), places, 1)
         np.add.at(self.sums.ravel(), places, values)
         np.add.at(self.squares.ravel(), places, np.square(part.data).astype(np.float64))
+
+
+def first_alike(fingerprints: npt.NDArray[np.uint64], n_genes: IntArray, labelled: BoolArray) -> IntArray:
+    """Return for each cell the one whose counts it repeats.
+
+    Parameters
+    ----------
+    fingerprints : (n_cells,)
+        The same for cells with the same counts.
+    n_genes : (n_cells,)
+        Genes with a count; cells with fewer than ``FEWEST_GENES`` repeat none.
+    labelled : (n_cells,)
+        Cells with a label: of copies the first of these stays, or where there is none the first.
+
+    Returns
+    -------
+    (n_cells,) int64
+        Positions; a cell's own where it repeats none.
+    """
+    firsts = np.arange(fingerprints.size)
+    order = np.lexsort((firsts, ~labelled, fingerprints))
+    order = order[n_genes[order] >= FEWEST_GENES]
+    begins = np.diff(fingerprints[order], prepend=~fingerprints[order[:1]]) != 0
+    firsts[order] = order[np.maximum.accumulate(np.where(begins, np.arange(order.size), 0))]
+    return firsts
 
 
 def places_of(part: sp.csr_matrix, groups: IntArray, n_values: IntArray) -> IntArray:

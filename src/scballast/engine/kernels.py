@@ -237,7 +237,9 @@ def join_evaluations(results: Sequence[Evaluation]) -> Evaluation:
 
 def _pointers(*held: Any) -> tuple[Any, ...]:
     """Return the places of arrays and of structures."""
-    return tuple(ctypes.c_void_p(one.ctypes.data) if isinstance(one, np.ndarray) else ctypes.byref(one) for one in held)
+    return tuple(
+        ctypes.c_void_p(item.ctypes.data) if isinstance(item, np.ndarray) else ctypes.byref(item) for item in held
+    )
 
 
 def _row(cells: IntArray) -> IntArray:

@@ -161,12 +161,13 @@ def _loadings_table(dataset: Dataset, loadings: FloatArray) -> pd.DataFrame:
 def _local_table(dataset: Dataset, view: FactorView) -> pd.DataFrame:
     names = [population.name for population in dataset.populations]
     loadings = np.stack(local_loadings_of(view, len(names)))  # (population, factor, gene)
-    population, factor, _ = np.indices(loadings.shape)
+    n_populations, n_factors, n_genes = loadings.shape
+    populations = np.repeat(np.arange(n_populations, dtype=np.int32), n_factors * n_genes)
     return pd.DataFrame(
         {
-            "population": pd.Categorical.from_codes(population.ravel(), categories=names),
-            "dimension": factor.ravel(),
-            "gene": np.tile(dataset.adata.var_names.to_numpy(dtype=str), len(names) * loadings.shape[1]),
+            "population": pd.Categorical.from_codes(populations, categories=names),
+            "dimension": np.tile(np.repeat(np.arange(n_factors), n_genes), n_populations),
+            "gene": np.tile(dataset.adata.var_names.to_numpy(dtype=object), n_populations * n_factors),
             "loading": loadings.ravel(),
         }
     )

@@ -63,7 +63,7 @@ def stored_rankings(folders: Sequence[Path], config: Config, dataset: Dataset) -
 
 def finished_runs(runs_dir: Path) -> list[Path]:
     """Return the result folders of a runs folder, the newest first."""
-    markers = sorted((runs_dir / "results").glob(f"*/{MARKER}"), key=lambda marker: -marker.stat().st_mtime)
+    markers = sorted((runs_dir / "results").glob(f"[!.]*/{MARKER}"), key=lambda marker: -marker.stat().st_mtime)
     return [marker.parent for marker in markers]
 
 

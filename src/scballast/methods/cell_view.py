@@ -205,7 +205,7 @@ def score_each_population(
     """
     scores = view.empty_scores()
     cells = [view.of_population(code) for code in range(view.n_populations)]
-    enough = [code for code, own in enumerate(cells) if own.size >= smallest]
+    enough = [code for code, positions in enumerate(cells) if positions.size >= smallest]
     for code in sorted(set(range(view.n_populations)) - set(enough)):
         message = "%s: no score for population %r: %d cells, at least %d needed."
         logger.warning(message, method, view.populations[code], cells[code].size, smallest)

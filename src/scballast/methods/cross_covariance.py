@@ -120,7 +120,7 @@ def _halves(values: FloatArray, order: IntArray, products: FloatArray | None) ->
         return _Half(first - first.mean(axis=0)), _Half(second - second.mean(axis=0))
     sums, of_first = first.sum(axis=0), first.T @ first
 
-    def half(own: FloatArray, n_cells: int) -> _Half:
-        return _Half((own - np.outer(sums, sums) / n_cells) / (n_cells - 1), is_covariance=True)
+    def half(products: FloatArray, n_cells: int) -> _Half:
+        return _Half((products - np.outer(sums, sums) / n_cells) / (n_cells - 1), is_covariance=True)
 
     return half(of_first, n_first), half(products - of_first, len(order) - n_first)

@@ -201,14 +201,14 @@ class _Fit:
         """Update intercepts and loadings, one factor after the other, and what the prior says of them."""
         activities, n_factors = self.activities, self.activities.shape[1]
         first, second = np.triu_indices(n_factors)
-        one = np.ones((len(activities), 1))
+        constant = np.ones((len(activities), 1))
         pairs = activities[:, first] * activities[:, second]
-        weights = np.hstack([one, activities, self.activity_squares, pairs]).T @ self.information
+        weights = np.hstack([constant, activities, self.activity_squares, pairs]).T @ self.information
         total, of_factors, seen, upper = np.split(weights, np.cumsum([1, n_factors, n_factors]))
         # What a change of one loading takes from the products of residuals and activities, for all pairs of factors.
         of_pairs = np.empty((n_factors, n_factors, total.size))
         of_pairs[first, second] = of_pairs[second, first] = upper
-        products = np.hstack([one, activities]).T @ self.weighted_response
+        products = np.hstack([constant, activities]).T @ self.weighted_response
         residuals = products[0] - total[0] * self.intercepts - (of_factors * self.loadings.T).sum(axis=0)
         step = np.clip(residuals / total[0], -_LARGEST_SHIFT, _LARGEST_SHIFT)
         self.intercepts = self.intercepts + step

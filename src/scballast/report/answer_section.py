@@ -113,8 +113,8 @@ def answers(results: ResultFolder) -> list[Answer]:
         asked = row["population"], row["estimand"]
         stored = {entry.name: row[entry.name] for entry in fields(Answer) if entry.name in row}
         stored["method"] = "" if row["method"] == "none" else row["method"]
-        found = genes.get((*asked, stored["method"]), ())
-        in_table_order.append(Answer(**stored, n_cells=results.n_cells.get(row["population"]), genes=found))
+        listed = genes.get((*asked, stored["method"]), ())
+        in_table_order.append(Answer(**stored, n_cells=results.n_cells.get(row["population"]), genes=listed))
     last = len(place)
     return sorted(in_table_order, key=lambda a: (place.get(a.population, last), a.population, order.get(a.estimand, 9)))
 

@@ -51,7 +51,7 @@ def read_table(path: Path) -> pd.DataFrame:
         as_written = dict.fromkeys(TEXT_COLUMNS, str)
         empty = {"keep_default_na": False, "na_values": ["", "NaN", "nan"]}
         table = pd.read_csv(path, converters=as_written, float_precision="round_trip", low_memory=False, **empty)
-        text = set(table.select_dtypes("object"))
+        text = {column for column in table if not pd.api.types.is_numeric_dtype(table[column])}
     for column in text:
         table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
     return table

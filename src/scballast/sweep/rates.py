@@ -48,7 +48,7 @@ def stored_rates(runs_dir: Path, model: str) -> Rates:
     model
         Name of the model family: others train at another speed.
     """
-    markers = sorted(runs_dir.glob(f"results/*/{MARKER}"), key=lambda path: path.stat().st_mtime)[-MOST_RUNS:]
+    markers = sorted(runs_dir.glob(f"results/[!.]*/{MARKER}"), key=lambda path: path.stat().st_mtime)[-MOST_RUNS:]
     runs = [run for marker in markers if (run := _times(marker.parent, model)) is not None]
 
     def middle(name: str) -> float:

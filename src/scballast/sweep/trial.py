@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import tempfile
 import time
 import traceback
 import uuid
@@ -29,13 +31,13 @@ from scballast.methods.registry import METHODS
 from scballast.models import FAMILIES
 from scballast.progress import expected_to_take
 from scballast.report.description import first_answer_description
-from scballast.results import Results, result_folder, write_results
+from scballast.results import MARKER, link_or_copy, result_folder, write_results
 from scballast.sweep.estimate import stage_seconds
 from scballast.sweep.messages import SweepPlace
 from scballast.sweep.signals import how_stopped, signals_interrupt
 from scballast.tracking import Tracking, TrackingSettings
 from scballast.tracking.faults import READ_ONLY
-from scballast.tracking.publish import DESCRIPTION
+from scballast.tracking.publish import DESCRIPTION, PUBLISHED_MARKER
 
 logger = logging.getLogger(__name__)
 
@@ -195,10 +197,15 @@ def _needs_kernels(config: Config) -> bool:
 
 def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
     """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder."""
+    from scballast.report.experiment_report import render_trial_report
+
+    start = time.perf_counter()
     try:
-        add_report(folder, experiment.results)
-    except OSError:
-        raise
+        with result_folder(folder) as partial:
+            _share(folder, partial)
+            render_trial_report(partial)
+            metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
+            write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
     except Exception as error:
         logger.exception("%s: the report failed.", folder)
         failure = ScballastError(
@@ -210,25 +217,34 @@ def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
     return None
 
 
-def add_report(folder: Path, results: Results | None = None) -> None:
-    """Add the report to a folder of results, as a whole or not at all.
+def add_report(folder: Path) -> None:
+    """Add its report to a folder of results that was left without, the page last.
 
-    Parameters
-    ----------
-    folder
-        Whole but for the report.
-    results
-        Where the seconds that it took are to stand among their metrics.
+    Raises
+    ------
+    OSError
+        It cannot be written.
     """
     from scballast.report.experiment_report import render_trial_report
 
-    start = time.perf_counter()
-    with result_folder(folder) as partial:
-        shutil.copytree(folder, partial, dirs_exist_ok=True)
-        render_trial_report(partial)
-        if results is not None:
-            metrics = {**results.metrics, "seconds/report": time.perf_counter() - start}
-            write_results(replace(results, metrics=metrics, tables={}), partial)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        made = Path(scratch) / folder.name
+        _share(folder, made)
+        render_trial_report(made)
+        shutil.copytree(made / "figures", folder / "figures", dirs_exist_ok=True)
+        for page in ("description.md", "report.html"):
+            os.replace(made / page, folder / page)
+
+
+def _share(folder: Path, copy: Path) -> None:
+    """Copy a folder of results without its marks; the bytes of its tables and its model are shared."""
+
+    def one_file(source: str, target: str) -> None:
+        share = Path(source).parent.name in ("tables", "model")
+        (link_or_copy if share else shutil.copy2)(source, target)
+
+    marks = shutil.ignore_patterns(MARKER, PUBLISHED_MARKER)
+    shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=marks, copy_function=one_file)
 
 
 def _save_model(experiment: Experiment, folder: Path) -> None:

@@ -63,9 +63,9 @@ def reap(delivery: Delivery) -> list[str]:
         dead = _dead(delivery, entry)
         with store.access():
             dead = delivery.end(dead)
+        if dead.folder is not None:
+            remove_partial(store.settings.root / dead.folder)
         if delivery.result(dead) is None:
-            if dead.folder is not None:
-                remove_partial(store.settings.root / dead.folder)
             delivery.outbox.drop(dead.key)
         ended.append(dead.reference)
     with store.access():
