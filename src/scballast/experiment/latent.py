@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -37,11 +38,12 @@ def latent_tables(setup: Setup, models: TrainedModels) -> dict[str, pd.DataFrame
         (the extremes of each axis against the rest); those that the model does not have are left out.
     """
     config, family = setup.config, setup.family
-    views = {
-        replicate.number: view
-        for replicate in setup.replicates
-        if (view := factor_view(setup, replicate, models)) is not None
-    }
+    views: dict[int, FactorView] = {}
+    for replicate in setup.replicates:
+        view = factor_view(setup, replicate, models)
+        if view is not None:
+            # The counts of the first alone are needed, and those of all are several times the data.
+            views[replicate.number] = replace(view, counts=view.counts[:0]) if views else view
     if not views:
         return {}
     tables: dict[str, pd.DataFrame] = {}
