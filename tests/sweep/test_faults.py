@@ -91,7 +91,6 @@ def test_failing_trials_leave_the_others_alone_and_too_many_stop_the_sweep(tmp_p
     assert found["0", "cache/misses"] > 0
     assert found["2", "cache/misses"] == 0
     assert found["2", "cache/hits"] == found["0", "cache/misses"]
-    assert found["2", "seconds/baselines"] < found["0", "seconds/baselines"]
 
     # What is searched next in the same folder: the configurations that have finished are not computed again.
     said = run(runs, "-m", *BASELINES, STABLEST, "rank.top_k=5,7", "sweep.name=t", "tracking.population_metrics=true")

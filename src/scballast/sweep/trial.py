@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -207,12 +208,15 @@ def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
             metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
             write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
     except Exception as error:
-        logger.exception("%s: the report failed.", folder)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full" if full else f"{type(error).__name__}: {error}"
         failure = ScballastError(
-            f"{folder}: the report cannot be made ({type(error).__name__}: {error}). The tables are whole there and in "
+            f"{folder}: the report cannot be made ({why}). The tables are whole there and in "
             f"MLflow; to make it again: scballast report {folder}"
         )
         failure.__cause__ = error
+        # What a disk refuses has no place in the code.
+        logger.error("%s: the report failed.", folder, exc_info=None if isinstance(error, OSError) else error)
         return failure
     return None
 
