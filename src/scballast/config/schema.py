@@ -299,12 +299,17 @@ def _plain(value: Any) -> Any:
 
 
 def config_hash(config: Config) -> str:
-    """Return 16 hexadecimal digits that name what is computed, not where or by whom it is kept."""
+    """Return 16 letters that name what is computed, not where or by whom it is kept.
+
+    No digits: pandas 2 crashes on a table whose first row has a name such as ``2e59870917870bdf``, which begins as
+    a number.
+    """
     leaves = {key: value for key, value in to_leaves(config).items() if key.split(".")[0] not in NOT_IN_IDENTITY}
     for key, path in (("data.path", config.data.path), ("data.labels", config.data.labels)):
         if path is not None:
             leaves[key] = str(Path(path).expanduser().resolve())
-    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
+    digits = hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
+    return digits.translate(str.maketrans("0123456789", "ghijklmnop"))
 
 
 def _check_combinations(config: Config) -> None:
