@@ -107,7 +107,7 @@ def test_a_sweep_says_what_its_replicates_are(tmp_path: Path) -> None:
     (folder / "config").mkdir()
     (folder / "config" / "resolved.yaml").write_text("resample: {kind: seed}\n", encoding="utf-8")
     render_sweep_report(folder)
-    assert f"come back {AGAIN['seed']}, without" in text_of(folder / "report.html")
+    assert f"hold and come back {AGAIN['seed']}?" in text_of(folder / "report.html")
 
 
 def test_markdown_shows_names_as_they_are() -> None:

@@ -197,7 +197,7 @@ def _caveats(sweep: SweepFolder) -> Iterator[Caveat]:
         yield Caveat("Few trials", text, len(sweep.finished), "finished trials", "trials.csv")
     if sweep.chosen is not None:
         text = (
-            "The chosen trial was picked for its stability and fit on these data, so its own Φ is optimistic: "
+            "The chosen trial was picked for its values on these data, so that these are optimistic: "
             "confirm it with fresh replicates (another seed) before reporting it."
         )
         yield Caveat("Chosen by looking", text, len(sweep.finished), "trials compared", "trials.csv")

@@ -192,7 +192,8 @@ def choose(scores: Scores) -> Choice | None:
         return math.hypot(*(sum(other < cost for other in column) / others for column, cost in costs))
 
     number = min(front, key=lambda n: (distance(n), n))
-    return Choice(number, f"{RULE_MANY}. Distance {distance(number):.3f}; {len(front)} trials on the front")
+    on_front = f"{len(front)} trial{'s' if len(front) > 1 else ''} on the front"
+    return Choice(number, f"{RULE_MANY}. Distance {distance(number):.3f}; {on_front}")
 
 
 def short_reason(scores: Scores) -> str:
