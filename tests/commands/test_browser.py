@@ -34,7 +34,7 @@ SMALL_SWEEP = (
     "-m", *(word for word in sweep_helpers.TINY if word.startswith("data")), "association.n_permutations=9",
     "rank.top_k=5",
     "train=quick", "fit.n_mc_samples=2", "resample.n_replicates=4", "methods=[contrast,t_test,spread,random]",
-    "model.n_latent=2,4", "model.latent_distribution=normal,ln", "sweep.name=small",
+    "model.n_latent=2,4", "model.latent_distribution=normal,ln", "sweep.name=small", "sweep.reports=all",
 )  # fmt: skip
 # MLflow's own: a list of users that a server without accounts does not have, and its layout's observers.
 NOT_OURS = ("users/current", "ResizeObserver loop")

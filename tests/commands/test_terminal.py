@@ -275,6 +275,18 @@ def test_answers_fit_the_window(width: int) -> None:
     assert "B none No method is confirmed: at most 3." in flat
 
 
+def test_of_many_populations_those_without_an_answer_are_named_together() -> None:
+    many = tables()
+    none = many["answer"].iloc[[1] * 20].assign(population=[f"P{i}" for i in range(20)])
+    many["answer"] = pd.concat([many["answer"].iloc[:1], none])
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    print_answers(console, many, 50)
+    flat = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "CD8B +4.2" in flat
+    assert flat.endswith(f"20 of 21 populations none {', '.join(none['population'])}. The report says why of each.")
+    assert "No method is confirmed" not in flat
+
+
 def finished(root: Path, name: str) -> Path:
     folder = root / "results" / name
     folder.mkdir(parents=True)

@@ -366,7 +366,11 @@ def test_a_report_that_fails_takes_no_result_with_it(
         assert report_command(command) == 1
     assert capsys.readouterr().err.endswith(f"{folder}: the report cannot be written (Permission denied).\n")
     assert not (folder / "report.html").exists()
+    in_mlflow = tmp_path / "artifacts" / stored.run_id / "artifacts" / "report.html"
+    assert not in_mlflow.exists()
     assert report_command(command) == 0
     assert is_complete(folder)
+    assert in_mlflow.read_bytes() == (folder / "report.html").read_bytes()
+    assert open_tracking(config).get_run(stored.run_id).status == "FINISHED"
     assert capsys.readouterr().out.endswith(f"{folder / 'report.html'}\n")
     assert "residual_pca" in (folder / "report.html").read_text(encoding="utf-8")

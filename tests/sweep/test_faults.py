@@ -141,6 +141,9 @@ def test_a_plan_counts_the_work_and_runs_nothing(tmp_path: Path) -> None:
     # Two trials of two replicates, one model each; the t test of two replicates serves both trials.
     assert "Members to train: 4, in 2 trainings." in said
     assert "Rankings by baselines: 2, of which the cache holds 0." in said
+    # Of this family no plan knows what is usual.
     assert "Time: not known; no run of this model in this folder has been timed." in said
+    said = run(tmp_path / "other", *BASELINES, "methods=[t_test]", "model=ldvae", "plan=true")
+    assert "Time: about 17 s (from two cores elsewhere, roughly; plan=probe tries a little of it here)." in said
     assert "scoring baselines" not in said
     assert not (tmp_path / "runs").exists()

@@ -16,7 +16,7 @@ from scballast.results import MARKER
 from scballast.sweep import estimate
 from scballast.sweep.messages import Estimated
 from scballast.sweep.plan import _time
-from scballast.sweep.rates import Rates, stored_rates
+from scballast.sweep.rates import USUAL_BASELINES, Rates, stored_rates, usual_rest
 
 
 def stored(root: Path, name: str, model: str, seconds: dict[str, float]) -> None:
@@ -43,8 +43,10 @@ def test_rates_are_per_unit_of_work(tmp_path: Path) -> None:
     assert rates.n_runs == 3
     assert rates.training == pytest.approx((6.0 + 12.0) / 2 / 3000)
     assert rates.baselines == pytest.approx(8.0 / 800)  # the other's came from the cache
-    assert rates.rest == pytest.approx(11.4)
+    assert rates.rest == pytest.approx(11.4 / (15.0 + 0.4 * 2 + 1.4e-3 * 200))
     assert math.isnan(stored_rates(tmp_path, "nmf").training)
+    assert rates.or_usual(7.0) == rates
+    assert stored_rates(tmp_path, "nmf").or_usual(7.0) == Rates(7.0, USUAL_BASELINES, 1.0, 0)
 
 
 def test_the_time_counts_rounds_of_workers_and_says_when_it_is_not_known() -> None:
@@ -74,4 +76,4 @@ def test_what_is_left_is_told_without_a_server_that_gives_no_answer(
     )
     found = estimate.stage_seconds(config, prepare_dataset(config))
     # 200 cells in two replicates at 2 ms; a PCA of each half, 100 cells at 1 ms.
-    assert found == pytest.approx((0.8, 0.2, 5.0))
+    assert found == pytest.approx((0.8, 0.2, 5.0 * usual_rest(200, 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -28,14 +29,15 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     report = folder / "report.html"
     if not report.is_file() and (folder / MARKER).is_file() and (folder / "tables" / "rankings.parquet").is_file():
-        # A run whose report failed, or was killed.
-        from scballast.sweep.trial import add_report
+        # A trial of a sweep, or a run whose report failed or was killed.
+        from scballast.sweep.pages import add_page
 
         try:
-            add_report(folder)
+            add_page(folder)
         except OSError as error:
             sys.stderr.write(f"{folder}: the report cannot be written ({error.strerror or error}).\n")
             return 1
+        _send(folder, options.runs_dir)
     if not report.is_file():
         sys.stderr.write(f"{folder}: holds no report.html.\n")
         return 2
@@ -43,6 +45,29 @@ def main(arguments: Sequence[str]) -> int:
     if not options.no_browser:
         webbrowser.open(report.resolve().as_uri())
     return 0
+
+
+def _send(folder: Path, runs_dir: Path) -> None:
+    """Bring a report that was drawn just now into the run in MLflow too."""
+    from scballast.tracking import Tracking, TrackingSettings
+    from scballast.tracking.publish import PUBLISHED_MARKER
+
+    marker = folder / PUBLISHED_MARKER
+    if not marker.is_file():
+        return  # sent as a whole by the next command
+    published = json.loads(marker.read_text(encoding="utf-8"))
+    settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=runs_dir.expanduser().resolve())
+    moved = not settings.is_server and published["store"].startswith("sqlite:")  # with its folder
+    if published["store"] != settings.shown_uri and not moved:
+        sys.stderr.write(
+            f"The report is not in MLflow: the run is in {published['store']}. To send it there, remove this report "
+            "and give the command again with MLFLOW_TRACKING_URI set.\n"
+        )
+        return
+    try:
+        Tracking(settings).publish(published["run_id"], folder)
+    except ScballastError as error:
+        sys.stderr.write(f"The report is not in MLflow: {error}\n")
 
 
 def find_folder(run: str | None, runs_dir: Path) -> Path:

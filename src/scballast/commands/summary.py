@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from scballast.sweep.trial import TrialOutcome
 
 _N_GENES = 8
+_MANY = 20
+"""Beyond so many populations those without an answer are named together; the report has the reason of each."""
 _TITLES = {
     "marker": "Genes that set a population apart (marker)",
     "program": "Genes that vary within a population (program)",
@@ -54,11 +56,16 @@ def print_answers(console: Console, tables: Mapping[str, pd.DataFrame], top_k: i
         rows = answer[answer["estimand"] == estimand]
         if len(rows):
             console.print(Text(f"\n{title}: method to trust, and its first genes (log2 fold change)", "bold"))
-        for row in rows.itertuples():
+        without = rows[rows["method"] == "none"] if len(rows) > _MANY else rows[:0]
+        for row in rows.drop(without.index).itertuples():
             for line in verdict_lines(str(row.population), _verdict(row, top_k), console.width):
                 console.print(line)
             below = str(row.reason) if row.method == "none" else _first_genes(genes, row)
             console.print(Padding(Text(below), (0, 0, 0, indent)))
+        if len(without):
+            console.print(Text.assemble((f"{len(without)} of {len(rows)} populations", "bold"), "  none"))
+            named = f"{', '.join(map(str, without['population']))}. The report says why of each."
+            console.print(Padding(Text(named), (0, 0, 0, indent)))
 
 
 def print_first_answer(tables: Mapping[str, pd.DataFrame], top_k: int) -> None:

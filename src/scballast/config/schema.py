@@ -195,6 +195,11 @@ class SweepConfig:
     confirm: bool = key_field(
         default=False, about="run the chosen configuration once more with another seed, beside its own values"
     )
+    reports: str = key_field(
+        "front",
+        "trials whose report is drawn: of the Pareto front, at the end; or all, each at once",
+        allowed=("front", "all"),
+    )
     search_space: Mapping[str, Any] | None = key_field(dict, "what is searched, in Hydra's sweep syntax")
 
 

@@ -89,6 +89,7 @@ LDVAE = ModelFamily(
     epochs=True,
     latent_distributions=("normal", "ln"),
     settings=_member_settings,
+    seconds_per_cell=2e-5,
 )
 SCVI = ModelFamily(
     "scvi",

@@ -23,7 +23,7 @@ def markdown(text: str) -> str:
     return "".join(_REFERENCES.get(c, f"\\{c}" if c in _ESCAPED else c) for c in one_line(text))
 
 
-def trial_description(results: ResultFolder, answers: Sequence[Answer]) -> str:
+def trial_description(results: ResultFolder, answers: Sequence[Answer], details: str = "`report.html`") -> str:
     """Write the headline table: the answer per population, as many rows as fit.
 
     Parameters
@@ -32,6 +32,8 @@ def trial_description(results: ResultFolder, answers: Sequence[Answer]) -> str:
         Result folder.
     answers
         The answers, in the order to show.
+    details
+        Where the reader finds more.
 
     Returns
     -------
@@ -41,7 +43,8 @@ def trial_description(results: ResultFolder, answers: Sequence[Answer]) -> str:
     name = markdown(results.dataset or "data")
     end = (
         f"**Which genes can be trusted?** Confirmed: share of the top {results.top_k} genes that holds in cells the "
-        "list never saw (in brackets: at least, 95%). Φ: stability, 0 chance, 1 identical. Details: `report.html`."
+        "list never saw (in brackets: at least, 95%). Φ: stability, 0 chance, 1 identical. "
+        f"Details: {details}."
     )
     lines = [
         *(line for text in in_a_line(answers) for line in (f"**{text}**", "")),
@@ -50,16 +53,18 @@ def trial_description(results: ResultFolder, answers: Sequence[Answer]) -> str:
         "| population | genes | method to trust | confirmed | Φ [95%] | floor | first genes (log2 fold change) |",
         "|---|---|---|---|---|---|---|",
     ]
-    return "\n".join([*with_what_fits(lines, [_row(answer) for answer in answers], end), "", end]) + "\n"
+    return "\n".join([*with_what_fits(lines, [_row(answer) for answer in answers], end, details), "", end]) + "\n"
 
 
-def with_what_fits(lines: Sequence[str], rows: Sequence[str], end: str = "") -> list[str]:
+def with_what_fits(
+    lines: Sequence[str], rows: Sequence[str], end: str = "", details: str = "`report.html`"
+) -> list[str]:
     """Return lines followed by as many rows as fit a tag with the ``end``, and how many more there are."""
     size = sum(len(line.encode()) + 1 for line in (*lines, end))
     for number, row in enumerate(rows):
         size += len(row.encode()) + 1
         if size > LIMIT - 80:
-            return [*lines, *rows[:number], "", f"{len(rows) - number} more rows: see `report.html`."]
+            return [*lines, *rows[:number], "", f"{len(rows) - number} more rows: see {details}."]
     return [*lines, *rows]
 
 

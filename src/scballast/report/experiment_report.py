@@ -65,6 +65,20 @@ def render_trial_report(folder: Path) -> None:
     (folder / "description.md").write_text(trial_description(results, stored_answers), encoding="utf-8")
 
 
+def describe_trial(folder: Path, *, details: str) -> None:
+    """Write ``description.md`` alone, of an experiment whose figures and page are not drawn.
+
+    Parameters
+    ----------
+    folder
+        A result folder, as for :func:`render_trial_report`.
+    details
+        Where the reader finds more.
+    """
+    results = ResultFolder(folder)
+    (folder / "description.md").write_text(trial_description(results, answers(results), details), encoding="utf-8")
+
+
 def _config_text(folder: Path) -> str:
     path = folder / "config" / "resolved.yaml"
     return path.read_text(encoding="utf-8") if path.is_file() else "no config/resolved.yaml"

@@ -179,9 +179,13 @@ def _trials(sweep: SweepFolder) -> Section:
     columns = (("Trial", None), ("State", None), ("Mark", None), *((p, None) for p in sweep.parameters), *metrics)
     more = len(sweep.trials) - len(rows)
     missing = f"{more} more trials are in trials.csv." if more > 0 else ""
-    return Section(
-        "trials", "All trials", "", grids=(Grid("One row per trial.", columns, tuple(rows)),), missing=missing
-    )
+    caption = "One row per trial."
+    if setting(sweep.config, "sweep.reports") == "front":
+        caption += (
+            " Those of the Pareto front have a report of their own beside their tables; that of another is drawn by "
+            "scballast report NAME, with its run's name."
+        )
+    return Section("trials", "All trials", "", grids=(Grid(caption, columns, tuple(rows)),), missing=missing)
 
 
 def _caveats(sweep: SweepFolder) -> Iterator[Caveat]:

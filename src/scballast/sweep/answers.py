@@ -25,6 +25,7 @@ from scballast.methods.plan import plan_methods
 from scballast.results import MARKER, is_complete, link_or_copy, result_folder
 from scballast.sweep import messages
 from scballast.sweep.estimate import estimate
+from scballast.sweep.pages import add_page
 from scballast.sweep.trial import cache_dir, open_tracking, run_name, run_trial, runs_dir, trial_tags
 from scballast.tracking import StoredRun, Tracking
 from scballast.tracking.publish import PUBLISHED_MARKER
@@ -64,6 +65,9 @@ class Answers:
             case messages.TrialRequest():
                 _log_as(request.logging)
                 return _run(request.config, self.load(request.config), request.place)
+            case messages.DrawRequest():
+                add_page(Path(request.folder))
+                return messages.Drawn()
 
     def _train(self, request: messages.TrainRequest) -> messages.Trained:
         first = request.configs[0]

@@ -22,7 +22,7 @@ from scballast.experiment.training import known_members, plan_members, train_mod
 from scballast.methods.cache import ScoreCache
 from scballast.progress import progress_bar
 from scballast.sweep.messages import Estimated, Work
-from scballast.sweep.rates import Rates, stored_rates
+from scballast.sweep.rates import Rates, stored_rates, usual_rest
 from scballast.threads import one_thread
 
 _MOST_EPOCHS = 400
@@ -64,13 +64,17 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         return _with_memory(Estimated(tuple(work), training, baselines, math.nan, source), todo, dataset)
     rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
     setup = Setup.of(todo, dataset)
-    baselines, training, rest = _seconds(rates, setup, *counted[configs.index(todo)])
+    usual = rates.or_usual(setup.family.seconds_per_cell)
+    baselines, training, rest = _seconds(usual, setup, *counted[configs.index(todo)])
+    source = f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}"
+    if not rates.n_runs:
+        source = "two cores elsewhere, roughly; plan=probe tries a little of it here"
     estimated = Estimated(
         tuple(work),
         training,
         baselines,
         rest,
-        f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}",
+        source,
         reading_seconds=0.0 if dataset.outline is None else dataset.outline.seconds,
     )
     return _with_memory(estimated, todo, dataset)
@@ -94,7 +98,7 @@ def _seconds(rates: Rates, setup: Setup, work: Work, new: Sequence[Member]) -> t
     return (
         rates.baselines * len(setup.replicates) * setup.dataset.adata.n_obs * missing if missing else 0.0,
         rates.training * _cell_epochs(setup, new) if new else 0.0,
-        rates.rest,
+        rates.rest * usual_rest(setup.dataset.adata.n_obs, len(setup.dataset.populations)),
     )
 
 

@@ -177,6 +177,18 @@ class TrialDone:
 
 
 @dataclass(frozen=True)
+class DrawRequest:
+    """Draw the figures and the page of a folder of results that has none."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The page is there."""
+
+
+@dataclass(frozen=True)
 class Failed:
     """The request could not be served.
 
@@ -204,8 +216,8 @@ class Interrupted:
     """Ctrl-C reached the process."""
 
 
-Request = DescribeRequest | EstimateRequest | TrainRequest | PairRequest | TrialRequest
-Answer = Described | Estimated | Trained | PairDone | TrialDone | Failed | Interrupted
+Request = DescribeRequest | EstimateRequest | TrainRequest | PairRequest | TrialRequest | DrawRequest
+Answer = Described | Estimated | Trained | PairDone | TrialDone | Drawn | Failed | Interrupted
 
 Wanted = TypeVar("Wanted", Described, Estimated)
 

@@ -24,6 +24,7 @@ from scballast.sweep.confirm import confirmation_sentence
 from scballast.sweep.front import Scores, choose, not_compared, notes_on_fits, pareto_front
 from scballast.sweep.messages import Described
 from scballast.sweep.optuna_compat import FrozenTrial
+from scballast.sweep.pages import draw_front
 from scballast.sweep.parent import keep_parent, parent_params
 from scballast.sweep.study import SweepStudy
 from scballast.tracking import Tracking
@@ -50,6 +51,7 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Describ
         if progress.running or study.attribute(keys.WRAPPED) == signature:
             return
     keep_parent(study, tracking, parent)
+    draw_front(study, tracking)
     with study.lock():
         if study.attribute(keys.WRAPPED) == signature:
             return

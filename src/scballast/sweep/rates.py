@@ -14,6 +14,13 @@ from scballast.results import MARKER
 
 MOST_RUNS = 30
 """So many of the newest runs are looked at."""
+USUAL_BASELINES = 7e-4
+"""Seconds of the rankings of ``baselines=fast`` per replicate and cell on two cores: 10,000 to 1,000,000 cells."""
+
+
+def usual_rest(n_cells: int, n_populations: int) -> float:
+    """Return the seconds on two cores of all but training and baselines; roughly, 700 to 1,000,000 cells."""
+    return 15.0 + 0.4 * n_populations + 1.4e-3 * n_cells
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Rates:
     baselines
         Of the baselines' rankings per replicate and cell.
     rest
-        Of everything else in an experiment: held-out fit, statistics, report.
+        Of everything else in an experiment (held-out fit, statistics, report), relative to `usual_rest`.
     n_runs
         Stored runs that these come from.
     """
@@ -36,6 +43,16 @@ class Rates:
     baselines: float
     rest: float
     n_runs: int
+
+    def or_usual(self, training: float) -> Rates:
+        """Return them with what is usual in place of what is not known; ``training`` is that of the model's family."""
+
+        def known(rate: float, usual: float) -> float:
+            return usual if math.isnan(rate) else rate
+
+        return Rates(
+            known(self.training, training), known(self.baselines, USUAL_BASELINES), known(self.rest, 1.0), self.n_runs
+        )
 
 
 def stored_rates(runs_dir: Path, model: str) -> Rates:
@@ -72,7 +89,8 @@ def _times(folder: Path, model: str) -> dict[str, float] | None:
         metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         path = folder / "tables" / "training.csv"
         rows = _rows(path) if path.is_file() else []
-        n_cells = sum(int(row["n_cells"]) for row in _rows(folder / "tables" / "populations.csv"))
+        populations = _rows(folder / "tables" / "populations.csv")
+        n_cells = sum(int(row["n_cells"]) for row in populations)
         cell_epochs = sum(int(row["n_cells"]) * max(1, int(row["epochs"])) for row in rows if not row["failure"])
         if config["model"]["name"] != model:
             return None
@@ -84,7 +102,7 @@ def _times(folder: Path, model: str) -> dict[str, float] | None:
     return {
         "training": training / cell_epochs if cell_epochs else math.nan,
         "baselines": baselines / replicate_cells if replicate_cells else math.nan,
-        "rest": total - training - baselines,
+        "rest": (total - training - baselines) / usual_rest(n_cells, len(populations)),
     }
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import shutil
-import tempfile
 import time
 import traceback
 import uuid
@@ -32,13 +29,14 @@ from scballast.methods.registry import METHODS
 from scballast.models import FAMILIES
 from scballast.progress import expected_to_take
 from scballast.report.description import first_answer_description
-from scballast.results import MARKER, link_or_copy, result_folder, write_results
+from scballast.results import result_folder, write_results
 from scballast.sweep.estimate import stage_seconds
 from scballast.sweep.messages import SweepPlace
+from scballast.sweep.pages import share
 from scballast.sweep.signals import how_stopped, signals_interrupt
 from scballast.tracking import Tracking, TrackingSettings
 from scballast.tracking.faults import READ_ONLY
-from scballast.tracking.publish import DESCRIPTION, PUBLISHED_MARKER
+from scballast.tracking.publish import DESCRIPTION
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +129,8 @@ def run_trial(
     tags = trial_tags(config, dataset.name, place)
     folder = root / "results" / name
     parent = place.parent_run_id if place else None
+    # What a sweep compares are tables: of its trials those of the front get their pages when it ends.
+    has_page = place is None or place.trial is None or config.sweep.reports == "all"
     # A sweep says what is left of all of its trials. Before the run begins: what fails here leaves none RUNNING.
     expected = stage_seconds(config, dataset) if place is None else None
     run_id = tracking.start_run(name, params_of(config), tags, parent_run_id=parent, folder=folder)
@@ -151,8 +151,10 @@ def run_trial(
             with _writable(root), result_folder(folder) as partial:
                 write_results(experiment.results, partial)
                 _save_model(experiment, partial)
+                if not has_page:
+                    _describe(folder.name, partial)
             with _writable(root):
-                failure = _report(experiment, folder)
+                failure = _report(experiment, folder) if has_page else None
             tracking.publish(run_id, folder)
     except KeyboardInterrupt as error:
         tracking.interrupt_run(run_id, how_stopped(error))
@@ -196,6 +198,13 @@ def _needs_kernels(config: Config) -> bool:
     return of_engine or any("scvi" in METHODS[name].roles for name in config.baselines.methods if name in METHODS)
 
 
+def _describe(name: str, folder: Path) -> None:
+    """Write the description of a trial that has no page yet."""
+    from scballast.report.experiment_report import describe_trial
+
+    describe_trial(folder, details=f"the report that `scballast report {name}` draws")
+
+
 def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
     """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder."""
     from scballast.report.experiment_report import render_trial_report
@@ -203,7 +212,7 @@ def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
     start = time.perf_counter()
     try:
         with result_folder(folder) as partial:
-            _share(folder, partial)
+            share(folder, partial)
             render_trial_report(partial)
             metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
             write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
@@ -219,36 +228,6 @@ def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
         logger.error("%s: the report failed.", folder, exc_info=None if isinstance(error, OSError) else error)
         return failure
     return None
-
-
-def add_report(folder: Path) -> None:
-    """Add its report to a folder of results that was left without, the page last.
-
-    Raises
-    ------
-    OSError
-        It cannot be written.
-    """
-    from scballast.report.experiment_report import render_trial_report
-
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        made = Path(scratch) / folder.name
-        _share(folder, made)
-        render_trial_report(made)
-        shutil.copytree(made / "figures", folder / "figures", dirs_exist_ok=True)
-        for page in ("description.md", "report.html"):
-            os.replace(made / page, folder / page)
-
-
-def _share(folder: Path, copy: Path) -> None:
-    """Copy a folder of results without its marks; the bytes of its tables and its model are shared."""
-
-    def one_file(source: str, target: str) -> None:
-        share = Path(source).parent.name in ("tables", "model")
-        (link_or_copy if share else shutil.copy2)(source, target)
-
-    marks = shutil.ignore_patterns(MARKER, PUBLISHED_MARKER)
-    shutil.copytree(folder, copy, dirs_exist_ok=True, ignore=marks, copy_function=one_file)
 
 
 def _save_model(experiment: Experiment, folder: Path) -> None:
