@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 from collections.abc import Mapping
@@ -344,7 +345,15 @@ def test_a_report_that_fails_takes_no_result_with_it(
         message = "no height"
         raise ZeroDivisionError(message)
 
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
+        patch.setattr("scballast.report.experiment_report.render_trial_report", interrupted)
+        elsewhere = dataclasses.replace(config, runs_dir=str(tmp_path / "stopped"))
+        with pytest.raises(ScballastError, match=r"cannot be made \(it was stopped\).*scballast report "):
+            run_trial(elsewhere)
+        assert [run.status for run in open_tracking(elsewhere).find_runs()] == ["FINISHED"]
         patch.setattr("scballast.report.experiment_report.render_trial_report", fails)
         with pytest.raises(ScballastError, match=r"cannot be made \(ZeroDivisionError: no height\).*scballast report "):
             run_trial(config)

@@ -154,7 +154,7 @@ def run_trial(
                 if not has_page:
                     _describe(folder.name, partial)
             with _writable(root):
-                failure = _report(experiment, folder) if has_page else None
+                failure = _report(experiment, folder, in_sweep=place is not None) if has_page else None
             tracking.publish(run_id, folder)
     except KeyboardInterrupt as error:
         tracking.interrupt_run(run_id, how_stopped(error))
@@ -205,8 +205,11 @@ def _describe(name: str, folder: Path) -> None:
     describe_trial(folder, details=f"the report that `scballast report {name}` draws")
 
 
-def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
-    """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder."""
+def _report(experiment: Experiment, folder: Path, *, in_sweep: bool) -> ScballastError | None:
+    """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder.
+
+    An interrupt ends the drawing alone, of a sweep all.
+    """
     from scballast.report.experiment_report import render_trial_report
 
     start = time.perf_counter()
@@ -216,16 +219,20 @@ def _report(experiment: Experiment, folder: Path) -> ScballastError | None:
             render_trial_report(partial)
             metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
             write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        if stopped and in_sweep:
+            raise
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full" if full else f"{type(error).__name__}: {error}"
+        why = "it was stopped" if stopped else "the disk is full" if full else f"{type(error).__name__}: {error}"
         failure = ScballastError(
             f"{folder}: the report cannot be made ({why}). The tables are whole there and in "
             f"MLflow; to make it again: scballast report {folder}"
         )
         failure.__cause__ = error
-        # What a disk refuses has no place in the code.
-        logger.error("%s: the report failed.", folder, exc_info=None if isinstance(error, OSError) else error)
+        # What a disk refuses, or a user stops, has no place in the code.
+        if not stopped:
+            logger.error("%s: the report failed.", folder, exc_info=None if isinstance(error, OSError) else error)
         return failure
     return None
 
