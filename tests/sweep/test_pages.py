@@ -55,10 +55,10 @@ def test_the_front_has_pages_and_the_others_say_how_to_get_one(swept: Path, caps
         assert ("Details: `report.html`." in note) == on_front
         assert (f"Details: the report that `scballast report {folder.name}` draws." in note) != on_front
     dominated = int(trials.loc[~trials["pareto"], "trial"].iloc[0])
-    (folder,) = (swept / "results").glob(f"trial{dominated}-*")
-    assert report_command([folder.name, "--runs-dir", str(swept), "--no-browser"]) == 0
-    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
     artifacts = pages(swept)[dominated]
+    (folder,) = (swept / "results").glob(f"trial{dominated}-*")
+    assert report_command([artifacts.parent.name, "--runs-dir", str(swept), "--no-browser"]) == 0
+    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
     assert (artifacts / "report.html").read_bytes() == (folder / "report.html").read_bytes()
     note = children(swept)[artifacts.parent.name]["mlflow.note.content"]
     assert "Details: `report.html`." in note

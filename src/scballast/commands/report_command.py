@@ -120,4 +120,7 @@ def _of_mlflow(run: str, runs_dir: Path, names: Sequence[str]) -> Path:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         message = f"There is no run {run!r} in {runs_dir}.{hint} Runs: {', '.join(names[-5:])}."
         raise ConfigError(message)
-    return Tracking(settings).folder_of(run)
+    tracking = Tracking(settings)
+    # What this machine computed, to which a report can be added, or else what the run holds in MLflow.
+    folder = settings.root / "results" / tracking.get_run(run).name
+    return folder if (folder / MARKER).is_file() else tracking.folder_of(run)
