@@ -388,7 +388,7 @@ def _mean(values: FloatArray, reason: str, level: float) -> Interval:
     interval = mean_interval(values, level)
     if not reason:
         return interval
-    return Interval(np.nan, np.nan, np.nan, np.nan, level, reason)
+    return Interval(np.nan, np.nan, np.nan, np.nan, reason)
 
 
 def _unscored(first: FloatArray, second: FloatArray) -> str:

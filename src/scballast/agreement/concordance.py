@@ -41,9 +41,7 @@ def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float
 
 def rowwise_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
     """Pearson correlation along the last axis; NaN where a vector is constant."""
-    first_unit, second_unit = standardised(first), standardised(second)
-    correlation: FloatArray = (first_unit * second_unit).sum(axis=-1)
-    return correlation
+    return np.asarray((standardised(first) * standardised(second)).sum(axis=-1))
 
 
 def standardised(values: FloatArray) -> FloatArray:

@@ -103,13 +103,7 @@ def consensus_ranking(scores: npt.ArrayLike, selections: npt.ArrayLike, tie_keys
     if not scored.any():
         nothing = np.full(n_genes, np.nan)
         unordered = np.lexsort((keys,))
-        return ConsensusRanking(unordered, _inverse(unordered), nothing, nothing, "no replicate has a score")
+        return ConsensusRanking(unordered, np.argsort(unordered) + 1, nothing, nothing, "no replicate has a score")
     mean_rank, frequency = rank_spans(matrix[scored]).midranks.mean(axis=0), chosen[scored].mean(axis=0)
     order = np.lexsort((keys, -frequency, mean_rank))
-    return ConsensusRanking(order, _inverse(order), mean_rank, frequency)
-
-
-def _inverse(order: IntArray) -> IntArray:
-    ranks = np.empty_like(order)
-    ranks[order] = np.arange(1, len(order) + 1)
-    return ranks
+    return ConsensusRanking(order, np.argsort(order) + 1, mean_rank, frequency)

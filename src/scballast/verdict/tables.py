@@ -103,7 +103,7 @@ def differences_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
         reason = score_set.without_stability(first) or score_set.without_stability(second)
         reason = reason or degenerate_size(top_k, len(score_set.genes))
         if reason or both.size == 0:
-            interval = no_interval(reason or "no replicate has scores of both", level)
+            interval = no_interval(reason or "no replicate has scores of both")
         else:
             first_overlaps, second_overlaps = (
                 pairwise_kuncheva(select(score_set.ranks[method.name][both, position], top_k))
@@ -230,7 +230,7 @@ def _stability_rows(
     }
     rows: list[dict[str, object]] = []
     for k in ks:
-        phi = no_interval(reason, level)
+        phi = no_interval(reason)
         floor = other_populations = disjoint = math.nan
         if not reason:
             corrected = between[k].corrected(k, len(score_set.genes))
@@ -266,7 +266,7 @@ def _phi(ranks: IntArray, k: int, level: float) -> Interval:
     """Nogueira's stability with its jackknife interval."""
     reason = degenerate_size(k, ranks.shape[1])
     if reason:
-        return no_interval(reason, level)
+        return no_interval(reason)
     return _within(jackknife_interval(pairwise_kuncheva(select(ranks, k)), level), -1.0)
 
 
@@ -294,7 +294,7 @@ def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: 
 
 def _interval(values: FloatArray, k: int, n_genes: int, level: float) -> Interval:
     reason = degenerate_size(k, n_genes) or ("" if values.size else "no replicate has scores of both")
-    return no_interval(reason, level) if reason else _within(mean_interval(values, level), 0.0)
+    return no_interval(reason) if reason else _within(mean_interval(values, level), 0.0)
 
 
 def _within(interval: Interval, lowest: float) -> Interval:
