@@ -110,10 +110,9 @@ def run_check(
     match_of_name: dict[str, Match] = {}
     dataset = prepare_dataset(config, also=lambda known: _wanted(lists, known, match_of_name))
     populations = tuple(population.name for population in dataset.populations)
-    sizes = dict(zip(dataset.labels, np.bincount(dataset.label_codes[dataset.label_codes >= 0]), strict=True))
-    matched, notes = match_populations(
-        lists, populations, {name: int(size) for name, size in sizes.items()}, config.data.min_cells
-    )
+    sizes = np.bincount(dataset.label_codes[dataset.label_codes >= 0]).tolist()
+    size_of_label = dict(zip(dataset.labels, sizes, strict=True))
+    matched, notes = match_populations(lists, populations, size_of_label, config.data.min_cells)
     rankings = stored_rankings(runs, config, dataset)
     if rankings is None and must_reuse:
         message = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,8 @@ def enrichment_table(
     rows = []
     for population, label, genes in _lists(tables):
         for hit in enriched_sets([called[gene] for gene in genes], known, gene_sets)[:KEPT_SETS]:
-            numbers = (hit.n_set, hit.n_list, hit.n_common, hit.fold, hit.p_value, hit.q_value)
-            rows.append((population, label, hit.gene_set, *numbers, " ".join(hit.common)))
+            *numbers, common = astuple(hit)
+            rows.append((population, label, *numbers, " ".join(common)))
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 

@@ -64,12 +64,8 @@ def hotspot_scores(evidence: Evidence) -> FloatArray:
     for code, name in enumerate(cells.populations):
         inside = first_of_each(view.counts, cells.of_population(code))
         if inside.size < SMALLEST_POPULATION:
-            logger.warning(
-                "hotspot: no score for population %r: %d different cells, at least %d needed.",
-                name,
-                inside.size,
-                SMALLEST_POPULATION,
-            )
+            message = "hotspot: no score for population %r: %d different cells, at least %d needed."
+            logger.warning(message, name, inside.size, SMALLEST_POPULATION)
             continue
         scores[code] = local_autocorrelation(view.scores[inside], view.counts[inside]).z
     return scores

@@ -141,8 +141,7 @@ def _fit(counts: pd.DataFrame, metadata: pd.DataFrame, design: str) -> FloatArra
         test.summary()
     for text in dict.fromkeys(str(warning.message) for warning in caught):
         logger.info("pseudobulk: PyDESeq2 says: %s", " ".join(text.split()))
-    statistic: FloatArray = test.results_df["stat"].to_numpy(dtype=np.float64)
-    return statistic
+    return np.asarray(test.results_df["stat"].to_numpy(dtype=np.float64))
 
 
 def summed_counts(counts: csr_matrix, samples: IntArray, chosen: npt.NDArray[np.bool_], n_samples: int) -> IntArray:
@@ -161,8 +160,7 @@ def summed_counts(counts: csr_matrix, samples: IntArray, chosen: npt.NDArray[np.
     """
     # float64 sums of counts are exact to 2**53; float32 ones are not.
     sums = (membership(np.where(chosen, samples, -1), n_samples) @ counts.astype(np.float64)).toarray()
-    rounded: IntArray = np.rint(sums).astype(np.int64)
-    return rounded
+    return np.asarray(np.rint(sums).astype(np.int64))
 
 
 def _say_what_is_missing(view: CellView, population: str, inside: IntArray, outside: IntArray) -> None:

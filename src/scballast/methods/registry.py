@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,13 +51,18 @@ def of_cells(score: Callable[[CellView], FloatArray]) -> Score:
     return lambda evidence: score(evidence.cells)
 
 
-def of_factors(score: Ranker, role: Role = "global") -> Score:
-    """Return the score of a method that reads one model of all the replicate's cells, population by population."""
+def of_factors(score: Ranker, role: Role = "global", *, shuffled: bool = False) -> Score:
+    """Return the score of a method that reads one model of all the replicate's cells, population by population.
+
+    With ``shuffled`` the labels are permuted before.
+    """
 
     def scores(evidence: Evidence) -> FloatArray:
         view = evidence.factors(role)
         if view is None:
             return evidence.cells.empty_scores()
+        if shuffled:
+            view = replace(view, codes=evidence.shuffling().permutation(view.codes))
         return np.stack([score(view, population) for population in range(evidence.cells.n_populations)])
 
     return scores
@@ -76,39 +82,16 @@ def of_own_models(score: Ranker) -> Score:
     return scores
 
 
-def of_differential_expression(name: str, role: Role) -> Score:
+def _marker_de_scores(evidence: Evidence, name: str, role: Role) -> FloatArray:
     """Return the score by a model's own differential expression, each population against the rest."""
+    from scballast.methods.model_de import model_de_scores
+    from scballast.threads import one_thread
 
-    def scores(evidence: Evidence) -> FloatArray:
-        from scballast.methods.model_de import model_de_scores
-        from scballast.threads import one_thread
-
-        model, cells = evidence.model(role), evidence.cells
-        if model is None:
-            return cells.empty_scores()
-        with one_thread():
-            return model_de_scores(
-                model, cells.codes, cells.populations, mode=evidence.de_mode, seed=evidence.seed(name)
-            )
-
-    return scores
-
-
-def of_response_test(name: str, role: Role) -> Score:
-    """Return the score by a model's own differential expression between conditions."""
-    return lambda evidence: response_de_scores(evidence, name, role)
-
-
-def _of_permuted_conditions(evidence: Evidence) -> FloatArray:
-    return response_contrast_scores(evidence, permuted=True)
-
-
-def _of_shuffled_labels(evidence: Evidence) -> FloatArray:
-    view = evidence.factors("global")
-    if view is None:
-        return evidence.cells.empty_scores()
-    shuffled = replace(view, codes=evidence.shuffling().permutation(view.codes))
-    return np.stack([contrast(shuffled, population) for population in range(evidence.cells.n_populations)])
+    model, cells = evidence.model(role), evidence.cells
+    if model is None:
+        return cells.empty_scores()
+    with one_thread():
+        return model_de_scores(model, cells.codes, cells.populations, mode=evidence.de_mode, seed=evidence.seed(name))
 
 
 def from_cells(
@@ -127,7 +110,7 @@ def from_model(name: str, estimand: Estimand, score: Score, label: str, *referen
 
 def from_own_test(name: str, estimand: Estimand, role: Role, label: str, *needs: Need) -> Method:
     """Return a method that is a scvi-tools model's own differential expression."""
-    score = of_response_test(name, role) if estimand == "response" else of_differential_expression(name, role)
+    score = partial(response_de_scores if estimand == "response" else _marker_de_scores, name=name, role=role)
     return Method(name, estimand, score=score, label=label, roles=(role,), needs=needs, references=(LOPEZ, BOYEAU))
 
 
@@ -175,7 +158,7 @@ METHODS: dict[str, Method] = {
             needs=(SAMPLES,),
         ),
         from_model(
-            "shuffled", "marker", _of_shuffled_labels, "contrast after shuffling the labels",
+            "shuffled", "marker", of_factors(contrast, shuffled=True), "contrast after shuffling the labels",
             of_every_model=False, as_the_model=False, control=True,
         ),
         from_cells("random", "marker", random_scores, "noise", deterministic=False, control=True),
@@ -246,7 +229,7 @@ METHODS: dict[str, Method] = {
             needs=(CONDITIONS,), of_every_model=True,
         ),
         from_model(
-            RESPONSE_NULL, "response", _of_permuted_conditions,
+            RESPONSE_NULL, "response", partial(response_contrast_scores, permuted=True),
             "`response_contrast` after permuting the conditions, within donors that have both",
             needs=(CONDITIONS, LOADINGS), as_the_model=False, control=True,
         ),

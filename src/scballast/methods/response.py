@@ -18,10 +18,10 @@ from scballast.agreement.response_confirmation import CELLS_OF_A_DONOR
 from scballast.arrays import BoolArray, FloatArray, IntArray, membership
 from scballast.methods.cell_view import CellView
 from scballast.methods.pseudobulk import SMALLEST_PSEUDOBULK, summed_counts, wald_statistic
+from scballast.methods.rankers import log_change
 
 if TYPE_CHECKING:
     from scballast.methods.method import Evidence, Role
-    from scballast.methods.rankers import FactorView
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ def response_contrast_scores(evidence: Evidence, *, permuted: bool = False) -> F
         return scores
     method = "response_permuted" if permuted else "response_contrast"
     for code, compared in _compared(view, method, permuted=permuted):
-        scores[code] = np.abs(_log_change(factors, _latent_change(factors.scores, compared)))
+        scores[code] = np.abs(log_change(factors, _latent_change(factors.scores, compared)))
     return scores
 
 
@@ -307,14 +307,6 @@ def _latent_change(scores: FloatArray, compared: Comparison) -> FloatArray:
         weights = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
         return np.asarray(weights @ (means[1] - means[0]) / weights.sum())
     return np.asarray(means[1][sizes[1] > 0].mean(axis=0) - means[0][sizes[0] > 0].mean(axis=0))
-
-
-def _log_change(factors: FactorView, direction: FloatArray) -> FloatArray:
-    if factors.loadings is None:
-        message = "this method needs loadings, and a non-linear model has none"
-        raise ValueError(message)
-    change = np.asarray(factors.loadings, dtype=np.float64) @ direction
-    return np.asarray(change - change.mean() if factors.softmax else change)
 
 
 def _compared(view: CellView, method: str, *, permuted: bool = False) -> Iterator[tuple[int, Comparison]]:

@@ -59,8 +59,7 @@ class ScoreSet:
 
     def scored(self, method: str) -> BoolArray:
         """(n_replicates, n_populations) Whether the method gave scores."""
-        has_scores: BoolArray = self.ranks[method][..., 0] > 0
-        return has_scores
+        return np.asarray(self.ranks[method][..., 0] > 0)
 
     def methods_of(self, estimand: str) -> tuple[NamedMethod, ...]:
         """Methods with one estimand, in order."""
