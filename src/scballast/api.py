@@ -373,5 +373,5 @@ def check(
     else:
         config = configuration_of_run(run.folder, runs_dir_of(overrides))
     check_file(config.data, config.association.keys)
-    checked, folder = check_and_write(config, lists, None if run is None else run.folder)
-    return CheckResult(checked.results.tables, checked.results.warnings, folder)
+    results, folder = check_and_write(config, lists, None if run is None else run.folder)
+    return CheckResult(results.tables, results.warnings, folder)

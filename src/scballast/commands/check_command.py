@@ -57,14 +57,14 @@ def main(words: Sequence[str]) -> int:
         config = configuration_of_run(run, runs_dir)
     check_file(config.data, config.association.keys)
     try:
-        check, folder = check_and_write(config, lists, run)
+        results, folder = check_and_write(config, lists, run)
     except KeyboardInterrupt:
         sys.stderr.write("Stopped. Scores of finished baselines are kept.\n")
         return 1
     from scballast.commands.check_summary import print_check
 
     say_suggestions(config.data)
-    print_check(check, lists, folder, config)
+    print_check(results, lists, folder, config)
     return 0
 
 

@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scballast.config import keys
 from scballast.config.compose import check_keys, compose_config
 from scballast.config.schema import Config, build_config
 from scballast.data.published_lists import PublishedLists
 from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, memory_errors
-from scballast.results import result_folder, write_results
-
-if TYPE_CHECKING:
-    from scballast.experiment.check import Check
+from scballast.results import Results, result_folder, write_results
 
 
 def check_configuration(words: Sequence[str]) -> Config:
@@ -65,7 +62,7 @@ def configuration_of_run(folder: Path, runs_dir: str) -> Config:
     return replace(build_config(stored), runs_dir=runs_dir)
 
 
-def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> tuple[Check, Path]:
+def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> tuple[Results, Path]:
     """Hold lists against the data, and write tables and report to a folder that appears when it is whole.
 
     Parameters
@@ -80,7 +77,7 @@ def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> 
 
     Returns
     -------
-    Check, Path
+    Results, Path
         What was found, and the folder.
 
     Raises
@@ -96,11 +93,11 @@ def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> 
     settle_matplotlib()
     runs = [run] if run is not None else finished_runs(runs_dir(config)) if config.methods is None else []
     with memory_errors():
-        check = run_check(config, lists, runs=runs, cache_dir=cache_dir(config), must_reuse=run is not None)
+        results = run_check(config, lists, runs=runs, cache_dir=cache_dir(config), must_reuse=run is not None)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", lists.label.split(".")[0]).strip("_") or "lists"
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")
-    folder = runs_dir(config) / "checks" / f"{stem}-{check.dataset}-{stamp}"
+    folder = runs_dir(config) / "checks" / f"{stem}-{results.tags[keys.DATASET]}-{stamp}"
     with result_folder(folder) as part:
-        write_results(check.results, part)
+        write_results(results, part)
         render_check_report(part)
-    return check, folder
+    return results, folder

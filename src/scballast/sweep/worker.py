@@ -28,7 +28,6 @@ from scballast.sweep.messages import (
     Failed,
     Interrupted,
     PairDone,
-    PairRequest,
     SweepPlace,
     Trained,
     TrainRequest,
@@ -234,7 +233,7 @@ class Worker:
         """
         values: dict[str, list[float]] = {}
         for pair in range(n_pairs(request.config)):
-            done = self.process.call(PairRequest(request.config, request.place, pair, request.logging), deadline)
+            done = self.process.call(replace(request, pair=pair), deadline)
             if not isinstance(done, PairDone):
                 return done
             add_pair(values, done.values, self.config.objectives)
