@@ -40,19 +40,12 @@ def pseudobulk_scores(view: CellView) -> FloatArray:
         ``stat``, positive where the gene is higher in the population; NaN for a gene without counts, and for a
         population with fewer than 3 samples left, which the log names with what is missing.
 
-    Raises
-    ------
-    ValueError
-        ``view.samples`` is None.
-
     References
     ----------
     Love, Huber & Anders (2014), Moderated estimation of fold change and dispersion for RNA-seq data with
     DESeq2; Squair et al. (2021), Confronting false discoveries in single-cell differential expression.
     """
-    if view.samples is None:
-        message = "pseudobulk needs the biological sample of each cell: set data.sample_key"
-        raise ValueError(message)
+    assert view.samples is not None, "pseudobulk needs the biological sample of each cell: set data.sample_key"
     samples = np.asarray(view.samples)
     n_samples = int(samples.max(initial=-1)) + 1
     scores = view.empty_scores()

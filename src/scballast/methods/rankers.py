@@ -156,9 +156,7 @@ def _root_mean_square(scores: FloatArray, loadings: FloatArray) -> FloatArray:
 
 
 def _linear(view: FactorView) -> FloatArray:
-    if view.loadings is None:
-        message = "this ranker needs loadings, and a non-linear model has none"
-        raise ValueError(message)
+    assert view.loadings is not None, "this ranker needs loadings, and a non-linear model has none"
     return np.asarray(view.loadings, dtype=np.float64)
 
 

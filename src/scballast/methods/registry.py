@@ -46,11 +46,6 @@ from scballast.methods.within import residual_pca_scores, within_dispersion_scor
 Score = Callable[[Evidence], FloatArray]
 
 
-def of_cells(score: Callable[[CellView], FloatArray]) -> Score:
-    """Return the score of a method that looks at cells alone."""
-    return lambda evidence: score(evidence.cells)
-
-
 def of_factors(score: Ranker, role: Role = "global", *, shuffled: bool = False) -> Score:
     """Return the score of a method that reads one model of all the replicate's cells, population by population.
 
@@ -99,7 +94,9 @@ def from_cells(
 ) -> Method:
     """Return a method that looks at cells alone, deterministic unless said otherwise."""
     values: dict[str, Any] = {"deterministic": True, **other}
-    return Method(name, estimand, score=of_cells(score), label=label, references=references, **values)
+    return Method(
+        name, estimand, score=lambda evidence: score(evidence.cells), label=label, references=references, **values
+    )
 
 
 def from_model(name: str, estimand: Estimand, score: Score, label: str, *references: str, **other: Any) -> Method:

@@ -108,18 +108,11 @@ def response_pseudobulk_scores(view: CellView) -> FloatArray:
         NaN for a gene without counts, and for a population with fewer than 2 donors with both conditions, or of each;
         the log says how many there are.
 
-    Raises
-    ------
-    ValueError
-        ``view.samples`` or ``view.conditions`` is None.
-
     References
     ----------
     Love, Huber & Anders (2014); Squair et al. (2021): see ``pseudobulk``.
     """
-    if view.samples is None:
-        message = "response_pseudobulk needs the donor of each cell: set data.sample_key"
-        raise ValueError(message)
+    assert view.samples is not None, "response_pseudobulk needs the donor of each cell: set data.sample_key"
     conditions = conditions_of(view)
     scores = view.empty_scores()
     for code, name in enumerate(view.populations):
@@ -279,17 +272,9 @@ def permuted_conditions(
 
 
 def conditions_of(view: CellView, *, permuted: bool = False) -> IntArray:
-    """Return the conditions of a replicate's cells.
-
-    Raises
-    ------
-    ValueError
-        There are none.
-    """
+    """Return the conditions of a replicate's cells."""
     conditions = view.null_conditions if permuted else view.conditions
-    if conditions is None:
-        message = "response genes need the condition of each cell: set data.condition_key"
-        raise ValueError(message)
+    assert conditions is not None, "response genes need the condition of each cell: set data.condition_key"
     return conditions
 
 
