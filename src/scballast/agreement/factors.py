@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import linalg, optimize
 
 from scballast.agreement.statistic import Statistic
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray
 
 _N_PERMUTATIONS = 20
 
@@ -25,19 +25,13 @@ class FactorMatch:
 
     Attributes
     ----------
-    first, second : (n_matched,) int
-        Positions of the matched factors, by position in the first model; as many as the smaller model has.
-    correlations : (n_matched,) float
-        Absolute Pearson correlation of the matched, centred loadings; 0 for a constant factor.
     mean_correlation
-        Their mean.
+        Mean absolute Pearson correlation of the matched, centred loadings, 0 for a constant factor; as many are matched
+        as the smaller model has.
     null
         The mean that matching finds when the genes of one model are permuted.
     """
 
-    first: IntArray
-    second: IntArray
-    correlations: FloatArray
     mean_correlation: float
     null: float
 
@@ -68,17 +62,13 @@ def match_factors(first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int = 0)
     >>> match_factors(loadings, -loadings[:, ::-1], seed=0).mean_correlation
     1.0
     """
-    first_loadings, second_loadings = _loading_pair(first, second)
-    first_unit, second_unit = _unit_columns(first_loadings), _unit_columns(second_loadings)
-    correlations = np.abs(first_unit.T @ second_unit)
-    rows, columns = optimize.linear_sum_assignment(correlations, maximize=True)
-    matched = correlations[rows, columns]
+    first_unit, second_unit = (_unit_columns(loadings) for loadings in _loading_pair(first, second))
     if not (first_unit.any() and second_unit.any()):
-        return FactorMatch(rows, columns, matched, math.nan, math.nan)
+        return FactorMatch(math.nan, math.nan)
     generator = np.random.default_rng(seed)
     orders = (generator.permutation(len(second_unit)) for _ in range(_N_PERMUTATIONS))
     null = float(np.mean([_matched_mean(np.abs(first_unit.T @ second_unit[order])) for order in orders]))
-    return FactorMatch(rows, columns, matched, float(matched.mean()), null)
+    return FactorMatch(_matched_mean(np.abs(first_unit.T @ second_unit)), null)
 
 
 class SubspaceAgreement(Statistic):

@@ -29,8 +29,6 @@ class LocalAutocorrelation:
     ----------
     z
         (n_genes,) standard deviations above what independent counts give; 0 for a gene without counts.
-    coefficient
-        (n_genes,) the same sum as a share of the largest that it can be; at most 1.
     p_value
         (n_genes,) one-sided, from the normal distribution of ``z``. It takes the neighbours as given: where the latent
         space was found from the same counts, each gene has a part in who is near whom, and they are too small.
@@ -39,7 +37,6 @@ class LocalAutocorrelation:
     """
 
     z: FloatArray
-    coefficient: FloatArray
     p_value: FloatArray
     q_value: FloatArray
 
@@ -126,12 +123,10 @@ def local_autocorrelation(
     both_ways = neighbour_graph(latent, n_neighbours)
     values = standardised_counts(counts)
     products = np.einsum("ig,ig->g", values, both_ways @ values) / 2
-    largest = np.asarray(both_ways.sum(axis=1)).ravel() @ values**2 / 2
     z = products / np.sqrt(both_ways.power(2).sum() / 2)
     p_value = norm.sf(z)
     return LocalAutocorrelation(
         z=z,
-        coefficient=np.divide(products, largest, out=np.zeros_like(products), where=largest > 0),
         p_value=p_value,
         q_value=bh_q_values(p_value),
     )

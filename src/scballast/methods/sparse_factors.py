@@ -44,11 +44,6 @@ class SparseFactors:
     log_odds: FloatArray
     activities: FloatArray
 
-    @property
-    def inclusion(self) -> FloatArray:
-        """(n_genes, n_factors) posterior probability that the gene is in the factor."""
-        return np.asarray(expit(self.log_odds))
-
     def evidence(self) -> FloatArray:
         """Return (n_genes,) minus the log probability that the gene is in none of the factors.
 

@@ -11,23 +11,11 @@ from pathlib import Path
 from scballast.config import keys
 from scballast.config.compose import check_keys, compose_config
 from scballast.config.schema import Config, build_config
+from scballast.data.early import check_file
 from scballast.data.published_lists import PublishedLists
 from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, memory_errors
 from scballast.results import Results, result_folder, write_results
-
-
-def check_configuration(words: Sequence[str]) -> Config:
-    """Return the configuration of a check against data.
-
-    Raises
-    ------
-    ConfigError
-        See :func:`scballast.config.compose.compose_config`.
-    """
-    # Those of `baselines=full` that `fast` lacks take minutes with many donors.
-    quick = () if any(word.startswith("baselines=") for word in words) else ("baselines=fast",)
-    return compose_config([*quick, *words])
 
 
 def runs_dir_of(words: Sequence[str]) -> str:
@@ -46,20 +34,33 @@ def runs_dir_of(words: Sequence[str]) -> str:
     return next((word.partition("=")[2] for word in words), "runs")
 
 
-def configuration_of_run(folder: Path, runs_dir: str) -> Config:
-    """Return the configuration of a check with a finished run's data and replicates.
+def check_configuration(words: Sequence[str], run: Path | None) -> Config:
+    """Return the configuration of a check against data; its files are looked at, no more.
 
     Parameters
     ----------
-    folder
-        The run's results.
-    runs_dir
-        Where the check is written.
-    """
-    import yaml
+    words
+        What was asked for.
+    run
+        Results of a finished run whose data and replicates are the check's; None: those of the words.
 
-    stored = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
-    return replace(build_config(stored), runs_dir=runs_dir)
+    Raises
+    ------
+    ConfigError, DataError
+        See `runs_dir_of`, and :func:`scballast.config.compose.compose_config`; or a file is not there.
+    """
+    if run is None:
+        # Those of `baselines=full` that `fast` lacks take minutes with many donors.
+        quick = () if any(word.startswith("baselines=") for word in words) else ("baselines=fast",)
+        config = compose_config([*quick, *words])
+    else:
+        import yaml
+
+        runs_dir = runs_dir_of(words)
+        stored = yaml.safe_load((run / "config" / "resolved.yaml").read_text(encoding="utf-8"))
+        config = replace(build_config(stored), runs_dir=runs_dir)
+    check_file(config.data, config.association.keys)
+    return config
 
 
 def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> tuple[Results, Path]:

@@ -176,10 +176,14 @@ class Worker:
             answer = Failed(INTERRUPTED, died=True)
         self._end(study, tracking, claim, config, answer, seconds=time.perf_counter() - start)
 
-    def _compose(self, claim: Claim) -> DictConfig:
+    def composer(self) -> Composer:
+        """Return what composes the configurations of its trials."""
         if self._composer is None:
             self._composer = Composer(self.hydra_context.config_loader, self.master, self.words, self.space)
-        composed = self._composer.composed(claim.point)
+        return self._composer
+
+    def _compose(self, claim: Claim) -> DictConfig:
+        composed = self.composer().composed(claim.point)
         with open_dict(composed):
             composed.hydra.job.id = f"{self.name}-{claim.number}"
             composed.hydra.job.num = claim.number
