@@ -207,11 +207,9 @@ class _Search:
     half_weights: FloatArray
     weight_agreement: FloatArray
 
-    def highest(self) -> tuple[float, float, float]:
+    def highest(self) -> list[float]:
         """Return the highest share of signal, agreement without a part, and agreement of halves."""
-        measures = (self.unseen.share, self.unseen.agreement, self.weight_agreement)
-        share, agreement, halves = (float(measure.max()) for measure in measures)
-        return share, agreement, halves
+        return [float(values.max()) for values in (self.unseen.share, self.unseen.agreement, self.weight_agreement)]
 
 
 def _search(
