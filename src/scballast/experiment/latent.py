@@ -99,10 +99,8 @@ def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd
     associations: dict[tuple[str, int], tuple[Sequence[str], Association]] = {}
     purities = {}
     with progress_bar("latent dimensions against groups", len(views), unit="replicates") as advance:
-        for replicate in setup.replicates:
-            view = views.get(replicate.number)
-            if view is None:
-                continue
+        for replicate in [replicate for replicate in setup.replicates if replicate.number in views]:
+            view = views[replicate.number]
             for key, (codes, names) in groupings.items():
                 group_association = association(
                     view.scores,

@@ -51,13 +51,9 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
         ordered by activity, in bins).
     """
     names = setup.populations
-    dataset = setup.dataset
-    cells = [
-        evenly_over_depth(
-            np.flatnonzero(dataset.population_codes == code), dataset.total_counts, setup.counts, 2 * MOST_CELLS
-        )
-        for code in range(len(names))
-    ]
+    codes, totals = setup.dataset.population_codes, setup.dataset.total_counts
+    of_populations = [np.flatnonzero(codes == code) for code in range(len(names))]
+    cells = [evenly_over_depth(inside, totals, setup.counts, 2 * MOST_CELLS) for inside in of_populations]
     all_programs: list[PopulationPrograms] = []
     with progress_bar("finding programs", len(names), unit="populations") as advance, one_thread():
         for name, inside in zip(names, cells, strict=True):
