@@ -125,11 +125,7 @@ def local_autocorrelation(
     products = np.einsum("ig,ig->g", values, both_ways @ values) / 2
     z = products / np.sqrt(both_ways.power(2).sum() / 2)
     p_value = norm.sf(z)
-    return LocalAutocorrelation(
-        z=z,
-        p_value=p_value,
-        q_value=bh_q_values(p_value),
-    )
+    return LocalAutocorrelation(z, p_value, bh_q_values(p_value))
 
 
 def neighbour_graph(latent: FloatArray, n_neighbours: int = N_NEIGHBOURS) -> csr_matrix:
