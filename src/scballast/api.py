@@ -357,9 +357,8 @@ def check(
     """
     import pandas as pd
 
-    from scballast.data.early import check_file
     from scballast.data.published_lists import published_lists_of, read_published_lists
-    from scballast.sweep.list_checks import check_and_write, check_configuration, configuration_of_run, runs_dir_of
+    from scballast.sweep.list_checks import check_and_write, check_configuration
 
     if not isinstance(genes, (str, os.PathLike, pd.DataFrame)):
         message = (
@@ -368,10 +367,6 @@ def check(
         )
         raise DataError(message)
     lists = published_lists_of(genes) if isinstance(genes, pd.DataFrame) else read_published_lists(os.fspath(genes))
-    if run is None:
-        config = check_configuration(overrides)
-    else:
-        config = configuration_of_run(run.folder, runs_dir_of(overrides))
-    check_file(config.data, config.association.keys)
-    checked, folder = check_and_write(config, lists, None if run is None else run.folder)
-    return CheckResult(checked.results.tables, checked.results.warnings, folder)
+    of_run = None if run is None else run.folder
+    results, folder = check_and_write(check_configuration(overrides, of_run), lists, of_run)
+    return CheckResult(results.tables, results.warnings, folder)

@@ -74,7 +74,7 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
         Name of a unit, a plural in s, for example ``"epochs"``.
     """
     if total == 0:
-        yield _ignore
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -87,7 +87,7 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
         in_all = "" if time_left is None else f", {_in_all(time_left)}"
         sys.stderr.write(f"{progress_line(description, total, unit)}{in_all}\n")
         sys.stderr.flush()
-        yield _ignore
+        yield lambda _: None
         return
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}"),
@@ -156,7 +156,3 @@ def duration(seconds: float) -> str:
 
 def _in_all(time_left: TimeLeft) -> str:
     return f"about {duration(time_left.seconds())} {_LEFT}"
-
-
-def _ignore(_: int) -> None:
-    return

@@ -19,7 +19,6 @@ class Stream(IntEnum):
     PER_POPULATION_MODEL = 3
     SCVI_MODEL = 4
     CONTROLS = 5
-    TIES = 6
     DIFFERENTIAL_EXPRESSION = 7
     HELDOUT = 8
     ASSOCIATION = 9

@@ -32,14 +32,12 @@ class TestMatchFactors:
         )
         found = match_factors(first, second)
         assert found.mean_correlation == pytest.approx(best, abs=1e-12)
-        np.testing.assert_allclose(found.correlations, table[found.first, found.second], atol=1e-12)
 
     def test_finds_permuted_flipped_shifted_and_scaled_factors(self) -> None:
         first = loadings(0)
         second = first[:, [2, 0, 3, 1]] * [-3.0, 0.5, 1.0, -1.0] + [7.0, 0.0, -2.0, 1.0]
         found = match_factors(first, second)
         assert found.mean_correlation == pytest.approx(1.0, abs=1e-12)
-        assert found.second[np.argsort(found.first)].tolist() == [1, 3, 0, 2]
 
     def test_rotation_breaks_the_match_but_not_the_space(self) -> None:
         first = loadings(0)
@@ -49,17 +47,14 @@ class TestMatchFactors:
 
     def test_the_smaller_model_decides_how_many_are_matched(self) -> None:
         first = loadings(0)
-        found = match_factors(first, first[:, [3, 1]])
-        assert sorted(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [(1, 1), (3, 0)]
-        assert found.mean_correlation == pytest.approx(1.0)
+        assert match_factors(first, first[:, [3, 1]]).mean_correlation == pytest.approx(1.0)
 
-    def test_null_is_the_mean_over_the_permutations_given(self) -> None:
+    def test_null_is_the_mean_over_orders_of_the_genes(self) -> None:
         first, second = loadings(0), loadings(1)
-        orders = np.random.default_rng(5).permuted(np.tile(np.arange(60), (3, 1)), axis=1)
+        generator = np.random.default_rng(5)
+        orders = [generator.permutation(60) for _ in range(20)]
         expected = np.mean([match_factors(first, second[order]).mean_correlation for order in orders])
-        found = match_factors(first, second, permutations=orders)
-        assert found.null == pytest.approx(expected, abs=1e-12)
-        assert found.excess == found.mean_correlation - found.null
+        assert match_factors(first, second, seed=5).null == pytest.approx(expected, abs=1e-12)
 
     def test_the_seed_rules_the_null(self) -> None:
         first, second = loadings(0), loadings(1)
@@ -67,18 +62,17 @@ class TestMatchFactors:
         assert match_factors(first, second, seed=1).null != match_factors(first, second, seed=2).null
 
     def test_unrelated_factors_are_at_the_null(self) -> None:
-        found = [match_factors(loadings(2 * i), loadings(2 * i + 1)).excess for i in range(40)]
-        assert abs(np.mean(found)) < 0.02
+        found = [match_factors(loadings(2 * i), loadings(2 * i + 1)) for i in range(40)]
+        assert abs(np.mean([match.mean_correlation - match.null for match in found])) < 0.02
 
     def test_a_constant_factor_matches_nothing(self) -> None:
         first, second = loadings(0), loadings(0)
         second[:, 1] = 0.1
         found = match_factors(first, second)
-        assert sorted(found.correlations)[0] == 0.0
         assert found.mean_correlation == pytest.approx(0.75)
         nothing = match_factors(first, np.full((60, 2), 0.1))
         assert math.isnan(nothing.mean_correlation)
-        assert nothing.reason == "every factor is constant"
+        assert math.isnan(nothing.null)
 
     def test_wrong_input(self) -> None:
         first = loadings(0)
@@ -88,12 +82,6 @@ class TestMatchFactors:
             match_factors(first[:1], first[:1])
         with pytest.raises(ValueError, match="finite"):
             match_factors(first, np.where(first > 2, np.nan, first))
-        with pytest.raises(ValueError, match="60 genes in any order"):
-            match_factors(first, first, permutations=np.zeros((2, 60), dtype=int))
-        with pytest.raises(ValueError, match="at least one"):
-            match_factors(first, first, n_permutations=0)
-        with pytest.raises(ValueError, match="at least one"):
-            match_factors(first, first, permutations=np.zeros((0, 60), dtype=int))
 
 
 class TestSubspaceAgreement:

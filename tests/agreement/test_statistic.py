@@ -9,7 +9,7 @@ import pytest
 
 from scballast.agreement.factors import SubspaceAgreement
 from scballast.agreement.rank_agreement import KendallW
-from scballast.agreement.statistic import Interval, Statistic, undefined
+from scballast.agreement.statistic import Statistic, undefined
 
 
 def test_a_statistic_is_a_number() -> None:
@@ -38,7 +38,3 @@ def test_statistics_are_frozen_and_survive_pickling(value: Statistic) -> None:
         assert getattr(copy, name, None) == getattr(value, name, None)
     with pytest.raises(AttributeError, match="frozen"):
         value.reason = "other"
-
-
-def test_an_interval_is_read_as_its_estimate() -> None:
-    assert float(Interval(0.5, 0.4, 0.6, 0.05)) == 0.5

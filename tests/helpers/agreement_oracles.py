@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from scballast.agreement.arguments import score_matrix, selection_matrix, zeros_and_ones
-from scballast.agreement.concordance import agreement_by_replicate, no_top, rowwise_correlation
+from scballast.agreement.concordance import agreement_by_replicate, rowwise_correlation
 from scballast.agreement.overlap import (
     concordance_curve_weights,
     expected_overlap,
@@ -388,7 +388,7 @@ def _mean(values: FloatArray, reason: str, level: float) -> Interval:
     interval = mean_interval(values, level)
     if not reason:
         return interval
-    return Interval(np.nan, np.nan, np.nan, np.nan, level, reason)
+    return Interval(np.nan, np.nan, np.nan, np.nan, reason)
 
 
 def _unscored(first: FloatArray, second: FloatArray) -> str:
@@ -570,3 +570,13 @@ def check_persistence(p: float) -> None:
     if not 0.0 < p < 1.0:
         message = f"p must be in (0, 1), got {p}"
         raise ValueError(message)
+
+
+def no_top(k: int, most: int) -> str:
+    """Return why a top k is undefined with at most ``most`` genes in it; empty where it is defined."""
+    if k < 0 or k != int(k):
+        message = f"k must be a whole number of at least 0, got {k}"
+        raise ValueError(message)
+    if k == 0:
+        return "no gene is selected"
+    return f"k = {k} leaves no gene out" if k > most else ""

@@ -186,5 +186,5 @@ def test_mean_expression_is_the_mean_share() -> None:
 
 
 def test_a_non_linear_model_has_no_contrast() -> None:
-    with pytest.raises(ValueError, match="needs loadings"):
+    with pytest.raises(AssertionError, match="needs loadings"):
         contrast(replace(make_view(), loadings=None), 0)

@@ -122,7 +122,7 @@ class TestFit:
         best = np.abs(np.corrcoef(fit.activities.T, activity)[-1, :-1])
         assert best.max() > 0.9
         factor = int(best.argmax())
-        assert fit.inclusion[:N_IN, factor].min() > 0.9
+        assert expit(fit.log_odds[:N_IN, factor]).min() > 0.9
         assert np.abs(np.abs(fit.loadings[:N_IN, factor]) - 1.0).max() < 0.35
 
     def test_spare_factors_are_left_empty(self) -> None:
@@ -135,7 +135,7 @@ class TestFit:
     def test_evidence_is_the_probability_of_no_factor(self) -> None:
         log_odds = np.array([[0.0, np.log(1 / 3)], [-np.inf, -np.inf], [800.0, np.log(1 / 9)], [45.0, 45.0]])
         found = SparseFactors(np.zeros((4, 2)), log_odds, np.zeros((3, 2)))
-        np.testing.assert_allclose(found.inclusion[:3], [[0.5, 0.25], [0.0, 0.0], [1.0, 0.1]])
+        np.testing.assert_allclose(expit(found.log_odds[:3]), [[0.5, 0.25], [0.0, 0.0], [1.0, 0.1]])
         expected = [-np.log(0.5 * 0.75), 0.0, 800 - np.log(0.9), 90.0]
         np.testing.assert_allclose(found.evidence(), expected, rtol=1e-12)
 

@@ -116,12 +116,12 @@ class TestStabilityTable:
     @pytest.mark.parametrize("ties", [False, True])
     def test_numbers_are_those_of_the_public_indices(self, ties: bool) -> None:
         score_set = example(ties=ties)
-        table = stability_table(score_set, top_k=15, level=0.9)
+        table = stability_table(score_set, top_k=15)
         for k in (10, 15, 50):
             found = row(table, method="contrast", population="population 1", k=k)
             selections = top_k(score_set.ranks["contrast"][:, 1], k)
             pairs = [[float(kuncheva_index(a, b)) for a in selections] for b in selections]
-            interval = jackknife_interval(pairs, level=0.9)
+            interval = jackknife_interval(pairs)
             assert found["phi"] == pytest.approx(nogueira_stability(selections), abs=1e-12)
             assert (found["lower"], found["upper"]) == pytest.approx((interval.lower, interval.upper), abs=1e-12)
             assert found["disjoint"] == pytest.approx(np.mean([pairs[0][1], pairs[2][3], pairs[4][5]]), abs=1e-12)
@@ -207,9 +207,9 @@ class TestConcordanceTable:
     @pytest.mark.parametrize("ties", [False, True])
     def test_numbers_are_those_of_compare_methods(self, ties: bool) -> None:
         score_set = example(ties=ties)
-        found = row(concordance_table(score_set, 15, level=0.9), method_a="spread", population="population 2")
+        found = row(concordance_table(score_set, 15), method_a="spread", population="population 2")
         first, second = (score_set.scores[name][:, 2] for name in ("spread", "local"))
-        expected = compare_methods(first, second, k=15, level=0.9)
+        expected = compare_methods(first, second, k=15)
         assert found["overlap"] == pytest.approx(expected.overlap.estimate, abs=1e-12)
         assert (found["lower"], found["upper"]) == pytest.approx((expected.overlap.lower, expected.overlap.upper))
         for name in ("rbo", "aucc", "spearman"):

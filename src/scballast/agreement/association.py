@@ -180,8 +180,7 @@ def _auroc(rank_sums: FloatArray, sizes: IntArray, n_cells: int) -> FloatArray:
 def _eta_squared(sums: FloatArray, sizes: IntArray, used: FloatArray) -> FloatArray:
     """Between sum of squares of category and rest over the total; ``used`` is centred."""
     between = sums**2 * (1 / sizes + 1 / (len(used) - sizes))
-    eta2: FloatArray = np.minimum(between / (used**2).sum(axis=0)[:, None], 1.0)
-    return eta2
+    return np.asarray(np.minimum(between / (used**2).sum(axis=0)[:, None], 1.0))
 
 
 def _check_donors(donors: npt.ArrayLike | None, codes: IntArray) -> IntArray | None:

@@ -32,31 +32,19 @@ def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float
     n_replicates, n_genes = first.top.shape
     nothing = np.full(n_replicates, np.nan)
     return {
-        "overlap": nothing if no_top(k, n_genes - 1) else expected_overlap(first, second, top_k_weights(int(k))),
+        "overlap": expected_overlap(first, second, top_k_weights(k)) if 0 < k < n_genes else nothing,
         "rbo": expected_overlap(first, second, rank_biased_weights(n_genes, p)),
-        "aucc": nothing if no_top(k, n_genes) else expected_overlap(first, second, concordance_curve_weights(int(k))),
+        "aucc": expected_overlap(first, second, concordance_curve_weights(k)) if 0 < k <= n_genes else nothing,
         "spearman": rowwise_correlation(first.midranks, second.midranks),
     }
 
 
 def rowwise_correlation(first: FloatArray, second: FloatArray) -> FloatArray:
     """Pearson correlation along the last axis; NaN where a vector is constant."""
-    first_unit, second_unit = standardised(first), standardised(second)
-    correlation: FloatArray = (first_unit * second_unit).sum(axis=-1)
-    return correlation
+    return np.asarray((standardised(first) * standardised(second)).sum(axis=-1))
 
 
 def standardised(values: FloatArray) -> FloatArray:
     """Vectors along the last axis with mean 0 and length 1, so that products are correlations; NaN if constant."""
     centred = values - values.mean(axis=-1, keepdims=True)
     return divided(centred, np.sqrt((centred**2).sum(axis=-1, keepdims=True)), np.nan)
-
-
-def no_top(k: int, most: int) -> str:
-    """Return why a top k is undefined with at most ``most`` genes in it; empty where it is defined."""
-    if k < 0 or k != int(k):
-        message = f"k must be a whole number of at least 0, got {k}"
-        raise ValueError(message)
-    if k == 0:
-        return "no gene is selected"
-    return f"k = {k} leaves no gene out" if k > most else ""

@@ -120,8 +120,7 @@ def depth_weights(counts: sparse.csr_matrix, depth: FloatArray) -> FloatArray:
     # (x - sd)^2 / (sd) = x^2 / (sd) - 2x + sd, summed over cells without making zeros dense.
     squares = np.asarray(counts.multiply(counts).T @ inverse).ravel()
     excess = divided(squares, share) - share * total
-    weights: FloatArray = 1.0 / np.maximum(excess / used.sum(), 1.0)
-    return weights
+    return np.asarray(1.0 / np.maximum(excess / used.sum(), 1.0))
 
 
 def foreign_share(counts: sparse.csr_matrix, profiles: FloatArray, position: int) -> FloatArray:
@@ -245,9 +244,7 @@ class _Residuals:
 
 def _correlation(first: _Residuals, other: _Residuals) -> FloatArray:
     """(n_first, n_other) correlation of residuals, less what they share for being measured against one noisy depth."""
-    n_cells = len(first.values)
-    correlation: FloatArray = (first.values.T @ other.values - first.shared.T @ other.shared) / n_cells
-    return correlation
+    return np.asarray((first.values.T @ other.values - first.shared.T @ other.shared) / len(first.values))
 
 
 def _residuals(cells: PopulationCells, listed: IntArray, genes: IntArray) -> _Residuals:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+SMALLEST_SET = 3
+
 
 @dataclass(frozen=True)
 class Enrichment:
@@ -40,11 +42,7 @@ class Enrichment:
 
 
 def enriched_sets(
-    genes: Collection[str],
-    analysed: Collection[str],
-    gene_sets: Mapping[str, Collection[str]],
-    *,
-    smallest: int = 3,
+    genes: Collection[str], analysed: Collection[str], gene_sets: Mapping[str, Collection[str]]
 ) -> tuple[Enrichment, ...]:
     """Test every gene set against a list by the hypergeometric distribution, best first.
 
@@ -56,9 +54,7 @@ def enriched_sets(
         Every gene that could have entered the list: never the genome, for what was not measured or not selected
         could not be drawn.
     gene_sets
-        Genes by name of the set.
-    smallest
-        Sets with fewer analysed genes are not tested.
+        Genes by name of the set; a set with fewer than `SMALLEST_SET` analysed genes is not tested.
 
     References
     ----------
@@ -67,7 +63,7 @@ def enriched_sets(
     """
     universe = set(analysed)
     listed = [gene for gene in dict.fromkeys(genes) if gene in universe]
-    tested = {name: members for name in gene_sets if len(members := universe & set(gene_sets[name])) >= smallest}
+    tested = {name: members for name in gene_sets if len(members := universe & set(gene_sets[name])) >= SMALLEST_SET}
     if not listed or not tested:
         return ()
     common = {name: tuple(gene for gene in listed if gene in members) for name, members in tested.items()}

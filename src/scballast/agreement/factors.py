@@ -14,7 +14,9 @@ import numpy.typing as npt
 from scipy import linalg, optimize
 
 from scballast.agreement.statistic import Statistic
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray
+
+_N_PERMUTATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -23,47 +25,26 @@ class FactorMatch:
 
     Attributes
     ----------
-    first, second : (n_matched,) int
-        Positions of the matched factors, by position in the first model; as many as the smaller model has.
-    correlations : (n_matched,) float
-        Absolute Pearson correlation of the matched, centred loadings; 0 for a constant factor.
     mean_correlation
-        Their mean.
+        Mean absolute Pearson correlation of the matched, centred loadings, 0 for a constant factor; as many are matched
+        as the smaller model has.
     null
         The mean that matching finds when the genes of one model are permuted.
-    excess
-        ``mean_correlation - null``.
-    reason
-        Why the numbers are NaN; empty when they are defined.
     """
 
-    first: IntArray
-    second: IntArray
-    correlations: FloatArray
     mean_correlation: float
     null: float
-    excess: float
-    reason: str = ""
 
 
-def match_factors(
-    first: npt.ArrayLike,
-    second: npt.ArrayLike,
-    *,
-    permutations: npt.ArrayLike | None = None,
-    n_permutations: int = 20,
-    seed: int = 0,
-) -> FactorMatch:
+def match_factors(first: npt.ArrayLike, second: npt.ArrayLike, *, seed: int = 0) -> FactorMatch:
     """Match factors by the assignment with the largest sum of absolute correlations.
 
     Parameters
     ----------
     first, second : (n_genes, n_factors) float
         Loadings; the numbers of factors may differ.
-    permutations : (n_permutations, n_genes) int, optional
-        Orders of the genes for the null; default: ``n_permutations`` drawn with ``seed``.
-    n_permutations, seed
-        See ``permutations``.
+    seed
+        Of the orders of the genes that the null is the mean over.
 
     Returns
     -------
@@ -73,8 +54,7 @@ def match_factors(
     Raises
     ------
     ValueError
-        Not two matrices over the same genes, fewer than 2 genes, values that are not finite, no permutation, or
-        permutations that do not fit.
+        Not two matrices over the same genes, fewer than 2 genes, or values that are not finite.
 
     Examples
     --------
@@ -82,26 +62,13 @@ def match_factors(
     >>> match_factors(loadings, -loadings[:, ::-1], seed=0).mean_correlation
     1.0
     """
-    first_loadings, second_loadings = _loading_pair(first, second)
-    n_genes = first_loadings.shape[0]
-    if permutations is None:
-        generator = np.random.default_rng(seed)
-        orders = np.array([generator.permutation(n_genes) for _ in range(n_permutations)])
-    else:
-        orders = np.asarray(permutations)
-    genes = np.tile(np.arange(n_genes), (len(orders), 1))
-    if orders.ndim != 2 or len(orders) == 0 or not np.array_equal(np.sort(orders, axis=1), genes):
-        message = f"permutations must be at least one row of the {n_genes} genes in any order, got {orders.shape}"
-        raise ValueError(message)
-    first_unit, second_unit = _unit_columns(first_loadings), _unit_columns(second_loadings)
-    correlations = np.abs(first_unit.T @ second_unit)
-    rows, columns = optimize.linear_sum_assignment(correlations, maximize=True)
-    matched = correlations[rows, columns]
+    first_unit, second_unit = (_unit_columns(loadings) for loadings in _loading_pair(first, second))
     if not (first_unit.any() and second_unit.any()):
-        return FactorMatch(rows, columns, matched, math.nan, math.nan, math.nan, "every factor is constant")
+        return FactorMatch(math.nan, math.nan)
+    generator = np.random.default_rng(seed)
+    orders = (generator.permutation(len(second_unit)) for _ in range(_N_PERMUTATIONS))
     null = float(np.mean([_matched_mean(np.abs(first_unit.T @ second_unit[order])) for order in orders]))
-    mean = float(matched.mean())
-    return FactorMatch(rows, columns, matched, mean, null, mean - null)
+    return FactorMatch(_matched_mean(np.abs(first_unit.T @ second_unit)), null)
 
 
 class SubspaceAgreement(Statistic):
@@ -172,8 +139,7 @@ def _unit_columns(loadings: FloatArray) -> FloatArray:
     length = np.sqrt((centred**2).sum(axis=0))
     # What is left of a constant column after centring is rounding, and must not be blown up to length 1.
     varies = length > 1e-12 * np.sqrt((loadings**2).sum(axis=0))
-    unit: FloatArray = np.divide(centred, length, out=np.zeros_like(centred), where=varies)
-    return unit
+    return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=varies))
 
 
 def _loading_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -69,8 +69,7 @@ def few_to_compare(codes: IntArray, n_populations: int, strata: IntArray) -> Boo
     np.add.at(within, (stratum[inside], codes[inside]), 1.0)
     outside = np.bincount(stratum, minlength=len(within))[:, None] - within
     both = (within > 0) & (outside > 0)
-    few: BoolArray = ((within * both).sum(axis=0) < FEWEST_CELLS) | ((outside * both).sum(axis=0) < FEWEST_CELLS)
-    return few
+    return np.asarray(((within * both).sum(axis=0) < FEWEST_CELLS) | ((outside * both).sum(axis=0) < FEWEST_CELLS))
 
 
 def van_elteren(

@@ -134,8 +134,7 @@ def separation(taken: BoolArray, inside: BoolArray) -> Separation:
 
 def _f_score(both: IntArray, n_taken: IntArray | int, n_inside: int) -> FloatArray:
     weight = BETA**2
-    score: FloatArray = (1 + weight) * both / (n_taken + weight * n_inside)
-    return score
+    return np.asarray((1 + weight) * both / (n_taken + weight * n_inside))
 
 
 def _refined(values: FloatArray, inside: BoolArray, start: MinimalSet) -> MinimalSet:

@@ -48,8 +48,7 @@ class DepthWeights:
     def from_depth(self, depth: IntArray) -> FloatArray:
         """Sum of the weights from ``depth`` (at least 1) on, without ``beyond``."""
         start = np.minimum(depth, self.n_depths + 1) - 1
-        total: FloatArray = self.moments[0, -1] - self.moments[0, start]
-        return total
+        return np.asarray(self.moments[0, -1] - self.moments[0, start])
 
 
 def depth_weights(weights: FloatArray, beyond: float = 0.0) -> DepthWeights:
@@ -140,8 +139,7 @@ def _tied_overlap(first: RankSpans, second: RankSpans, weights: DepthWeights) ->
     first_is_last = first.bottom > second.bottom
     longer = (w1 - np.where(first_is_last, zero_first, zero_second) * w0) / np.where(first_is_last, n_first, n_second)
     certain = weights.from_depth(later_bottom + 1)
-    total: FloatArray = (both + longer + certain).sum(axis=-1)
-    return total
+    return np.asarray((both + longer + certain).sum(axis=-1))
 
 
 def pairwise_expected_overlap(spans: RankSpans, weights: DepthWeights) -> FloatArray:
@@ -189,8 +187,7 @@ def shared_weight(first: FloatArray, second: FloatArray) -> FloatArray:
     (n_first, n_second) float
     """
     total = first.sum(axis=1)[:, None] + second.sum(axis=1)[None, :]
-    shared: FloatArray = (total - cdist(first, second, "cityblock")) / 2.0
-    return shared
+    return np.asarray((total - cdist(first, second, "cityblock")) / 2.0)
 
 
 def _between(weights: DepthWeights, start: IntArray, stop: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -26,8 +26,7 @@ _RELATIVE_TOLERANCE = 1e-9
 
 def group_sums(values: FloatArray, labels: IntArray, n_groups: int) -> FloatArray:
     """Return (n_dimensions, n_groups) sums of ``values`` (n_cells, n_dimensions) over the cells of each group."""
-    sums: FloatArray = (membership(labels, n_groups) @ values).T
-    return sums
+    return np.asarray((membership(labels, n_groups) @ values).T)
 
 
 def cell_p_values(

@@ -76,8 +76,7 @@ def log_residuals(counts: FloatArray, total_counts: FloatArray) -> FloatArray:
     logs = np.log(counts / (depth / depth.mean())[:, None] + 1 / (4 * OVERDISPERSION))
     log_depth = np.log(depth) - np.log(depth).mean()
     basis, _ = np.linalg.qr(np.column_stack([np.ones_like(log_depth), log_depth, log_depth**2]))
-    residuals: FloatArray = logs - basis @ (basis.T @ logs)
-    return residuals
+    return np.asarray(logs - basis @ (basis.T @ logs))
 
 
 def without_rare_genes(residuals: FloatArray, counts: FloatArray) -> FloatArray:
@@ -292,7 +291,7 @@ def join_correlated(loadings: FloatArray, *, most: float = 0.7) -> FloatArray:
     return np.column_stack(columns) if columns else loadings
 
 
-def rotated_programs(values: FloatArray, n_components: int, null_variance: float, *, rotate: bool = True) -> FloatArray:
+def rotated_programs(values: FloatArray, n_components: int, null_variance: float) -> FloatArray:
     """Return the programs of some cells: leading components, rotated to simple structure, joined, and made sparse.
 
     Parameters
@@ -303,8 +302,6 @@ def rotated_programs(values: FloatArray, n_components: int, null_variance: float
         Components to rotate.
     null_variance
         Variance that a component without signal has; components weigh in the rotation with what exceeds it.
-    rotate
-        False leaves the components as they are, for comparison.
 
     Returns
     -------
@@ -314,9 +311,8 @@ def rotated_programs(values: FloatArray, n_components: int, null_variance: float
     spectrum, components = leading_components(values, n_components)
     if len(spectrum) == 0:
         return components
-    if rotate:
-        signal = np.maximum(spectrum - min(0.8 * null_variance, 0.9 * float(spectrum[-1])), 1e-3)
-        components = join_correlated(varimax(components * np.sqrt(signal), tolerance=_TOLERANCE))
-    components = sparse_weights(values, components)
+    signal = np.maximum(spectrum - min(0.8 * null_variance, 0.9 * float(spectrum[-1])), 1e-3)
+    rotated = join_correlated(varimax(components * np.sqrt(signal), tolerance=_TOLERANCE))
+    components = sparse_weights(values, rotated)
     signs = np.sign((components**3).sum(axis=0))
     return components * np.where(signs == 0, 1.0, signs)

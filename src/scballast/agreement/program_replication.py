@@ -42,7 +42,7 @@ class Unseen:
     upper: FloatArray
 
 
-def found_again(values: FloatArray, candidates: FloatArray, n_components: int, *, rotate: bool = True) -> FloatArray:
+def found_again(values: FloatArray, candidates: FloatArray, n_components: int) -> FloatArray:
     """Search some of the cells, blind to the others, and match what is found with the candidates.
 
     Parameters
@@ -53,8 +53,6 @@ def found_again(values: FloatArray, candidates: FloatArray, n_components: int, *
         (n_genes, n_programs) columns of length 1, which say no more than what to call the things found.
     n_components
         Components of the search that gave the candidates, before factors were joined.
-    rotate
-        As for :func:`rotated_programs`.
 
     Returns
     -------
@@ -64,7 +62,7 @@ def found_again(values: FloatArray, candidates: FloatArray, n_components: int, *
     n_cells, n_genes = values.shape
     # Largest variance of a component of independent genes, for many cells and genes.
     edge = float((1 + np.sqrt(n_genes / n_cells)) ** 2)
-    programs = rotated_programs(values - values.mean(axis=0), n_components, 0.5 * edge, rotate=rotate)
+    programs = rotated_programs(values - values.mean(axis=0), n_components, 0.5 * edge)
     matched = np.zeros_like(candidates)
     if programs.shape[1]:
         cosine = programs.T @ candidates

@@ -135,8 +135,6 @@ def find_programs(
     pairs: Sequence[tuple[IntArray, IntArray]],
     parts: Sequence[IntArray],
     generator: np.random.Generator,
-    *,
-    rotate: bool = True,
 ) -> PopulationPrograms:
     """Find the programs of a population that come back in unseen cells.
 
@@ -152,8 +150,6 @@ def find_programs(
         Positions of the cells that are left out together; every cell is in one part, none in two.
     generator
         For the permutations.
-    rotate
-        False leaves out the rotation to simple structure, for comparison.
 
     Returns
     -------
@@ -175,7 +171,7 @@ def find_programs(
     cells = scale_to_noise(without_rare_genes(residuals, counts), generator)
     if cells.n_candidates == 0:
         return no_programs(n_cells, n_genes, 0, "no component stands above permuted cells")
-    search = _search(cells, cells.values, pairs, parts, rotate=rotate)
+    search = _search(cells, cells.values, pairs, parts)
     n_tried = search.half_weights.shape[2]
     tried = f"{n_tried} candidate{'s' if n_tried > 1 else ''}, none found again in unseen cells"
     # Not found without one of the parts: its activity there is not known.
@@ -184,8 +180,7 @@ def find_programs(
     if not (hopeful & (search.weight_agreement > 0)).any():
         return no_programs(n_cells, n_genes, cells.n_candidates, tried)
     floors = [
-        _search(cells, generator.permuted(cells.values, axis=0), pairs, parts, rotate=rotate).highest()
-        for _ in range(N_PERMUTATIONS)
+        _search(cells, generator.permuted(cells.values, axis=0), pairs, parts).highest() for _ in range(N_PERMUTATIONS)
     ]
     least = (LEAST_SHARE, LEAST_AGREEMENT, 0.0)
     floor, part_floor, weight_floor = np.maximum(np.max(floors, axis=0), least).tolist()
@@ -212,27 +207,20 @@ class _Search:
     half_weights: FloatArray
     weight_agreement: FloatArray
 
-    def highest(self) -> tuple[float, float, float]:
+    def highest(self) -> list[float]:
         """Return the highest share of signal, agreement without a part, and agreement of halves."""
-        measures = (self.unseen.share, self.unseen.agreement, self.weight_agreement)
-        share, agreement, halves = (float(measure.max()) for measure in measures)
-        return share, agreement, halves
+        return [float(values.max()) for values in (self.unseen.share, self.unseen.agreement, self.weight_agreement)]
 
 
 def _search(
-    cells: ScaledCells,
-    values: FloatArray,
-    pairs: Sequence[tuple[IntArray, IntArray]],
-    parts: Sequence[IntArray],
-    *,
-    rotate: bool,
+    cells: ScaledCells, values: FloatArray, pairs: Sequence[tuple[IntArray, IntArray]], parts: Sequence[IntArray]
 ) -> _Search:
     """Find candidates in cells, or in permuted ones, and find them again."""
-    candidates = rotated_programs(values, cells.n_candidates, float(cells.null_spectrum[0]), rotate=rotate)
+    candidates = rotated_programs(values, cells.n_candidates, float(cells.null_spectrum[0]))
     others = [np.setdiff1d(np.arange(len(values)), part) for part in parts]
     halves = [half for pair in pairs for half in pair]
     without, half_weights = (
-        np.stack([found_again(values[some], candidates, cells.n_candidates, rotate=rotate) for some in subsets])
+        np.stack([found_again(values[some], candidates, cells.n_candidates) for some in subsets])
         for subsets in (others, halves)
     )
     return _Search(in_unseen_cells(values, parts, without), half_weights, agreement_of_halves(half_weights))

@@ -120,5 +120,4 @@ def _extreme_weights(values: FloatArray, n_extreme: int) -> FloatArray:
     edge = np.partition(values, -n_extreme, axis=0)[-n_extreme]
     beyond, tied = values > edge, values == edge
     share = (n_extreme - beyond.sum(axis=0)) / tied.sum(axis=0)
-    weights: FloatArray = beyond + tied * share
-    return weights
+    return np.asarray(beyond + tied * share)

@@ -56,18 +56,15 @@ class ConsensusRanking:
     ranks : (n_genes,) int
         Rank of each gene, 1 is the best, each used once.
     mean_rank : (n_genes,) float
-        Mean midrank over the replicates (Borda); NaN where ``reason`` is given.
+        Mean midrank over the replicates (Borda).
     frequency : (n_genes,) float
         Share of the replicates that select the gene.
-    reason
-        Why there is no consensus; empty when there is one.
     """
 
     order: IntArray
     ranks: IntArray
     mean_rank: FloatArray
     frequency: FloatArray
-    reason: str = ""
 
 
 def consensus_ranking(scores: npt.ArrayLike, selections: npt.ArrayLike, tie_keys: npt.ArrayLike) -> ConsensusRanking:
@@ -76,7 +73,7 @@ def consensus_ranking(scores: npt.ArrayLike, selections: npt.ArrayLike, tie_keys
     Parameters
     ----------
     scores : (n_replicates, n_genes) float
-        Higher is stronger. Genes with a NaN score are tied at the end; a replicate without any score is left out.
+        Higher is stronger. Genes with a NaN score are tied at the end.
     selections : (n_replicates, n_genes) bool
         Top-k selections.
     tie_keys : (n_genes,) sortable
@@ -99,17 +96,6 @@ def consensus_ranking(scores: npt.ArrayLike, selections: npt.ArrayLike, tie_keys
     if keys.shape != (n_genes,):
         message = f"tie keys {keys.shape} do not fit {n_genes} genes"
         raise ValueError(message)
-    scored = ~np.isnan(matrix).all(axis=1)
-    if not scored.any():
-        nothing = np.full(n_genes, np.nan)
-        unordered = np.lexsort((keys,))
-        return ConsensusRanking(unordered, _inverse(unordered), nothing, nothing, "no replicate has a score")
-    mean_rank, frequency = rank_spans(matrix[scored]).midranks.mean(axis=0), chosen[scored].mean(axis=0)
+    mean_rank, frequency = rank_spans(matrix).midranks.mean(axis=0), chosen.mean(axis=0)
     order = np.lexsort((keys, -frequency, mean_rank))
-    return ConsensusRanking(order, _inverse(order), mean_rank, frequency)
-
-
-def _inverse(order: IntArray) -> IntArray:
-    ranks = np.empty_like(order)
-    ranks[order] = np.arange(1, len(order) + 1)
-    return ranks
+    return ConsensusRanking(order, np.argsort(order) + 1, mean_rank, frequency)

@@ -53,8 +53,7 @@ def pairwise_kuncheva(selections: npt.ArrayLike) -> FloatArray:
     if degenerate_size(sizes[0], n_genes):
         return np.full((n_replicates, n_replicates), np.nan)
     expected = sizes[0] ** 2 / n_genes
-    index: FloatArray = (selected @ selected.T - expected) / (sizes[0] - expected)
-    return index
+    return np.asarray((selected @ selected.T - expected) / (sizes[0] - expected))
 
 
 def jackknife_interval(similarities: npt.ArrayLike, level: float = 0.95) -> Interval:
@@ -104,13 +103,13 @@ def jackknife_interval(similarities: npt.ArrayLike, level: float = 0.95) -> Inte
         message = "similarities must be symmetric"
         raise ValueError(message)
     if n_replicates == 1:
-        return no_interval("one replicate has no pairs", level)
+        return no_interval("one replicate has no pairs")
     if not np.all(np.isfinite(matrix)):
-        return no_interval("a similarity is not a finite number", level)
+        return no_interval("a similarity is not a finite number")
     per_replicate = matrix.sum(axis=1) / (n_replicates - 1)
     mean = float(per_replicate.mean())
     if n_replicates == 2:
-        return no_interval("an interval needs at least 3 replicates", level, mean)
+        return no_interval("an interval needs at least 3 replicates", mean)
     variance = 4.0 * (n_replicates - 1) / (n_replicates * (n_replicates - 2) ** 2)
     error = math.sqrt(variance * float(np.sum((per_replicate - mean) ** 2)))
     return t_interval(mean, error, n_replicates - 1, level)
@@ -148,12 +147,12 @@ def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
         raise ValueError(message)
     check_level(level)
     if vector.size == 0:
-        return no_interval("no replicate has a value", level)
+        return no_interval("no replicate has a value")
     if not np.all(np.isfinite(vector)):
-        return no_interval("a value is not a finite number", level)
+        return no_interval("a value is not a finite number")
     mean = float(vector.mean())
     if vector.size < 3:
-        return no_interval("an interval needs at least 3 replicates", level, mean)
+        return no_interval("an interval needs at least 3 replicates", mean)
     return t_interval(mean, float(vector.std(ddof=1)) / math.sqrt(vector.size), vector.size - 1, level)
 
 
@@ -166,7 +165,7 @@ def student_quantile(probability: float, degrees: int) -> float:
 def t_interval(estimate: float, error: float, degrees: int, level: float) -> Interval:
     """Student's t interval with ``degrees`` degrees of freedom around an estimate."""
     half = student_quantile(0.5 + level / 2.0, degrees) * error
-    return Interval(estimate, estimate - half, estimate + half, error, level)
+    return Interval(estimate, estimate - half, estimate + half, error)
 
 
 def selection_error_bound(n_selected: float, n_genes: int, threshold: float) -> float:

@@ -55,8 +55,6 @@ class Interval:
     ----------
     estimate, lower, upper, standard_error
         NaN where undefined; the estimate may be defined where its interval is not.
-    level
-        Nominal coverage of the interval, for example 0.95.
     reason
         Why the estimate or the interval is undefined; empty when both are defined.
     """
@@ -65,11 +63,7 @@ class Interval:
     lower: float
     upper: float
     standard_error: float
-    level: float = 0.95
     reason: str = ""
-
-    def __float__(self) -> float:
-        return self.estimate
 
 
 @dataclass(frozen=True)
@@ -93,6 +87,6 @@ def untested(n: int, reason: str) -> Tested:
     return Tested(np.full(n, np.nan), reason)
 
 
-def no_interval(reason: str, level: float, estimate: float = math.nan) -> Interval:
+def no_interval(reason: str, estimate: float = math.nan) -> Interval:
     """Return an estimate, or none, without an interval, and why."""
-    return Interval(estimate, math.nan, math.nan, math.nan, level, reason)
+    return Interval(estimate, math.nan, math.nan, math.nan, reason)

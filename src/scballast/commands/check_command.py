@@ -21,9 +21,9 @@ from pathlib import Path
 
 from scballast.commands.output import forgive_characters
 from scballast.commands.report_command import find_folder
-from scballast.data.early import check_file, say_suggestions
+from scballast.data.early import say_suggestions
 from scballast.data.published_lists import read_published_lists
-from scballast.sweep.list_checks import check_and_write, check_configuration, configuration_of_run, runs_dir_of
+from scballast.sweep.list_checks import check_and_write, check_configuration, runs_dir_of
 
 _EXAMPLES = """\
 scballast check atlas.csv data=h5ad data.path=counts.h5ad data.population_key=cell_type
@@ -49,22 +49,17 @@ def main(words: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(words)
     # What costs nothing is looked at before anything heavy is loaded.
     lists = read_published_lists(options.genes)
-    if options.run is None:
-        config, run = check_configuration(options.overrides), None
-    else:
-        runs_dir = runs_dir_of(options.overrides)
-        run = find_folder(options.run, Path(runs_dir))
-        config = configuration_of_run(run, runs_dir)
-    check_file(config.data, config.association.keys)
+    run = None if options.run is None else find_folder(options.run, Path(runs_dir_of(options.overrides)))
+    config = check_configuration(options.overrides, run)
     try:
-        check, folder = check_and_write(config, lists, run)
+        results, folder = check_and_write(config, lists, run)
     except KeyboardInterrupt:
         sys.stderr.write("Stopped. Scores of finished baselines are kept.\n")
         return 1
     from scballast.commands.check_summary import print_check
 
     say_suggestions(config.data)
-    print_check(check, lists, folder, config)
+    print_check(results, lists, folder, config)
     return 0
 
 

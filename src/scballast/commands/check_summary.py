@@ -8,9 +8,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from scballast.commands.summary import verdict_lines
+from scballast.config import keys
 from scballast.config.schema import Config
 from scballast.data.published_lists import PublishedLists
 from scballast.report.check_report import agreeing
+from scballast.results import Results
 from scballast.sweep.door import command_of
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from scballast.experiment.check import Check
-
 LISTS_HEADINGS = ("list", "read as", "verdict", "confirmed", "floor", "best of ours")
 _CIRCULAR = "A list that was read from these very cells has seen what tests it: its numbers then say too much."
 _WIDE = 70
@@ -30,17 +30,17 @@ _N_GENES = 6
 _N_NOTES = 4
 
 
-def print_check(check: Check, lists: PublishedLists, folder: Path, config: Config) -> None:
+def print_check(results: Results, lists: PublishedLists, folder: Path, config: Config) -> None:
     """Print the result of a check, and where its report is."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    print_lists(console, check.results.tables)
-    for note in [note for note in check.results.warnings if note.startswith(f"{lists.label}:")][:_N_NOTES]:
+    print_lists(console, results.tables)
+    for note in [note for note in results.warnings if note.startswith(f"{lists.label}:")][:_N_NOTES]:
         sys.stderr.write(f"Note: {note}\n")
     flag = "" if config.runs_dir == "runs" else f" --runs-dir {shlex.quote(config.runs_dir)}"
     for line in (
-        "", check.origin, _CIRCULAR, f"Report: {folder / 'report.html'}",
+        "", results.tags[keys.RANKINGS], _CIRCULAR, f"Report: {folder / 'report.html'}",
         f"Open it:  {command_of('scballast')} report {folder.name}{flag}",
     ):  # fmt: skip
         console.print(line, soft_wrap=True, markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,26 +37,6 @@ MOST_GENES = 500
 """Genes of a list that are looked at, the best ones: a program test compares each with each."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """A finished check.
-
-    Attributes
-    ----------
-    results
-        Tables ``check``, ``check_methods`` (``verdict.list_check``), ``check_genes``, ``check_missed``
-        (``verdict.list_genes``), ``answer`` and ``populations``.
-    dataset
-        Name of the data set.
-    origin
-        Whose rankings the lists were compared with.
-    """
-
-    results: Results
-    dataset: str
-    origin: str
-
-
 def check_config(config: Config) -> Config:
     """Return the configuration of a check: without ``methods``, those that train no model, and nothing but rankings.
 
@@ -85,7 +65,7 @@ def check_config(config: Config) -> Config:
 
 def run_check(
     config: Config, lists: PublishedLists, *, runs: Sequence[Path], cache_dir: Path | None, must_reuse: bool = False
-) -> Check:
+) -> Results:
     """Hold lists against the data.
 
     Parameters
@@ -101,6 +81,13 @@ def run_check(
     must_reuse
         Whether it is an error that no run fits.
 
+    Returns
+    -------
+    Results
+        Tables ``check``, ``check_methods`` (``verdict.list_check``), ``check_genes``, ``check_missed``
+        (``verdict.list_genes``), ``answer`` and ``populations``; the tags tell whose rankings the lists were compared
+        with.
+
     Raises
     ------
     ConfigError, DataError
@@ -110,10 +97,9 @@ def run_check(
     match_of_name: dict[str, Match] = {}
     dataset = prepare_dataset(config, also=lambda known: _wanted(lists, known, match_of_name))
     populations = tuple(population.name for population in dataset.populations)
-    sizes = dict(zip(dataset.labels, np.bincount(dataset.label_codes[dataset.label_codes >= 0]), strict=True))
-    matched, notes = match_populations(
-        lists, populations, {name: int(size) for name, size in sizes.items()}, config.data.min_cells
-    )
+    sizes = np.bincount(dataset.label_codes[dataset.label_codes >= 0]).tolist()
+    size_of_label = dict(zip(dataset.labels, sizes, strict=True))
+    matched, notes = match_populations(lists, populations, size_of_label, config.data.min_cells)
     rankings = stored_rankings(runs, config, dataset)
     if rankings is None and must_reuse:
         message = (
@@ -142,7 +128,7 @@ def run_check(
         "answer": rankings.answer,
         "populations": populations_table(dataset),
     }
-    results = Results(
+    return Results(
         tables=tables,
         metrics=_metrics(check.summary),
         config=to_nested(without_passwords(config)),
@@ -156,7 +142,6 @@ def run_check(
         },
         warnings=(*lists.warnings, *notes, *dataset.warnings),
     )
-    return Check(results, dataset.name, rankings.origin)
 
 
 def _metrics(summary: pd.DataFrame) -> dict[str, float]:

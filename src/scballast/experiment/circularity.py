@@ -21,7 +21,7 @@ from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.thinning import gene_dispersions, thin_counts
 from scballast.experiment.confirming import cells_of
-from scballast.experiment.scoring import baseline_scores
+from scballast.experiment.scoring import baseline_scores, score_set_of
 from scballast.experiment.setup import Setup, replicates_of
 from scballast.methods.cache import ScoreCache
 from scballast.methods.reclustering import cluster_again, match_labels
@@ -29,7 +29,6 @@ from scballast.methods.registry import METHODS
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.verdict.answer import SMALLEST_SHARE
 from scballast.verdict.confirmation import confirm
-from scballast.verdict.score_set import rank_scores
 
 MARKER_METHOD = "wilcoxon"
 MOST_IN_COMMON = 0.5
@@ -133,16 +132,8 @@ def circular_warnings(table: pd.DataFrame) -> tuple[str, ...]:
 
 def _markers(config: Config, dataset: Dataset) -> pd.DataFrame:
     """Stability and confirmation of the marker method, by population."""
-    method = METHODS[MARKER_METHOD]
-    setup = Setup(config, dataset, replicates_of(config, dataset), (method,))
-    score_set = rank_scores(
-        baseline_scores(setup, ScoreCache(None)),
-        methods=[method],
-        populations=setup.populations,
-        genes=[str(gene) for gene in dataset.adata.var_names],
-        resample_kind=config.resample.kind,
-        seed=config.seed,
-    )
+    setup = Setup(config, dataset, replicates_of(config, dataset), (METHODS[MARKER_METHOD],))
+    score_set = score_set_of(setup, baseline_scores(setup, ScoreCache(None)))
     top_k = config.rank.top_k
     confirmation = confirm(score_set, cells_of(setup), setup.replicates, top_k, seed=config.seed)
     ranks = score_set.ranks[MARKER_METHOD]

@@ -117,7 +117,6 @@ def neighbour_graph(points: FloatArray, n_neighbors: int) -> sparse.coo_matrix:
     ----------
     McInnes, Healy & Melville (2018), section 3.1.
     """
-    from scipy import sparse
     from sklearn.neighbors import NearestNeighbors
 
     n = len(points)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from scballast.arrays import FloatArray
 from scballast.experiment.setup import Setup
-from scballast.verdict.answer_genes import LevelSums, answer_genes_table, level_sums, with_levels
+from scballast.verdict.answer_genes import answer_genes_table, level_sums, with_levels
 from scballast.verdict.gene_classes import with_flags, without_classes
 from scballast.verdict.unseen import Cells
 
@@ -43,7 +43,8 @@ def gene_list_tables(setup: Setup, cells: Cells, tables: Mapping[str, pd.DataFra
     sums = level_sums(cells, cells.codes, len(setup.populations))
     consensus = with_levels(tables["consensus"], cells, sums, setup.populations, names, symbols)
     table = answer_genes_table(tables["answer"], consensus)
-    means, percents = population_levels(sums)
+    sizes = np.maximum(sums.n_cells[:-1], 1.0)[:, None]
+    means, percents = sums.scaled[:-1] / sizes, 100.0 * sums.seen[:-1] / sizes
     by_population = dict(zip(setup.populations, means, strict=True))
     consensus = with_flags(consensus, by_population, names, markers=table)
     table = without_classes(with_flags(table, by_population, names), unwanted)
@@ -52,20 +53,6 @@ def gene_list_tables(setup: Setup, cells: Cells, tables: Mapping[str, pd.DataFra
         "answer_genes": table,
         "answer_expression": _levels(table, names, setup.populations, means, percents),
     }
-
-
-def population_levels(sums: LevelSums) -> tuple[FloatArray, FloatArray]:
-    """Return how strongly, and in how many cells, each gene is seen in each population.
-
-    Returns
-    -------
-    means : (n_populations, n_genes)
-        Counts per 10,000.
-    percents : (n_populations, n_genes)
-        Per cent of cells with a count.
-    """
-    sizes = np.maximum(sums.n_cells[:-1], 1.0)[:, None]
-    return sums.scaled[:-1] / sizes, 100.0 * sums.seen[:-1] / sizes
 
 
 def _levels(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from scballast.agreement.enrichment import enriched_sets
+from scballast.agreement.enrichment import SMALLEST_SET, enriched_sets
 from scballast.data.dataset import Dataset
 from scballast.errors import DataError
 
@@ -81,9 +82,9 @@ def enrichment_table(
     symbols = [symbol or name for symbol, name in zip(dataset.gene_symbols or names, names, strict=True)]
     members = frozenset().union(*gene_sets.values())
     known = max((names, symbols), key=lambda candidates: len(members.intersection(candidates)))
-    if not any(len(set(genes).intersection(known)) >= 3 for genes in gene_sets.values()):
+    if not any(len(set(genes).intersection(known)) >= SMALLEST_SET for genes in gene_sets.values()):
         message = (
-            f"programs.gene_sets: no set holds 3 of the {len(names)} analysed genes, which are named like "
+            f"programs.gene_sets: no set holds {SMALLEST_SET} of the {len(names)} analysed genes, which are named like "
             f"{known[0]!r}. Name a file with the same identifiers and species."
         )
         raise DataError(message)
@@ -91,8 +92,8 @@ def enrichment_table(
     rows = []
     for population, label, genes in _lists(tables):
         for hit in enriched_sets([called[gene] for gene in genes], known, gene_sets)[:KEPT_SETS]:
-            numbers = (hit.n_set, hit.n_list, hit.n_common, hit.fold, hit.p_value, hit.q_value)
-            rows.append((population, label, hit.gene_set, *numbers, " ".join(hit.common)))
+            *numbers, common = astuple(hit)
+            rows.append((population, label, *numbers, " ".join(common)))
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 

@@ -14,10 +14,10 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.data.dataset import Dataset
 from scballast.errors import ConfigError
 from scballast.experiment.embedding import embedding_table
-from scballast.experiment.scoring import factor_view, local_loadings_of
+from scballast.experiment.scoring import factor_view
 from scballast.experiment.setup import Setup, sample_codes
 from scballast.experiment.training import MemberKey, TrainedModels
-from scballast.methods.rankers import FactorView
+from scballast.methods.rankers import FactorView, centred_loadings, local_loadings
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.threads import one_thread
@@ -49,7 +49,7 @@ def latent_tables(setup: Setup, models: TrainedModels) -> dict[str, pd.DataFrame
     tables: dict[str, pd.DataFrame] = {}
     first = views[min(views)]
     if family.linear:
-        centred = {number: _centred(view) for number, view in views.items()}
+        centred = {number: centred_loadings(view) for number, view in views.items()}
         tables["loadings"] = _loadings_table(setup.dataset, centred[min(views)])
         with one_thread():
             tables["factors"] = factors_table({config.model.name: centred}, seed=config.seed)
@@ -99,10 +99,8 @@ def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd
     associations: dict[tuple[str, int], tuple[Sequence[str], Association]] = {}
     purities = {}
     with progress_bar("latent dimensions against groups", len(views), unit="replicates") as advance:
-        for replicate in setup.replicates:
-            view = views.get(replicate.number)
-            if view is None:
-                continue
+        for replicate in [replicate for replicate in setup.replicates if replicate.number in views]:
+            view = views[replicate.number]
             for key, (codes, names) in groupings.items():
                 group_association = association(
                     view.scores,
@@ -133,20 +131,10 @@ def _region_table(setup: Setup, views: Mapping[int, FactorView], models: Trained
 
     number = min(views)
     trained = models.find(MemberKey("global", number))
-    if trained is None:
-        message = "a view without its model"
-        raise ValueError(message)
+    assert trained is not None, "a view without its model"
     seed = integer_for(setup.config.seed, Stream.DIFFERENTIAL_EXPRESSION, number, "regions")
     with one_thread():
         return region_differential_expression(trained[0].export(trained[1]), views[number].scores, seed=seed)
-
-
-def _centred(view: FactorView) -> FloatArray:
-    """Return loadings without the freedoms that the likelihood does not fix, (n_genes, n_factors)."""
-    loadings = np.asarray(view.loadings, dtype=np.float64)
-    if view.simplex:
-        loadings = loadings - loadings.mean(axis=1, keepdims=True)
-    return loadings - loadings.mean(axis=0) if view.softmax else loadings
 
 
 def _loadings_table(dataset: Dataset, loadings: FloatArray) -> pd.DataFrame:
@@ -162,7 +150,7 @@ def _loadings_table(dataset: Dataset, loadings: FloatArray) -> pd.DataFrame:
 
 def _local_table(dataset: Dataset, view: FactorView) -> pd.DataFrame:
     names = [population.name for population in dataset.populations]
-    loadings = np.stack(local_loadings_of(view, len(names)))  # (population, factor, gene)
+    loadings = np.stack([local_loadings(view, code)[0] for code in range(len(names))])  # (population, factor, gene)
     n_populations, n_factors, n_genes = loadings.shape
     populations = np.repeat(np.arange(n_populations, dtype=np.int32), n_factors * n_genes)
     return pd.DataFrame(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -164,19 +163,16 @@ def _need(
         dense = max(dense, min(n_largest, 2 * MOST_CELLS) * n_genes * DENSE_BYTES)
     if "logreg" in methods and share * n_cells * n_genes <= MOST_DENSE:
         dense = max(dense, share * n_cells * n_genes * DENSE_BYTES)
-    models = config.methods is None or any(name in METHODS and METHODS[name].roles for name in methods)
+    roles = {role for name in methods if name in METHODS for role in METHODS[name].roles}
+    models = config.methods is None or bool(roles)
     if config.model.name == "glmpca" and models:
         dense = max(dense, share * n_cells * n_genes * GLMPCA_BYTES)
     working = share * n_values * WORKING_BYTES + dense
     counts, streamed = _count_bytes(n_cells, n_values), config.train.data == "stream"
     if streamed:
-        by_population = config.methods is None or "per_population" in _roles(config.methods)
+        by_population = config.methods is None or "per_population" in roles
         counts = _training_bytes(config, share, n_cells, n_genes, n_values, 1 + n_populations * by_population)
     return MemoryNeed(n_cells, n_genes, counts, 0.0, working, streamed=streamed)
-
-
-def _roles(methods: Sequence[str]) -> set[str]:
-    return {role for name in methods if name in METHODS for role in METHODS[name].roles}
 
 
 def machine_memory() -> float:

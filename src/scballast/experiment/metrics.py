@@ -10,7 +10,7 @@ import pandas as pd
 from scballast.config.schema import Config
 from scballast.experiment.program_models import programs_in_models
 from scballast.experiment.programs import program_metrics
-from scballast.experiment.training import MemberKey, TrainedModels
+from scballast.experiment.training import TrainedModels
 from scballast.methods.registry import CONTROLS
 
 _OF_EACH_METHOD = ("stability", "confirmed", "truth")
@@ -115,11 +115,8 @@ def mean_history(models: TrainedModels | None) -> dict[str, list[tuple[int, floa
         return {}
     names = {"elbo_train": "train/elbo", "kl_local_train": "train/kl", "kl_weight": "train/kl_weight"}
     curves: dict[str, list[list[float]]] = {name: [] for name in names.values()}
-    for key in models.positions:
-        trained = models.find(key)
-        if key.role != "global" or trained is None:
-            continue
-        history = trained[0].history(trained[1])
+    for ensemble, position in models.global_models():
+        history = ensemble.history(position)
         for history_name, name in names.items():
             if history_name in history:
                 curves[name].append(list(history[history_name]))
@@ -154,9 +151,3 @@ def _mean_curve(rows: list[list[float]]) -> list[tuple[int, float]]:
         if values:
             curve.append((epoch, float(np.mean(values))))
     return curve
-
-
-def global_keys(models: TrainedModels) -> list[MemberKey]:
-    """Return the keys of the global models that have a result, in order of replicate."""
-    keys = [key for key in models.positions if key.role == "global" and models.find(key) is not None]
-    return sorted(keys, key=lambda key: key.replicate)

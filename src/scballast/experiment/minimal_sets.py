@@ -64,8 +64,9 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
     sets_of_population: dict[int, list[_Found]] = {position: [] for position in range(len(setup.populations))}
     with progress_bar("minimal sets", len(setup.replicates), unit="replicates") as advance, one_thread():
         for row, replicate in enumerate(setup.replicates):
-            means = mean_log_counts(*_of_cells(setup, replicate.cells), len(setup.populations))
             codes = [setup.dataset.population_codes[cells] for cells in (replicate.cells, replicate.heldout)]
+            counts, totals = setup.counts[replicate.cells], setup.dataset.total_counts[replicate.cells]
+            means = mean_log_counts(counts, totals, codes[0], len(setup.populations))
             ranked = scores[CANDIDATES_FROM][row]
             candidates = {
                 position: _candidates(ranked[position], means, position)
@@ -85,11 +86,6 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
     for position, sets in sets_of_population.items():
         rows += _rows(setup.populations[position], sets, genes)
     return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-
-def _of_cells(setup: Setup, cells: IntArray) -> tuple[sparse.csr_matrix, FloatArray, IntArray]:
-    dataset = setup.dataset
-    return setup.counts[cells], dataset.total_counts[cells], dataset.population_codes[cells]
 
 
 def _logs(setup: Setup, cells: IntArray, genes: IntArray) -> sparse.csc_matrix:

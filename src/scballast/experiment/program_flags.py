@@ -17,9 +17,7 @@ from scballast.agreement.program_context import (
 from scballast.agreement.programs import PopulationPrograms
 from scballast.arrays import FloatArray, IntArray
 from scballast.experiment.setup import Setup
-from scballast.methods.cell_view import mean_log_counts
-
-_TARGET_COUNTS = 1e4
+from scballast.methods.cell_view import log_of, mean_log_counts
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ class CellFacts:
     def log_counts(self, cells: IntArray) -> FloatArray:
         """(n_cells, n_genes) natural log of 1 + counts per 10,000 of some cells."""
         totals = np.maximum(self.setup.dataset.total_counts[cells], 1.0)
-        scaled: FloatArray = np.log1p(self.setup.counts[cells].toarray() / totals[:, None] * _TARGET_COUNTS)
-        return scaled
+        return np.asarray(log_of(self.setup.counts[cells], totals).toarray())
 
 
 @dataclass(frozen=True)

@@ -51,14 +51,9 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
         ordered by activity, in bins).
     """
     names = setup.populations
-    dataset = setup.dataset
-    sizes = [int((dataset.population_codes == code).sum()) for code in range(len(names))]
-    cells = [
-        evenly_over_depth(
-            np.flatnonzero(dataset.population_codes == code), dataset.total_counts, setup.counts, 2 * MOST_CELLS
-        )
-        for code in range(len(names))
-    ]
+    codes, totals = setup.dataset.population_codes, setup.dataset.total_counts
+    of_populations = [np.flatnonzero(codes == code) for code in range(len(names))]
+    cells = [evenly_over_depth(inside, totals, setup.counts, 2 * MOST_CELLS) for inside in of_populations]
     all_programs: list[PopulationPrograms] = []
     with progress_bar("finding programs", len(names), unit="populations") as advance, one_thread():
         for name, inside in zip(names, cells, strict=True):
@@ -70,7 +65,7 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
         flags_of(programs, facts, inside, code)
         for code, (programs, inside) in enumerate(zip(all_programs, cells, strict=True))
     ]
-    return _tables(setup, cells, sizes, all_programs, flags, facts)
+    return _tables(facts, cells, all_programs, flags)
 
 
 def program_metrics(tables: Mapping[str, pd.DataFrame], safe_names: Mapping[str, str]) -> dict[str, float]:
@@ -166,14 +161,10 @@ def _above_other_populations(all_programs: Sequence[PopulationPrograms]) -> list
 
 
 def _tables(
-    setup: Setup,
-    cells: Sequence[IntArray],
-    sizes: Sequence[int],
-    all_programs: Sequence[PopulationPrograms],
-    flags: Sequence[Flags],
-    facts: CellFacts,
+    facts: CellFacts, cells: Sequence[IntArray], all_programs: Sequence[PopulationPrograms], flags: Sequence[Flags]
 ) -> dict[str, pd.DataFrame]:
-    names, genes = setup.populations, setup.dataset.adata.var_names.to_numpy(dtype=object)
+    names, dataset = facts.setup.populations, facts.setup.dataset
+    genes = dataset.adata.var_names.to_numpy(dtype=object)
     matches = matching_programs([programs.weights for programs in all_programs])
     rows: dict[str, list[dict[str, Any]]] = {"summary": [], "counts": [], "association": []}
     lists, activities, maps = [], [], []
@@ -182,8 +173,8 @@ def _tables(
         both = has_both_sides(programs.weights, listed)
         flagged = sum(bool(words) for words in flags[here].words)
         rows["counts"].append(
-            {"population": name, "n_cells": sizes[here], "n_looked_at": len(cells[here]),
-             "n_programs": programs.n_programs, "n_flagged": flagged,
+            {"population": name, "n_cells": int((dataset.population_codes == here).sum()),
+             "n_looked_at": len(cells[here]), "n_programs": programs.n_programs, "n_flagged": flagged,
              "n_candidates": programs.n_candidates, "reason": programs.reason}
         )  # fmt: skip
         for k in range(programs.n_programs):
@@ -211,7 +202,7 @@ def _tables(
             known = np.flatnonzero(np.isfinite(programs.activity[:, k]))
             activities.append(
                 pd.DataFrame(
-                    {"cell": setup.dataset.adata.obs_names.to_numpy(dtype=object)[cells[here][known]],
+                    {"cell": dataset.adata.obs_names.to_numpy(dtype=object)[cells[here][known]],
                      "population": name, "program": program, "activity": programs.activity[known, k]}
                 )
             )  # fmt: skip

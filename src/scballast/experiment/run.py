@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +37,7 @@ from scballast.experiment.hotspot_modules import hotspot_modules_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
 from scballast.experiment.memory import check_cache, check_fits, expected_need, memory_need
-from scballast.experiment.metrics import collect_metrics, global_keys, logged_metrics, mean_history
+from scballast.experiment.metrics import collect_metrics, logged_metrics, mean_history
 from scballast.experiment.minimal_sets import CANDIDATES_FROM, minimal_sets_table
 from scballast.experiment.program_models import program_models_table
 from scballast.experiment.programs import program_tables
@@ -71,11 +71,10 @@ class Experiment:
 
     def first_model(self) -> Any:
         """Return the scvi-tools model of the first replicate that has one, or None."""
-        keys = global_keys(self.models) if self.models else []
-        if not keys or self.models is None or not FAMILIES[self.results.config["model"]["name"]].likelihood:
+        trained = self.models.global_models() if self.models else []
+        if not trained or not FAMILIES[self.results.config["model"]["name"]].likelihood:
             return None
-        trained = self.models.find(keys[0])
-        return trained[0].export(trained[1]) if trained else None
+        return trained[0][0].export(trained[0][1])
 
 
 def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined: bool = False) -> Dataset:
@@ -192,9 +191,10 @@ def run_experiment(
     warnings = tuple(caveat.text for caveat in known if caveat.warned)
     for warning in warnings:
         logger.warning("Warning: %s", warning)
+    cached = {"cache/hits": float(cache.hits), "cache/misses": float(cache.misses)}
     results = Results(
         tables=tables,
-        metrics=logged_metrics({**collect_metrics(tables, config, clock.seconds), **_cache_metrics(cache)}, config),
+        metrics=logged_metrics({**collect_metrics(tables, config, clock.seconds), **cached}, config),
         history=mean_history(models),
         config=to_nested(without_passwords(config)),
         params=params_of(config),
@@ -367,10 +367,6 @@ def _device_name(setup: Setup) -> str:
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"
     return "cpu" if device == "auto" else device
-
-
-def _cache_metrics(cache: ScoreCache) -> Mapping[str, float]:
-    return {"cache/hits": float(cache.hits), "cache/misses": float(cache.misses)}
 
 
 class _Clock:

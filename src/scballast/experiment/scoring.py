@@ -15,7 +15,7 @@ from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.cache import ScoreCache, array_digest
 from scballast.methods.cell_view import CellView
 from scballast.methods.method import Method, Role
-from scballast.methods.rankers import FactorView, local_loadings
+from scballast.methods.rankers import FactorView
 from scballast.models import FAMILIES
 from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
@@ -188,11 +188,6 @@ def factor_view(
         simplex=family.simplex or (family.likelihood and setup.config.model.latent_distribution == "ln"),
         ridge=setup.config.rank.local_ridge,
     )
-
-
-def local_loadings_of(view: FactorView, n_populations: int) -> list[FloatArray]:
-    """Return the population-specific loadings ``B_c`` of every population, each (n_factors, n_genes)."""
-    return [local_loadings(view, population)[0] for population in range(n_populations)]
 
 
 def blocks_of(dataset: Dataset, cells: IntArray) -> IntArray | None:

@@ -54,11 +54,7 @@ def stored_rankings(folders: Sequence[Path], config: Config, dataset: Dataset) -
     dataset
         Its content, genes and populations must be the run's.
     """
-    for folder in folders:
-        rankings = _rankings(folder, config, dataset)
-        if rankings is not None:
-            return rankings
-    return None
+    return next(filter(None, (_rankings(folder, config, dataset) for folder in folders)), None)
 
 
 def finished_runs(runs_dir: Path) -> list[Path]:

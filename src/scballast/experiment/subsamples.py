@@ -28,13 +28,8 @@ def subsamples_table(setup: Setup) -> pd.DataFrame:
     """
     config, names, codes = setup.config, setup.populations, setup.dataset.population_codes
     sizes = _sizes(codes, len(names))
-    seen, unseen = (
-        np.max([_sizes(codes[cells], len(names)) for cells in of_replicates], axis=0)
-        for of_replicates in (
-            [replicate.cells for replicate in setup.replicates],
-            [replicate.heldout for replicate in setup.replicates],
-        )
-    )
+    seen = np.max([_sizes(codes[replicate.cells], len(names)) for replicate in setup.replicates], axis=0)
+    unseen = np.max([_sizes(codes[replicate.heldout], len(names)) for replicate in setup.replicates], axis=0)
     by_population = [(method.name, seen, MOST_CELLS) for method in setup.methods if method.name in DENSE_BY_POPULATION]
     if config.programs.find:
         by_population.append((PROGRAMS, sizes, 2 * MOST_CELLS))

@@ -58,6 +58,11 @@ class TrainedModels:
             return None
         return self.ensembles[key.role], position
 
+    def global_models(self) -> list[tuple[TrainedEnsemble, int]]:
+        """Return the global models that have a result, as `find` does, in the order of the replicates."""
+        keys = sorted((key for key in self.positions if key.role == "global"), key=lambda key: key.replicate)
+        return [trained for key in keys if (trained := self.find(key)) is not None]
+
 
 def train_models(setup: Setup, cache: MemberCache | None = None) -> TrainedModels:
     """Train every model that the methods need, for every replicate.
@@ -100,7 +105,7 @@ def train_models(setup: Setup, cache: MemberCache | None = None) -> TrainedModel
             raise TrainingError(message)
         ensembles |= dict.fromkeys(roles, fitted)
         positions.update({key: position for position, key in enumerate(members)})
-    cells = {key: _cells_of(member) for members in requests.values() for key, member in members.items()}
+    cells = {key: np.asarray(member.cells) for members in requests.values() for key, member in members.items()}
     table = _training_table(ensembles, positions, lost, cells, setup.populations)
     return TrainedModels(ensembles, positions, cells, table)
 
@@ -274,34 +279,21 @@ def _population_members(setup: Setup, say: Callable[..., None]) -> dict[MemberKe
         for index, name in enumerate(setup.populations):
             cells = replicate.cells[codes == index]
             if cells.size < _SMALLEST_MODEL:
-                say(
-                    "per_population: %r has %d cells in replicate %d; no model of its own.",
-                    name,
-                    cells.size,
-                    replicate.number,
-                )
+                message = "per_population: %r has %d cells in replicate %d; no model of its own."
+                say(message, name, cells.size, replicate.number)
                 continue
             overrides = {}
             if config.train.early_stopping and not split_sizes(cells.size, config.train.train_size, 1)[1]:
-                say(
+                message = (
                     "per_population: the %d cells of %r in replicate %d leave none to validate on; "
-                    "its model trains without early stopping.",
-                    cells.size,
-                    name,
-                    replicate.number,
+                    "its model trains without early stopping."
                 )
+                say(message, cells.size, name, replicate.number)
                 overrides = {"early_stopping": False}
             seed = integer_for(config.seed, Stream.PER_POPULATION_MODEL, replicate.number, name)
             key = MemberKey("per_population", replicate.number, index)
             members[key] = Member(cells=cells, seed=seed, overrides=overrides)
     return members
-
-
-def _cells_of(member: Member) -> IntArray:
-    if member.cells is None:
-        message = "members of an experiment name their cells"
-        raise ValueError(message)
-    return member.cells
 
 
 def _training_table(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from scballast.arrays import FloatArray
+from scballast.arrays import FloatArray, divided
 from scballast.seeds import Stream, generator_for
 
 N_PERMUTATIONS = 3
@@ -64,7 +64,7 @@ def principal_components(centred: FloatArray, *, n_components: int | None = None
     variances = np.maximum(variances, 0.0)
     loadings = vectors.T @ centred
     length = np.sqrt(variances * (n_cells - 1))[:, None]
-    return Components(variances, np.divide(loadings, length, out=np.zeros_like(loadings), where=length > 0))
+    return Components(variances, divided(loadings, length))
 
 
 def components_of_covariance(

@@ -29,8 +29,6 @@ class LocalAutocorrelation:
     ----------
     z
         (n_genes,) standard deviations above what independent counts give; 0 for a gene without counts.
-    coefficient
-        (n_genes,) the same sum as a share of the largest that it can be; at most 1.
     p_value
         (n_genes,) one-sided, from the normal distribution of ``z``. It takes the neighbours as given: where the latent
         space was found from the same counts, each gene has a part in who is near whom, and they are too small.
@@ -39,7 +37,6 @@ class LocalAutocorrelation:
     """
 
     z: FloatArray
-    coefficient: FloatArray
     p_value: FloatArray
     q_value: FloatArray
 
@@ -64,12 +61,8 @@ def hotspot_scores(evidence: Evidence) -> FloatArray:
     for code, name in enumerate(cells.populations):
         inside = first_of_each(view.counts, cells.of_population(code))
         if inside.size < SMALLEST_POPULATION:
-            logger.warning(
-                "hotspot: no score for population %r: %d different cells, at least %d needed.",
-                name,
-                inside.size,
-                SMALLEST_POPULATION,
-            )
+            message = "hotspot: no score for population %r: %d different cells, at least %d needed."
+            logger.warning(message, name, inside.size, SMALLEST_POPULATION)
             continue
         scores[code] = local_autocorrelation(view.scores[inside], view.counts[inside]).z
     return scores
@@ -130,15 +123,9 @@ def local_autocorrelation(
     both_ways = neighbour_graph(latent, n_neighbours)
     values = standardised_counts(counts)
     products = np.einsum("ig,ig->g", values, both_ways @ values) / 2
-    largest = np.asarray(both_ways.sum(axis=1)).ravel() @ values**2 / 2
     z = products / np.sqrt(both_ways.power(2).sum() / 2)
     p_value = norm.sf(z)
-    return LocalAutocorrelation(
-        z=z,
-        coefficient=np.divide(products, largest, out=np.zeros_like(products), where=largest > 0),
-        p_value=p_value,
-        q_value=bh_q_values(p_value),
-    )
+    return LocalAutocorrelation(z, p_value, bh_q_values(p_value))
 
 
 def neighbour_graph(latent: FloatArray, n_neighbours: int = N_NEIGHBOURS) -> csr_matrix:

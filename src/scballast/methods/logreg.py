@@ -88,5 +88,4 @@ def _scaled(view: CellView) -> FloatArray | sparse.csr_matrix:
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
     if logged.shape[0] * logged.shape[1] > MOST_DENSE:
         return sparse.csr_matrix(logged @ sparse.diags(scale))
-    values: FloatArray = (logged.toarray() - mean) * scale
-    return values
+    return np.asarray((logged.toarray() - mean) * scale)

@@ -224,8 +224,7 @@ def bayes_factor(scales: torch.Tensor, rest: torch.Tensor) -> FloatArray:
     for inside, outside in _blocks(scales, rest):
         higher += (inside > outside).sum(0)
     probability = _as_numpy(higher) / scales.shape[0]
-    odds: FloatArray = np.log(probability + BAYES_FACTOR_OFFSET) - np.log(1.0 - probability + BAYES_FACTOR_OFFSET)
-    return odds
+    return np.asarray(np.log(probability + BAYES_FACTOR_OFFSET) - np.log(1.0 - probability + BAYES_FACTOR_OFFSET))
 
 
 def _blocks(scales: torch.Tensor, rest: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -235,8 +234,7 @@ def _blocks(scales: torch.Tensor, rest: torch.Tensor) -> Iterator[tuple[torch.Te
 
 
 def _as_numpy(values: torch.Tensor) -> FloatArray:
-    array: FloatArray = values.cpu().numpy().astype(np.float64)
-    return array
+    return np.asarray(values.cpu().numpy().astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import rankdata
 
-from scballast.arrays import BoolArray, FloatArray, IntArray, membership
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided, membership
 from scballast.methods.cell_view import CellView
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def pairwise_auc(
         else:
             _add_wins(wins, values if cells.size == codes.size else values[cells], codes[cells], sizes)
     np.fill_diagonal(pairs, 0)
-    return _ratio(wins, pairs[:, :, None])
+    return divided(wins, pairs[:, :, None], np.nan)
 
 
 def pairwise_effects(
@@ -223,9 +223,9 @@ def pairwise_effects(
         np.fill_diagonal(weights, 0)
     return PairwiseEffects(
         auc=pairwise_auc(log_counts, codes, n_populations, blocks),
-        cohens_d=_ratio(cohens_d, varying_pairs[:, :, None]),
-        detection_difference=_ratio(detection, pairs[:, :, None]),
-        log2_fold_change=_ratio(difference, pairs[:, :, None]) / np.log(2),
+        cohens_d=divided(cohens_d, varying_pairs[:, :, None], np.nan),
+        detection_difference=divided(detection, pairs[:, :, None], np.nan),
+        log2_fold_change=divided(difference, pairs[:, :, None], np.nan) / np.log(2),
     )
 
 
@@ -303,10 +303,4 @@ def _standardised(difference: FloatArray, variance: FloatArray) -> FloatArray:
     # Without variance a difference is one of two constants, or rounding.
     result = np.where(np.abs(difference) > 1e-9, np.copysign(np.inf, difference), 0.0)
     np.divide(difference, np.sqrt(variance), out=result, where=variance > 0)
-    return result
-
-
-def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    result = np.full(numerator.shape, np.nan)
-    np.divide(numerator, denominator, out=result, where=np.broadcast_to(denominator > 0, numerator.shape))
     return result

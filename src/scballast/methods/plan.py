@@ -26,7 +26,8 @@ def plan_methods(config: Config, *, has_samples: bool) -> tuple[Method, ...]:
     family = family_of(config)
     chosen_by_name = config.methods is not None
     planned: dict[str, Method] = {}
-    for name in _requested(config):
+    of_models = tuple(method.name for method in METHODS.values() if method.of_every_model)
+    for name in of_models + config.baselines.methods if config.methods is None else config.methods:
         if name not in METHODS:
             raise unknown_key("methods" if chosen_by_name else "baselines.methods", name, tuple(METHODS))
         method = METHODS[name]
@@ -59,9 +60,3 @@ def left_out(config: Config, *, has_samples: bool) -> dict[str, str]:
 
 def _data_have(config: Config, *, has_samples: bool) -> DataHave:
     return DataHave(samples=has_samples, conditions=config.data.condition_key is not None)
-
-
-def _requested(config: Config) -> tuple[str, ...]:
-    if config.methods is not None:
-        return config.methods
-    return tuple(method.name for method in METHODS.values() if method.of_every_model) + config.baselines.methods

@@ -40,19 +40,12 @@ def pseudobulk_scores(view: CellView) -> FloatArray:
         ``stat``, positive where the gene is higher in the population; NaN for a gene without counts, and for a
         population with fewer than 3 samples left, which the log names with what is missing.
 
-    Raises
-    ------
-    ValueError
-        ``view.samples`` is None.
-
     References
     ----------
     Love, Huber & Anders (2014), Moderated estimation of fold change and dispersion for RNA-seq data with
     DESeq2; Squair et al. (2021), Confronting false discoveries in single-cell differential expression.
     """
-    if view.samples is None:
-        message = "pseudobulk needs the biological sample of each cell: set data.sample_key"
-        raise ValueError(message)
+    assert view.samples is not None, "pseudobulk needs the biological sample of each cell: set data.sample_key"
     samples = np.asarray(view.samples)
     n_samples = int(samples.max(initial=-1)) + 1
     scores = view.empty_scores()
@@ -141,8 +134,7 @@ def _fit(counts: pd.DataFrame, metadata: pd.DataFrame, design: str) -> FloatArra
         test.summary()
     for text in dict.fromkeys(str(warning.message) for warning in caught):
         logger.info("pseudobulk: PyDESeq2 says: %s", " ".join(text.split()))
-    statistic: FloatArray = test.results_df["stat"].to_numpy(dtype=np.float64)
-    return statistic
+    return np.asarray(test.results_df["stat"].to_numpy(dtype=np.float64))
 
 
 def summed_counts(counts: csr_matrix, samples: IntArray, chosen: npt.NDArray[np.bool_], n_samples: int) -> IntArray:
@@ -161,8 +153,7 @@ def summed_counts(counts: csr_matrix, samples: IntArray, chosen: npt.NDArray[np.
     """
     # float64 sums of counts are exact to 2**53; float32 ones are not.
     sums = (membership(np.where(chosen, samples, -1), n_samples) @ counts.astype(np.float64)).toarray()
-    rounded: IntArray = np.rint(sums).astype(np.int64)
-    return rounded
+    return np.asarray(np.rint(sums).astype(np.int64))
 
 
 def _say_what_is_missing(view: CellView, population: str, inside: IntArray, outside: IntArray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from scballast.agreement.residuals import products_with_residuals
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, divided
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,10 @@ def axis(view: FactorView, population: int) -> FloatArray:
     first, rest = view.scores[inside], view.scores[~inside]
     pooled = np.sqrt((first.var(axis=0) + rest.var(axis=0)) / 2)
     difference = first.mean(axis=0) - rest.mean(axis=0)
-    standardised = np.divide(difference, pooled, out=np.zeros_like(difference), where=pooled > 0)
+    standardised = divided(difference, pooled)
     best = int(np.argmax(np.abs(standardised)))
     sign = 1.0 if standardised[best] >= 0 else -1.0
-    loadings = _linear(view)
-    if view.simplex:
-        loadings = loadings - loadings.mean(axis=1, keepdims=True)
-    if view.softmax:
-        loadings = loadings - loadings.mean(axis=0)
-    return np.asarray(sign * loadings[:, best])
+    return np.asarray(sign * centred_loadings(view)[:, best])
 
 
 def contrast(view: FactorView, population: int) -> FloatArray:
@@ -82,8 +77,7 @@ def contrast(view: FactorView, population: int) -> FloatArray:
     """
     inside = view.codes == population
     direction = view.scores[inside].mean(axis=0) - view.scores[~inside].mean(axis=0)
-    scores = _linear(view) @ direction
-    return np.asarray(scores - scores.mean() if view.softmax else scores)
+    return log_change(view, direction)
 
 
 def spread(view: FactorView, population: int) -> FloatArray:
@@ -132,11 +126,25 @@ def local(view: FactorView, population: int) -> FloatArray:
     return local_loadings(view, population)[1]
 
 
+def centred_loadings(view: FactorView) -> FloatArray:
+    """Return the loadings without what the model leaves free: for a softmax over genes, and a simplex of dimensions."""
+    loadings = _linear(view)
+    if view.simplex:
+        loadings = loadings - loadings.mean(axis=1, keepdims=True)
+    return loadings - loadings.mean(axis=0) if view.softmax else loadings
+
+
+def log_change(view: FactorView, direction: FloatArray) -> FloatArray:
+    """Return what a step in the latent space changes of each gene's log expression."""
+    change = _linear(view) @ direction
+    return np.asarray(change - change.mean() if view.softmax else change)
+
+
 def mean_expression(counts: sparse.csr_matrix, cells: BoolArray) -> FloatArray:
     """Return the mean share of each gene in the counts of ``cells``, (n_genes,), summing to one."""
     part = counts[cells].astype(np.float64)
     totals = np.asarray(part.sum(axis=1)).ravel()
-    weights = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    weights = divided(1.0, totals)
     shares = np.asarray(part.T @ weights).ravel()
     return np.asarray(shares / shares.sum())
 
@@ -148,9 +156,7 @@ def _root_mean_square(scores: FloatArray, loadings: FloatArray) -> FloatArray:
 
 
 def _linear(view: FactorView) -> FloatArray:
-    if view.loadings is None:
-        message = "this ranker needs loadings, and a non-linear model has none"
-        raise ValueError(message)
+    assert view.loadings is not None, "this ranker needs loadings, and a non-linear model has none"
     return np.asarray(view.loadings, dtype=np.float64)
 
 

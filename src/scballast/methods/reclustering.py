@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, divided
 
 N_COMPONENTS = 30
 N_NEIGHBOURS = 15
@@ -62,11 +62,8 @@ def cluster_again(counts: sparse.csr_matrix, n_clusters: int, seed: int) -> IntA
             break
         low, high = (middle, high) if number < n_clusters else (low, middle)
     nearest = min(memberships.values(), key=lambda membership: abs(int(membership.max()) + 1 - n_clusters))
-    sizes = np.bincount(nearest)
-    order = np.argsort(-sizes, kind="stable")
-    new = np.empty(order.size, dtype=np.int64)
-    new[order] = np.arange(order.size)
-    return np.asarray(new[nearest])
+    by_size = np.argsort(-np.bincount(nearest), kind="stable")
+    return np.asarray(np.argsort(by_size)[nearest])
 
 
 def match_labels(old: IntArray, new: IntArray, n_old: int) -> tuple[IntArray, FloatArray]:
@@ -90,7 +87,7 @@ def match_labels(old: IntArray, new: IntArray, n_old: int) -> tuple[IntArray, Fl
     common = np.zeros((n_old, n_new))
     np.add.at(common, (old, new), 1.0)
     either = common.sum(axis=1, keepdims=True) + common.sum(axis=0, keepdims=True) - common
-    jaccard = np.divide(common, either, out=np.zeros_like(common), where=either > 0)
+    jaccard = divided(common, either)
     rows, columns = linear_sum_assignment(-jaccard)
     name = np.full(n_new, -1, dtype=np.int64)
     name[columns] = rows
@@ -104,11 +101,10 @@ def _components(counts: sparse.csr_matrix, seed: int) -> FloatArray:
     from sklearn.decomposition import PCA
 
     totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    scale = np.divide(_TARGET_COUNTS, totals, out=np.zeros(totals.size), where=totals > 0)
+    scale = divided(_TARGET_COUNTS, totals)
     logged = sparse.csr_matrix(sparse.diags(scale) @ counts).log1p()
     number = min(N_COMPONENTS, min(counts.shape) - 1)
-    components: FloatArray = PCA(number, svd_solver="arpack", random_state=seed).fit_transform(logged)
-    return components
+    return np.asarray(PCA(number, svd_solver="arpack", random_state=seed).fit_transform(logged))
 
 
 def _neighbours(components: FloatArray) -> tuple[IntArray, FloatArray]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scballast.agreement.ranking import rank_genes, tie_keys
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray
 from scballast.methods.model_de import (
     N_SAMPLES,
     UNEXPRESSED_MEAN_COUNT,
@@ -72,7 +72,6 @@ def region_differential_expression(
     model: LinearSCVI | SCVI,
     scores: FloatArray,
     *,
-    cells: IntArray | None = None,
     fraction: float = 0.05,
     seed: int = 0,
     n_samples: int = N_SAMPLES,
@@ -90,9 +89,7 @@ def region_differential_expression(
     model
         Trained, with its AnnData.
     scores
-        (n, n_dimensions) latent positions of ``cells``.
-    cells
-        (n,) positions in ``model.adata``; default: all, in order.
+        (n_cells, n_dimensions) latent positions of the cells of ``model.adata``.
     fraction
         Share of the cells at each end, in (0, 0.5].
     seed
@@ -118,15 +115,14 @@ def region_differential_expression(
     from scipy.sparse import csr_matrix
     from scvi import REGISTRY_KEYS
 
-    positions = np.arange(model.adata.n_obs) if cells is None else np.asarray(cells)
-    if scores.ndim != 2 or len(scores) != len(positions):
-        message = f"scores {scores.shape} must be cell × dimension for {len(positions)} cells"
+    n_cells = model.adata.n_obs
+    if scores.ndim != 2 or len(scores) != n_cells:
+        message = f"scores {scores.shape} must be cell × dimension for {n_cells} cells"
         raise ValueError(message)
     genes = model.adata.var_names.to_numpy(dtype=str)
     keys = tie_keys(genes.tolist())
-    distinct, rows = np.unique(positions, return_inverse=True)
-    posterior = encode_cells(model, distinct)
-    counts = csr_matrix(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), dtype=np.float64)[positions]
+    posterior = encode_cells(model, np.arange(n_cells))
+    counts = csr_matrix(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), dtype=np.float64)
     inside, outside = torch.empty((2, n_samples, genes.size), device=posterior.location.device)
     parts = []
     for dimension in range(scores.shape[1]):
@@ -135,8 +131,8 @@ def region_differential_expression(
             ties = generator_for(seed, Stream.DIFFERENTIAL_EXPRESSION, *identity, "ties")
             region = extreme_cells(scores[:, dimension], end, fraction, ties)
             draws = torch.Generator().manual_seed(integer_for(seed, Stream.DIFFERENTIAL_EXPRESSION, *identity))
-            draw_scales(model, posterior, rows[region], draws, inside)
-            draw_scales(model, posterior, rows[~region], draws, outside)
+            draw_scales(model, posterior, np.flatnonzero(region), draws, inside)
+            draw_scales(model, posterior, np.flatnonzero(~region), draws, outside)
             unexpressed = [
                 np.asarray(counts[side].mean(axis=0)).ravel() < UNEXPRESSED_MEAN_COUNT for side in (region, ~region)
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,18 +46,18 @@ from scballast.methods.within import residual_pca_scores, within_dispersion_scor
 Score = Callable[[Evidence], FloatArray]
 
 
-def of_cells(score: Callable[[CellView], FloatArray]) -> Score:
-    """Return the score of a method that looks at cells alone."""
-    return lambda evidence: score(evidence.cells)
+def of_factors(score: Ranker, role: Role = "global", *, shuffled: bool = False) -> Score:
+    """Return the score of a method that reads one model of all the replicate's cells, population by population.
 
-
-def of_factors(score: Ranker, role: Role = "global") -> Score:
-    """Return the score of a method that reads one model of all the replicate's cells, population by population."""
+    With ``shuffled`` the labels are permuted before.
+    """
 
     def scores(evidence: Evidence) -> FloatArray:
         view = evidence.factors(role)
         if view is None:
             return evidence.cells.empty_scores()
+        if shuffled:
+            view = replace(view, codes=evidence.shuffling().permutation(view.codes))
         return np.stack([score(view, population) for population in range(evidence.cells.n_populations)])
 
     return scores
@@ -76,39 +77,16 @@ def of_own_models(score: Ranker) -> Score:
     return scores
 
 
-def of_differential_expression(name: str, role: Role) -> Score:
+def _marker_de_scores(evidence: Evidence, name: str, role: Role) -> FloatArray:
     """Return the score by a model's own differential expression, each population against the rest."""
+    from scballast.methods.model_de import model_de_scores
+    from scballast.threads import one_thread
 
-    def scores(evidence: Evidence) -> FloatArray:
-        from scballast.methods.model_de import model_de_scores
-        from scballast.threads import one_thread
-
-        model, cells = evidence.model(role), evidence.cells
-        if model is None:
-            return cells.empty_scores()
-        with one_thread():
-            return model_de_scores(
-                model, cells.codes, cells.populations, mode=evidence.de_mode, seed=evidence.seed(name)
-            )
-
-    return scores
-
-
-def of_response_test(name: str, role: Role) -> Score:
-    """Return the score by a model's own differential expression between conditions."""
-    return lambda evidence: response_de_scores(evidence, name, role)
-
-
-def _of_permuted_conditions(evidence: Evidence) -> FloatArray:
-    return response_contrast_scores(evidence, permuted=True)
-
-
-def _of_shuffled_labels(evidence: Evidence) -> FloatArray:
-    view = evidence.factors("global")
-    if view is None:
-        return evidence.cells.empty_scores()
-    shuffled = replace(view, codes=evidence.shuffling().permutation(view.codes))
-    return np.stack([contrast(shuffled, population) for population in range(evidence.cells.n_populations)])
+    model, cells = evidence.model(role), evidence.cells
+    if model is None:
+        return cells.empty_scores()
+    with one_thread():
+        return model_de_scores(model, cells.codes, cells.populations, mode=evidence.de_mode, seed=evidence.seed(name))
 
 
 def from_cells(
@@ -116,7 +94,9 @@ def from_cells(
 ) -> Method:
     """Return a method that looks at cells alone, deterministic unless said otherwise."""
     values: dict[str, Any] = {"deterministic": True, **other}
-    return Method(name, estimand, score=of_cells(score), label=label, references=references, **values)
+    return Method(
+        name, estimand, score=lambda evidence: score(evidence.cells), label=label, references=references, **values
+    )
 
 
 def from_model(name: str, estimand: Estimand, score: Score, label: str, *references: str, **other: Any) -> Method:
@@ -127,7 +107,7 @@ def from_model(name: str, estimand: Estimand, score: Score, label: str, *referen
 
 def from_own_test(name: str, estimand: Estimand, role: Role, label: str, *needs: Need) -> Method:
     """Return a method that is a scvi-tools model's own differential expression."""
-    score = of_response_test(name, role) if estimand == "response" else of_differential_expression(name, role)
+    score = partial(response_de_scores if estimand == "response" else _marker_de_scores, name=name, role=role)
     return Method(name, estimand, score=score, label=label, roles=(role,), needs=needs, references=(LOPEZ, BOYEAU))
 
 
@@ -175,7 +155,7 @@ METHODS: dict[str, Method] = {
             needs=(SAMPLES,),
         ),
         from_model(
-            "shuffled", "marker", _of_shuffled_labels, "contrast after shuffling the labels",
+            "shuffled", "marker", of_factors(contrast, shuffled=True), "contrast after shuffling the labels",
             of_every_model=False, as_the_model=False, control=True,
         ),
         from_cells("random", "marker", random_scores, "noise", deterministic=False, control=True),
@@ -246,7 +226,7 @@ METHODS: dict[str, Method] = {
             needs=(CONDITIONS,), of_every_model=True,
         ),
         from_model(
-            RESPONSE_NULL, "response", _of_permuted_conditions,
+            RESPONSE_NULL, "response", partial(response_contrast_scores, permuted=True),
             "`response_contrast` after permuting the conditions, within donors that have both",
             needs=(CONDITIONS, LOADINGS), as_the_model=False, control=True,
         ),

@@ -18,10 +18,10 @@ from scballast.agreement.response_confirmation import CELLS_OF_A_DONOR
 from scballast.arrays import BoolArray, FloatArray, IntArray, membership
 from scballast.methods.cell_view import CellView
 from scballast.methods.pseudobulk import SMALLEST_PSEUDOBULK, summed_counts, wald_statistic
+from scballast.methods.rankers import log_change
 
 if TYPE_CHECKING:
     from scballast.methods.method import Evidence, Role
-    from scballast.methods.rankers import FactorView
 
 logger = logging.getLogger(__name__)
 
@@ -108,18 +108,11 @@ def response_pseudobulk_scores(view: CellView) -> FloatArray:
         NaN for a gene without counts, and for a population with fewer than 2 donors with both conditions, or of each;
         the log says how many there are.
 
-    Raises
-    ------
-    ValueError
-        ``view.samples`` or ``view.conditions`` is None.
-
     References
     ----------
     Love, Huber & Anders (2014); Squair et al. (2021): see ``pseudobulk``.
     """
-    if view.samples is None:
-        message = "response_pseudobulk needs the donor of each cell: set data.sample_key"
-        raise ValueError(message)
+    assert view.samples is not None, "response_pseudobulk needs the donor of each cell: set data.sample_key"
     conditions = conditions_of(view)
     scores = view.empty_scores()
     for code, name in enumerate(view.populations):
@@ -193,7 +186,7 @@ def response_contrast_scores(evidence: Evidence, *, permuted: bool = False) -> F
         return scores
     method = "response_permuted" if permuted else "response_contrast"
     for code, compared in _compared(view, method, permuted=permuted):
-        scores[code] = np.abs(_log_change(factors, _latent_change(factors.scores, compared)))
+        scores[code] = np.abs(log_change(factors, _latent_change(factors.scores, compared)))
     return scores
 
 
@@ -279,17 +272,9 @@ def permuted_conditions(
 
 
 def conditions_of(view: CellView, *, permuted: bool = False) -> IntArray:
-    """Return the conditions of a replicate's cells.
-
-    Raises
-    ------
-    ValueError
-        There are none.
-    """
+    """Return the conditions of a replicate's cells."""
     conditions = view.null_conditions if permuted else view.conditions
-    if conditions is None:
-        message = "response genes need the condition of each cell: set data.condition_key"
-        raise ValueError(message)
+    assert conditions is not None, "response genes need the condition of each cell: set data.condition_key"
     return conditions
 
 
@@ -307,14 +292,6 @@ def _latent_change(scores: FloatArray, compared: Comparison) -> FloatArray:
         weights = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
         return np.asarray(weights @ (means[1] - means[0]) / weights.sum())
     return np.asarray(means[1][sizes[1] > 0].mean(axis=0) - means[0][sizes[0] > 0].mean(axis=0))
-
-
-def _log_change(factors: FactorView, direction: FloatArray) -> FloatArray:
-    if factors.loadings is None:
-        message = "this method needs loadings, and a non-linear model has none"
-        raise ValueError(message)
-    change = np.asarray(factors.loadings, dtype=np.float64) @ direction
-    return np.asarray(change - change.mean() if factors.softmax else change)
 
 
 def _compared(view: CellView, method: str, *, permuted: bool = False) -> Iterator[tuple[int, Comparison]]:

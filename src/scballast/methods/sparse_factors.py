@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from scipy.special import expit
 
 from scballast.agreement.residuals import pearson_residuals
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, divided
 from scballast.data.simulation_fit import dispersions_within
 from scballast.methods.cell_view import CellView, score_each_population
 from scballast.methods.components import noise_variance, principal_components
@@ -43,11 +43,6 @@ class SparseFactors:
     loadings: FloatArray
     log_odds: FloatArray
     activities: FloatArray
-
-    @property
-    def inclusion(self) -> FloatArray:
-        """(n_genes, n_factors) posterior probability that the gene is in the factor."""
-        return np.asarray(expit(self.log_odds))
 
     def evidence(self) -> FloatArray:
         """Return (n_genes,) minus the log probability that the gene is in none of the factors.
@@ -103,8 +98,7 @@ def initial_activities(counts: csr_matrix, dispersions: FloatArray, n_factors: i
         n_used = int(above.sum()) + SPARE_FACTORS
     activities = residuals @ components.loadings[:n_used].T
     deviation = activities.std(axis=0)
-    start: FloatArray = np.divide(activities, deviation, out=np.zeros_like(activities), where=deviation > 0)
-    return start
+    return divided(activities, deviation)
 
 
 def fit_sparse_factors(counts: csr_matrix, dispersions: FloatArray, activities: FloatArray) -> SparseFactors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from scballast.arrays import FloatArray, membership
+from scballast.arrays import FloatArray, divided, membership
 from scballast.methods.cell_view import CellView, comparable_populations
 
 # A sum of squares loses up to n_cells·1e-16 of itself to rounding: a constant gene's variance is below this.
@@ -61,9 +61,7 @@ def _mean_and_squared_error(sums: FloatArray, squares: FloatArray, n: int) -> tu
 
 
 def _statistic(difference: FloatArray, squared_error: FloatArray) -> FloatArray:
-    varies = squared_error > 0
-    t = np.zeros_like(difference)
-    t[varies] = difference[varies] / np.sqrt(squared_error[varies])
-    infinite = ~varies & (np.abs(difference) > np.sqrt(_RELATIVE_ROUNDING))
+    t = divided(difference, np.sqrt(squared_error))
+    infinite = ~(squared_error > 0) & (np.abs(difference) > np.sqrt(_RELATIVE_ROUNDING))
     t[infinite] = np.copysign(1.0 + np.abs(t).max(initial=0.0), difference[infinite])
     return t

@@ -7,10 +7,8 @@ import logging.config
 import math
 import shutil
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scballast.config import keys
 from scballast.config.addresses import params_of
@@ -59,12 +57,10 @@ class Answers:
                 return estimate(request.configs, self.load)
             case messages.TrainRequest():
                 return self._train(request)
-            case messages.PairRequest():
-                _log_as(request.logging)
-                return _pair(request, self.load(request.config))
             case messages.TrialRequest():
-                _log_as(request.logging)
-                return _run(request.config, self.load(request.config), request.place)
+                if request.logging:
+                    logging.config.dictConfig(dict(request.logging))
+                return _run(request, self.load(request.config))
             case messages.DrawRequest():
                 add_page(Path(request.folder))
                 return messages.Drawn()
@@ -87,37 +83,21 @@ class Answers:
         return messages.Trained()
 
 
-def _log_as(settings: Mapping[str, Any]) -> None:
-    if settings:
-        logging.config.dictConfig(dict(settings))
-
-
-def _pair(request: messages.PairRequest, dataset: Dataset) -> messages.PairDone | messages.TrialDone:
-    config = request.config
-    if request.pair == 0:
-        tracking = open_tracking(config)
-        original = _finished_before(config, dataset, tracking)
-        if original is not None:
-            return _reuse(config, request.place, tracking, *original)
-    wanted = [objective.metric for objective in config.objectives]
-    with memory_errors():
-        return messages.PairDone(pair_metrics(config, dataset, request.pair, wanted, cache_dir=cache_dir(config)))
-
-
 def _describe(config: Config, dataset: Dataset) -> messages.Described:
     methods = plan_methods(config, has_samples=dataset.sample_key is not None)
-    return messages.Described(
-        name=dataset.name,
-        digest=dataset.digest,
-        methods=tuple(method.name for method in methods),
-    )
+    return messages.Described(dataset.name, dataset.digest, tuple(method.name for method in methods))
 
 
-def _run(config: Config, dataset: Dataset, place: messages.SweepPlace) -> messages.TrialDone:
-    tracking = open_tracking(config)
-    original = _finished_before(config, dataset, tracking)
+def _run(request: messages.TrialRequest, dataset: Dataset) -> messages.TrialDone | messages.PairDone:
+    config, place, tracking = request.config, request.place, open_tracking(request.config)
+    # Of the pairs of a trial the first asks for all.
+    original = None if request.pair else _finished_before(config, dataset, tracking)
     if original is not None:
         return _reuse(config, place, tracking, *original)
+    if request.pair is not None:
+        wanted = [objective.metric for objective in config.objectives]
+        with memory_errors():
+            return messages.PairDone(pair_metrics(config, dataset, request.pair, wanted, cache_dir=cache_dir(config)))
     outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset)
     metrics = {name: v for name, v in outcome.experiment.results.metrics.items() if math.isfinite(v)}
     return messages.TrialDone(outcome.run_id, str(outcome.folder), metrics)

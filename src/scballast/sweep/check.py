@@ -47,20 +47,6 @@ def without_missing_families(space: Space) -> tuple[Space, dict[str, str]]:
     return tuple(kept), left_out
 
 
-def compose_words(loader: Any, master: DictConfig, words: Sequence[str]) -> DictConfig:
-    """Compose the configuration of one job of a sweep.
-
-    Raises
-    ------
-    ConfigError
-        Hydra cannot compose it; its own words.
-    """
-    try:
-        return compose_job(loader, master, words)
-    except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-
-
 def config_of(composed: DictConfig) -> Config:
     """Return the checked configuration of a job; Hydra's own part, which knows no job yet, is left out."""
     without_hydra = composed.copy()
@@ -130,12 +116,21 @@ class Composer:
         return config_of(self.composed(point))
 
     def composed(self, point: Point) -> DictConfig:
-        """Return the configuration at a point as Hydra composes it for a job."""
+        """Return the configuration at a point as Hydra composes it for a job.
+
+        Raises
+        ------
+        ConfigError
+            Hydra cannot compose it; its own words.
+        """
         groups = tuple(dimension for dimension in self.space if self._is_group(dimension.key))
         chosen = tuple(point[dimension.key] for dimension in groups)
         if chosen not in self._composed:
             words = [*self._words, *point_overrides(groups, point)]
-            self._composed[chosen] = compose_words(self._loader, self._master, words)
+            try:
+                self._composed[chosen] = compose_job(self._loader, self._master, words)
+            except HydraException as error:
+                raise ConfigError(" ".join(str(error).split())) from error
         composed = self._composed[chosen].copy()
         OmegaConf.copy_cache(from_config=self._master, to_config=composed)
         leaves = tuple(dimension for dimension in self.space if dimension not in groups)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from scballast.config import keys
-from scballast.sweep.check import Composer
 from scballast.sweep.child import ProcessDiedError
 from scballast.sweep.front import choose
 from scballast.sweep.messages import Failed, SweepPlace, TrialDone, TrialRequest
@@ -46,8 +45,7 @@ def confirm_choice(study: SweepStudy, worker: Worker) -> None:
     known = fresh_values(study)
     if choice is None or (known is not None and known.trial == choice.number):
         return
-    composer = Composer(worker.hydra_context.config_loader, worker.master, worker.words, worker.space)
-    config = composer.config(study.trial(choice.number).params)
+    config = worker.composer().config(study.trial(choice.number).params)
     seed = config.seed + 1
     logger.info("Confirming trial %d on fresh replicates (seed=%d).", choice.number, seed)
     tags = ((keys.CONFIRMS, str(choice.number)),)

@@ -29,7 +29,7 @@ from scballast.sweep.check import Composer, checked_points, without_missing_fami
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.confirm import confirm_choice, confirmation_sentence
 from scballast.sweep.door import door
-from scballast.sweep.front import choose, not_compared, notes_on_fits, short_reason
+from scballast.sweep.front import choose, notes_on, short_reason
 from scballast.sweep.identity import Identity
 from scballast.sweep.live import live_sweep
 from scballast.sweep.messages import Described, DescribeRequest, served
@@ -357,23 +357,19 @@ def _say_result(study: SweepStudy, config: Config, since: float, name: str, pare
 def _say_choice(study: SweepStudy) -> None:
     """Name the chosen trial and why, and the fits that were left out."""
     scores = study.scores()
-    for sentence in (*not_compared(scores), *notes_on_fits(scores)):
+    for sentence in notes_on(scores):
         sys.stderr.write(f"{sentence}\n")
     choice = choose(scores)
     if choice is not None:
         pairs = zip(scores.objectives, scores.values[choice.number], strict=True)
         values = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in pairs)
-        searched = ", ".join(f"{key}={value}" for key, value in _searched(study, choice.number).items())
+        varied = {dimension.key for dimension in study.space if len(dimension.ends()) > 1}
+        point = study.trial(choice.number).params.items()
+        searched = ", ".join(f"{key}={value}" for key, value in point if key in varied)
         sys.stderr.write(f"Chosen: trial {choice.number}{f' ({searched})' if searched else ''}: {values}.\n")
         sys.stderr.write(f"Why: {short_reason(scores)}.\n")
         if confirmed := confirmation_sentence(study):
             sys.stderr.write(f"{confirmed}\n")
-
-
-def _searched(study: SweepStudy, number: int) -> dict[str, Any]:
-    """Return what was searched, with a trial's values; keys that have one value say nothing."""
-    varied = {dimension.key for dimension in study.space if len(dimension.ends()) > 1}
-    return {key: value for key, value in study.trial(number).params.items() if key in varied}
 
 
 def _command(name: str) -> str:

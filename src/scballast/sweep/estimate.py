@@ -59,25 +59,30 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
     )
     dataset = load(todo)
     if todo.plan == "probe":
-        training, baselines = _probe_training(todo, dataset), _probe_baselines(todo, dataset)
+        training, baselines, rest = _probe_training(todo, dataset), _probe_baselines(todo, dataset), math.nan
         source = f"a probe of {time.perf_counter() - start:.0f} s"
-        return _with_memory(Estimated(tuple(work), training, baselines, math.nan, source), todo, dataset)
-    rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
-    setup = Setup.of(todo, dataset)
-    usual = rates.or_usual(setup.family.seconds_per_cell)
-    baselines, training, rest = _seconds(usual, setup, *counted[configs.index(todo)])
-    source = f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}"
-    if not rates.n_runs:
-        source = "two cores elsewhere, roughly; plan=probe tries a little of it here"
-    estimated = Estimated(
+    else:
+        rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
+        setup = Setup.of(todo, dataset)
+        usual = rates.or_usual(setup.family.seconds_per_cell)
+        baselines, training, rest = _seconds(usual, setup, *counted[configs.index(todo)])
+        source = f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}"
+        if not rates.n_runs:
+            source = "two cores elsewhere, roughly; plan=probe tries a little of it here"
+    outline, need, machine = dataset.outline, memory_need(todo, dataset), machine_memory()
+    no_cache = None if outline is None else cache_obstacle(todo, outline)
+    return Estimated(
         tuple(work),
         training,
         baselines,
         rest,
         source,
-        reading_seconds=0.0 if dataset.outline is None else dataset.outline.seconds,
+        reading_seconds=0.0 if outline is None else outline.seconds,
+        memory_bytes=need.total,
+        machine_bytes=machine,
+        obstacle=no_cache or memory_obstacle(need, machine),
+        warnings=tuple(dataset.warnings),
     )
-    return _with_memory(estimated, todo, dataset)
 
 
 def stage_seconds(config: Config, dataset: Dataset) -> tuple[float, float, float] | None:
@@ -99,20 +104,6 @@ def _seconds(rates: Rates, setup: Setup, work: Work, new: Sequence[Member]) -> t
         rates.baselines * len(setup.replicates) * setup.dataset.adata.n_obs * missing if missing else 0.0,
         rates.training * _cell_epochs(setup, new) if new else 0.0,
         rates.rest * usual_rest(setup.dataset.adata.n_obs, len(setup.dataset.populations)),
-    )
-
-
-def _with_memory(estimated: Estimated, config: Config, dataset: Dataset) -> Estimated:
-    need, machine = memory_need(config, dataset), machine_memory()
-    obstacle = memory_obstacle(need, machine)
-    if dataset.outline is not None:
-        obstacle = cache_obstacle(config, dataset.outline) or obstacle
-    return replace(
-        estimated,
-        memory_bytes=need.total,
-        machine_bytes=machine,
-        obstacle=obstacle,
-        warnings=tuple(dataset.warnings),
     )
 
 

@@ -101,8 +101,9 @@ def not_compared(scores: Scores) -> list[str]:
     ]
 
 
-def notes_on_fits(scores: Scores) -> Iterator[str]:
+def notes_on(scores: Scores) -> Iterator[str]:
     """Return a sentence for each trial that is left out, or compared, though its fit is far worse than the rest."""
+    yield from not_compared(scores)
     for number, why in scores.failed_fits.items():
         yield f"Trial {number} is left out of front and axes: {why}."
     for number, why in scores.poor_fits.items():

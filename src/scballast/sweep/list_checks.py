@@ -7,30 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scballast.config import keys
 from scballast.config.compose import check_keys, compose_config
 from scballast.config.schema import Config, build_config
+from scballast.data.early import check_file
 from scballast.data.published_lists import PublishedLists
 from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, memory_errors
-from scballast.results import result_folder, write_results
-
-if TYPE_CHECKING:
-    from scballast.experiment.check import Check
-
-
-def check_configuration(words: Sequence[str]) -> Config:
-    """Return the configuration of a check against data.
-
-    Raises
-    ------
-    ConfigError
-        See :func:`scballast.config.compose.compose_config`.
-    """
-    # Those of `baselines=full` that `fast` lacks take minutes with many donors.
-    quick = () if any(word.startswith("baselines=") for word in words) else ("baselines=fast",)
-    return compose_config([*quick, *words])
+from scballast.results import Results, result_folder, write_results
 
 
 def runs_dir_of(words: Sequence[str]) -> str:
@@ -49,23 +34,36 @@ def runs_dir_of(words: Sequence[str]) -> str:
     return next((word.partition("=")[2] for word in words), "runs")
 
 
-def configuration_of_run(folder: Path, runs_dir: str) -> Config:
-    """Return the configuration of a check with a finished run's data and replicates.
+def check_configuration(words: Sequence[str], run: Path | None) -> Config:
+    """Return the configuration of a check against data; its files are looked at, no more.
 
     Parameters
     ----------
-    folder
-        The run's results.
-    runs_dir
-        Where the check is written.
+    words
+        What was asked for.
+    run
+        Results of a finished run whose data and replicates are the check's; None: those of the words.
+
+    Raises
+    ------
+    ConfigError, DataError
+        See `runs_dir_of`, and :func:`scballast.config.compose.compose_config`; or a file is not there.
     """
-    import yaml
+    if run is None:
+        # Those of `baselines=full` that `fast` lacks take minutes with many donors.
+        quick = () if any(word.startswith("baselines=") for word in words) else ("baselines=fast",)
+        config = compose_config([*quick, *words])
+    else:
+        import yaml
 
-    stored = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
-    return replace(build_config(stored), runs_dir=runs_dir)
+        runs_dir = runs_dir_of(words)
+        stored = yaml.safe_load((run / "config" / "resolved.yaml").read_text(encoding="utf-8"))
+        config = replace(build_config(stored), runs_dir=runs_dir)
+    check_file(config.data, config.association.keys)
+    return config
 
 
-def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> tuple[Check, Path]:
+def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> tuple[Results, Path]:
     """Hold lists against the data, and write tables and report to a folder that appears when it is whole.
 
     Parameters
@@ -80,7 +78,7 @@ def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> 
 
     Returns
     -------
-    Check, Path
+    Results, Path
         What was found, and the folder.
 
     Raises
@@ -96,11 +94,11 @@ def check_and_write(config: Config, lists: PublishedLists, run: Path | None) -> 
     settle_matplotlib()
     runs = [run] if run is not None else finished_runs(runs_dir(config)) if config.methods is None else []
     with memory_errors():
-        check = run_check(config, lists, runs=runs, cache_dir=cache_dir(config), must_reuse=run is not None)
+        results = run_check(config, lists, runs=runs, cache_dir=cache_dir(config), must_reuse=run is not None)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", lists.label.split(".")[0]).strip("_") or "lists"
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")
-    folder = runs_dir(config) / "checks" / f"{stem}-{check.dataset}-{stamp}"
+    folder = runs_dir(config) / "checks" / f"{stem}-{results.tags[keys.DATASET]}-{stamp}"
     with result_folder(folder) as part:
-        write_results(check.results, part)
+        write_results(results, part)
         render_check_report(part)
-    return check, folder
+    return results, folder

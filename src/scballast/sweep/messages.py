@@ -99,17 +99,20 @@ class Estimated:
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """Run a trial and publish it.
+    """Run a trial and publish it, or evaluate one complementary pair of its replicates, which publishes nothing.
 
     Attributes
     ----------
     logging
         Configuration of the job's logging, for ``logging.config.dictConfig``.
+    pair
+        Replicates 2 · pair and 2 · pair + 1; None: the whole trial.
     """
 
     config: Config
     place: SweepPlace
     logging: Mapping[str, Any] = field(default_factory=dict)
+    pair: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,22 +134,6 @@ class TrainRequest:
 @dataclass(frozen=True)
 class Trained:
     """The models are in the cache."""
-
-
-@dataclass(frozen=True)
-class PairRequest:
-    """Evaluate one complementary pair of a trial's replicates; publishes nothing.
-
-    Attributes
-    ----------
-    pair
-        Replicates 2 · pair and 2 · pair + 1.
-    """
-
-    config: Config
-    place: SweepPlace
-    pair: int
-    logging: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -216,7 +203,7 @@ class Interrupted:
     """Ctrl-C reached the process."""
 
 
-Request = DescribeRequest | EstimateRequest | TrainRequest | PairRequest | TrialRequest | DrawRequest
+Request = DescribeRequest | EstimateRequest | TrainRequest | TrialRequest | DrawRequest
 Answer = Described | Estimated | Trained | PairDone | TrialDone | Drawn | Failed | Interrupted
 
 Wanted = TypeVar("Wanted", Described, Estimated)

@@ -21,7 +21,7 @@ from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
 from scballast.results import Results, result_folder, setting, write_results
 from scballast.sweep.confirm import confirmation_sentence
-from scballast.sweep.front import Scores, choose, not_compared, notes_on_fits, pareto_front
+from scballast.sweep.front import Scores, choose, notes_on, pareto_front
 from scballast.sweep.messages import Described
 from scballast.sweep.optuna_compat import FrozenTrial
 from scballast.sweep.pages import draw_front
@@ -316,8 +316,7 @@ def _register(study: SweepStudy, tracking: Tracking, parent: str, dataset: str) 
 
 
 def _notes(trials: Sequence[FrozenTrial], scores: Scores) -> Iterator[str]:
-    yield from not_compared(scores)
-    yield from notes_on_fits(scores)
+    yield from notes_on(scores)
     for trial in trials:
         if trial.state.name == "PRUNED":
             yield f"Trial {trial.number} was stopped {trial.user_attrs.get(keys.STOPPED, '')}."

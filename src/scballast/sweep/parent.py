@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +14,9 @@ from scballast.sweep.front import best_so_far
 from scballast.sweep.messages import Described
 from scballast.sweep.space import Space, describe
 from scballast.sweep.standing import standing_description
-from scballast.sweep.study import SweepStudy
+from scballast.sweep.study import SweepStudy, is_alive
 from scballast.tracking import StoredRun, Tracking
 from scballast.tracking.leftovers import SILENT_DEATH
-from scballast.tracking.liveness import ProcessIdentity
 from scballast.tracking.publish import DESCRIPTION
 
 logger = logging.getLogger(__name__)
@@ -141,9 +139,7 @@ def _take_over(tracking: Tracking, run_id: str) -> bool:
         return True
     try:
         run = tracking.get_run(run_id)
-        owner = ProcessIdentity.from_json(run.tags.get(keys.PROCESS, ""))
-        silent = time.time() - float(run.tags.get(keys.HEARTBEAT, 0.0))
-        if run.status != "RUNNING" or owner is None or not owner.is_alive(silent_seconds=silent):
+        if run.status != "RUNNING" or not is_alive(run.tags):
             tracking.reopen_run(run_id)
     except ScballastError as error:
         logger.warning("The sweep's run %s cannot be taken up again: %s", run_id, error)

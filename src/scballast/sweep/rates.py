@@ -68,16 +68,15 @@ def stored_rates(runs_dir: Path, model: str) -> Rates:
     markers = sorted(runs_dir.glob(f"results/[!.]*/{MARKER}"), key=lambda path: path.stat().st_mtime)[-MOST_RUNS:]
     runs = [run for marker in markers if (run := _times(marker.parent, model)) is not None]
 
-    def middle(name: str) -> float:
-        known = [run[name] for run in runs if math.isfinite(run[name])]
-        return statistics.median(known) if known else math.nan
-
+    known = {
+        name: [run[name] for run in runs if math.isfinite(run[name])] for name in ("training", "baselines", "rest")
+    }
     # A run whose baselines came from the cache says nothing of their time: the slowest are those that did not.
-    baselines = max((run["baselines"] for run in runs if math.isfinite(run["baselines"])), default=math.nan)
+    baselines = max(known["baselines"], default=math.nan)
     # Nor does one whose models came from the cache: those that took less than a tenth of the slowest.
-    training = [run["training"] for run in runs if math.isfinite(run["training"])]
-    trained = [rate for rate in training if rate > max(training) / 10]
-    return Rates(statistics.median(trained) if trained else math.nan, baselines, middle("rest"), len(runs))
+    trained = [rate for rate in known["training"] if rate > max(known["training"]) / 10]
+    training, rest = (statistics.median(rates) if rates else math.nan for rates in (trained, known["rest"]))
+    return Rates(training, baselines, rest, len(runs))
 
 
 def _times(folder: Path, model: str) -> dict[str, float] | None:

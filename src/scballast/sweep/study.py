@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scballast.config import keys
-from scballast.config.schema import Config, Objective
+from scballast.config.schema import Config
 from scballast.sweep.front import HELDOUT_NLL, Scores, score_trials
 from scballast.sweep.identity import Identity, check_identity
 from scballast.sweep.optuna_compat import FrozenTrial, Study, Trial, asked_parameters, set_trial_attributes
@@ -91,7 +91,6 @@ class SweepStudy:
         self.config = config
         self.space = space
         self.total = total
-        self._objectives: tuple[Objective, ...] = config.objectives
 
     # ------------------------------------------------------------------ opening
 
@@ -174,7 +173,7 @@ class SweepStudy:
             for index, point in enumerate(points):
                 if index not in there:
                     self._study.enqueue_trial(point, user_attrs={keys.POINT: index})
-            at_work = any(trial.state.name == "RUNNING" and _is_alive(trial) for trial in trials)
+            at_work = any(trial.state.name == "RUNNING" and is_alive(trial.user_attrs) for trial in trials)
             for trial in [] if at_work else current_trials(trials):
                 if trial.state.name == "FAIL":
                     self._ask_again(trial, attempt=1)
@@ -241,19 +240,19 @@ class SweepStudy:
         trial carries the worst one, infinity, and is in no Pareto front.
         """
         worst = {"minimize": float("inf"), "maximize": float("-inf")}
-        return [metrics.get(objective.metric, worst[objective.direction]) for objective in self._objectives]
+        return [metrics.get(objective.metric, worst[objective.direction]) for objective in self.config.objectives]
 
     def missing_objectives(self, metrics: Mapping[str, float]) -> list[str]:
         """Return the objectives that a trial ought to have and has not."""
         if self.config.sweep.kind == "grid":
             return []
-        return [objective.metric for objective in self._objectives if objective.metric not in metrics]
+        return [objective.metric for objective in self.config.objectives if objective.metric not in metrics]
 
     def give_up_dead(self, recover: Recover) -> list[int]:
         """End the trials whose process is gone and ask their parameters again; to be called under the lock."""
         given_up = []
         for trial in self._trials():
-            if trial.state.name != "RUNNING" or _is_alive(trial):
+            if trial.state.name != "RUNNING" or is_alive(trial.user_attrs):
                 continue
             recovered = recover(trial.number)
             if recovered is not None and not self.missing_objectives(recovered[0]):
@@ -295,8 +294,7 @@ class SweepStudy:
     @property
     def name(self) -> str:
         """The sweep's name."""
-        name: str = self._study.study_name
-        return name
+        return str(self._study.study_name)
 
     def attribute(self, key: str) -> Any:
         """Return what is noted of the sweep under a key, or None."""
@@ -382,8 +380,8 @@ def current_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.number not in replaced or trial.state.name == "COMPLETE"]
 
 
-def _is_alive(trial: FrozenTrial) -> bool:
-    process = ProcessIdentity.from_json(trial.user_attrs.get(keys.PROCESS, ""))
-    if process is None:
-        return False
-    return process.is_alive(silent_seconds=time.time() - float(trial.user_attrs.get(keys.HEARTBEAT, 0.0)))
+def is_alive(noted: Mapping[str, Any]) -> bool:
+    """Return whether the process is alive that a trial's attributes, or a run's tags, name as theirs."""
+    process = ProcessIdentity.from_json(noted.get(keys.PROCESS, ""))
+    silent = time.time() - float(noted.get(keys.HEARTBEAT, 0.0))
+    return process is not None and process.is_alive(silent_seconds=silent)

@@ -28,7 +28,6 @@ from scballast.sweep.messages import (
     Failed,
     Interrupted,
     PairDone,
-    PairRequest,
     SweepPlace,
     Trained,
     TrainRequest,
@@ -177,10 +176,14 @@ class Worker:
             answer = Failed(INTERRUPTED, died=True)
         self._end(study, tracking, claim, config, answer, seconds=time.perf_counter() - start)
 
-    def _compose(self, claim: Claim) -> DictConfig:
+    def composer(self) -> Composer:
+        """Return what composes the configurations of its trials."""
         if self._composer is None:
             self._composer = Composer(self.hydra_context.config_loader, self.master, self.words, self.space)
-        composed = self._composer.composed(claim.point)
+        return self._composer
+
+    def _compose(self, claim: Claim) -> DictConfig:
+        composed = self.composer().composed(claim.point)
         with open_dict(composed):
             composed.hydra.job.id = f"{self.name}-{claim.number}"
             composed.hydra.job.num = claim.number
@@ -234,7 +237,7 @@ class Worker:
         """
         values: dict[str, list[float]] = {}
         for pair in range(n_pairs(request.config)):
-            done = self.process.call(PairRequest(request.config, request.place, pair, request.logging), deadline)
+            done = self.process.call(replace(request, pair=pair), deadline)
             if not isinstance(done, PairDone):
                 return done
             add_pair(values, done.values, self.config.objectives)

@@ -45,20 +45,16 @@ class _Candidate:
     stability: Mapping[str, float]
 
     @property
-    def n_lower(self) -> int:
-        """Genes of the top k that hold at least."""
-        # A share times k may fall a rounding error short of the whole number that it came from.
-        return math.floor(self.confirmed_lower * self.n_genes + 1e-9)
-
-    @property
     def trusted(self) -> bool:
         return self.confirmed_lower >= SMALLEST_SHARE
 
     @property
     def holds(self) -> str:
         """How many genes hold, in words."""
+        # A share times k may fall a rounding error short of the whole number that it came from.
+        n_lower = math.floor(self.confirmed_lower * self.n_genes + 1e-9)
         return (
-            f"at least {self.n_lower} of {self.n_genes} genes hold in cells it never saw (95%), "
+            f"at least {n_lower} of {self.n_genes} genes hold in cells it never saw (95%), "
             f"{self.confirmed * self.n_genes:.0f} are confirmed"
         )
 

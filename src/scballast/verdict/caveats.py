@@ -163,15 +163,14 @@ def _by_role(trained: pd.DataFrame, rows: pd.DataFrame) -> str:
 
 
 def _at_floor(tables: Tables, top_k: int) -> Iterator[Caveat]:
-    if "answer" in tables:
-        answer = tables["answer"]
-        none = answer[answer["method"].isin(["", "none"])]
-        if len(none):
-            text = (
-                f"In {len(none)} of {len(answer)} cases no method gives a list of which enough holds in cells it never "
-                f"saw: {_some(none)}."
-            )
-            yield Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv")
+    answer = tables["answer"]
+    none = answer[answer["method"].isin(["", "none"])]
+    if len(none):
+        text = (
+            f"In {len(none)} of {len(answer)} cases no method gives a list of which enough holds in cells it never "
+            f"saw: {_some(none)}."
+        )
+        yield Caveat("No list to trust", text, len(none), "answers without a method", "tables/answer.csv")
     head = _headline(tables, top_k)
     head = head[~head["method"].isin(CONTROLS)]
     # Without its control (methods=[…]) a response has no floor to lie at.
@@ -198,8 +197,6 @@ def _headline(tables: Tables, top_k: int) -> pd.DataFrame:
 
 
 def _one_by_one(tables: Tables) -> Iterator[Caveat]:
-    if "answer" not in tables:
-        return
     rows = tables["answer"][tables["answer"]["method"] == "within_dispersion"]
     if rows.empty:
         return
@@ -213,7 +210,7 @@ def _one_by_one(tables: Tables) -> Iterator[Caveat]:
 
 def _response(tables: Tables, config: Mapping[str, Any]) -> Iterator[Caveat]:
     """Say what a confirmed response does not show where the unseen cells are of the same donors."""
-    if "answer" not in tables or config["resample"]["kind"] == "donor" or not config["data"].get("sample_key"):
+    if config["resample"]["kind"] == "donor" or not config["data"].get("sample_key"):
         return
     rows = tables["answer"][tables["answer"]["estimand"] == "response"]
     named = rows[~rows["method"].isin(["", "none"])]
@@ -269,8 +266,6 @@ def _controls(tables: Tables, top_k: int) -> Iterator[Caveat]:
 
 
 def _sizes(tables: Tables) -> Iterator[Caveat]:
-    if "populations" not in tables:
-        return
     table, source = tables["populations"], "tables/populations.csv"
     is_ranked = table["ranked"].astype(str) == "True"
     ranked, left_out = table[is_ranked], table[~is_ranked]

@@ -10,7 +10,7 @@ tests that each replicate makes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -102,11 +102,13 @@ def confirm(
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
         for position in range(len(score_set.populations)):
-            lists = _OneMethod(score_set, method, position, p_values[method.name][:, position], top_k)
             why = untested.get(position, "") if method.estimand == "response" else ""
-            summaries.append(lists.summary(n_unseen[:, position], why))
-            genes += lists.genes()
-            q_values[method.name][position] = lists.q_values()
+            of_lists = p_values[method.name][:, position]
+            row_of_method, of_genes, q_values[method.name][position] = _of_method(
+                score_set, method, position, of_lists, top_k, n_unseen[:, position], why
+            )
+            summaries.append(row_of_method)
+            genes += of_genes
     return Confirmation(
         pd.DataFrame(summaries, columns=list(_COLUMNS)),
         pd.concat(genes, ignore_index=True) if genes else pd.DataFrame(columns=list(_GENE_COLUMNS)),
@@ -115,61 +117,43 @@ def confirm(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _OneMethod:
-    """The lists of one method on one population."""
-
-    score_set: ScoreSet
-    method: NamedMethod
-    position: int
-    p_values: FloatArray  # (replicate, gene)
-    top_k: int
-
-    def _listed(self, replicate: int) -> IntArray:
-        ranks = self.score_set.ranks[self.method.name][replicate, self.position]
-        return np.argsort(ranks, kind="stable")[: self.top_k]
-
-    def _tested(self) -> IntArray:
-        return np.flatnonzero(~np.isnan(self.p_values).all(axis=1))
-
-    def _names(self) -> dict[str, object]:
-        population = self.score_set.populations[self.position]
-        return {"population": population, "estimand": self.method.estimand, "method": self.method.name}
-
-    def summary(self, n_unseen: IntArray, why_untested: str = "") -> dict[str, object]:
-        rows = self._tested()
-        lists = [self.p_values[row, self._listed(row)] for row in rows]
-        reason = ""
-        if not lists:
-            reason = (
-                why_untested
-                or f"too few unseen cells for a test ({int(n_unseen.max(initial=0))} at most in one replicate)"
-            )
-            if not self.score_set.scored(self.method.name)[:, self.position].any():
-                reason = "no replicate has a score"
-        seen = n_unseen[rows] if lists else n_unseen
-        return {
-            **self._names(),
-            **confirmed_shares(lists, self.top_k),
-            "n_genes": self.top_k,
-            "n_cells_unseen": round(float(seen.mean())) if seen.size else 0,
-            "reason": reason,
-        }
-
-    def genes(self) -> Iterator[pd.DataFrame]:
-        names = np.asarray(self.score_set.genes, dtype=object)
-        for row in self._tested():
-            listed = self._listed(row)
-            p = self.p_values[row, listed]
-            columns = {"replicate": row, "gene": names[listed], "p_value": p, "q_value": adaptive_q_values(p)}
-            yield pd.DataFrame({**self._names(), **columns})
-
-    def q_values(self) -> FloatArray:
-        tested = self.p_values[self._tested()]
-        if not len(tested):
-            return np.full(len(self.score_set.genes), np.nan)
-        combined = combined_p_values(np.where(np.isnan(tested), 1.0, tested))
-        return bh_q_values(combined, n_tests=min(2 * self.top_k, combined.size))
+def _of_method(
+    score_set: ScoreSet,
+    method: NamedMethod,
+    position: int,
+    p_values: FloatArray,
+    top_k: int,
+    n_unseen: IntArray,
+    why: str,
+) -> tuple[dict[str, object], list[pd.DataFrame], FloatArray]:
+    """Return the row of a method's lists of one population, a table for each, and q-values, of (replicate, gene)."""
+    names = {"population": score_set.populations[position], "estimand": method.estimand, "method": method.name}
+    genes, ranks = np.asarray(score_set.genes, dtype=object), score_set.ranks[method.name][:, position]
+    rows = np.flatnonzero(~np.isnan(p_values).all(axis=1))
+    listed = [np.argsort(ranks[row], kind="stable")[:top_k] for row in rows]
+    lists = [p_values[row, chosen] for row, chosen in zip(rows, listed, strict=True)]
+    reason, q_values = "", np.full(genes.size, np.nan)
+    if lists:
+        combined = combined_p_values(np.where(np.isnan(p_values[rows]), 1.0, p_values[rows]))
+        q_values = bh_q_values(combined, n_tests=min(2 * top_k, combined.size))
+    elif not score_set.scored(method.name)[:, position].any():
+        reason = "no replicate has a score"
+    else:
+        most = int(n_unseen.max(initial=0))
+        reason = why or f"too few unseen cells for a test ({most} at most in one replicate)"
+    seen = n_unseen[rows] if lists else n_unseen
+    summary = {
+        **names,
+        **confirmed_shares(lists, top_k),
+        "n_genes": top_k,
+        "n_cells_unseen": round(float(seen.mean())) if seen.size else 0,
+        "reason": reason,
+    }
+    tables = [
+        pd.DataFrame({**names, "replicate": row, "gene": genes[chosen], "p_value": p, "q_value": adaptive_q_values(p)})
+        for row, chosen, p in zip(rows, listed, lists, strict=True)
+    ]
+    return summary, tables, q_values
 
 
 @dataclass(frozen=True, eq=False)

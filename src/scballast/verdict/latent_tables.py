@@ -61,10 +61,8 @@ def association_table(
     parts = []
     for (key, replicate), (names, association) in results.items():
         n_dimensions, n_categories = association.smd.shape
-        reasons, permuted = (
-            [words.get(code, "") for code in range(n_categories)]
-            for words in (association.reason, association.permuted)
-        )
+        reasons = [association.reason.get(code, "") for code in range(n_categories)]
+        permuted = [association.permuted.get(code, "") for code in range(n_categories)]
         part = {
             "key": key,
             "category": np.repeat(np.asarray(names, dtype=object), n_dimensions),

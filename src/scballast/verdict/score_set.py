@@ -45,11 +45,9 @@ class ScoreSet:
         shape = (self.n_replicates, len(self.populations), len(self.genes))
         for method in self.methods:
             for name, values in (("scores", self.scores), ("ranks", self.ranks)):
-                if method.name not in values or values[method.name].shape != shape:
-                    actual_shape = values[method.name].shape if method.name in values else "none"
-                    message = (
-                        f"{name} of {method.name}: expected replicate × population × gene {shape}, got {actual_shape}"
-                    )
+                actual = values[method.name].shape if method.name in values else "none"
+                if actual != shape:
+                    message = f"{name} of {method.name}: expected replicate × population × gene {shape}, got {actual}"
                     raise ValueError(message)
 
     @property
@@ -59,8 +57,7 @@ class ScoreSet:
 
     def scored(self, method: str) -> BoolArray:
         """(n_replicates, n_populations) Whether the method gave scores."""
-        has_scores: BoolArray = self.ranks[method][..., 0] > 0
-        return has_scores
+        return np.asarray(self.ranks[method][..., 0] > 0)
 
     def methods_of(self, estimand: str) -> tuple[NamedMethod, ...]:
         """Methods with one estimand, in order."""

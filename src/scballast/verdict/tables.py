@@ -51,7 +51,7 @@ _CONSENSUS_COLUMNS = (
 )
 
 
-def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
+def stability_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
     """Stability of each method on each population.
 
     Parameters
@@ -60,8 +60,6 @@ def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95
         Scores and ranks.
     top_k
         The headline's k; the table has the k of ``STABILITY_KS`` too.
-    level
-        Nominal coverage of the intervals.
 
     Returns
     -------
@@ -81,12 +79,12 @@ def stability_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95
     for method in score_set.methods:
         for position, population in enumerate(score_set.populations):
             names = {"method": method.name, "estimand": method.estimand, "population": population}
-            values = _stability_rows(score_set, method, position, ks, between_of_method.get(method.name, {}), level)
+            values = _stability_rows(score_set, method, position, ks, between_of_method.get(method.name, {}))
             rows += [{**names, **row} for row in values]
     return pd.DataFrame(rows)
 
 
-def differences_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
+def differences_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
     """Differences in stability between methods, with intervals of their own.
 
     Returns
@@ -103,19 +101,19 @@ def differences_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
         reason = score_set.without_stability(first) or score_set.without_stability(second)
         reason = reason or degenerate_size(top_k, len(score_set.genes))
         if reason or both.size == 0:
-            interval = no_interval(reason or "no replicate has scores of both", level)
+            interval = no_interval(reason or "no replicate has scores of both")
         else:
             first_overlaps, second_overlaps = (
                 pairwise_kuncheva(select(score_set.ranks[method.name][both, position], top_k))
                 for method in (first, second)
             )
-            interval = jackknife_interval(first_overlaps - second_overlaps, level)
+            interval = jackknife_interval(first_overlaps - second_overlaps)
         names = _pair_names(first, second, population, top_k)
         rows.append({**names, **_limits("difference", interval), "reason": interval.reason})
     return pd.DataFrame(rows, columns=list(_DIFFERENCE_COLUMNS))
 
 
-def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.95) -> pd.DataFrame:
+def concordance_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
     """Agreement of each pair of methods with one estimand, paired by replicate.
 
     Returns
@@ -137,7 +135,7 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50, *, level: float = 0.
         for (first, second), by_index in zip(pairs, between, strict=True):
             both = _both_scored(score_set, first, second, position)
             values = agreement_by_replicate(spans[first.name][both], spans[second.name][both], top_k, RBO_PERSISTENCE)
-            overlap = _interval(values["overlap"], top_k, len(score_set.genes), level)
+            overlap = _interval(values["overlap"], top_k, len(score_set.genes))
             row: dict[str, object] = {
                 **_pair_names(first, second, population, top_k),
                 "n_replicates": both.size,
@@ -215,7 +213,6 @@ def _stability_rows(
     position: int,
     ks: Sequence[int],
     between: Mapping[Index, BetweenReplicates],
-    level: float,
 ) -> list[dict[str, object]]:
     """Rows of one method and population, one for each k."""
     scored_replicates = np.flatnonzero(score_set.scored(method.name)[:, position])
@@ -230,11 +227,11 @@ def _stability_rows(
     }
     rows: list[dict[str, object]] = []
     for k in ks:
-        phi = no_interval(reason, level)
+        phi = no_interval(reason)
         floor = other_populations = disjoint = math.nan
         if not reason:
             corrected = between[k].corrected(k, len(score_set.genes))
-            phi = _phi(score_set.ranks[method.name][scored_replicates, position], k, level)
+            phi = _phi(score_set.ranks[method.name][scored_replicates, position], k)
             floor = corrected.floor(position, phi.estimate)
             other_populations = corrected.between_populations(position)
             disjoint = corrected.without_shared_cells(position)
@@ -262,12 +259,12 @@ def _limits(name: str, interval: Interval) -> dict[str, object]:
     return {name: interval.estimate, "lower": interval.lower, "upper": interval.upper}
 
 
-def _phi(ranks: IntArray, k: int, level: float) -> Interval:
+def _phi(ranks: IntArray, k: int) -> Interval:
     """Nogueira's stability with its jackknife interval."""
     reason = degenerate_size(k, ranks.shape[1])
     if reason:
-        return no_interval(reason, level)
-    return _within(jackknife_interval(pairwise_kuncheva(select(ranks, k)), level), -1.0)
+        return no_interval(reason)
+    return _within(jackknife_interval(pairwise_kuncheva(select(ranks, k))), -1.0)
 
 
 def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int = 0) -> dict[str, float]:
@@ -292,9 +289,9 @@ def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: 
     return agreement
 
 
-def _interval(values: FloatArray, k: int, n_genes: int, level: float) -> Interval:
+def _interval(values: FloatArray, k: int, n_genes: int) -> Interval:
     reason = degenerate_size(k, n_genes) or ("" if values.size else "no replicate has scores of both")
-    return no_interval(reason, level) if reason else _within(mean_interval(values, level), 0.0)
+    return no_interval(reason) if reason else _within(mean_interval(values), 0.0)
 
 
 def _within(interval: Interval, lowest: float) -> Interval:

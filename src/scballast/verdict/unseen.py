@@ -147,12 +147,9 @@ class UnseenCells:
         return both_sides[0], both_sides[1]
 
     @cached_property
-    def _profiles(self) -> tuple[FloatArray, FloatArray]:
-        n_populations = len(self.populations)
-        seen, unseen = (
-            _profiles(self.cells, side, n_populations) for side in (self.replicate.cells, self.replicate.heldout)
-        )
-        return seen, unseen
+    def _profiles(self) -> list[FloatArray]:
+        sides = (self.replicate.cells, self.replicate.heldout)
+        return [_profiles(self.cells, side, len(self.populations)) for side in sides]
 
 
 def confirmed_share(lists: Sequence[FloatArray]) -> float:
@@ -212,5 +209,4 @@ def joined_codes(batches: IntArray | None, samples: IntArray | None, chosen: Int
     known = [codes[chosen] for codes in (batches, samples) if codes is not None]
     if not known:
         return None
-    joined: IntArray = np.unique(np.column_stack(known), axis=0, return_inverse=True)[1].ravel()
-    return joined
+    return np.asarray(np.unique(np.column_stack(known), axis=0, return_inverse=True)[1].ravel())
