@@ -56,7 +56,6 @@ template <class T> class Workspace {
     T library_mean(int b) const { return library_head[b * LIBRARY_STRIDE]; }
     const std::vector<T>& library_sds() const { return library_sd; }
     DispersionTable<T>& dispersion() { return table; }
-    NonZeros<T>& scratch() { return non_zeros; }
 
     void draw(uint64_t seed, uint64_t step, int n) {
         const Layout& l = *layout;
@@ -114,6 +113,14 @@ template <class T> class Workspace {
             for (int b = 0; b < n; ++b)
                 library_sd[b] = std::sqrt(fast_exp(library_head[b * LIBRARY_STRIDE + 1]) + T(VARIANCE_EPS));
         }
+    }
+
+    // The non-zero counts of one cell, until the next one's are gathered.
+    template <int LIKELIHOOD> NonZeros<T>& gathered(const Counts& counts, int b, size_t dispersion_row) {
+        const int start = x.row[b];
+        non_zeros.template gather<LIKELIHOOD>(x.row[b + 1] - start, &x.gene[start], &x.count[start],
+                                              counts.log_factorials[x.cells[b]], table, dispersion_row);
+        return non_zeros;
     }
 
     // Latent values of one cell from its posterior and a standard normal draw.
@@ -202,11 +209,7 @@ template <class T> class Workspace {
                       update_running, T(0));
             zero.start_backward();
         }
-        switch (s.likelihood) {
-            case NB: decode_rows<NB>(counts, n); break;
-            case ZINB: decode_rows<ZINB>(counts, n); break;
-            default: decode_rows<POISSON>(counts, n);
-        }
+        for_likelihood(s.likelihood, [&](auto likelihood) { decode_rows<decltype(likelihood)::value>(counts, n); });
         for (T& d : d_z) d *= scale;
         rate.finish_backward(n, p + l.rate_weight, p + l.rate_gamma, moments, batch.data(), scale, small + l.rate_weight,
                              small + l.rate_gamma, small + l.rate_beta, d_z.data());
@@ -219,31 +222,20 @@ template <class T> class Workspace {
         const Layout& l = *layout;
         layered.forward(l, n, z.data(), batch.data(), p, running, true, update_running);
         softmax.resize(l.gene_stride);
-        const auto take_rows = [&](auto likelihood) {
+        for_likelihood(s.likelihood, [&](auto likelihood) {
             for (int b = 0; b < n; ++b) {
                 take_cell<decltype(likelihood)::value>(counts, b, layered.share_row(l, b), layered.zero_row(l, b));
                 layered.add_row(l, b);
             }
-        };
-        switch (s.likelihood) {
-            case NB: take_rows(std::integral_constant<int, NB>{}); break;
-            case ZINB: take_rows(std::integral_constant<int, ZINB>{}); break;
-            default: take_rows(std::integral_constant<int, POISSON>{});
-        }
+        });
         layered.backward(l, n, z.data(), batch.data(), p, scale, small, d_z.data());
     }
 
     // Adds one cell's reconstruction loss; its logits y and zeros become the log-likelihood's gradient by them.
     template <int LIKELIHOOD> void take_cell(const Counts& counts, int cell, T* y, T* zeros) {
-        const int start = x.row[cell], m = x.row[cell + 1] - start;
         const size_t dispersion_row = s.dispersion == PER_BATCH ? batch[cell] : label[cell];
-        const double log_factorials = counts.log_factorials[x.cells[cell]];
-        if constexpr (LIKELIHOOD == POISSON)
-            non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials);
-        else
-            non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials, table, dispersion_row);
         sums.reconstruction -= cell_log_likelihood<T, LIKELIHOOD, true>(
-            layout->gene_stride, non_zeros, library[cell], table, dispersion_row, y, zeros, softmax.data(), d_library[cell]);
+            layout->gene_stride, gathered<LIKELIHOOD>(counts, cell, dispersion_row), library[cell], table, dispersion_row, y, zeros, softmax.data(), d_library[cell]);
     }
 
     template <int LIKELIHOOD> void decode_rows(const Counts& counts, int n) {
@@ -348,10 +340,15 @@ template <class T> Workspace<T>& workspace(const Spec& spec) {
     return instance;
 }
 
-template <class T>
-void gradients(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, int n,
-               const T* parameters, T* running, const T* latent_noise, const T* library_noise, const uint8_t* keep,
-               double kl_weight, T* gradient, Sums* sums) {
+}  // namespace
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+using T = SCALAR;  // float for training; the tests of exactness compile it as double
+
+EXPORT void gradients_of_minibatch(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells,
+                                   int32_t n, const T* parameters, T* running, const T* latent_noise, const T* library_noise,
+                                   const uint8_t* keep, double kl_weight, T* gradient, Sums& sums) {
     Workspace<T>& w = workspace<T>(spec);
     const Layout& l = w.dims();
     w.noise.latent.assign(latent_noise, latent_noise + static_cast<size_t>(n) * l.latent);
@@ -363,19 +360,19 @@ void gradients(const Spec& spec, const Counts& counts, const Categories& categor
     w.input_gradient([](auto, size_t) {}, [&](auto vectors, size_t at, const vec<T>* sum) {
         for (int j = 0; j < decltype(vectors)::value; ++j) store(gradient + l.input_weight + at + j * Vec<T>::width, sum[j]);
     });
-    *sums = w.sums;
+    sums = w.sums;
 }
 
-// Minibatch i is cells[starts[i] .. starts[i + 1]). Stops early when *stop is set; *sums grow.
-template <class T>
-int train(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, const int32_t* starts,
-          int n_minibatches, T* parameters, T* first, T* second, T* running, const Optimiser& optimiser, double kl_weight,
-          uint64_t seed, int64_t steps_done, const volatile int32_t* stop, Sums* sums) {
+// Minibatch i is cells[starts[i] .. starts[i + 1]). Stops early when `stop` is set; sums grow.
+EXPORT int32_t train_epoch(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells,
+                           const int32_t* starts, int32_t n_minibatches, T* parameters, T* first, T* second, T* running,
+                           const Optimiser& optimiser, double kl_weight, uint64_t seed, int64_t steps_done,
+                           const volatile int32_t& stop, Sums& sums) {
     Workspace<T>& w = workspace<T>(spec);
     const Layout& l = w.dims();
     constexpr int W = Vec<T>::width;
     for (int i = 0; i < n_minibatches; ++i) {
-        if (*stop) return i;
+        if (stop) return i;
         const int64_t step = steps_done + i + 1;
         const int n = starts[i + 1] - starts[i];
         w.draw(seed, static_cast<uint64_t>(step), n);
@@ -398,42 +395,19 @@ int train(const Spec& spec, const Counts& counts, const Categories& categories, 
         w.input_gradient(ahead, use);
         for (size_t at = 0; at < l.input_weight; at += W)
             adam.update(parameters + at, first + at, second + at, load(w.small_gradient() + at));
-        sums->reconstruction += w.sums.reconstruction;
-        sums->kl_latent += w.sums.kl_latent;
-        sums->kl_library += w.sums.kl_library;
-        sums->loss += w.sums.loss;
+        sums.reconstruction += w.sums.reconstruction;
+        sums.kl_latent += w.sums.kl_latent;
+        sums.kl_library += w.sums.kl_library;
+        sums.loss += w.sums.loss;
     }
     return n_minibatches;
 }
 
-}  // namespace
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
-
-// SCALAR is float for training; the tests of exactness compile it as double.
-EXPORT void gradients_of_minibatch(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
-                                   int32_t n, const SCALAR* parameters, SCALAR* running, const SCALAR* latent_noise,
-                                   const SCALAR* library_noise, const uint8_t* keep, double kl_weight, SCALAR* gradient,
-                                   Sums* sums) {
-    gradients<SCALAR>(*spec, *counts, *categories, cells, n, parameters, running, latent_noise, library_noise, keep, kl_weight,
-                      gradient, sums);
-}
-
-EXPORT int32_t train_epoch(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
-                           const int32_t* starts, int32_t n_minibatches, SCALAR* parameters, SCALAR* first, SCALAR* second,
-                           SCALAR* running, const Optimiser* optimiser, double kl_weight, uint64_t seed, int64_t steps_done,
-                           const volatile int32_t* stop, Sums* sums) {
-    return train<SCALAR>(*spec, *counts, *categories, cells, starts, n_minibatches, parameters, first, second, running,
-                         *optimiser, kl_weight, seed, steps_done, stop, sums);
-}
-
-EXPORT void evaluate_cells(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
-                           int32_t n, const SCALAR* parameters, SCALAR* running, int32_t n_samples,
-                           const SCALAR* latent_noise, const SCALAR* library_noise, SCALAR* posterior,
-                           SCALAR* library_posterior, double* reconstruction) {
-    Workspace<SCALAR>& w = workspace<SCALAR>(*spec);
-    evaluate(w, *spec, *counts, *categories, cells, n, parameters, running, n_samples, latent_noise, library_noise, posterior,
-             library_posterior, reconstruction);
+EXPORT void evaluate_cells(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells,
+                           int32_t n, const T* parameters, T* running, int32_t n_samples, const T* latent_noise,
+                           const T* library_noise, T* posterior, T* library_posterior, double* reconstruction) {
+    evaluate(workspace<T>(spec), spec, counts, categories, cells, n, parameters, running, n_samples, latent_noise, library_noise,
+             posterior, library_posterior, reconstruction);
 }
 
 // Sizes of a member's arrays, for engine/packing.py to check its own against.
