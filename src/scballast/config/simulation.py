@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from scballast.config.values import shown
 from scballast.errors import ConfigError
 
 _Rule = tuple[str, bool, str]
@@ -112,9 +113,8 @@ class SimulationConfig:
         for name, holds, allowed in chain(self._ranges(), self._arms(), self._room()):
             if not holds:
                 observed = getattr(self, name)
-                shown = repr(list(observed) if isinstance(observed, tuple) else observed)  # one line, whatever the text
-                shown = shown if len(shown) <= 100 else f"{shown[:99]}…"
-                msg = f"data.simulation.{name} is {shown}. Allowed: {allowed}."
+                plain = list(observed) if isinstance(observed, tuple) else observed
+                msg = f"data.simulation.{name} is {shown(plain)}. Allowed: {allowed}."
                 raise ConfigError(msg)
 
     @property

@@ -24,8 +24,6 @@ from scballast.data.raw_counts import read_counts
 from scballast.data.source import StoredMatrix
 from scballast.errors import DataError
 
-_DIGESTED = 2**22  # values and names at a time
-
 
 @dataclass(frozen=True)
 class CountsRequest:
@@ -252,8 +250,7 @@ class ContentDigest:
 
 
 def _update(digest: Any, values: np.ndarray[Any, Any], dtype: str) -> None:
-    for start in range(0, values.size, _DIGESTED):
-        digest.update(np.ascontiguousarray(values[start : start + _DIGESTED], dtype=dtype).data)
+    digest.update(np.ascontiguousarray(values, dtype=dtype).data)
 
 
 def _update_texts(digest: Any, texts: Iterable[str]) -> None:

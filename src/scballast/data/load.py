@@ -304,7 +304,6 @@ def _beside(
         counts=prepared.beside,
         names=tuple(names[i] for i in at),
         symbols=None if symbols is None else tuple(symbols[i] for i in at),
-        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~prepared.counted)),
     )
 
 

@@ -92,6 +92,7 @@ class SparseRows:
             starts = np.asarray(group["indptr"][:])
         self.dtype = self._data.dtype
         self.indptr: IntArray = self._sound(starts)
+        self.n_values = int(self.indptr[-1])
 
     def _sound(self, starts: np.ndarray[Any, Any]) -> IntArray:
         """Return the row starts after checking that they stay within the arrays."""
@@ -110,11 +111,6 @@ class SparseRows:
             return starts.astype(np.int64)
         msg = f"{self._label}: the sparse matrix is damaged: {fault}. Write the file again from its source."
         raise DataError(msg)
-
-    @property
-    def n_values(self) -> int:
-        """Stored values."""
-        return int(self.indptr[-1])
 
     def row_blocks(self) -> Iterator[tuple[int, int]]:
         """Yield the bounds of blocks of rows that are read together."""
