@@ -12,7 +12,7 @@ import scipy.io
 import scipy.sparse as sp
 from tests.helpers.data_examples import N_CELLS, N_GENES, small_adata
 
-from scballast.data.counts_cache import _identity
+from scballast.data.counts_cache import file_identities
 from scballast.data.files import open_source
 from scballast.data.prepared import _stored_bytes
 from scballast.data.source import Source
@@ -413,7 +413,7 @@ def test_a_link_to_nothing_in_the_folder_is_passed_over(tmp_path: Path) -> None:
     folder = tenx(tmp_path / "x")
     (folder / ".#features.tsv").symlink_to("/nowhere")
     assert _stored_bytes(folder) == sum(path.stat().st_size for path in folder.iterdir() if path.exists())
-    assert [name for name, *_ in _identity(folder)] == ["barcodes.tsv.gz", "features.tsv", "matrix.mtx"]
+    assert [name for name, *_ in file_identities(folder)] == ["barcodes.tsv.gz", "features.tsv", "matrix.mtx"]
 
 
 @pytest.mark.parametrize("name", REFUSED)
