@@ -25,7 +25,7 @@ void evaluate_samples(Work& w, const Spec& spec, const Counts& counts, const Cat
             w.rate.decode(z.data(), rows, batch.data(), rates.data());
             if (LIKELIHOOD == ZINB) w.zero.decode(z.data(), rows, batch.data(), zeros.data());
         } else if (rows) {
-            w.layered.forward(l, rows, z.data(), batch.data(), parameters, running, false, false);
+            w.layered.forward(l, rows, z.data(), batch.data(), parameters, running, false);
         }
     };
     const auto flush = [&] {
@@ -72,7 +72,7 @@ void evaluate(Work& w, const Spec& spec, const Counts& counts, const Categories&
               T* library_posterior, double* reconstruction) {
     const Layout& l = w.dims();
     const int K = l.latent;
-    w.encode(counts, cells, n, parameters, running, false, false);
+    w.encode(counts, cells, n, parameters, running, false);
     for (int b = 0; b < n; ++b) {
         for (int k = 0; k < K; ++k) {
             posterior[b * 2 * K + k] = w.latent_mean(b, k);
@@ -86,9 +86,8 @@ void evaluate(Work& w, const Spec& spec, const Counts& counts, const Categories&
     if (n_samples == 0) return;
     const T* p = parameters;
     if (spec.decoder == LINEAR) {
-        w.rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, nullptr, n, false, T(-1e30));
-        if (spec.likelihood == ZINB)
-            w.zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, nullptr, n, false, T(0));
+        w.rate.fold(p, running);
+        if (spec.likelihood == ZINB) w.zero.fold(p, running);
     }
     if (spec.likelihood != POISSON) w.dispersion().compute(l, p + l.dispersion);
     for_likelihood(spec.likelihood, [&](auto likelihood) {

@@ -39,8 +39,8 @@ template <class T> class Workspace {
         layout = std::make_unique<Layout>(spec);
         const Layout& l = *layout;
         if (s.decoder == LINEAR) {
-            rate.resize(l);
-            if (s.likelihood == ZINB) zero.resize(l);
+            rate.prepare(l, l.rate, T(-1e30));
+            if (s.likelihood == ZINB) zero.prepare(l, l.zero, T(0));
         }
         hidden.resize(l.layers);
         gradient.resize(l.input_weight);
@@ -75,7 +75,7 @@ template <class T> class Workspace {
         }
     }
 
-    void encode(const Counts& counts, const int32_t* cells, int n, const T* p, T* running, bool training, bool update) {
+    void encode(const Counts& counts, const int32_t* cells, int n, const T* p, T* running, bool training) {
         const Layout& l = *layout;
         const int K = l.latent, H = l.hidden_stride, W = l.input_width;
         x.gather(counts, cells, n, log1p_table.data(), static_cast<int>(log1p_table.size()));
@@ -86,7 +86,7 @@ template <class T> class Workspace {
         hidden[0].resize(n, W);
         sparse_linear(x, l.genes, p + l.input_weight, p + l.input_bias, W, hidden[0].x_hat.data());
         hidden[0].forward(n, W, H, l.hidden, p + l.input_gamma, p + l.input_beta, running + l.input_running,
-                          running + l.input_running + W, training, update, drop ? keep : nullptr, keep_scale);
+                          running + l.input_running + W, training, drop ? keep : nullptr, keep_scale);
         const T* below = hidden[0].out.data();
         int below_stride = W;
         for (int i = 1; i < l.layers; ++i) {
@@ -96,7 +96,7 @@ template <class T> class Workspace {
             const uint8_t* keep_layer[1] = {noise.keep.data() + mask * i};
             hidden[i].resize(n, H);
             dense_linear(n, below, below_stride, H, weight, bias, H, transposed, hidden[i].x_hat.data());
-            hidden[i].forward(n, H, H, l.hidden, bias + H, bias + 2 * H, run, run + H, training, update,
+            hidden[i].forward(n, H, H, l.hidden, bias + H, bias + 2 * H, run, run + H, training,
                               drop ? keep_layer : nullptr, keep_scale);
             below = hidden[i].out.data(), below_stride = H;
         }
@@ -138,10 +138,10 @@ template <class T> class Workspace {
     // Loss and gradients of one minibatch: `small` holds those of all parameters but the input weight,
     // whose gradient is left as the sparse product of the minibatch and `d_hidden`.
     void forward_backward(const Counts& counts, const Categories& c, const int32_t* cells, int n, const T* p, T* running,
-                          double kl_weight, bool update_running) {
+                          double kl_weight) {
         const Layout& l = *layout;
         const int K = l.latent;
-        encode(counts, cells, n, p, running, true, update_running);
+        encode(counts, cells, n, p, running, true);
         z.resize(static_cast<size_t>(n) * K), d_z.assign(static_cast<size_t>(n) * K, T(0));
         library.resize(n), d_library.assign(n, T(0)), batch.resize(n), label.resize(n);
         sums = {0, 0, 0, 0};
@@ -167,9 +167,9 @@ template <class T> class Workspace {
         if (s.likelihood != POISSON) table.compute(l, p + l.dispersion);
         const T scale = T(-1.0 / n);
         if (s.decoder == LINEAR)
-            linear_decoder(counts, n, p, running, update_running, scale);
+            linear_decoder(counts, n, p, running, scale);
         else
-            nonlinear_decoder(counts, n, p, running, update_running, scale);
+            nonlinear_decoder(counts, n, p, running, scale);
         sums.loss = (sums.reconstruction + kl_weight * sums.kl_latent + sums.kl_library);
         for (size_t i = 0; i < static_cast<size_t>(l.dispersion_rows) * l.gene_stride; ++i)
             small[l.dispersion + i] = scale * table.gradient[i] * table.theta[i];
@@ -197,30 +197,25 @@ template <class T> class Workspace {
     T* small = nullptr;  // gradients of all parameters but the input weight
 
     // Reconstruction loss, and gradients by the decoder's parameters and by z.
-    void linear_decoder(const Counts& counts, int n, const T* p, T* running, bool update_running, T scale) {
+    void linear_decoder(const Counts& counts, int n, const T* p, T* running, T scale) {
         const Layout& l = *layout;
         const int K = l.latent;
         moments.compute(n, K, l.batch_columns, z.data(), batch.data());
-        rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, &moments, n, update_running,
-                  T(-1e30));
+        rate.fold(p, running, &moments, n);
         rate.start_backward();
         if (s.likelihood == ZINB) {
-            zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, &moments, n,
-                      update_running, T(0));
+            zero.fold(p, running, &moments, n);
             zero.start_backward();
         }
         for_likelihood(s.likelihood, [&](auto likelihood) { decode_rows<decltype(likelihood)::value>(counts, n); });
         for (T& d : d_z) d *= scale;
-        rate.finish_backward(n, p + l.rate_weight, p + l.rate_gamma, moments, batch.data(), scale, small + l.rate_weight,
-                             small + l.rate_gamma, small + l.rate_beta, d_z.data());
-        if (s.likelihood == ZINB)
-            zero.finish_backward(n, p + l.zero_weight, p + l.zero_gamma, moments, batch.data(), scale, small + l.zero_weight,
-                                 small + l.zero_gamma, small + l.zero_beta, d_z.data());
+        rate.finish_backward(n, p, moments, batch.data(), scale, small, d_z.data());
+        if (s.likelihood == ZINB) zero.finish_backward(n, p, moments, batch.data(), scale, small, d_z.data());
     }
 
-    void nonlinear_decoder(const Counts& counts, int n, const T* p, T* running, bool update_running, T scale) {
+    void nonlinear_decoder(const Counts& counts, int n, const T* p, T* running, T scale) {
         const Layout& l = *layout;
-        layered.forward(l, n, z.data(), batch.data(), p, running, true, update_running);
+        layered.forward(l, n, z.data(), batch.data(), p, running, true);
         softmax.resize(l.gene_stride);
         for_likelihood(s.likelihood, [&](auto likelihood) {
             for (int b = 0; b < n; ++b) {
@@ -355,7 +350,7 @@ EXPORT void gradients_of_minibatch(const Spec& spec, const Counts& counts, const
     if (spec.model_library) w.noise.library.assign(library_noise, library_noise + n);
     if (spec.dropout_rate > 0)
         w.noise.keep.assign(keep, keep + static_cast<size_t>(n) * l.hidden * (l.layers + spec.model_library));
-    w.forward_backward(counts, categories, cells, n, parameters, running, kl_weight, true);
+    w.forward_backward(counts, categories, cells, n, parameters, running, kl_weight);
     std::copy(w.small_gradient(), w.small_gradient() + l.input_weight, gradient);
     w.input_gradient([](auto, size_t) {}, [&](auto vectors, size_t at, const vec<T>* sum) {
         for (int j = 0; j < decltype(vectors)::value; ++j) store(gradient + l.input_weight + at + j * Vec<T>::width, sum[j]);
@@ -376,7 +371,7 @@ EXPORT int32_t train_epoch(const Spec& spec, const Counts& counts, const Categor
         const int64_t step = steps_done + i + 1;
         const int n = starts[i + 1] - starts[i];
         w.draw(seed, static_cast<uint64_t>(step), n);
-        w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight, true);
+        w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight);
         const Adam<T> adam(optimiser, step);
         const auto ahead = [&](auto vectors, size_t from) {
             constexpr int LINE = 64 / sizeof(T);
