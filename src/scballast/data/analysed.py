@@ -21,6 +21,7 @@ from scballast.data.columns import Column, taken
 from scballast.data.genes import has_a_choice, select_genes, selection_groups
 from scballast.data.moments import Survey, first_alike
 from scballast.data.raw_counts import read_counts
+from scballast.data.remarks import Remarks
 from scballast.data.source import StoredMatrix
 from scballast.errors import DataError
 
@@ -147,7 +148,7 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
             "Check how the file was made, or point data.layer at the counts."
         )
         raise DataError(msg)
-    labels, batches, samples, _ = taken(of.labels, of.batches, of.samples, cells, source)
+    labels, batches, samples = taken(of.labels, of.batches, of.samples, cells, Remarks(source))
     selection = select_genes(survey, cells, counted, of.n_top_genes, batches, source=source)
     rows = of.kept.copy()
     rows[of.kept] = cells
@@ -196,7 +197,7 @@ def _only(of: CountsRequest, cells: BoolArray) -> CountsRequest:
     """Return the request for some of the kept cells alone."""
     kept = of.kept.copy()
     kept[of.kept] = cells
-    labels, batches, samples, _ = taken(of.labels, of.batches, of.samples, cells, of.source)
+    labels, batches, samples = taken(of.labels, of.batches, of.samples, cells, Remarks(of.source))
     return replace(of, kept=kept, labels=labels, batches=batches, samples=samples)
 
 

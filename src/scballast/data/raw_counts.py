@@ -127,7 +127,7 @@ def read_counts(
     if census.problem == "fractional" and rounded and kind_of(census.fractional) in ROUNDABLE:
         warnings.append(_rounded(census, where))
     elif census.problem:
-        raise DataError(_not_counts(census, where, cell_names, gene_names, remedy, rounded=rounded))
+        raise DataError(_not_counts(census, where, cell_names, gene_names, remedy(), rounded=rounded))
     warnings += _oddities(census, getattr(stored, "dtype", None), where)
     if kept is not None:
         return Counts(CountBlocks.of(*kept), tuple(warnings))
@@ -157,18 +157,12 @@ def _shown(blocks: Iterator[tuple[int, sp.csr_matrix]], stored: Any, title: str)
 
 
 def _not_counts(
-    census: ValueCensus,
-    where: str,
-    cells: Sequence[str],
-    genes: Sequence[str],
-    remedy: Callable[[], str],
-    *,
-    rounded: bool,
+    census: ValueCensus, where: str, cells: Sequence[str], genes: Sequence[str], advice: str, *, rounded: bool
 ) -> str:
     kind = census.problem
     assert kind is not None
     row, column, value = census.first[kind]
-    looks, advice = {"negative": " (scaled or centred values?)"}.get(kind, ""), remedy()
+    looks = {"negative": " (scaled or centred values?)"}.get(kind, "")
     if kind == "fractional":
         looked = kind_of(census.fractional)
         if looked == "corrected":

@@ -189,7 +189,7 @@ template <class T> class Workspace {
     DispersionTable<T> table;
     NonZeros<T> non_zeros;
     size_t head_stride = 0;
-    std::vector<T> log1p_table, transposed, packed, head, exp_head, sd, library_head, library_sd, z, d_z, library, d_library, d_head, d_hidden, d_below;
+    std::vector<T> log1p_table, transposed, packed, head, exp_head, sd, library_head, library_sd, z, d_z, library, d_library, d_head, d_hidden, d_below, d_out;
     std::vector<T> rows, zero_rows, softmax;
     std::vector<int32_t> batch, label, offset_row;
     std::vector<uint32_t> words;
@@ -271,23 +271,18 @@ template <class T> class Workspace {
             }
         }
         d_hidden.resize(static_cast<size_t>(n) * W);
-        if (l.layers == 1) {
-            dense_linear_backward(n, hidden[0].out.data(), W, H, p + l.head_weight, d_head.data(), 2 * K, 2 * K, d_hidden.data(),
-                                  small + l.head_weight, small + l.head_bias);
-        } else {
-            d_below.resize(static_cast<size_t>(n) * H);
-            dense_linear_backward(n, hidden[l.layers - 1].out.data(), H, H, p + l.head_weight, d_head.data(), 2 * K, 2 * K,
-                                  d_below.data(), small + l.head_weight, small + l.head_bias);
-            std::vector<T> d_out(static_cast<size_t>(n) * H);
-            for (int i = l.layers - 1; i >= 1; --i) {
-                const size_t at = l.layer0 + (i - 1) * l.layer_size, bias = at + static_cast<size_t>(H) * H;
-                hidden[i].backward(n, H, p + bias + H, d_below.data(), small + bias + H, small + bias + 2 * H);
-                std::swap(d_out, d_below);
-                const int stride = i == 1 ? W : H;
-                T* target = i == 1 ? d_hidden.data() : d_below.data();
-                dense_linear_backward(n, hidden[i - 1].out.data(), stride, H, p + at, d_out.data(), H, H, target, small + at,
-                                      small + bias);
-            }
+        const int top = l.layers - 1;
+        d_below.resize(top ? static_cast<size_t>(n) * H : 0), d_out.resize(d_below.size());
+        // The gradient by the output of layer i: the first one's is beside that of the library encoder.
+        const auto d_layer = [&](int i) { return i ? d_below.data() : d_hidden.data(); };
+        dense_linear_backward(n, hidden[top].out.data(), top ? H : W, H, p + l.head_weight, d_head.data(), 2 * K, 2 * K,
+                              d_layer(top), small + l.head_weight, small + l.head_bias);
+        for (int i = top; i >= 1; --i) {
+            const size_t at = l.layer0 + (i - 1) * l.layer_size, bias = at + static_cast<size_t>(H) * H;
+            hidden[i].backward(n, H, p + bias + H, d_below.data(), small + bias + H, small + bias + 2 * H);
+            std::swap(d_out, d_below);
+            dense_linear_backward(n, hidden[i - 1].out.data(), i == 1 ? W : H, H, p + at, d_out.data(), H, H, d_layer(i - 1),
+                                  small + at, small + bias);
         }
         if (s.model_library) {
             std::vector<T> d_library_head(2 * n);
@@ -310,24 +305,19 @@ template <class T> class Workspace {
     }
 };
 
-// One step of Adam as torch takes it; the constants of the step.
-template <class T> struct Adam {
-    T weight_decay, eps, step, second_scale;
-
-    Adam(const Optimiser& o, int64_t step_number)
-        : weight_decay(static_cast<T>(o.weight_decay)),
-          eps(static_cast<T>(o.eps)),
-          step(static_cast<T>(o.lr / (1.0 - std::pow(0.9, static_cast<double>(step_number))))),
-          second_scale(static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(0.999, static_cast<double>(step_number))))) {}
-
-    ALWAYS_INLINE void update(T* w, T* m, T* v, vec<T> gradient) const {
+// One step of Adam as torch takes it, by the constants of the step; of some weights and their moments.
+template <class T> auto adam(const Optimiser& o, double step_number) {
+    const T weight_decay = static_cast<T>(o.weight_decay), eps = static_cast<T>(o.eps);
+    const T step = static_cast<T>(o.lr / (1.0 - std::pow(0.9, step_number)));
+    const T second_scale = static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(0.999, step_number)));
+    return [=](T* w, T* m, T* v, vec<T> gradient) __attribute__((always_inline)) {
         const vec<T> weight = load(w), g = gradient + weight_decay * weight;
         const vec<T> first = load(m) + T(0.1) * (g - load(m)), second = T(0.999) * load(v) + T(0.001) * g * g;
         store(m, first);
         store(v, second);
         store(w, weight - step * first / (root_of(second) * second_scale + eps));
-    }
-};
+    };
+}
 
 template <class T> Workspace<T>& workspace(const Spec& spec) {
     static thread_local Workspace<T> instance;
@@ -372,7 +362,7 @@ EXPORT int32_t train_epoch(const Spec& spec, const Counts& counts, const Categor
         const int n = starts[i + 1] - starts[i];
         w.draw(seed, static_cast<uint64_t>(step), n);
         w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight);
-        const Adam<T> adam(optimiser, step);
+        const auto update = adam<T>(optimiser, static_cast<double>(step));
         const auto ahead = [&](auto vectors, size_t from) {
             constexpr int LINE = 64 / sizeof(T);
             const size_t at = l.input_weight + from;
@@ -385,11 +375,11 @@ EXPORT int32_t train_epoch(const Spec& spec, const Counts& counts, const Categor
         const auto use = [&](auto vectors, size_t from, const vec<T>* sum) {
             const size_t at = l.input_weight + from;
             for (int j = 0; j < decltype(vectors)::value; ++j)
-                adam.update(parameters + at + j * W, first + at + j * W, second + at + j * W, sum[j]);
+                update(parameters + at + j * W, first + at + j * W, second + at + j * W, sum[j]);
         };
         w.input_gradient(ahead, use);
         for (size_t at = 0; at < l.input_weight; at += W)
-            adam.update(parameters + at, first + at, second + at, load(w.small_gradient() + at));
+            update(parameters + at, first + at, second + at, load(w.small_gradient() + at));
         sums.reconstruction += w.sums.reconstruction;
         sums.kl_latent += w.sums.kl_latent;
         sums.kl_library += w.sums.kl_library;
