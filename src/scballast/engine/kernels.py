@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix
@@ -126,33 +125,6 @@ class MemberKernel:
         n_parameters, n_running = ctypes.c_int64(), ctypes.c_int64()
         self._library.layout_sizes(*_arguments(self._spec, ctypes.byref(n_parameters), ctypes.byref(n_running)))
         return n_parameters.value, n_running.value
-
-    def gradients(
-        self,
-        packed: Packed,
-        cells: IntArray,
-        latent_noise: FloatArray,
-        library_noise: FloatArray,
-        keep: npt.NDArray[np.uint8],
-        kl_weight: float,
-    ) -> tuple[FloatArray, Sums]:
-        """Gradient of the mean loss over one minibatch with given noise; running statistics are updated.
-
-        Parameters
-        ----------
-        latent_noise, library_noise
-            (n, n_latent) and (n,) standard normal draws.
-        keep
-            (n_layers + modelled library, n, n_hidden) uint8, 0 where dropout strikes; layers of the latent
-            encoder first, then the library encoder.
-        """
-        gradient, sums = np.zeros_like(packed.parameters), Sums()
-        cells, noise = _row(cells), [np.ascontiguousarray(a, self._dtype) for a in (latent_noise, library_noise)]
-        keep = np.ascontiguousarray(keep, np.uint8)
-        given = cells, ctypes.c_int32(len(cells)), packed.parameters, packed.running, *noise, keep
-        arguments = _arguments(*given, ctypes.c_double(kl_weight), gradient, sums)
-        self._library.gradients_of_minibatch(*self._common, *arguments)
-        return gradient, sums
 
     def train_epoch(
         self,

@@ -29,7 +29,6 @@ template <class T> struct Noise {
 template <class T> class Workspace {
   public:
     Minibatch<T> x;
-    Noise<T> noise;
     Sums sums;
     DecoderBranch<T> rate, zero;
     LayeredDecoder<T> layered;
@@ -184,6 +183,7 @@ template <class T> class Workspace {
   private:
     Spec s;
     std::unique_ptr<Layout> layout;
+    Noise<T> noise;
     std::vector<Normalised<T>> hidden;
     InputMoments<T> moments;
     DispersionTable<T> table;
@@ -330,23 +330,6 @@ template <class T> Workspace<T>& workspace(const Spec& spec) {
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 using T = SCALAR;  // float for training; the tests of exactness compile it as double
-
-EXPORT void gradients_of_minibatch(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells,
-                                   int32_t n, const T* parameters, T* running, const T* latent_noise, const T* library_noise,
-                                   const uint8_t* keep, double kl_weight, T* gradient, Sums& sums) {
-    Workspace<T>& w = workspace<T>(spec);
-    const Layout& l = w.dims();
-    w.noise.latent.assign(latent_noise, latent_noise + static_cast<size_t>(n) * l.latent);
-    if (spec.model_library) w.noise.library.assign(library_noise, library_noise + n);
-    if (spec.dropout_rate > 0)
-        w.noise.keep.assign(keep, keep + static_cast<size_t>(n) * l.hidden * (l.layers + spec.model_library));
-    w.forward_backward(counts, categories, cells, n, parameters, running, kl_weight);
-    std::copy(w.small_gradient(), w.small_gradient() + l.input_weight, gradient);
-    w.input_gradient([](auto, size_t) {}, [&](auto vectors, size_t at, const vec<T>* sum) {
-        for (int j = 0; j < decltype(vectors)::value; ++j) store(gradient + l.input_weight + at + j * Vec<T>::width, sum[j]);
-    });
-    sums = w.sums;
-}
 
 // Minibatch i is cells[starts[i] .. starts[i + 1]). Stops early when `stop` is set; sums grow.
 EXPORT int32_t train_epoch(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells,
