@@ -145,7 +145,6 @@ def content(dataset: Dataset) -> list[Any]:
         dataset.warnings,
         dataset.populations,
         dataset.beside.names,
-        dataset.beside.without_counts,
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 import scanpy as sc
 import scipy.sparse as sp
 
-from scballast.data.blocks import CountBlocks, cells_expressing, row_sums, take
+from scballast.data.blocks import CountBlocks, row_sums, take
 from scballast.data.columns import Column
 from scballast.data.genes import select_genes as planned
 from scballast.data.genes import selection_groups
@@ -122,7 +122,7 @@ def test_a_small_batch_has_no_say_and_this_is_said() -> None:
     assert notes == ["x: batches with fewer than 50 cells have no say in the selection of genes: 'b2'."]
     kept = column.codes < 2
     without = Column("batch", column.names[:2], column.codes[kept])
-    eligible = cells_expressing(matrix) >= 3
+    eligible = matrix.getnnz(axis=0) >= 3
     expected, _ = select_genes(matrix[kept][:, eligible], 100, without, source="x")
     assert np.array_equal(np.flatnonzero(selected), np.flatnonzero(eligible)[expected])
 
@@ -164,9 +164,5 @@ def test_few_distinct_means_widen_the_trend_and_this_is_said() -> None:
 def test_sums_are_exact_and_skip_no_row() -> None:
     matrix = sp.csr_matrix(np.array([[2**24, 1, 1], [0, 0, 0], [0, 0, 3], [0, 0, 0]], dtype=np.float32))
     assert row_sums(matrix).tolist() == [2**24 + 2, 0, 3, 0]
-    for block in (1, 2, 3):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("scballast.data.blocks.BLOCK_VALUES", block)
-            assert row_sums(matrix).tolist() == [2**24 + 2, 0, 3, 0]
-            assert cells_expressing(matrix).tolist() == [1, 1, 2]
+    assert row_sums(matrix[[1, 3]]).tolist() == [0, 0]
     assert take(matrix, np.array([True, False, True, True])).toarray().tolist() == [[2**24, 1, 1], [0, 0, 3], [0, 0, 0]]

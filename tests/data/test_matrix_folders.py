@@ -12,9 +12,8 @@ import scipy.io
 import scipy.sparse as sp
 from tests.helpers.data_examples import N_CELLS, N_GENES, small_adata
 
-from scballast.data.counts_cache import _identity
+from scballast.data.counts_cache import file_identities
 from scballast.data.files import open_source
-from scballast.data.prepared import _stored_bytes
 from scballast.data.source import Source
 from scballast.errors import DataError
 
@@ -412,8 +411,9 @@ def test_a_gene_with_a_sign_in_its_name_keeps_it(name: str, tmp_path: Path) -> N
 def test_a_link_to_nothing_in_the_folder_is_passed_over(tmp_path: Path) -> None:
     folder = tenx(tmp_path / "x")
     (folder / ".#features.tsv").symlink_to("/nowhere")
-    assert _stored_bytes(folder) == sum(path.stat().st_size for path in folder.iterdir() if path.exists())
-    assert [name for name, *_ in _identity(folder)] == ["barcodes.tsv.gz", "features.tsv", "matrix.mtx"]
+    names, _, sizes, *_ = zip(*file_identities(folder), strict=True)
+    assert sum(sizes) == sum(path.stat().st_size for path in folder.iterdir() if path.exists())
+    assert list(names) == ["barcodes.tsv.gz", "features.tsv", "matrix.mtx"]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.helpers.engine_examples import plan_one, small_adata
+from tests.helpers.engine_examples import gradients, plan_one, small_adata
 
 from scballast.engine import native
 from scballast.engine.kernels import KernelCounts, MemberKernel
@@ -35,9 +35,7 @@ def step(march: str) -> tuple[Any, ...]:
             packed.load(initial_state(plan))
             kernel = MemberKernel(plan, KernelCounts(counts), np.float64)
             rng, cells = np.random.default_rng(0), plan.train_cells[:35]
-            keep = (rng.random((3, 35, 85)) >= 0.1).astype(np.uint8)
-            latent, library = rng.normal(size=(35, 7)), rng.normal(size=35)
-            gradient, sums = kernel.gradients(packed, cells, latent, library, keep, 0.3)
+            gradient, sums = gradients(kernel, plan, packed, cells, 0.3)
             evaluated = kernel.evaluate(packed, cells, rng.normal(size=(9, 35, 7)), rng.normal(size=(9, 35)))
         finally:
             native.load_library.cache_clear()

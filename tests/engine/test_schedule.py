@@ -93,7 +93,7 @@ def test_warmup_as_a_share_of_the_epochs() -> None:
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.integers(1, 5), st.sampled_from([0.0, 0.5]))
 def test_early_stopping_is_that_of_lightning(losses: list[float], patience: int, min_delta: float) -> None:
-    ours = EarlyStopping(min_delta, patience, 0)
+    ours = EarlyStopping(TrainSettings(early_stopping_min_delta=min_delta, early_stopping_patience=patience))
     theirs = LightningEarlyStopping("loss", min_delta=min_delta, patience=patience, check_finite=False)
     for loss in losses:
         expected, _ = theirs._evaluate_stopping_criteria(torch.tensor(loss, dtype=torch.float64))
@@ -103,7 +103,7 @@ def test_early_stopping_is_that_of_lightning(losses: list[float], patience: int,
 
 
 def test_early_stopping_ignores_its_warmup() -> None:
-    stopping = EarlyStopping(0.0, 1, 2)
+    stopping = EarlyStopping(TrainSettings(early_stopping_patience=1, early_stopping_warmup_epochs=2))
     assert [stopping.should_stop(loss) for loss in (1.0, 2.0, 3.0, 4.0)] == [False, False, False, True]
 
 

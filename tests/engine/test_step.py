@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.helpers.engine_examples import given_noise, keep_mask, plan_one, small_adata
+from tests.helpers.engine_examples import first_noise, given_noise, gradients, keep_mask, plan_one, small_adata
 
 from scballast.engine import noise
 from scballast.engine.kernels import KernelCounts, MemberKernel
@@ -59,8 +59,7 @@ class Step:
                 parameter += torch.tensor(0.1 * rng.normal(size=parameter.shape))
         self.state = {name: tensor.numpy().copy() for name, tensor in self.module.state_dict().items()}
         self.cells = self.plan.train_cells[:35]
-        self.latent_noise, self.library_noise = rng.normal(size=(35, 7)), rng.normal(size=35)
-        self.keep = (rng.random((n_layers + (not observed), 35, 21)) >= 0.1).astype(np.uint8)
+        self.latent_noise, self.library_noise, self.keep = first_noise(self.plan, 35)
         self._run_scvi()
 
     def _run_scvi(self) -> None:
@@ -114,10 +113,10 @@ def test_compiled_step_equals_scvi(case: tuple[Any, ...], dtype: type[np.floatin
     packed.load(step.state)
     kernel = MemberKernel(step.plan, KernelCounts(step.counts), dtype)
     assert kernel.sizes() == (len(packed.parameters), len(packed.running))
-    gradient, sums = kernel.gradients(packed, step.cells, step.latent_noise, step.library_noise, step.keep, KL_WEIGHT)
-    gradients = empty_packed(step.plan, dtype)
-    gradients.parameters[:] = gradient
-    of_parameters = {name: view for name, view in gradients.tensors.items() if "running" not in name}
+    gradient, sums = gradients(kernel, step.plan, packed, step.cells, KL_WEIGHT)
+    unpacked = empty_packed(step.plan, dtype)
+    unpacked.parameters[:] = gradient
+    of_parameters = {name: view for name, view in unpacked.tensors.items() if "running" not in name}
     step.check(
         sums.loss / len(step.cells),
         (sums.reconstruction, sums.kl_latent + sums.kl_library),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,9 @@ from anndata import AnnData
 from scballast.engine import noise
 from scballast.engine.counts import CountMatrix, count_matrix
 from scballast.engine.interface import Member
+from scballast.engine.kernels import MemberKernel, Sums
 from scballast.engine.members import MemberPlan, plan_members
+from scballast.engine.packing import Packed
 
 # scvi-tools, Lightning and anndata warn about small data, workers and their own deprecations.
 QUIET_SCVI = r"ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
@@ -74,6 +77,34 @@ def given_noise(draws: Sequence[Any], keep: Sequence[Any], dtype: Any) -> Iterat
     assert next(draws, None) is None
     assert next(keep, None) is None
     assert torch.Tensor.float is to_float
+
+
+def gradients(
+    kernel: MemberKernel, plan: MemberPlan, packed: Packed, cells: Any, kl_weight: float
+) -> tuple[np.ndarray, Sums]:
+    """Gradient of the mean loss over one minibatch, and its sums: what Adam's first step keeps a tenth of.
+
+    The weights take the step, and running statistics move.
+    """
+    before = packed.parameters.copy()
+    first, second = (np.zeros_like(before) for _ in range(2))
+    bounds, order = np.array([0, len(cells)], dtype=np.int32), np.ascontiguousarray(cells, dtype=np.int32)
+    made, sums = kernel.train_epoch(packed, (first, second), order, bounds, kl_weight, 0, ctypes.c_int32(0))
+    assert made == 1
+    return 10 * first - plan.train.weight_decay * before, sums
+
+
+def first_noise(plan: MemberPlan, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws of latent and library, and dropout masks of each layer, of the first step on n cells.
+
+    Masks of the latent encoder's layers come first, then that of the library encoder.
+    """
+    layers = [noise.DROPOUT + layer for layer in range(plan.model.n_layers)]
+    layers += [] if plan.model.use_observed_lib_size else [noise.DROPOUT_LIBRARY]
+    shape = (n, plan.model.n_hidden)
+    keep = [keep_mask(plan.seed, 1, stream, shape, plan.model.dropout_rate) for stream in layers]
+    latent = noise.normals(plan.seed, 1, noise.LATENT, (n, plan.model.n_latent))
+    return latent, noise.normals(plan.seed, 1, noise.LIBRARY, (n,)), np.stack(keep)
 
 
 def keep_mask(seed: int, step: int, stream: int, shape: tuple[int, ...], dropout_rate: float) -> np.ndarray:

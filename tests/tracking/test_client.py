@@ -209,7 +209,7 @@ class TestRuns:
         assert run.status == "RUNNING"
         assert "scballast.failure" not in run.tags
         assert tracking.reap_stale() == []
-        assert [r.run_id for r in tracking.find_runs(parent_run_id=parent)] == [child]
+        assert [r.run_id for r in tracking.find_runs({"mlflow.parentRunId": parent})] == [child]
         assert [r.run_id for r in tracking.find_runs({"scballast.sweep": "it's"}, status="RUNNING")] == [parent]
         tracking.set_tags(parent, {"done": 3})
         tracking.publish(parent, make_result(runs_of(tracking) / "a"))

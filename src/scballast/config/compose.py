@@ -8,14 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.hydra_compat import forget_composition, parse_override
-from scballast.config.schema import (
-    Config,
-    DataConfig,
-    build_config,
-    conf_dir,
-    data_config,
-    to_leaves,
-)
+from scballast.config.schema import Config, DataConfig, build_config, conf_dir, data_config, to_leaves
 from scballast.config.values import unknown_key, unknown_keys
 from scballast.config.words import shown_word, value_of
 from scballast.errors import ConfigError

@@ -21,10 +21,9 @@ from scballast.data.columns import Column, taken
 from scballast.data.genes import has_a_choice, select_genes, selection_groups
 from scballast.data.moments import Survey, first_alike
 from scballast.data.raw_counts import read_counts
+from scballast.data.remarks import Remarks
 from scballast.data.source import StoredMatrix
 from scballast.errors import DataError
-
-_DIGESTED = 2**22  # values and names at a time
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
             "Check how the file was made, or point data.layer at the counts."
         )
         raise DataError(msg)
-    labels, batches, samples, _ = taken(of.labels, of.batches, of.samples, cells, source)
+    labels, batches, samples = taken(of.labels, of.batches, of.samples, cells, Remarks(source))
     selection = select_genes(survey, cells, counted, of.n_top_genes, batches, source=source)
     rows = of.kept.copy()
     rows[of.kept] = cells
@@ -198,7 +197,7 @@ def _only(of: CountsRequest, cells: BoolArray) -> CountsRequest:
     """Return the request for some of the kept cells alone."""
     kept = of.kept.copy()
     kept[of.kept] = cells
-    labels, batches, samples, _ = taken(of.labels, of.batches, of.samples, cells, of.source)
+    labels, batches, samples = taken(of.labels, of.batches, of.samples, cells, Remarks(of.source))
     return replace(of, kept=kept, labels=labels, batches=batches, samples=samples)
 
 
@@ -252,8 +251,7 @@ class ContentDigest:
 
 
 def _update(digest: Any, values: np.ndarray[Any, Any], dtype: str) -> None:
-    for start in range(0, values.size, _DIGESTED):
-        digest.update(np.ascontiguousarray(values[start : start + _DIGESTED], dtype=dtype).data)
+    digest.update(np.ascontiguousarray(values, dtype=dtype).data)
 
 
 def _update_texts(digest: Any, texts: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray
 from scballast.errors import DataError
 
 BLOCK_VALUES = 2**22
@@ -207,26 +207,11 @@ def without_empty_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def row_sums(matrix: sp.csr_matrix) -> FloatArray:
-    """Return the (n_cells,) float64 sums of the rows, without a float64 copy of the values."""
+    """Return the (n_cells,) float64 sums of the rows of a part."""
     sums = np.zeros(matrix.shape[0], dtype=np.float64)
     filled = np.flatnonzero(np.diff(matrix.indptr))
-    starts = matrix.indptr[filled].astype(np.int64)
-    ends = matrix.indptr[filled + 1].astype(np.int64)
-    first = 0
-    while first < filled.size:
-        last = max(first + 1, int(np.searchsorted(ends, starts[first] + BLOCK_VALUES, side="right")))
-        values = matrix.data[starts[first] : ends[last - 1]].astype(np.float64)
-        sums[filled[first:last]] = np.add.reduceat(values, starts[first:last] - starts[first])
-        first = last
+    sums[filled] = np.add.reduceat(matrix.data.astype(np.float64), matrix.indptr[filled])
     return sums
-
-
-def cells_expressing(matrix: sp.csr_matrix) -> IntArray:
-    """Return in how many cells each gene has a count, (n_genes,), for a matrix without stored zeros."""
-    total = np.zeros(matrix.shape[1], dtype=np.int64)
-    for start in range(0, matrix.nnz, BLOCK_VALUES):
-        total += np.bincount(matrix.indices[start : start + BLOCK_VALUES], minlength=matrix.shape[1])
-    return total
 
 
 def take(matrix: sp.csr_matrix, cells: BoolArray) -> sp.csr_matrix:

@@ -302,15 +302,14 @@ def read_grouping(obs: Annotation, key: str, *, option: str, remarks: Remarks, l
 
 
 def taken(
-    labels: Column, batches: Column | None, samples: Column | None, cells: BoolArray, source: str
-) -> tuple[Column, Column | None, Column | None, list[str]]:
-    """Return the columns for the cells where the mask is true, batches only if there are several, and what to say."""
-    notes = []
+    labels: Column, batches: Column | None, samples: Column | None, cells: BoolArray, remarks: Remarks
+) -> tuple[Column, Column | None, Column | None]:
+    """Return the columns for the cells where the mask is true, batches only if there are several, which is said."""
     batches = batches.take(cells) if batches is not None else None
     if batches is not None and len(batches.names) == 1:
-        notes.append(
-            f"{source}: obs[{quote(batches.key)}] has one value, {quote(batches.names[0])}: there is no batch to "
+        remarks.note(
+            f"obs[{quote(batches.key)}] has one value, {quote(batches.names[0])}: there is no batch to "
             "correct, and data.batch_key is ignored."
         )
         batches = None
-    return labels.take(cells), batches, samples.take(cells) if samples is not None else None, notes
+    return labels.take(cells), batches, samples.take(cells) if samples is not None else None

@@ -198,31 +198,28 @@ def request_name(request: CountsRequest, places: Sequence[Path]) -> str:
     Of a folder of data ``places`` are what the counts are read from: what else lies in it may be these very runs.
     """
     digest = hashlib.sha256()
+    columns = (request.labels, request.batches, request.samples)
     plain = {
         "version": (_VERSION, version("scballast"), version("scikit-misc")),
-        "file": [[str(path.resolve()), *_identity(path)] for path in places],
+        "file": [[str(path.resolve()), *file_identities(path)] for path in places],
         "matrix": request.matrix.path,
         "source": request.source,
         "rounded": request.rounded,
         "duplicates": request.duplicates,
         "n_top_genes": request.n_top_genes,
-        "columns": [
-            None if column is None else (column.key, column.names)
-            for column in (request.labels, request.batches, request.samples)
-        ],
+        "columns": [None if column is None else (column.key, column.names) for column in columns],
     }
     digest.update(json.dumps(plain, sort_keys=True).encode())
     for names in (request.cell_names, request.gene_names):
         digest.update(json.dumps(names).encode())
-    columns = (column.codes for column in (request.labels, request.batches, request.samples) if column is not None)
     masks = () if request.beside is None else (request.beside,)
-    for array in (request.kept, request.genes, *columns, *masks):
+    for array in (request.kept, request.genes, *(column.codes for column in columns if column is not None), *masks):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:32]
 
 
-def _identity(path: Path) -> Iterable[tuple[str, int, int, int, int]]:
+def file_identities(path: Path) -> Iterable[tuple[str, int, int, int, int]]:
     """Return name, number, size and times of a file, or of every file of a folder."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
@@ -267,7 +264,7 @@ def _write(counts: AnalysedCounts, folder: Path) -> None:
 
 def _read(folder: Path) -> AnalysedCounts:
     texts = json.loads((folder / _TEXTS).read_text(encoding="utf-8"))
-    matrices: dict[str, sp.csr_matrix | None] = dict.fromkeys(_MATRICES)
+    matrices: dict[str, Any] = dict.fromkeys(_MATRICES)
     for name, shape in texts["shapes"].items():
         data, indices = (_mapped(folder / f"{name}.{part}.npy") for part in ("data", "indices"))
         starts = np.load(folder / f"{name}.indptr.npy", allow_pickle=False)
@@ -278,14 +275,8 @@ def _read(folder: Path) -> AnalysedCounts:
         name: np.load(folder / f"{name}.npy", allow_pickle=False)
         for name in ("n_values", "totals", "duplicate_of", "counted", "selected")
     }
-    return AnalysedCounts(
-        **plain,
-        counts=matrices["counts"],
-        beside=matrices["beside"],
-        digest=texts["digest"],
-        read_warnings=tuple(texts["read_warnings"]),
-        selection_warnings=tuple(texts["selection_warnings"]),
-    )
+    warnings: dict[str, Any] = {name: tuple(texts[name]) for name in ("read_warnings", "selection_warnings")}
+    return AnalysedCounts(**plain, **matrices, **warnings, digest=texts["digest"])
 
 
 def _mapped(path: Path) -> np.ndarray[Any, Any]:

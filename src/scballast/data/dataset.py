@@ -51,14 +51,11 @@ class GenesBeside:
         (n_cells, n_genes) raw counts in the cells of the data set, CSR float32.
     names, symbols
         (n_genes,) names, and what people call them; no symbols: the names are all there is.
-    without_counts
-        Names of genes that were asked for and have no count in any cell.
     """
 
     counts: sparse.csr_matrix
     names: tuple[str, ...]
     symbols: tuple[str, ...] | None
-    without_counts: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scballast.data.files import open_source
+from scballast.data.remarks import refuse
 from scballast.data.source import RAW_PATH
-from scballast.errors import DataError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -51,8 +51,7 @@ def embedded_adata() -> AnnData:
     # scanpy takes seconds to load.
     installed = find_spec("scanpy")
     if installed is None or installed.origin is None:
-        msg = f"{NAME}: these cells come with scanpy, which is not installed. Install requirements.lock."
-        raise DataError(msg)
+        refuse(NAME, "these cells come with scanpy, which is not installed. Install requirements.lock.")
     with open_source(str(Path(installed.origin).parent / "datasets" / "10x_pbmc68k_reduced.h5ad")) as source:
         stored = next(matrix for matrix in source.matrices if matrix.path == RAW_PATH)
         obs = source.obs.frame(source.obs.columns)
@@ -64,11 +63,11 @@ def embedded_adata() -> AnnData:
     values = np.rint(scaled)
     residue = float(np.abs(scaled - values).max())
     if not residue < LARGEST_RESIDUE:
-        msg = (
-            f"{NAME}: the counts embedded in scanpy cannot be recovered: a value is {residue:.3f} from an integer, "
-            f"allowed below {LARGEST_RESIDUE}. Install the scanpy version of requirements.lock."
+        refuse(
+            NAME,
+            f"the counts embedded in scanpy cannot be recovered: a value is {residue:.3f} from an integer, allowed "
+            f"below {LARGEST_RESIDUE}. Install the scanpy version of requirements.lock.",
         )
-        raise DataError(msg)
     counts = sp.csr_matrix((values.astype(np.float32), logarithms.indices, logarithms.indptr), shape=logarithms.shape)
     counts.sort_indices()
     return ad.AnnData(X=counts, obs=obs, var=var)

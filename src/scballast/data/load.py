@@ -230,8 +230,7 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
     _note_zeros("genes", prepared.counted, read_names, remarks)
     at_first = labels.take(once)
     grouped_at_first = {w: c.take(once) for w, c in (("batches", batches), ("samples", samples)) if c is not None}
-    labels, batches, samples, taken_notes = taken(labels, batches, samples, cells, label)
-    notes += taken_notes
+    labels, batches, samples = taken(labels, batches, samples, cells, remarks)
     # First of all: what is found in a matrix of empty droplets is not what was asked for.
     at_the_head = Remarks(label)
     note_unfiltered(labels, totals, at_the_head)
@@ -249,8 +248,7 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
         remarks.note(f"{left_out:,} cells without counts in any selected gene are left out.")
         counts, totals = without_empty_rows(counts), totals[filled]
         beside = None if beside is None else replace(beside, counts=take(beside.counts, filled))
-        labels, batches, samples, taken_notes = taken(labels, batches, samples, filled, label)
-        notes += taken_notes
+        labels, batches, samples = taken(labels, batches, samples, filled, remarks)
         cells[np.flatnonzero(cells)[~filled]] = False
     note_disappearance(at_first, labels, config.min_cells, WITHOUT_COUNTS, remarks)
     for what, column in grouped_at_first.items():
@@ -304,7 +302,6 @@ def _beside(
         counts=prepared.beside,
         names=tuple(names[i] for i in at),
         symbols=None if symbols is None else tuple(symbols[i] for i in at),
-        without_counts=tuple(names[int(i)] for i in np.flatnonzero(wanted & ~prepared.counted)),
     )
 
 

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.data import blocks as limits
-from scballast.data.blocks import cells_expressing, row_parts, row_sums, take
+from scballast.data.blocks import row_parts, row_sums, take
 
 FEWEST_GENES = 20
 """Cells with counts in fewer genes may be alike by chance and are not compared."""
@@ -78,7 +78,7 @@ class Survey:
             products = part.data.astype(np.uint64) * self._words[part.indices]
             self.fingerprints[cells.start + filled] = np.add.reduceat(products, part.indptr[filled])
         if not self._squared:
-            self.expressing[0] += cells_expressing(part)
+            self.expressing[0] += part.getnnz(axis=0)
             return
         places = places_of(part, self.groups[cells] % len(self.expressing), n_values)
         values = part.data.astype(np.float64)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from scballast.data.analysed import AnalysedCounts, CountsRequest, analysed_counts
 from scballast.data.blocks import NewArray, changed
-from scballast.data.counts_cache import CountsCache, request_name
+from scballast.data.counts_cache import CountsCache, file_identities, request_name
 from scballast.data.outline import Outline, outline_of, placeholder
 from scballast.errors import DataError
 
@@ -41,7 +39,8 @@ def prepared_counts(
     DataError
         As for `analysed_counts`.
     """
-    if not places or sum(map(_stored_bytes, places)) < LARGE_BYTES:
+    stored_bytes = sum(size for place in places for _, _, size, *_ in file_identities(place))
+    if stored_bytes < LARGE_BYTES:
         return None, analysed_counts(request)
     name = "" if cache is None else request_name(request, places)
     counts = None if cache is None else cache.find(name)
@@ -65,15 +64,3 @@ def prepared_counts(
     counts = analysed_counts(request)
     # A file that was written meanwhile is another one: what was read of it is of neither.
     return None, counts if cache is None or request_name(request, places) != name else cache.keep(counts, name)
-
-
-def _stored_bytes(path: Path) -> int:
-    """Return the size on disk of a file, or of all files of a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with suppress(OSError):  # a link to nothing, or a file that went meanwhile
-                total += os.stat(os.path.join(folder, name)).st_size
-    return total

@@ -38,7 +38,6 @@ class ProgramFamily:
 
 
 def _latent_effects(activities: FloatArray, loadings: FloatArray, points: FloatArray) -> FloatArray:
-    del points
     return np.outer(activities, loadings)
 
 
@@ -57,7 +56,6 @@ def _additive_deviation() -> float:
 
 def _additive_effects(activities: FloatArray, loadings: FloatArray, points: FloatArray) -> FloatArray:
     """Rates that grow by ``loading`` times the base rate for each unit of activity; the mean rate stays."""
-    del points
     mean = _ACTIVE_SHARE * _GAMMA_SHAPE / _additive_deviation()
     return np.asarray(np.log1p(np.outer(activities, loadings)) - np.log1p(mean * loadings))
 

@@ -16,6 +16,7 @@ from scballast.data import blocks as limits
 from scballast.data.blocks import CountBlocks
 from scballast.data.fractions import kind_of
 from scballast.data.names import quote
+from scballast.data.remarks import refuse
 from scballast.data.stored_rows import SparseRows
 from scballast.data.value_census import LARGEST_EXACT_FLOAT16, MAX_COUNT, PROBLEMS, ROUNDING_TOLERANCE, ValueCensus
 from scballast.data.whole_values import doubts
@@ -36,6 +37,8 @@ class Counts:
 
 def holds_counts(stored: Any, genes: BoolArray | None = None) -> bool:
     """Tell whether every value of these genes is a raw count; reads no further than the first block that is not."""
+    if len(getattr(stored, "shape", ())) != 2:
+        return False
     try:
         census = ValueCensus()
         for first, block in _blocks(stored, where="", genes=genes):
@@ -124,7 +127,7 @@ def read_counts(
     if census.problem == "fractional" and rounded and kind_of(census.fractional) in ROUNDABLE:
         warnings.append(_rounded(census, where))
     elif census.problem:
-        raise DataError(_not_counts(census, where, cell_names, gene_names, remedy, rounded=rounded))
+        raise DataError(_not_counts(census, where, cell_names, gene_names, remedy(), rounded=rounded))
     warnings += _oddities(census, getattr(stored, "dtype", None), where)
     if kept is not None:
         return Counts(CountBlocks.of(*kept), tuple(warnings))
@@ -154,18 +157,12 @@ def _shown(blocks: Iterator[tuple[int, sp.csr_matrix]], stored: Any, title: str)
 
 
 def _not_counts(
-    census: ValueCensus,
-    where: str,
-    cells: Sequence[str],
-    genes: Sequence[str],
-    remedy: Callable[[], str],
-    *,
-    rounded: bool,
+    census: ValueCensus, where: str, cells: Sequence[str], genes: Sequence[str], advice: str, *, rounded: bool
 ) -> str:
     kind = census.problem
     assert kind is not None
     row, column, value = census.first[kind]
-    looks, advice = {"negative": " (scaled or centred values?)"}.get(kind, ""), remedy()
+    looks = {"negative": " (scaled or centred values?)"}.get(kind, "")
     if kind == "fractional":
         looked = kind_of(census.fractional)
         if looked == "corrected":
@@ -220,14 +217,13 @@ def _blocks(
     stored: Any, where: str, notes: list[str] | None = None, genes: BoolArray | None = None
 ) -> Iterator[tuple[int, sp.csr_matrix]]:
     """Yield a matrix as CSR blocks of rows of sound structure, top to bottom, each with its first row."""
-    shape = _two_dimensions(stored, where)
-    columns = None if genes is None or genes.all() or genes.size != shape[1] else np.flatnonzero(genes)
+    columns = None if genes is None or genes.all() or genes.size != stored.shape[1] else np.flatnonzero(genes)
     if _is_sparse(stored):
         matrix = _sound_csr(stored, where)
         yield 0, _with_exact_type(matrix if columns is None else matrix[:, columns], where)
         return
     any_text = False
-    for start, stop in _row_blocks(stored, shape):
+    for start, stop in _row_blocks(stored):
         block = stored[start:stop]
         if hasattr(block, "compute"):
             block = block.compute()
@@ -242,7 +238,7 @@ def _blocks(
         notes.append(f"{where}: the values are stored as text and were read as numbers.")
 
 
-def _row_blocks(stored: Any, shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
+def _row_blocks(stored: Any) -> Iterator[tuple[int, int]]:
     chunks = getattr(stored, "chunks", None)
     if hasattr(stored, "row_blocks"):
         yield from stored.row_blocks()
@@ -251,17 +247,9 @@ def _row_blocks(stored: Any, shape: tuple[int, int]) -> Iterator[tuple[int, int]
         # Any other boundaries would make dask compute a chunk once for every block that touches it.
         bounds = np.concatenate([[0], np.cumsum(chunks[0])]).tolist()
     else:
-        bounds = [*range(0, shape[0], max(1, limits.BLOCK_VALUES // max(1, shape[1]))), shape[0]]
+        n_rows, n_columns = stored.shape
+        bounds = [*range(0, n_rows, max(1, limits.BLOCK_VALUES // max(1, n_columns))), n_rows]
     yield from itertools.pairwise(bounds)
-
-
-def _two_dimensions(stored: Any, where: str) -> tuple[int, int]:
-    shape = getattr(stored, "shape", None)
-    if shape is None or len(shape) != 2:
-        shown = f"shape {tuple(shape)}" if shape is not None else f"storage {type(stored).__name__}"
-        msg = f"{where}: {shown} is not a matrix of cells by genes. Write the counts as a dense, CSR or CSC matrix."
-        raise DataError(msg)
-    return int(shape[0]), int(shape[1])
 
 
 def _is_sparse(stored: Any) -> bool:
@@ -288,8 +276,7 @@ def _numbers(block: np.ndarray[Any, Any], where: str) -> tuple[np.ndarray[Any, A
     if block.dtype.kind in "biuf":
         return block, False
     if block.dtype.kind not in "OSUT":
-        msg = f"{where}: values of type {block.dtype} are not counts. Allowed: integers, stored as any number."
-        raise DataError(msg)
+        refuse(where, f"values of type {block.dtype} are not counts. Allowed: integers, stored as any number.")
     try:
         numbers = block.astype(object).astype(np.float64)
     except (TypeError, ValueError) as error:

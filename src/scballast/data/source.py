@@ -129,19 +129,15 @@ class Source:
         taken = {name for other in self.matrices if other is not matrix for name in (*other.names, "null")}
         return shown_word("data.layer", next((name for name in matrix.names if name not in taken), matrix.path))
 
-    def counts_elsewhere(self, failed: StoredMatrix | None) -> str:
-        """Say which matrices other than the one that ``failed`` hold counts, after reading them; ``""``: none."""
-        good = [matrix for matrix in self.matrices if matrix is not failed and self._holds_counts(matrix)]
-        settings = " or ".join(self.setting(matrix) for matrix in good)
-        return f"Counts are in {', '.join(matrix.title for matrix in good)}: set {settings}." if good else ""
-
     def remedy(self, failed: StoredMatrix | None) -> str:
-        """Say where counts are, or that no matrix here holds any."""
-        elsewhere = self.counts_elsewhere(failed)
-        if elsewhere:
-            return elsewhere
-        others = [matrix.title for matrix in self.matrices if matrix is not failed]
-        listed = f"none of the others here does: {', '.join(others[:8])}" if others else "there is no other matrix here"
+        """Say which matrices other than the one that ``failed`` hold counts, after reading them, or that none does."""
+        others = [matrix for matrix in self.matrices if matrix is not failed]
+        good = [matrix for matrix in others if self._holds_counts(matrix)]
+        if good:
+            settings = " or ".join(self.setting(matrix) for matrix in good)
+            return f"Counts are in {', '.join(matrix.title for matrix in good)}: set {settings}."
+        titles = ", ".join(matrix.title for matrix in others[:8])
+        listed = f"none of the others here does: {titles}" if others else "there is no other matrix here"
         return (
             f"Point data.layer at a matrix that holds raw counts; {listed}. "
             "Save the counts from before normalisation, for example as a layer."

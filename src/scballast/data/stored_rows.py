@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import scipy.sparse as sp
 
 from scballast.arrays import BoolArray, IntArray
 from scballast.data import blocks
-from scballast.data.remarks import reading
-from scballast.errors import DataError
+from scballast.data.remarks import reading, refuse
 
 LARGEST_CHUNK = 4
 """Blocks are made so many times larger, and no more, where the file is stored in larger pieces."""
@@ -92,6 +91,7 @@ class SparseRows:
             starts = np.asarray(group["indptr"][:])
         self.dtype = self._data.dtype
         self.indptr: IntArray = self._sound(starts)
+        self.n_values = int(self.indptr[-1])
 
     def _sound(self, starts: np.ndarray[Any, Any]) -> IntArray:
         """Return the row starts after checking that they stay within the arrays."""
@@ -108,13 +108,10 @@ class SparseRows:
             fault = f"column numbers of type {self._indices.dtype}"
         else:
             return starts.astype(np.int64)
-        msg = f"{self._label}: the sparse matrix is damaged: {fault}. Write the file again from its source."
-        raise DataError(msg)
+        self._refuse(fault)
 
-    @property
-    def n_values(self) -> int:
-        """Stored values."""
-        return int(self.indptr[-1])
+    def _refuse(self, fault: str) -> NoReturn:
+        refuse(self._label, f"the sparse matrix is damaged: {fault}. Write the file again from its source.")
 
     def row_blocks(self) -> Iterator[tuple[int, int]]:
         """Yield the bounds of blocks of rows that are read together."""
@@ -132,11 +129,8 @@ class SparseRows:
         with reading(self._label):
             values, columns = np.asarray(self._data[held]), np.asarray(self._indices[held])
         if columns.size and not 0 <= int(columns.min()) <= int(columns.max()) < self.shape[1]:
-            msg = (
-                f"{self._label}: the sparse matrix is damaged: column numbers from {int(columns.min())} to "
-                f"{int(columns.max())} for {self.shape[1]:,} columns. Write the file again from its source."
-            )
-            raise DataError(msg)
+            span = f"{int(columns.min())} to {int(columns.max())}"
+            self._refuse(f"column numbers from {span} for {self.shape[1]:,} columns")
         if columns.dtype != np.int32 and self.shape[1] <= np.iinfo(np.int32).max:
             columns = columns.astype(np.int32)
         return sp.csr_matrix((values, columns, starts - starts[0]), shape=(len(starts) - 1, self.shape[1]), copy=False)

@@ -76,17 +76,12 @@ def count_matrix(adata: AnnData, layer: str | None, batch_key: str | None, label
     values = np.ascontiguousarray(csr.data, dtype=np.float32)
     for start in range(0, len(values), _CHUNK):
         check_counts(values[start : start + _CHUNK], layer)
-    batch, batch_categories = codes_of(adata, batch_key, "batch_key")
-    label, label_categories = codes_of(adata, labels_key, "labels_key")
     return CountMatrix(
         row_starts=np.ascontiguousarray(csr.indptr, dtype=np.int64),
         genes=np.ascontiguousarray(csr.indices, dtype=np.int32),
         values=values,
         n_genes=csr.shape[1],
-        batch=batch,
-        label=label,
-        batch_categories=batch_categories,
-        label_categories=label_categories,
+        **categories_of(adata, batch_key, labels_key),
     )
 
 
@@ -113,16 +108,23 @@ def check_counts(values: FloatArray, layer: str | None) -> None:
         raise DataError(message)
 
 
-def codes_of(adata: AnnData, key: str | None, name: str) -> tuple[IntArray, tuple[Any, ...]]:
-    """Return (n_cells,) int32 codes of a column of ``obs``, and what they stand for; all 0 without a key.
+def categories_of(adata: AnnData, batch_key: str | None, labels_key: str | None) -> dict[str, Any]:
+    """Return codes and categories of batch and label, by the names of `CountMatrix`'s fields.
 
     Raises
     ------
     ConfigError
-        There is no such column.
+        There is no such column of ``obs``.
     DataError
         A cell has no value in it.
     """
+    batch, batch_categories = _codes_of(adata, batch_key, "batch_key")
+    label, label_categories = _codes_of(adata, labels_key, "labels_key")
+    return {"batch": batch, "label": label, "batch_categories": batch_categories, "label_categories": label_categories}
+
+
+def _codes_of(adata: AnnData, key: str | None, name: str) -> tuple[IntArray, tuple[Any, ...]]:
+    """Return (n_cells,) int32 codes of a column of ``obs``, and what they stand for; all 0 without a key."""
     if key is None:
         return np.zeros(adata.n_obs, dtype=np.int32), (0,)
     if key not in adata.obs:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix
@@ -61,12 +60,9 @@ class KernelCounts:
         self._arrays = {name: getattr(counts, name) for name in ("row_starts", "genes", "values", "batch", "label")}
         self._arrays |= {name: np.empty(counts.n_cells) for name in ("log_factorials", "log_totals")}
         self.struct = _Counts(**{name: array.ctypes.data for name, array in self._arrays.items()})
-        library.row_constants(
-            *_pointers(counts.row_starts, counts.values),
-            ctypes.c_int64(0),
-            ctypes.c_int64(counts.n_cells),
-            *_pointers(self._arrays["log_factorials"], self._arrays["log_totals"]),
-        )
+        constants = self._arrays["log_factorials"], self._arrays["log_totals"]
+        rows = ctypes.c_int64(0), ctypes.c_int64(counts.n_cells)
+        library.row_constants(*_arguments(counts.row_starts, counts.values, *rows, *constants))
 
 
 @dataclass(frozen=True)
@@ -122,45 +118,13 @@ class MemberKernel:
         )
         train = plan.train
         self._optimiser = _Optimiser(lr=train.lr, weight_decay=train.weight_decay, eps=train.eps)
-        self._common = _pointers(self._spec, self._counts.struct, self._categories)
+        self._common = _arguments(self._spec, self._counts.struct, self._categories)
 
     def sizes(self) -> tuple[int, int]:
         """Numbers of parameters and of running statistics, as the kernels count them."""
         n_parameters, n_running = ctypes.c_int64(), ctypes.c_int64()
-        self._library.layout_sizes(*_pointers(self._spec, n_parameters, n_running))
+        self._library.layout_sizes(*_arguments(self._spec, ctypes.byref(n_parameters), ctypes.byref(n_running)))
         return n_parameters.value, n_running.value
-
-    def gradients(
-        self,
-        packed: Packed,
-        cells: IntArray,
-        latent_noise: FloatArray,
-        library_noise: FloatArray,
-        keep: npt.NDArray[np.uint8],
-        kl_weight: float,
-    ) -> tuple[FloatArray, Sums]:
-        """Gradient of the mean loss over one minibatch with given noise; running statistics are updated.
-
-        Parameters
-        ----------
-        latent_noise, library_noise
-            (n, n_latent) and (n,) standard normal draws.
-        keep
-            (n_layers + modelled library, n, n_hidden) uint8, 0 where dropout strikes; layers of the latent
-            encoder first, then the library encoder.
-        """
-        gradient, sums = np.zeros_like(packed.parameters), Sums()
-        cells, noise = _row(cells), [np.ascontiguousarray(a, self._dtype) for a in (latent_noise, library_noise)]
-        keep = np.ascontiguousarray(keep, np.uint8)
-        self._library.gradients_of_minibatch(
-            *self._common,
-            *_pointers(cells),
-            ctypes.c_int32(len(cells)),
-            *_pointers(packed.parameters, packed.running, *noise, keep),
-            ctypes.c_double(kl_weight),
-            *_pointers(gradient, sums),
-        )
-        return gradient, sums
 
     def train_epoch(
         self,
@@ -178,16 +142,11 @@ class MemberKernel:
         ``sums`` are those of the epoch's minibatches before these, and grow.
         """
         sums = Sums() if sums is None else sums
-        steps = self._library.train_epoch(
-            *self._common,
-            *_pointers(order, starts),
-            ctypes.c_int32(len(starts) - 1),
-            *_pointers(packed.parameters, *moments, packed.running, self._optimiser),
-            ctypes.c_double(kl_weight),
-            ctypes.c_uint64(self._plan.seed),
-            ctypes.c_int64(steps_done),
-            *_pointers(stop, sums),
-        )
+        minibatches = order, starts, ctypes.c_int32(len(starts) - 1)
+        member = packed.parameters, *moments, packed.running, self._optimiser
+        numbers = ctypes.c_double(kl_weight), ctypes.c_uint64(self._plan.seed), ctypes.c_int64(steps_done)
+        arguments = _arguments(*minibatches, *member, *numbers, ctypes.byref(stop), sums)
+        steps = self._library.train_epoch(*self._common, *arguments)
         return int(steps), sums
 
     def evaluate(
@@ -215,14 +174,8 @@ class MemberKernel:
         latent = np.empty((n, 2, n_latent), self._dtype)
         library = np.zeros((n, 2), self._dtype)
         reconstruction = np.empty((n_samples, n))
-        self._library.evaluate_cells(
-            *self._common,
-            *_pointers(cells),
-            ctypes.c_int32(n),
-            *_pointers(packed.parameters, packed.running),
-            ctypes.c_int32(n_samples),
-            *_pointers(*noise, latent, library, reconstruction),
-        )
+        given = cells, ctypes.c_int32(n), packed.parameters, packed.running, ctypes.c_int32(n_samples), *noise
+        self._library.evaluate_cells(*self._common, *_arguments(*given, latent, library, reconstruction))
         return Evaluation(latent, library, reconstruction)
 
 
@@ -235,11 +188,10 @@ def join_evaluations(results: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-def _pointers(*held: Any) -> tuple[Any, ...]:
-    """Return the places of arrays and of structures."""
-    return tuple(
-        ctypes.c_void_p(item.ctypes.data) if isinstance(item, np.ndarray) else ctypes.byref(item) for item in held
-    )
+def _arguments(*given: Any) -> tuple[Any, ...]:
+    """Return the places of arrays and of structures, and numbers of C as they are."""
+    places = [ctypes.c_void_p(item.ctypes.data) if isinstance(item, np.ndarray) else item for item in given]
+    return tuple(ctypes.byref(item) if isinstance(item, ctypes.Structure) else item for item in places)
 
 
 def _row(cells: IntArray) -> IntArray:

@@ -12,12 +12,7 @@ import numpy as np
 from scballast.arrays import FloatArray, IntArray
 from scballast.engine.counts import CountMatrix
 from scballast.engine.interface import Member
-from scballast.engine.schedule import (
-    default_max_epochs,
-    minibatch_starts,
-    split_positions,
-    warmup_epochs,
-)
+from scballast.engine.schedule import default_max_epochs, minibatch_starts, split_positions, warmup_epochs
 from scballast.engine.settings import ModelSettings, TrainSettings, resolve_settings
 from scballast.errors import ConfigError, DataError
 
@@ -92,45 +87,37 @@ def plan_members(
     DataError
         Cells without counts, where the library size is observed.
     """
-    everything = np.arange(counts.n_cells, dtype=np.int32)
     totals = counts.totals()
     return [
-        _plan(counts, totals, everything, position, member, model, train) for position, member in enumerate(members)
+        _plan(counts, totals, position, member, *resolve_settings(model, train, member.overrides))
+        for position, member in enumerate(members)
     ]
 
 
 def _plan(
-    counts: CountMatrix,
-    totals: FloatArray,
-    everything: IntArray,
-    position: int,
-    member: Member,
-    model: Mapping[str, Any],
-    train: Mapping[str, Any],
+    counts: CountMatrix, totals: FloatArray, position: int, member: Member, model: ModelSettings, train: TrainSettings
 ) -> MemberPlan:
-    model_settings, train_settings = resolve_settings(model, train, member.overrides)
     seed = int(member.seed)
     if not 0 <= seed < 2**63:
         message = f"member {position}: seed={seed} cannot be used. Allowed: 0 to 2**63 - 1."
         raise ConfigError(message)
-    cells = everything if member.cells is None else _checked_cells(member.cells, counts.n_cells, position)
+    cells = _checked_cells(member.cells, counts.n_cells, position)
     batch_map, n_batch = _own_codes(counts.batch[cells], len(counts.batch_categories))
     label_map, n_labels = _own_codes(counts.label[cells], len(counts.label_categories))
-    if model_settings.n_labels is None:
-        model_settings = replace(model_settings, n_labels=n_labels)
-    elif model_settings.decoder == "nonlinear" and model_settings.n_labels != n_labels:
+    if model.n_labels is None:
+        model = replace(model, n_labels=n_labels)
+    elif model.decoder == "nonlinear" and model.n_labels != n_labels:
         message = (
-            f"member {position}: n_labels={model_settings.n_labels}, but its cells have {n_labels} labels, and SCVI "
+            f"member {position}: n_labels={model.n_labels}, but its cells have {n_labels} labels, and SCVI "
             "counts them itself. Leave n_labels out."
         )
         raise ConfigError(message)
-    elif model_settings.dispersion == "gene-label" and model_settings.n_labels < n_labels:
+    elif model.dispersion == "gene-label" and model.n_labels < n_labels:
         message = (
-            f"member {position}: n_labels={model_settings.n_labels}, but its cells have {n_labels} labels. "
-            "Leave n_labels out."
+            f"member {position}: n_labels={model.n_labels}, but its cells have {n_labels} labels. Leave n_labels out."
         )
         raise ConfigError(message)
-    if model_settings.use_observed_lib_size and not totals[cells].all():
+    if model.use_observed_lib_size and not totals[cells].all():
         empty = int((totals[cells] == 0).sum())
         message = (
             f"member {position}: {empty} of its cells have no counts, so their observed library size is 0. "
@@ -138,33 +125,33 @@ def _plan(
         )
         raise DataError(message)
     means, variances = _library_prior(totals[cells], batch_map[counts.batch[cells]], n_batch, position)
-    train_positions, validation_positions = split_positions(
-        len(cells), seed, train_settings.train_size, train_settings.batch_size
-    )
-    if train_settings.early_stopping and not len(validation_positions):
+    train_positions, validation_positions = split_positions(len(cells), seed, train.train_size, train.batch_size)
+    if train.early_stopping and not len(validation_positions):
         message = f"member {position}: early stopping needs validation cells. Lower train_size."
         raise ConfigError(message)
-    max_epochs = train_settings.max_epochs or default_max_epochs(len(cells))
+    max_epochs = train.max_epochs or default_max_epochs(len(cells))
     return MemberPlan(
         seed=seed,
         cells=cells,
-        model=model_settings,
-        train=train_settings,
+        model=model,
+        train=train,
         train_positions=train_positions,
         validation_positions=validation_positions,
         max_epochs=max_epochs,
-        n_warmup_epochs=warmup_epochs(train_settings, max_epochs),
+        n_warmup_epochs=warmup_epochs(train, max_epochs),
         n_genes=counts.n_genes,
         batch_map=batch_map,
         label_map=label_map,
         n_batch=n_batch,
-        n_labels=model_settings.n_labels or 1,
+        n_labels=model.n_labels or 1,
         library_means=means,
         library_vars=variances,
     )
 
 
 def _checked_cells(cells: Any, n_cells: int, position: int) -> IntArray:
+    if cells is None:
+        return np.arange(n_cells, dtype=np.int32)
     given = np.asarray(cells)
     if given.dtype == bool and given.shape == (n_cells,):
         given = np.flatnonzero(given)

@@ -22,21 +22,11 @@ from scballast.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 # Not -ffast-math: the loss must still be able to become NaN, or a member's failure would go unseen.
+# Vectors are arguments of inlined functions only, which -Wno-psabi says.
 _FLAGS = (
-    "-std=c++17",
-    "-O3",
-    "-fPIC",
-    "-shared",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fno-signed-zeros",
-    "-fassociative-math",
-    "-freciprocal-math",
-    "-ffp-contract=fast",
-    "-fopenmp-simd",
-    "-fvisibility=hidden",
-    "-Wno-psabi",  # vectors are arguments of inlined functions only
-)
+    "-std=c++17 -O3 -fPIC -shared -fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math "
+    "-freciprocal-math -ffp-contract=fast -fopenmp-simd -fvisibility=hidden -Wno-psabi"
+).split()
 _COMPILE_SECONDS = 300
 _LOCK = threading.Lock()  # who waits for a compilation under way then finds its result
 

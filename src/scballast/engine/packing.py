@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +14,6 @@ RATE, ZERO = "decoder.factor_regressor.fc_layers.Layer 0.", "decoder.px_dropout_
 HIDDEN = "decoder.px_decoder.fc_layers.Layer {}."
 SHARES, ABSENT = "decoder.px_scale_decoder.0.", "decoder.px_dropout_decoder."
 """What scvi-tools' names of the tensors begin with: encoders, linear decoder, decoder with hidden layers."""
-
-_Take = Callable[[int], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,12 @@ class Packed:
 def empty_packed(plan: MemberPlan, dtype: type[np.floating] = np.float32) -> Packed:
     """Zeroed arrays for one member, with its views."""
     builder = _Builder(plan)
-    parameters, running = aligned_zeros(builder.n_parameters, dtype), aligned_zeros(builder.n_running, dtype)
-    return Packed(parameters, running, builder.views(parameters, running))
+    # Laid out once in an array without end, which takes no memory, to see how much is taken.
+    endless = np.broadcast_to(np.zeros(1, dtype), 2**40)
+    takers = _Taker(endless), _Taker(endless)
+    builder.views(*takers)
+    parameters, running = (aligned_zeros(taker.taken, dtype) for taker in takers)
+    return Packed(parameters, running, builder.views(_Taker(parameters), _Taker(running)))
 
 
 def aligned_zeros(n: int, dtype: type[np.floating]) -> FloatArray:
@@ -62,8 +63,19 @@ def aligned_zeros(n: int, dtype: type[np.floating]) -> FloatArray:
     return raw[shift : shift + n]
 
 
+class _Taker:
+    """Hands out a flat array, one part after another."""
+
+    def __init__(self, flat: FloatArray) -> None:
+        self._flat, self.taken = flat, 0
+
+    def __call__(self, n: int) -> FloatArray:
+        self.taken += n
+        return self._flat[self.taken - n : self.taken]
+
+
 class _Builder:
-    """Walks the layout once, noting offsets."""
+    """Lays the tensors of a member out."""
 
     def __init__(self, plan: MemberPlan) -> None:
         model = plan.model
@@ -77,25 +89,9 @@ class _Builder:
         rows = {"gene": 1, "gene-batch": plan.n_batch, "gene-label": plan.n_labels}[model.dispersion]
         self.dispersion_rows = 0 if model.gene_likelihood == "poisson" else rows
         self.vector_dispersion = model.dispersion == "gene"
-        h, g, w = self.hidden_stride, self.gene_stride, self.width
-        branch = (self.latent + self.batch_columns + 2) * g if self.linear else (self.hidden + 1) * g
-        small = 3 * w + (self.layers - 1) * (h * h + 3 * h) + 2 * self.latent * h + _padded(2 * self.latent)
-        small += (2 * h + 16) * self.library + branch * (1 + self.zero_inflated) + self.dispersion_rows * g
-        small += sum((rows + 3) * h for rows in self.hidden_rows)
-        self.n_parameters = small + self.genes * w
-        decoder_running = 2 * g * (1 + self.zero_inflated) if self.linear else 2 * h * self.layers
-        self.n_running = 2 * w + 2 * h * (self.layers - 1) + decoder_running
 
-    @property
-    def hidden_rows(self) -> list[int]:
-        """Inputs of each hidden layer of the decoder, with the batches."""
-        if self.linear:
-            return []
-        return [self.batch_columns + (self.hidden if i else self.latent) for i in range(self.layers)]
-
-    def views(self, parameters: FloatArray, running: FloatArray) -> dict[str, FloatArray]:
+    def views(self, take: _Taker, take_running: _Taker) -> dict[str, FloatArray]:
         views: dict[str, FloatArray] = {}
-        take, take_running = _taker(parameters), _taker(running)
         hidden, stride, genes, latent = self.hidden, self.hidden_stride, self.genes, self.latent
         encoders = [Z.format(0), L] if self.library else [Z.format(0)]
         for suffix, block in _layer(take, take_running, self.width).items():
@@ -127,7 +123,7 @@ class _Builder:
             views[prefix + "0.weight"] = weight[:, e * stride : e * stride + hidden].T
         return views
 
-    def _linear_decoder(self, views: dict[str, FloatArray], take: _Take, take_running: _Take) -> None:
+    def _linear_decoder(self, views: dict[str, FloatArray], take: _Taker, take_running: _Taker) -> None:
         n_rows = self.latent + self.batch_columns
         for prefix in [RATE, ZERO] if self.zero_inflated else [RATE]:
             rows = take(n_rows * self.gene_stride).reshape(n_rows, self.gene_stride)
@@ -135,10 +131,10 @@ class _Builder:
             for suffix, block in _layer(take, take_running, self.gene_stride, bias=False).items():
                 views[prefix + suffix] = block[: self.genes]
 
-    def _nonlinear_decoder(self, views: dict[str, FloatArray], take: _Take, take_running: _Take) -> None:
+    def _nonlinear_decoder(self, views: dict[str, FloatArray], take: _Taker, take_running: _Taker) -> None:
         hidden, stride = self.hidden, self.hidden_stride
-        for i, n_rows in enumerate(self.hidden_rows):
-            prefix = HIDDEN.format(i)
+        for i in range(self.layers):
+            prefix, n_rows = HIDDEN.format(i), self.batch_columns + (hidden if i else self.latent)
             views[prefix + "0.weight"] = take(n_rows * stride).reshape(n_rows, stride)[:, :hidden].T
             for suffix, block in _layer(take, take_running, stride).items():
                 views[prefix + suffix] = block[:hidden]
@@ -148,21 +144,10 @@ class _Builder:
             views[prefix + "bias"] = take(self.gene_stride)[: self.genes]
 
 
-def _layer(take: _Take, take_running: _Take, width: int, *, bias: bool = True) -> dict[str, FloatArray]:
+def _layer(take: _Taker, take_running: _Taker, width: int, *, bias: bool = True) -> dict[str, FloatArray]:
     """Return the vectors of a layer with a batch norm, in their order."""
     blocks = {suffix: take(width) for suffix in ("0.bias", "1.weight", "1.bias")[not bias :]}
     return blocks | {suffix: take_running(width) for suffix in ("1.running_mean", "1.running_var")}
-
-
-def _taker(flat: FloatArray) -> _Take:
-    at = 0
-
-    def take(n: int) -> FloatArray:
-        nonlocal at
-        at += n
-        return flat[at - n : at]
-
-    return take
 
 
 def _padded(n: int) -> int:

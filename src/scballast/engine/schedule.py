@@ -84,9 +84,7 @@ def kl_weight(epoch: int, n_warmup_epochs: float, settings: TrainSettings) -> fl
 class EarlyStopping:
     """Lightning's early stopping in ``min`` mode: tells after which validation to end."""
 
-    min_delta: float
-    patience: int
-    warmup_epochs: int
+    settings: TrainSettings
     best: float = math.inf
     waited: int = 0
     seen: int = 0
@@ -94,10 +92,10 @@ class EarlyStopping:
     def should_stop(self, loss: float) -> bool:
         """Whether training ends after a validation with this loss."""
         self.seen += 1
-        if self.seen <= self.warmup_epochs:
+        if self.seen <= self.settings.early_stopping_warmup_epochs:
             return False
-        if loss < self.best - self.min_delta:
+        if loss < self.best - self.settings.early_stopping_min_delta:
             self.best, self.waited = loss, 0
             return False
         self.waited += 1
-        return self.waited >= self.patience
+        return self.waited >= self.settings.early_stopping_patience

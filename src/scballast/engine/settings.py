@@ -84,17 +84,17 @@ _CHOICES = {
     "latent_distribution": LATENT_DISTRIBUTIONS,
     "early_stopping_monitor": MONITORS,
 }
-# Inclusive bounds of whole numbers; None: open.
-_WHOLE: dict[str, tuple[int, int | None]] = {
-    "n_hidden": (1, None),
-    "n_latent": (1, None),
-    "n_layers": (1, None),
-    "n_labels": (1, None),
-    "max_epochs": (1, None),
-    "batch_size": (2, None),
-    "early_stopping_patience": (1, None),
-    "early_stopping_warmup_epochs": (0, None),
-    "check_val_every_n_epoch": (1, None),
+# Of whole numbers.
+_LOWEST = {
+    "n_hidden": 1,
+    "n_latent": 1,
+    "n_layers": 1,
+    "n_labels": 1,
+    "max_epochs": 1,
+    "batch_size": 2,
+    "early_stopping_patience": 1,
+    "early_stopping_warmup_epochs": 0,
+    "check_val_every_n_epoch": 1,
 }
 _OPTIONAL = ("n_labels", "max_epochs", "train_size", "kl_warmup_epochs", "check_val_every_n_epoch")
 _FLAGS = ("use_observed_lib_size", "early_stopping")
@@ -160,10 +160,9 @@ def _checked(key: str, value: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         _refuse(key, value, "a number")
-    if key in _WHOLE:
-        low, _ = _WHOLE[key]
-        if value != int(value) or value < low:
-            _refuse(key, value, f"a whole number of at least {low}")
+    if key in _LOWEST:
+        if value != int(value) or value < _LOWEST[key]:
+            _refuse(key, value, f"a whole number of at least {_LOWEST[key]}")
         return int(value)
     if key == "kl_warmup_epochs":
         share = isinstance(value, float) and not value.is_integer()

@@ -23,18 +23,8 @@ _LATENT_COLUMNS = tuple(
 
 def structure(plan: MemberPlan) -> tuple[object, ...]:
     """Return what members must share to be stacked; everything else may differ between them."""
-    model = plan.model
-    return (
-        model.decoder,
-        model.gene_likelihood,
-        model.latent_distribution,
-        model.dispersion,
-        model.use_observed_lib_size,
-        model.n_hidden,
-        model.n_layers,
-        plan.n_batch,
-        plan.n_labels if model.dispersion == "gene-label" else 0,
-    )
+    alike = replace(plan.model, n_latent=0, dropout_rate=0.0, n_labels=None)
+    return alike, plan.n_batch, plan.n_labels if alike.dispersion == "gene-label" else 0
 
 
 def shared_settings(plans: Sequence[MemberPlan]) -> ModelSettings:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
-from scballast.engine.counts import CountMatrix, check_counts, codes_of, csr_of
+from scballast.engine.counts import CountMatrix, categories_of, check_counts, csr_of
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
@@ -202,16 +202,8 @@ class StoredCounts(CountMatrix):
 
     def of_cells(self, cells: IntArray, row_starts: IntArray, genes: IntArray, values: FloatArray) -> CountMatrix:
         """Return counts of some cells with their categories."""
-        return CountMatrix(
-            row_starts,
-            genes,
-            values,
-            self.n_genes,
-            self.batch[cells],
-            self.label[cells],
-            self.batch_categories,
-            self.label_categories,
-        )
+        categories = self.batch_categories, self.label_categories
+        return CountMatrix(row_starts, genes, values, self.n_genes, self.batch[cells], self.label[cells], *categories)
 
 
 @dataclass(frozen=True)
@@ -235,11 +227,7 @@ class Rows:
 
     def hold(self, cells: IntArray) -> BoolArray:
         """Return which of these cells are among the rows."""
-        held = np.zeros(len(cells), dtype=bool)
-        if len(self.cells):
-            at = np.searchsorted(self.cells, cells, sorter=self._ascending)
-            held = self.cells[self._ascending[np.minimum(at, len(self.cells) - 1)]] == cells
-        return held
+        return np.isin(cells, self.cells)
 
     @cached_property
     def _ascending(self) -> IntArray:
@@ -272,8 +260,7 @@ def stored_counts(adata: AnnData, layer: str | None, batch_key: str | None, labe
     csr = csr_of(adata, layer)
     genes, values = StoredArray(csr.indices, np.int32), StoredArray(csr.data, np.float32)
     row_starts = np.ascontiguousarray(csr.indptr, dtype=np.int64)
-    batch, batch_categories = codes_of(adata, batch_key, "batch_key")
-    label, label_categories = codes_of(adata, labels_key, "labels_key")
+    categories = categories_of(adata, batch_key, labels_key)
     totals, done = np.zeros(csr.shape[0]), 0
     for chunk in values.chunks():
         check_counts(chunk, layer)
@@ -289,10 +276,7 @@ def stored_counts(adata: AnnData, layer: str | None, batch_key: str | None, labe
         genes=csr.indices,
         values=csr.data,
         n_genes=csr.shape[1],
-        batch=batch,
-        label=label,
-        batch_categories=batch_categories,
-        label_categories=label_categories,
+        **categories,
         stored_genes=genes,
         stored_values=values,
         cell_totals=totals,

@@ -56,9 +56,7 @@ class Course:
     def __init__(self, plan: MemberPlan) -> None:
         self.plan = plan
         settings = plan.train
-        self._stopping = EarlyStopping(
-            settings.early_stopping_min_delta, settings.early_stopping_patience, settings.early_stopping_warmup_epochs
-        )
+        self._stopping = EarlyStopping(settings)
         self._validate_every = settings.check_val_every_n_epoch or (1 if settings.early_stopping else None)
         self._curves: dict[str, list[float]] = {}
         self._validation_epochs: list[int] = []

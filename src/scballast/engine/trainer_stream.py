@@ -209,9 +209,7 @@ class _Validation:
         # The kernels take the noise as float32 whatever it is.
         self._noise = [draws.astype(np.float32) for draws in validation_noise(plan, training.steps)]
         self.result = Evaluation(
-            np.empty((n_cells, 2, n_latent), np.float32),
-            np.empty((n_cells, 2), np.float32),
-            np.empty((1, n_cells)),
+            np.empty((n_cells, 2, n_latent), np.float32), np.empty((n_cells, 2), np.float32), np.empty((1, n_cells))
         )
 
     def add(self, rows: Rows, counts: KernelCounts) -> None:

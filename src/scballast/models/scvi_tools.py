@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from scballast.config.schema import Config
@@ -91,15 +91,10 @@ LDVAE = ModelFamily(
     settings=_member_settings,
     seconds_per_cell=2e-5,
 )
-SCVI = ModelFamily(
-    "scvi",
+SCVI = replace(
+    LDVAE,
+    name="scvi",
     fit=_fit("nonlinear"),
     methods_text=_methods_text("the variational autoencoder SCVI"),
     linear=False,
-    softmax=True,
-    likelihood=True,
-    conditional=True,
-    epochs=True,
-    latent_distributions=("normal", "ln"),
-    settings=_member_settings,
 )

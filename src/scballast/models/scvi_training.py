@@ -56,6 +56,8 @@ def fit_sequential(
     TrainingError
         Not one member ended with a finite loss.
     """
+    import scvi
+
     from scballast.engine.ensemble import choose_device
 
     accelerator = choose_device(request.config.device).type
@@ -67,8 +69,14 @@ def fit_sequential(
         part = request.adata if member.cells is None else request.adata[member.cells]
         settings = in_epochs({**model, **train, **member.overrides}, part.n_obs)
         warmups.append(settings["kl_warmup_epochs"])
+        part = part.copy()
         with quiet_scvi():
-            fitted = _train_one(model_class, part.copy(), settings, member.seed, request.batch_key, accelerator, model)
+            scvi.settings.seed = member.seed
+            part.obs_names_make_unique()
+            model_class.setup_anndata(part, batch_key=request.batch_key)
+            fitted = model_class(part, **{name: settings[name] for name in model})
+            plan = {name: settings[name] for name in ("lr", "weight_decay")}
+            fit(fitted, settings, accelerator, plan, devices=1)
         last = fitted.history["elbo_train"].iloc[-1].item()
         if np.isfinite(last):
             trained[position] = fitted
@@ -97,7 +105,7 @@ def kl_weights(warmup: float | None, n_epochs: int) -> list[float]:
     return [min(1.0, epoch / warmup) if warmup else 1.0 for epoch in range(n_epochs)]
 
 
-def train(model: Any, settings: Mapping[str, Any], accelerator: str, plan: Mapping[str, Any], **further: Any) -> int:
+def fit(model: Any, settings: Mapping[str, Any], accelerator: str, plan: Mapping[str, Any], **further: Any) -> int:
     """Have a model of scvi-tools train itself; returns how many cells it is trained on.
 
     Parameters
@@ -193,25 +201,6 @@ class SequentialEnsemble:
 
     def _part(self, cells: IntArray | None) -> AnnData:
         return self.adata.copy() if cells is None else self.adata[cells].copy()
-
-
-def _train_one(
-    model_class: Any,
-    adata: AnnData,
-    settings: Mapping[str, Any],
-    seed: int,
-    batch_key: str | None,
-    accelerator: str,
-    model_names: Mapping[str, Any],
-) -> Any:
-    import scvi
-
-    scvi.settings.seed = seed
-    adata.obs_names_make_unique()
-    model_class.setup_anndata(adata, batch_key=batch_key)
-    fitted = model_class(adata, **{name: settings[name] for name in model_names})
-    train(fitted, settings, accelerator, {name: settings[name] for name in ("lr", "weight_decay")}, devices=1)
-    return fitted
 
 
 @contextmanager

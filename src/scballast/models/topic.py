@@ -48,7 +48,7 @@ def _trained(
     """Return a trained model and its curves; TrainingError: the loss or the parameters became infinite."""
     import scvi
 
-    from scballast.models.scvi_training import in_epochs, kl_weights, train
+    from scballast.models.scvi_training import fit, in_epochs, kl_weights
 
     scvi.settings.seed = seed
     adata.obs_names_make_unique()
@@ -57,7 +57,7 @@ def _trained(
     settings = in_epochs(given, adata.n_obs)
     failed = f"the loss became infinite (lr={settings['lr']})"
     try:
-        n_train = train(model, settings, accelerator, {"optim": _optimiser(settings)})
+        n_train = fit(model, settings, accelerator, {"optim": _optimiser(settings)})
     except ValueError as error:
         if "satisfy the constraint" not in str(error):  # what Pyro says of parameters without a value
             raise

@@ -21,7 +21,7 @@ from scballast.tracking.liveness import current_process
 from scballast.tracking.location import TrackingSettings
 from scballast.tracking.outbox import PENDING_PREFIX, Outbox, OutboxEntry, now
 from scballast.tracking.shared_view import share_view
-from scballast.tracking.store import PARENT_TAG, Store, StoredRun, life_tags, stored
+from scballast.tracking.store import Store, StoredRun, life_tags, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,16 +222,11 @@ class Tracking:
         with clear_faults(self.settings), database.store_lock(self.settings, "sync"):
             return leftovers.send_all(self._delivery)
 
-    def find_runs(
-        self, tags: Mapping[str, str] | None = None, *, parent_run_id: str | None = None, status: str | None = None
-    ) -> list[StoredRun]:
-        """Return the experiment's runs with these tags, this parent and this status, oldest first."""
-        wanted = dict(tags or {})
-        if parent_run_id is not None:
-            wanted[PARENT_TAG] = parent_run_id
+    def find_runs(self, tags: Mapping[str, str] | None = None, *, status: str | None = None) -> list[StoredRun]:
+        """Return the experiment's runs with these tags and this status, oldest first."""
         condition = "" if status is None else f"attributes.status = '{status}'"
         with self._store.access():
-            return self._store.search(self.settings.experiment, wanted, condition=condition)
+            return self._store.search(self.settings.experiment, tags, condition=condition)
 
     def share_view(self, experiment_id: str) -> bool:
         """Let the UI show an experiment's results at first; returns whether there are any."""

@@ -85,17 +85,15 @@ def reap(delivery: Delivery) -> list[str]:
 
 def send_all(delivery: Delivery) -> SyncResult:
     """Send what is finished on disk but not in the store; one process at a time may."""
-    published: list[str] = []
-    ended: list[str] = []
-    waiting: list[str] = []
+    told: dict[str, list[str]] = {"published": [], "ended": [], "waiting": []}
     at_work = []
     for entry in delivery.outbox.entries():
         if not _is_for_this_store(delivery, entry):
-            waiting.append(f"{entry.name}: belongs to {entry.store}")
+            told["waiting"].append(f"{entry.name}: belongs to {entry.store}")
         elif _is_at_work(delivery, entry):
             at_work.append(entry)
         else:
-            _send(delivery, entry, published, ended, waiting)
+            _send(delivery, entry, told)
     # A run at work that has not said where its result will be may own any of the folders.
     if all(entry.folder is not None for entry in at_work):
         for folder in list(_unpublished(delivery)):
@@ -103,22 +101,22 @@ def send_all(delivery: Delivery) -> SyncResult:
                 with delivery.store.access():
                     entry = _adopted(delivery, folder)
             except ScballastError as error:
-                waiting.append(f"{folder}: {error}")
+                told["waiting"].append(f"{folder}: {error}")
             else:
-                _send(delivery, entry, published, ended, waiting)
-    return SyncResult(tuple(published), tuple(ended), len(at_work), tuple(waiting))
+                _send(delivery, entry, told)
+    return SyncResult(running=len(at_work), **{what: tuple(texts) for what, texts in told.items()})
 
 
-def _send(delivery: Delivery, entry: OutboxEntry, published: list[str], ended: list[str], waiting: list[str]) -> None:
+def _send(delivery: Delivery, entry: OutboxEntry, told: dict[str, list[str]]) -> None:
     if entry.state == "RUNNING":
         entry = _dead(delivery, entry)
     try:
         with delivery.store.access():
             delivered = delivery.deliver(entry)
     except ScballastError as error:
-        waiting.append(f"{entry.name}: {error}")
+        told["waiting"].append(f"{entry.name}: {error}")
     else:
-        (published if delivered.state == "FINISHED" else ended).append(entry.name)
+        told["published" if delivered.state == "FINISHED" else "ended"].append(entry.name)
 
 
 def _dead(delivery: Delivery, entry: OutboxEntry) -> OutboxEntry:

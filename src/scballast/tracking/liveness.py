@@ -8,7 +8,7 @@ import socket
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_type_hints
 
 if TYPE_CHECKING:
     import psutil
@@ -53,13 +53,7 @@ class ProcessIdentity:
         """Read what `to_json` wrote; ``None`` for anything else."""
         try:
             values = json.loads(text)
-            return cls(
-                host=str(values["host"]),
-                boot=str(values["boot"]),
-                namespace=str(values["namespace"]),
-                pid=int(values["pid"]),
-                created=float(values["created"]),
-            )
+            return cls(**{name: kind(values[name]) for name, kind in get_type_hints(cls).items()})
         except (ValueError, TypeError, KeyError):
             return None
 

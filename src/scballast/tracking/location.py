@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 from scballast.config.addresses import without_password
 from scballast.errors import ConfigError
 
-PRIMARY_METRIC = "stability/contrast"
-
 _VARIABLE = "MLFLOW_TRACKING_URI"
 _SQLITE = "sqlite:///"
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
@@ -31,14 +29,11 @@ class TrackingSettings:
         Name of the MLflow experiment.
     runs_dir
         The folder that holds everything a run writes.
-    primary_metric
-        The metric that the UI shows first; higher is better.
     """
 
     uri: str | None
     experiment: str
     runs_dir: Path
-    primary_metric: str = PRIMARY_METRIC
 
     @property
     def root(self) -> Path:

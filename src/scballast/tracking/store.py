@@ -21,6 +21,7 @@ from scballast.tracking.location import TrackingSettings
 from scballast.tracking.outbox import OutboxEntry
 
 PARENT_TAG = "mlflow.parentRunId"
+PRIMARY_METRIC = "stability/contrast"  # that the UI shows first; higher is better
 SIGNS_OF_LIFE = (keys.PROCESS, keys.HOST, keys.PID, keys.HEARTBEAT)
 """Tags that are of use while a run is RUNNING, or to see what became of one that failed."""
 
@@ -206,7 +207,7 @@ class Store:
         if experiment is None:
             tags = {
                 "mlflow.experimentKind": "custom_model_development",
-                "mlflow.experiment.primaryMetric.name": settings.primary_metric,
+                "mlflow.experiment.primaryMetric.name": PRIMARY_METRIC,
                 "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
             }
             location = None

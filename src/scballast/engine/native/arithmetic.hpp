@@ -87,6 +87,12 @@ template <class V> ALWAYS_INLINE V root_of(V x) {
 }
 #endif
 
+// A polynomial by Horner's rule, from the value p of its highest terms and the coefficients of the others.
+template <class V, class... C> ALWAYS_INLINE V horner(V x, V p, C... lower) {
+    ((p = p * x + lower), ...);
+    return p;
+}
+
 // exp: Cody-Waite reduction and a polynomial; relative error 1e-7. 0 below -87: subnormal numbers are slow.
 ALWAYS_INLINE vec<float> exp_of(vec<float> x) {
     vec<float> clipped = x < -87.0f ? broadcast(-87.0f) : x;
@@ -96,11 +102,8 @@ ALWAYS_INLINE vec<float> exp_of(vec<float> x) {
     const vec<float> n = __builtin_convertvector(exponent, vec<float>) - 127.0f;
     vec<float> r = clipped - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
-    vec<float> p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
+    vec<float> p = horner(r, r * 1.9875691500e-4f + 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+                          5.0000001201e-1f);
     p = p * (r * r) + (r + 1.0f);
     const vec<float> result = p * (vec<float>)(exponent << 23);
     return x < -87.0f ? vec<float>{} : result;
@@ -114,19 +117,10 @@ ALWAYS_INLINE vec<double> exp_of(vec<double> x) {
     const vec<double> n = __builtin_convertvector(exponent, vec<double>) - 1023.0;
     vec<double> r = clipped - n * 6.93147180369123816490e-1;
     r = r - n * 1.90821492927058770002e-10;
-    vec<double> p = r * 1.6059043836821614599e-10 + 2.0876756987868098979e-9;  // 1/13!, then up to 1/0!
-    p = p * r + 2.5052108385441718775e-8;
-    p = p * r + 2.7557319223985890653e-7;
-    p = p * r + 2.7557319223985890653e-6;
-    p = p * r + 2.4801587301587301587e-5;
-    p = p * r + 1.9841269841269841270e-4;
-    p = p * r + 1.3888888888888888889e-3;
-    p = p * r + 8.3333333333333333333e-3;
-    p = p * r + 4.1666666666666666667e-2;
-    p = p * r + 1.6666666666666666667e-1;
-    p = p * r + 0.5;
-    p = p * r + 1.0;
-    p = p * r + 1.0;
+    const vec<double> highest = r * 1.6059043836821614599e-10 + 2.0876756987868098979e-9;  // 1/13!, then up to 1/0!
+    const vec<double> p = horner(r, highest, 2.5052108385441718775e-8, 2.7557319223985890653e-7, 2.7557319223985890653e-6,
+                                 2.4801587301587301587e-5, 1.9841269841269841270e-4, 1.3888888888888888889e-3,
+                                 8.3333333333333333333e-3, 4.1666666666666666667e-2, 1.6666666666666666667e-1, 0.5, 1.0, 1.0);
     const vec<double> result = p * (vec<double>)(__builtin_convertvector(exponent, longs) << 52);
     return x < -700.0 ? vec<double>{} : result;
 }
@@ -135,14 +129,8 @@ ALWAYS_INLINE vec<double> exp_of(vec<double> x) {
 ALWAYS_INLINE vec<float> log_of(vec<float> x) {
     const ints bits = (ints)x, exponent = (bits - 0x3f3504f3) >> 23;
     const vec<float> f = (vec<float>)(bits - (exponent << 23)) - 1.0f, square = f * f;
-    vec<float> p = f * 7.0376836292e-2f + -1.1514610310e-1f;
-    p = p * f + 1.1676998740e-1f;
-    p = p * f + -1.2420140846e-1f;
-    p = p * f + 1.4249322787e-1f;
-    p = p * f + -1.6668057665e-1f;
-    p = p * f + 2.0000714765e-1f;
-    p = p * f + -2.4999993993e-1f;
-    p = p * f + 3.3333331174e-1f;
+    const vec<float> p = horner(f, f * 7.0376836292e-2f + -1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f, 1.4249322787e-1f,
+                                -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f);
     const vec<float> e = __builtin_convertvector(exponent, vec<float>);
     vec<float> y = p * (square * f);
     y = y - e * 2.12194440e-4f;
@@ -155,13 +143,9 @@ ALWAYS_INLINE vec<float> log_of(vec<float> x) {
 ALWAYS_INLINE vec<double> log_of(vec<double> x) {
     const longs bits = (longs)x, exponent = (bits - 0x3fe6a09e667f3bcdLL) >> 52;
     const vec<double> f = (vec<double>)(bits - (exponent << 52)) - 1.0, s = f / (f + 2.0), z = s * s;
-    vec<double> r = z * 1.479819860511658591e-1 + 1.531383769920937332e-1;
-    r = r * z + 1.818357216161805012e-1;
-    r = r * z + 2.222219843214978396e-1;
-    r = r * z + 2.857142874366239149e-1;
-    r = r * z + 3.999999999940941908e-1;
-    r = r * z + 6.666666666666735130e-1;
-    r = r * z;
+    const vec<double> r = z * horner(z, z * 1.479819860511658591e-1 + 1.531383769920937332e-1, 1.818357216161805012e-1,
+                                     2.222219843214978396e-1, 2.857142874366239149e-1, 3.999999999940941908e-1,
+                                     6.666666666666735130e-1);
     const vec<double> half = f * f * 0.5;
     const vec<double> e = __builtin_convertvector(__builtin_convertvector(exponent, half_ints), vec<double>);
     const vec<double> result = e * 6.93147180369123816490e-1 - ((half - (s * (half + r) + e * 1.90821492927058770002e-10)) - f);

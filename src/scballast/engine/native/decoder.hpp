@@ -59,21 +59,25 @@ template <class T> struct InputMoments {
 template <class T> struct DecoderBranch {
     static constexpr int W = Vec<T>::width;
     int latent, batches, genes, stride;
+    Branch at;
+    T padding;  // logit of the genes beyond the last
     std::vector<T> folded, offset, covariance_weight, inverse_sd;  // (latent, G), (max(1, batches), G), (rows + 2, G), (G)
     std::vector<T> moment, batch_sum;                              // gradients: (latent, G), (max(1, batches), G)
     std::vector<T> through, pulled_back;                           // (G), (n, padded latent)
 
-    void resize(const Layout& l) {
+    void prepare(const Layout& l, const Branch& branch, T logit) {
+        at = branch, padding = logit;
         latent = l.latent, batches = l.batch_columns, genes = l.genes, stride = l.gene_stride;
         const size_t G = stride, offsets = std::max(1, batches);
         folded.resize(latent * G), offset.resize(offsets * G), covariance_weight.resize((l.decoder_rows + 2) * G);
         inverse_sd.resize(G), moment.resize(latent * G), batch_sum.resize(offsets * G), through.resize(G);
     }
 
-    void fold(const T* weight, const T* gamma, const T* beta, T* running, const InputMoments<T>* moments, int n,
-              bool update_running, T padding) {
+    // By the statistics of a minibatch of n, which move the running ones, or without it by these.
+    void fold(const T* p, T* running, const InputMoments<T>* moments = nullptr, int n = 0) {
         const size_t G = stride, rows = latent + batches;
-        T *running_mean = running, *running_var = running + G;
+        const T *weight = p + at.weight, *gamma = p + at.gamma, *beta = p + at.beta;
+        T *running_mean = running + at.running, *running_var = running_mean + G;
         const T* base = running_mean;
         if (moments) {
             const std::vector<T> a = moments->operator_rows();
@@ -86,10 +90,8 @@ template <class T> struct DecoderBranch {
                 for (size_t d = 0; d < rows; ++d) var += load(weight + d * G + g) * load(&covariance_weight[d * G + g]);
                 var = var > T(0) ? var : var * T(0);
                 store(&inverse_sd[g], T(1) / root_of(var + T(BATCH_NORM_EPS)));
-                if (update_running) {
-                    add_to(running_mean + g, momentum * (load(centre + g) - load(running_mean + g)));
-                    add_to(running_var + g, momentum * (var * unbiased - load(running_var + g)));
-                }
+                add_to(running_mean + g, momentum * (load(centre + g) - load(running_mean + g)));
+                add_to(running_var + g, momentum * (var * unbiased - load(running_var + g)));
             }
         } else {
             for (size_t g = 0; g < G; g += W)
@@ -136,11 +138,12 @@ template <class T> struct DecoderBranch {
         dot_products<T>(n_rows, latent, stride, d, G, folded.data(), G, [=](int c, int k, T sum) { d_z[c * row + k] += sum; });
     }
 
-    // From the sums over cells to the gradients of weight, gamma and beta; d_z gets the terms that come
+    // From the sums over cells to the gradients of weight, gamma and beta (in `small`); d_z gets the terms that come
     // through the batch norm's mean and variance. `scale` turns sums into the loss's gradient.
-    void finish_backward(int n, const T* weight, const T* gamma, const InputMoments<T>& moments, const int32_t* batch,
-                         T scale, T* d_weight, T* d_gamma, T* d_beta, T* d_z) {
+    void finish_backward(int n, const T* p, const InputMoments<T>& moments, const int32_t* batch, T scale, T* small, T* d_z) {
         const size_t G = stride;
+        const T *weight = p + at.weight, *gamma = p + at.gamma;
+        T *d_weight = small + at.weight, *d_gamma = small + at.gamma, *d_beta = small + at.beta;
         const int rows = latent + batches;
         std::fill(d_beta, d_beta + G, T(0));
         for (int j = 0; j < std::max(1, batches); ++j)

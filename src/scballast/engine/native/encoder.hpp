@@ -142,9 +142,9 @@ template <class T> struct Normalised {
         inverse_sd.resize(width), mean.resize(width), var.resize(width);
     }
 
-    // x_hat holds the pre-activation on entry. `keep` (n, units) per group of units, or null.
+    // x_hat holds the pre-activation on entry. Training moves the running statistics. `keep` (n, units) per group of units, or null.
     void forward(int n, int width, int stride, int units, const T* gamma, const T* beta, T* running_mean, T* running_var,
-                 bool training, bool update_running, const uint8_t* const* keep, T keep_scale) {
+                 bool training, const uint8_t* const* keep, T keep_scale) {
         const size_t row = width;
         T* x = x_hat.data();
         if (training) {
@@ -162,10 +162,8 @@ template <class T> struct Normalised {
             for (int j = 0; j < width; j += W) {
                 const vec<T> sum = load(&var[j]);
                 store(&inverse_sd[j], T(1) / root_of(sum * (T(1) / n) + T(BATCH_NORM_EPS)));
-                if (update_running) {
-                    add_to(running_mean + j, momentum * (load(&mean[j]) - load(running_mean + j)));
-                    add_to(running_var + j, momentum * (sum * (T(1) / (n - 1)) - load(running_var + j)));
-                }
+                add_to(running_mean + j, momentum * (load(&mean[j]) - load(running_mean + j)));
+                add_to(running_var + j, momentum * (sum * (T(1) / (n - 1)) - load(running_var + j)));
             }
         } else {
             std::copy_n(running_mean, width, mean.begin());

@@ -45,6 +45,11 @@ struct HiddenLayer {
     size_t weight, bias, gamma, beta, running;
 };
 
+// A branch of the linear decoder: weights (latent + batches, genes); offsets as in Layout.
+struct Branch {
+    size_t weight, gamma, beta, running;
+};
+
 struct Layout {
     int genes, gene_stride, hidden, hidden_stride, encoders, input_width, latent, layers, batch_columns, decoder_rows;
     int dispersion_rows;
@@ -52,11 +57,12 @@ struct Layout {
     std::vector<HiddenLayer> decoder_layers;  // none in the linear decoder
     // offsets in the parameters
     size_t input_weight, input_bias, input_gamma, input_beta, layer0, layer_size, head_weight, head_bias;
-    size_t library_weight, library_bias, rate_weight, rate_gamma, rate_beta, zero_weight, zero_gamma, zero_beta;
+    size_t library_weight, library_bias;
+    Branch rate, zero;
     size_t share_weight, share_bias, absent_weight, absent_bias;  // outputs of the non-linear decoder
     size_t dispersion, n_parameters;
     // offsets in the running statistics (mean, then variance)
-    size_t input_running, layer_running, rate_running, zero_running, n_running;
+    size_t input_running, layer_running, n_running;
 
     explicit Layout(const Spec& s) {
         genes = s.n_genes, gene_stride = padded(genes), hidden = s.n_hidden, hidden_stride = padded(hidden);
@@ -76,8 +82,8 @@ struct Layout {
         library_weight = take(s.model_library ? 2 * H : 0), library_bias = take(s.model_library ? 16 : 0);
         zero_inflated = s.likelihood == ZINB;
         const bool linear = s.decoder == LINEAR, both = linear && zero_inflated;
-        rate_weight = take(linear ? decoder_rows * G : 0), rate_gamma = take(linear ? G : 0), rate_beta = take(linear ? G : 0);
-        zero_weight = take(both ? decoder_rows * G : 0), zero_gamma = take(both ? G : 0), zero_beta = take(both ? G : 0);
+        rate.weight = take(linear ? decoder_rows * G : 0), rate.gamma = take(linear ? G : 0), rate.beta = take(linear ? G : 0);
+        zero.weight = take(both ? decoder_rows * G : 0), zero.gamma = take(both ? G : 0), zero.beta = take(both ? G : 0);
         for (int i = 0; i < layers && !linear; ++i) {
             const int inputs = i ? hidden : latent;
             const size_t weight = take((inputs + batch_columns) * H), bias = take(H), gamma = take(H), beta = take(H);
@@ -91,7 +97,7 @@ struct Layout {
         n_parameters = at;
         at = 0;
         input_running = take(2 * W), layer_running = take(2 * H * (layers - 1));
-        rate_running = take(linear ? 2 * G : 0), zero_running = take(both ? 2 * G : 0);
+        rate.running = take(linear ? 2 * G : 0), zero.running = take(both ? 2 * G : 0);
         for (HiddenLayer& layer : decoder_layers) layer.running = take(2 * H);
         n_running = at;
     }

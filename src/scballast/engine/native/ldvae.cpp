@@ -29,7 +29,6 @@ template <class T> struct Noise {
 template <class T> class Workspace {
   public:
     Minibatch<T> x;
-    Noise<T> noise;
     Sums sums;
     DecoderBranch<T> rate, zero;
     LayeredDecoder<T> layered;
@@ -39,8 +38,8 @@ template <class T> class Workspace {
         layout = std::make_unique<Layout>(spec);
         const Layout& l = *layout;
         if (s.decoder == LINEAR) {
-            rate.resize(l);
-            if (s.likelihood == ZINB) zero.resize(l);
+            rate.prepare(l, l.rate, T(-1e30));
+            if (s.likelihood == ZINB) zero.prepare(l, l.zero, T(0));
         }
         hidden.resize(l.layers);
         gradient.resize(l.input_weight);
@@ -56,7 +55,6 @@ template <class T> class Workspace {
     T library_mean(int b) const { return library_head[b * LIBRARY_STRIDE]; }
     const std::vector<T>& library_sds() const { return library_sd; }
     DispersionTable<T>& dispersion() { return table; }
-    NonZeros<T>& scratch() { return non_zeros; }
 
     void draw(uint64_t seed, uint64_t step, int n) {
         const Layout& l = *layout;
@@ -76,7 +74,7 @@ template <class T> class Workspace {
         }
     }
 
-    void encode(const Counts& counts, const int32_t* cells, int n, const T* p, T* running, bool training, bool update) {
+    void encode(const Counts& counts, const int32_t* cells, int n, const T* p, T* running, bool training) {
         const Layout& l = *layout;
         const int K = l.latent, H = l.hidden_stride, W = l.input_width;
         x.gather(counts, cells, n, log1p_table.data(), static_cast<int>(log1p_table.size()));
@@ -87,7 +85,7 @@ template <class T> class Workspace {
         hidden[0].resize(n, W);
         sparse_linear(x, l.genes, p + l.input_weight, p + l.input_bias, W, hidden[0].x_hat.data());
         hidden[0].forward(n, W, H, l.hidden, p + l.input_gamma, p + l.input_beta, running + l.input_running,
-                          running + l.input_running + W, training, update, drop ? keep : nullptr, keep_scale);
+                          running + l.input_running + W, training, drop ? keep : nullptr, keep_scale);
         const T* below = hidden[0].out.data();
         int below_stride = W;
         for (int i = 1; i < l.layers; ++i) {
@@ -97,7 +95,7 @@ template <class T> class Workspace {
             const uint8_t* keep_layer[1] = {noise.keep.data() + mask * i};
             hidden[i].resize(n, H);
             dense_linear(n, below, below_stride, H, weight, bias, H, transposed, hidden[i].x_hat.data());
-            hidden[i].forward(n, H, H, l.hidden, bias + H, bias + 2 * H, run, run + H, training, update,
+            hidden[i].forward(n, H, H, l.hidden, bias + H, bias + 2 * H, run, run + H, training,
                               drop ? keep_layer : nullptr, keep_scale);
             below = hidden[i].out.data(), below_stride = H;
         }
@@ -116,6 +114,14 @@ template <class T> class Workspace {
         }
     }
 
+    // The non-zero counts of one cell, until the next one's are gathered.
+    template <int LIKELIHOOD> NonZeros<T>& gathered(const Counts& counts, int b, size_t dispersion_row) {
+        const int start = x.row[b];
+        non_zeros.template gather<LIKELIHOOD>(x.row[b + 1] - start, &x.gene[start], &x.count[start],
+                                              counts.log_factorials[x.cells[b]], table, dispersion_row);
+        return non_zeros;
+    }
+
     // Latent values of one cell from its posterior and a standard normal draw.
     void place(int b, const T* draw, T* z) const {
         const int K = layout->latent;
@@ -131,10 +137,10 @@ template <class T> class Workspace {
     // Loss and gradients of one minibatch: `small` holds those of all parameters but the input weight,
     // whose gradient is left as the sparse product of the minibatch and `d_hidden`.
     void forward_backward(const Counts& counts, const Categories& c, const int32_t* cells, int n, const T* p, T* running,
-                          double kl_weight, bool update_running) {
+                          double kl_weight) {
         const Layout& l = *layout;
         const int K = l.latent;
-        encode(counts, cells, n, p, running, true, update_running);
+        encode(counts, cells, n, p, running, true);
         z.resize(static_cast<size_t>(n) * K), d_z.assign(static_cast<size_t>(n) * K, T(0));
         library.resize(n), d_library.assign(n, T(0)), batch.resize(n), label.resize(n);
         sums = {0, 0, 0, 0};
@@ -160,9 +166,9 @@ template <class T> class Workspace {
         if (s.likelihood != POISSON) table.compute(l, p + l.dispersion);
         const T scale = T(-1.0 / n);
         if (s.decoder == LINEAR)
-            linear_decoder(counts, n, p, running, update_running, scale);
+            linear_decoder(counts, n, p, running, scale);
         else
-            nonlinear_decoder(counts, n, p, running, update_running, scale);
+            nonlinear_decoder(counts, n, p, running, scale);
         sums.loss = (sums.reconstruction + kl_weight * sums.kl_latent + sums.kl_library);
         for (size_t i = 0; i < static_cast<size_t>(l.dispersion_rows) * l.gene_stride; ++i)
             small[l.dispersion + i] = scale * table.gradient[i] * table.theta[i];
@@ -177,12 +183,13 @@ template <class T> class Workspace {
   private:
     Spec s;
     std::unique_ptr<Layout> layout;
+    Noise<T> noise;
     std::vector<Normalised<T>> hidden;
     InputMoments<T> moments;
     DispersionTable<T> table;
     NonZeros<T> non_zeros;
     size_t head_stride = 0;
-    std::vector<T> log1p_table, transposed, packed, head, exp_head, sd, library_head, library_sd, z, d_z, library, d_library, d_head, d_hidden, d_below;
+    std::vector<T> log1p_table, transposed, packed, head, exp_head, sd, library_head, library_sd, z, d_z, library, d_library, d_head, d_hidden, d_below, d_out;
     std::vector<T> rows, zero_rows, softmax;
     std::vector<int32_t> batch, label, offset_row;
     std::vector<uint32_t> words;
@@ -190,60 +197,40 @@ template <class T> class Workspace {
     T* small = nullptr;  // gradients of all parameters but the input weight
 
     // Reconstruction loss, and gradients by the decoder's parameters and by z.
-    void linear_decoder(const Counts& counts, int n, const T* p, T* running, bool update_running, T scale) {
+    void linear_decoder(const Counts& counts, int n, const T* p, T* running, T scale) {
         const Layout& l = *layout;
         const int K = l.latent;
         moments.compute(n, K, l.batch_columns, z.data(), batch.data());
-        rate.fold(p + l.rate_weight, p + l.rate_gamma, p + l.rate_beta, running + l.rate_running, &moments, n, update_running,
-                  T(-1e30));
+        rate.fold(p, running, &moments, n);
         rate.start_backward();
         if (s.likelihood == ZINB) {
-            zero.fold(p + l.zero_weight, p + l.zero_gamma, p + l.zero_beta, running + l.zero_running, &moments, n,
-                      update_running, T(0));
+            zero.fold(p, running, &moments, n);
             zero.start_backward();
         }
-        switch (s.likelihood) {
-            case NB: decode_rows<NB>(counts, n); break;
-            case ZINB: decode_rows<ZINB>(counts, n); break;
-            default: decode_rows<POISSON>(counts, n);
-        }
+        for_likelihood(s.likelihood, [&](auto likelihood) { decode_rows<decltype(likelihood)::value>(counts, n); });
         for (T& d : d_z) d *= scale;
-        rate.finish_backward(n, p + l.rate_weight, p + l.rate_gamma, moments, batch.data(), scale, small + l.rate_weight,
-                             small + l.rate_gamma, small + l.rate_beta, d_z.data());
-        if (s.likelihood == ZINB)
-            zero.finish_backward(n, p + l.zero_weight, p + l.zero_gamma, moments, batch.data(), scale, small + l.zero_weight,
-                                 small + l.zero_gamma, small + l.zero_beta, d_z.data());
+        rate.finish_backward(n, p, moments, batch.data(), scale, small, d_z.data());
+        if (s.likelihood == ZINB) zero.finish_backward(n, p, moments, batch.data(), scale, small, d_z.data());
     }
 
-    void nonlinear_decoder(const Counts& counts, int n, const T* p, T* running, bool update_running, T scale) {
+    void nonlinear_decoder(const Counts& counts, int n, const T* p, T* running, T scale) {
         const Layout& l = *layout;
-        layered.forward(l, n, z.data(), batch.data(), p, running, true, update_running);
+        layered.forward(l, n, z.data(), batch.data(), p, running, true);
         softmax.resize(l.gene_stride);
-        const auto take_rows = [&](auto likelihood) {
+        for_likelihood(s.likelihood, [&](auto likelihood) {
             for (int b = 0; b < n; ++b) {
                 take_cell<decltype(likelihood)::value>(counts, b, layered.share_row(l, b), layered.zero_row(l, b));
                 layered.add_row(l, b);
             }
-        };
-        switch (s.likelihood) {
-            case NB: take_rows(std::integral_constant<int, NB>{}); break;
-            case ZINB: take_rows(std::integral_constant<int, ZINB>{}); break;
-            default: take_rows(std::integral_constant<int, POISSON>{});
-        }
+        });
         layered.backward(l, n, z.data(), batch.data(), p, scale, small, d_z.data());
     }
 
     // Adds one cell's reconstruction loss; its logits y and zeros become the log-likelihood's gradient by them.
     template <int LIKELIHOOD> void take_cell(const Counts& counts, int cell, T* y, T* zeros) {
-        const int start = x.row[cell], m = x.row[cell + 1] - start;
         const size_t dispersion_row = s.dispersion == PER_BATCH ? batch[cell] : label[cell];
-        const double log_factorials = counts.log_factorials[x.cells[cell]];
-        if constexpr (LIKELIHOOD == POISSON)
-            non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials);
-        else
-            non_zeros.gather(m, &x.gene[start], &x.count[start], log_factorials, table, dispersion_row);
         sums.reconstruction -= cell_log_likelihood<T, LIKELIHOOD, true>(
-            layout->gene_stride, non_zeros, library[cell], table, dispersion_row, y, zeros, softmax.data(), d_library[cell]);
+            layout->gene_stride, gathered<LIKELIHOOD>(counts, cell, dispersion_row), library[cell], table, dispersion_row, y, zeros, softmax.data(), d_library[cell]);
     }
 
     template <int LIKELIHOOD> void decode_rows(const Counts& counts, int n) {
@@ -284,23 +271,18 @@ template <class T> class Workspace {
             }
         }
         d_hidden.resize(static_cast<size_t>(n) * W);
-        if (l.layers == 1) {
-            dense_linear_backward(n, hidden[0].out.data(), W, H, p + l.head_weight, d_head.data(), 2 * K, 2 * K, d_hidden.data(),
-                                  small + l.head_weight, small + l.head_bias);
-        } else {
-            d_below.resize(static_cast<size_t>(n) * H);
-            dense_linear_backward(n, hidden[l.layers - 1].out.data(), H, H, p + l.head_weight, d_head.data(), 2 * K, 2 * K,
-                                  d_below.data(), small + l.head_weight, small + l.head_bias);
-            std::vector<T> d_out(static_cast<size_t>(n) * H);
-            for (int i = l.layers - 1; i >= 1; --i) {
-                const size_t at = l.layer0 + (i - 1) * l.layer_size, bias = at + static_cast<size_t>(H) * H;
-                hidden[i].backward(n, H, p + bias + H, d_below.data(), small + bias + H, small + bias + 2 * H);
-                std::swap(d_out, d_below);
-                const int stride = i == 1 ? W : H;
-                T* target = i == 1 ? d_hidden.data() : d_below.data();
-                dense_linear_backward(n, hidden[i - 1].out.data(), stride, H, p + at, d_out.data(), H, H, target, small + at,
-                                      small + bias);
-            }
+        const int top = l.layers - 1;
+        d_below.resize(top ? static_cast<size_t>(n) * H : 0), d_out.resize(d_below.size());
+        // The gradient by the output of layer i: the first one's is beside that of the library encoder.
+        const auto d_layer = [&](int i) { return i ? d_below.data() : d_hidden.data(); };
+        dense_linear_backward(n, hidden[top].out.data(), top ? H : W, H, p + l.head_weight, d_head.data(), 2 * K, 2 * K,
+                              d_layer(top), small + l.head_weight, small + l.head_bias);
+        for (int i = top; i >= 1; --i) {
+            const size_t at = l.layer0 + (i - 1) * l.layer_size, bias = at + static_cast<size_t>(H) * H;
+            hidden[i].backward(n, H, p + bias + H, d_below.data(), small + bias + H, small + bias + 2 * H);
+            std::swap(d_out, d_below);
+            dense_linear_backward(n, hidden[i - 1].out.data(), i == 1 ? W : H, H, p + at, d_out.data(), H, H, d_layer(i - 1),
+                                  small + at, small + bias);
         }
         if (s.model_library) {
             std::vector<T> d_library_head(2 * n);
@@ -323,24 +305,19 @@ template <class T> class Workspace {
     }
 };
 
-// One step of Adam as torch takes it; the constants of the step.
-template <class T> struct Adam {
-    T weight_decay, eps, step, second_scale;
-
-    Adam(const Optimiser& o, int64_t step_number)
-        : weight_decay(static_cast<T>(o.weight_decay)),
-          eps(static_cast<T>(o.eps)),
-          step(static_cast<T>(o.lr / (1.0 - std::pow(0.9, static_cast<double>(step_number))))),
-          second_scale(static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(0.999, static_cast<double>(step_number))))) {}
-
-    ALWAYS_INLINE void update(T* w, T* m, T* v, vec<T> gradient) const {
+// One step of Adam as torch takes it, by the constants of the step; of some weights and their moments.
+template <class T> auto adam(const Optimiser& o, double step_number) {
+    const T weight_decay = static_cast<T>(o.weight_decay), eps = static_cast<T>(o.eps);
+    const T step = static_cast<T>(o.lr / (1.0 - std::pow(0.9, step_number)));
+    const T second_scale = static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(0.999, step_number)));
+    return [=](T* w, T* m, T* v, vec<T> gradient) __attribute__((always_inline)) {
         const vec<T> weight = load(w), g = gradient + weight_decay * weight;
         const vec<T> first = load(m) + T(0.1) * (g - load(m)), second = T(0.999) * load(v) + T(0.001) * g * g;
         store(m, first);
         store(v, second);
         store(w, weight - step * first / (root_of(second) * second_scale + eps));
-    }
-};
+    };
+}
 
 template <class T> Workspace<T>& workspace(const Spec& spec) {
     static thread_local Workspace<T> instance;
@@ -348,39 +325,27 @@ template <class T> Workspace<T>& workspace(const Spec& spec) {
     return instance;
 }
 
-template <class T>
-void gradients(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, int n,
-               const T* parameters, T* running, const T* latent_noise, const T* library_noise, const uint8_t* keep,
-               double kl_weight, T* gradient, Sums* sums) {
-    Workspace<T>& w = workspace<T>(spec);
-    const Layout& l = w.dims();
-    w.noise.latent.assign(latent_noise, latent_noise + static_cast<size_t>(n) * l.latent);
-    if (spec.model_library) w.noise.library.assign(library_noise, library_noise + n);
-    if (spec.dropout_rate > 0)
-        w.noise.keep.assign(keep, keep + static_cast<size_t>(n) * l.hidden * (l.layers + spec.model_library));
-    w.forward_backward(counts, categories, cells, n, parameters, running, kl_weight, true);
-    std::copy(w.small_gradient(), w.small_gradient() + l.input_weight, gradient);
-    w.input_gradient([](auto, size_t) {}, [&](auto vectors, size_t at, const vec<T>* sum) {
-        for (int j = 0; j < decltype(vectors)::value; ++j) store(gradient + l.input_weight + at + j * Vec<T>::width, sum[j]);
-    });
-    *sums = w.sums;
-}
+}  // namespace
 
-// Minibatch i is cells[starts[i] .. starts[i + 1]). Stops early when *stop is set; *sums grow.
-template <class T>
-int train(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells, const int32_t* starts,
-          int n_minibatches, T* parameters, T* first, T* second, T* running, const Optimiser& optimiser, double kl_weight,
-          uint64_t seed, int64_t steps_done, const volatile int32_t* stop, Sums* sums) {
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+using T = SCALAR;  // float for training; the tests of exactness compile it as double
+
+// Minibatch i is cells[starts[i] .. starts[i + 1]). Stops early when `stop` is set; sums grow.
+EXPORT int32_t train_epoch(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells,
+                           const int32_t* starts, int32_t n_minibatches, T* parameters, T* first, T* second, T* running,
+                           const Optimiser& optimiser, double kl_weight, uint64_t seed, int64_t steps_done,
+                           const volatile int32_t& stop, Sums& sums) {
     Workspace<T>& w = workspace<T>(spec);
     const Layout& l = w.dims();
     constexpr int W = Vec<T>::width;
     for (int i = 0; i < n_minibatches; ++i) {
-        if (*stop) return i;
+        if (stop) return i;
         const int64_t step = steps_done + i + 1;
         const int n = starts[i + 1] - starts[i];
         w.draw(seed, static_cast<uint64_t>(step), n);
-        w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight, true);
-        const Adam<T> adam(optimiser, step);
+        w.forward_backward(counts, categories, cells + starts[i], n, parameters, running, kl_weight);
+        const auto update = adam<T>(optimiser, static_cast<double>(step));
         const auto ahead = [&](auto vectors, size_t from) {
             constexpr int LINE = 64 / sizeof(T);
             const size_t at = l.input_weight + from;
@@ -393,47 +358,24 @@ int train(const Spec& spec, const Counts& counts, const Categories& categories, 
         const auto use = [&](auto vectors, size_t from, const vec<T>* sum) {
             const size_t at = l.input_weight + from;
             for (int j = 0; j < decltype(vectors)::value; ++j)
-                adam.update(parameters + at + j * W, first + at + j * W, second + at + j * W, sum[j]);
+                update(parameters + at + j * W, first + at + j * W, second + at + j * W, sum[j]);
         };
         w.input_gradient(ahead, use);
         for (size_t at = 0; at < l.input_weight; at += W)
-            adam.update(parameters + at, first + at, second + at, load(w.small_gradient() + at));
-        sums->reconstruction += w.sums.reconstruction;
-        sums->kl_latent += w.sums.kl_latent;
-        sums->kl_library += w.sums.kl_library;
-        sums->loss += w.sums.loss;
+            update(parameters + at, first + at, second + at, load(w.small_gradient() + at));
+        sums.reconstruction += w.sums.reconstruction;
+        sums.kl_latent += w.sums.kl_latent;
+        sums.kl_library += w.sums.kl_library;
+        sums.loss += w.sums.loss;
     }
     return n_minibatches;
 }
 
-}  // namespace
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
-
-// SCALAR is float for training; the tests of exactness compile it as double.
-EXPORT void gradients_of_minibatch(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
-                                   int32_t n, const SCALAR* parameters, SCALAR* running, const SCALAR* latent_noise,
-                                   const SCALAR* library_noise, const uint8_t* keep, double kl_weight, SCALAR* gradient,
-                                   Sums* sums) {
-    gradients<SCALAR>(*spec, *counts, *categories, cells, n, parameters, running, latent_noise, library_noise, keep, kl_weight,
-                      gradient, sums);
-}
-
-EXPORT int32_t train_epoch(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
-                           const int32_t* starts, int32_t n_minibatches, SCALAR* parameters, SCALAR* first, SCALAR* second,
-                           SCALAR* running, const Optimiser* optimiser, double kl_weight, uint64_t seed, int64_t steps_done,
-                           const volatile int32_t* stop, Sums* sums) {
-    return train<SCALAR>(*spec, *counts, *categories, cells, starts, n_minibatches, parameters, first, second, running,
-                         *optimiser, kl_weight, seed, steps_done, stop, sums);
-}
-
-EXPORT void evaluate_cells(const Spec* spec, const Counts* counts, const Categories* categories, const int32_t* cells,
-                           int32_t n, const SCALAR* parameters, SCALAR* running, int32_t n_samples,
-                           const SCALAR* latent_noise, const SCALAR* library_noise, SCALAR* posterior,
-                           SCALAR* library_posterior, double* reconstruction) {
-    Workspace<SCALAR>& w = workspace<SCALAR>(*spec);
-    evaluate(w, *spec, *counts, *categories, cells, n, parameters, running, n_samples, latent_noise, library_noise, posterior,
-             library_posterior, reconstruction);
+EXPORT void evaluate_cells(const Spec& spec, const Counts& counts, const Categories& categories, const int32_t* cells,
+                           int32_t n, const T* parameters, T* running, int32_t n_samples, const T* latent_noise,
+                           const T* library_noise, T* posterior, T* library_posterior, double* reconstruction) {
+    evaluate(workspace<T>(spec), spec, counts, categories, cells, n, parameters, running, n_samples, latent_noise, library_noise,
+             posterior, library_posterior, reconstruction);
 }
 
 // Sizes of a member's arrays, for engine/packing.py to check its own against.

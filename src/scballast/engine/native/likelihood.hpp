@@ -2,6 +2,7 @@
 // (lgamma(x + theta) - lgamma(theta) - lgamma(x + 1), x log mu) are evaluated at the non-zero counts only.
 #pragma once
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "arithmetic.hpp"
@@ -9,6 +10,15 @@
 
 constexpr double LIKELIHOOD_EPS = 1e-8;
 constexpr int TABLE_COUNTS = 16;  // most counts are small: see DispersionTable
+
+// Calls use(constant LIKELIHOOD).
+template <class Use> void for_likelihood(int32_t likelihood, Use use) {
+    switch (likelihood) {
+        case NB: return use(std::integral_constant<int, NB>{});
+        case ZINB: return use(std::integral_constant<int, ZINB>{});
+        default: return use(std::integral_constant<int, POISSON>{});
+    }
+}
 
 // theta = exp(px_r) and what the likelihood needs of it, per dispersion row and gene. For whole counts x up to
 // n_counts the increments lgamma(x + theta) - lgamma(theta) and digamma(x + theta) - digamma(theta) are the sums of
@@ -54,7 +64,9 @@ template <class T> struct NonZeros {
     double constant = 0;  // the part of the log-likelihood that does not depend on the decoded row
     std::vector<T> count, theta, log_gamma, digamma, mu, pi, d_mu, d_theta, d_pi;
 
-    void gather(int size, const int32_t* which, const T* counts, double log_factorials) {
+    template <int LIKELIHOOD>
+    void gather(int size, const int32_t* which, const T* counts, double log_factorials, const DispersionTable<T>& table,
+                size_t row) {
         n = size, n_padded = padded(size), genes = which, constant = -log_factorials;
         if (static_cast<int>(count.size()) < n_padded)
             for (auto* v : {&count, &theta, &log_gamma, &digamma, &mu, &pi, &d_mu, &d_theta, &d_pi}) v->resize(n_padded);
@@ -62,11 +74,7 @@ template <class T> struct NonZeros {
         std::fill(count.begin() + n, count.begin() + n_padded, T(0));
         std::fill(mu.begin() + n, mu.begin() + n_padded, T(1));
         std::fill(pi.begin() + n, pi.begin() + n_padded, T(-1e4));  // certainly not an inflated zero
-    }
-
-    void gather(int size, const int32_t* which, const T* counts, double log_factorials, const DispersionTable<T>& table,
-                size_t row) {
-        gather(size, which, counts, log_factorials);
+        if constexpr (LIKELIHOOD == POISSON) return;
         const size_t G = table.stride;
         const int n_counts = table.n_counts;
         const T *th = &table.theta[row * G], *log_gammas = &table.log_gamma[row * (n_counts + 1) * G],

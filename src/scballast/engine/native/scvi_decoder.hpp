@@ -15,8 +15,7 @@ template <class T> class LayeredDecoder {
     T* zero_row(const Layout& l, size_t b) { return l.zero_inflated ? &zeros[b * l.gene_stride] : nullptr; }
 
     // Logits of z (n, latent), each row in its batch; by running statistics, or by those of the rows in training.
-    void forward(const Layout& l, int n, const T* z, const int32_t* batch, const T* p, T* running, bool training,
-                 bool update_running) {
+    void forward(const Layout& l, int n, const T* z, const int32_t* batch, const T* p, T* running, bool training) {
         const size_t H = l.hidden_stride, G = l.gene_stride;
         hidden.resize(l.layers);
         const T* below = z;
@@ -34,7 +33,7 @@ template <class T> class LayeredDecoder {
             products.multiply(n, layer.inputs, l.hidden_stride, {below, below_stride, 1}, T(1), {weight, H, 1}, x, H, x, H);
             T* run = running + layer.running;
             own.forward(n, l.hidden_stride, l.hidden_stride, l.hidden, p + layer.gamma, p + layer.beta, run, run + H, training,
-                        update_running, nullptr, T(1));
+                        nullptr, T(1));
             below = own.out.data(), below_stride = H;
         }
         // Genes beyond the last have no share of the expression.
