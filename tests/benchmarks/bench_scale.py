@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks scale [--cells 200000] [--genes 30000] [--density 0.05] [--batches 0] [--format h5ad]
         [--compression gzip] [--folder FOLDER] [--source FOLDER]
-    python -m tests.benchmarks scale --experiment 10000 100000 1000000 --folder FOLDER [--epochs 4] [--more WORD …]
+    python -m tests.benchmarks scale --experiment 10000 100000 1000000 --folder FOLDER [--epochs 4] [--killed STAGE=S …]
     python -m tests.benchmarks scale --kills 100000 --folder FOLDER [--stages STAGE …] [--epochs 4]
         [--more WORD …]
 
@@ -190,6 +190,7 @@ def main() -> bool:
     parser.add_argument("--experiment", type=int, nargs="+", metavar="CELLS", help="a whole experiment at each size")
     parser.add_argument("--kills", type=int, metavar="CELLS", help="a whole experiment killed in each stage")
     parser.add_argument("--stages", nargs="+", metavar="STAGE", help="of --kills: these alone, such as training fit")
+    parser.add_argument("--killed", nargs="+", default=[], metavar="STAGE=S", help="of the last size, in turn")
     parser.add_argument("--epochs", type=int, default=4, help="of all models, at every size; 0: the default rule")
     parser.add_argument("--more", nargs="*", default=[], help="further words of the command")
     chosen = parser.parse_args()
@@ -201,7 +202,8 @@ def main() -> bool:
             simulate(path, n_cells, chosen.genes, chosen.density, chosen.batches, chosen.compression)
 
         if chosen.experiment:
-            return grow(folder, chosen.experiment, simulated, [*epochs, *chosen.more])
+            killed = [(stage, float(s)) for stage, s in (word.split("=") for word in chosen.killed)]
+            return grow(folder, chosen.experiment, simulated, [*epochs, *chosen.more], killed)
         return kills(folder, chosen.kills, simulated, [*epochs, *chosen.more], chosen.stages)
     with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="scballast-scale-") as folder:
         path, runs = Path(folder) / f"atlas.{chosen.format}", Path(folder) / "runs"

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -112,8 +113,17 @@ def words_of(path: Path, runs: Path, more: Sequence[str]) -> list[str]:
     ]
 
 
-def grow(folder: Path, sizes: Sequence[int], simulated: Callable[[Path, int], None], more: Sequence[str]) -> bool:
-    """Run the experiment at each number of cells, or go on with it, and print its table; return whether all ended."""
+def grow(
+    folder: Path,
+    sizes: Sequence[int],
+    simulated: Callable[[Path, int], None],
+    more: Sequence[str],
+    killed: Sequence[tuple[str, float]] = (),
+) -> bool:
+    """Run the experiment at each number of cells, or go on with it, and print its table; return whether all ended.
+
+    That of the last size is ended by SIGKILL in the stages of ``killed``, so many seconds after each began, and goes on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     whole = True
     for n_cells in sizes:
@@ -121,8 +131,10 @@ def grow(folder: Path, sizes: Sequence[int], simulated: Callable[[Path, int], No
         if runs and has_ended(runs[-1]):
             continue
         path = _file(folder, n_cells, simulated)
-        events = folder / f"events-{n_cells}-{len(runs):03d}.jsonl"
-        status = run(events, words_of(path, folder / f"runs-{n_cells}", more))
+        ends = [*(killed[len(runs) :] if n_cells == sizes[-1] else ()), None]
+        for i, end in enumerate(ends, start=len(runs)):
+            events = folder / f"events-{n_cells}-{i:03d}.jsonl"
+            status = run(events, words_of(path, folder / f"runs-{n_cells}", more), end)
         if status:
             print(f"{n_cells:,} cells: ended with {status}; see {events.with_suffix('.log')}")
             whole = False
@@ -174,7 +186,8 @@ def kills(
     """Kill the command in the middle of each stage and run it again; print what was lost, return whether all is well.
 
     The middle is that of the same stage in a run that was left alone. Each stage is killed in a folder of its own, and
-    run again until it ends; wanted: no baseline is scored twice.
+    run again until it ends; wanted: no baseline is scored twice. What comes after training begins with the scores and
+    models of the run that was left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = _file(folder, n_cells, simulated)
@@ -196,6 +209,9 @@ def kills(
         first, second = (folder / f"kill-{n_cells}-{name}-{i}.jsonl" for i in (1, 2))
         words = words_of(path, folder / f"kill-runs-{n_cells}-{name}", more)
         if not first.exists():
+            if list(STAGES).index(stage) > list(STAGES).index("training"):
+                kept_cache = folder / f"kill-runs-{n_cells}-alone" / "cache"
+                shutil.copytree(kept_cache, folder / f"kill-runs-{n_cells}-{name}" / "cache", copy_function=os.link)
             run(first, words, (stage, undisturbed[stage].wall / 2 / max(1, undisturbed[stage].ended)))
         if not (second.exists() and has_ended(second)):
             second.unlink(missing_ok=True)
