@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -53,10 +54,12 @@ def test_a_notebook_shows_the_answer_and_no_markup_of_the_data(result: scballast
     assert "nan" not in shown
 
 
-def test_dir_lists_what_there_is_and_nothing_else(result: scballast.RunResult) -> None:
+def test_dir_lists_what_there_is_and_nothing_else(result: scballast.RunResult, tmp_path: Path) -> None:
     public = {name for name in dir(result) if not name.startswith("_")}
     own = {"run_id", "tables", "metrics", "folder", "genes", "model", "annotate"}
-    assert repr(result) == f"RunResult 'r1': 1 of 2 answers. Report: {Path('runs/results/x/report.html')}"
+    assert repr(result) == "RunResult 'r1': 1 of 2 answers. Report: scballast report r1 draws it"
+    (tmp_path / "report.html").touch()
+    assert repr(replace(result, folder=tmp_path)).endswith(f"answers. Report: {tmp_path / 'report.html'}")
     assert public == own | {"answer", "answer_genes"}
     assert dir(scballast) == sorted(scballast.__all__)
     assert all(getattr(scballast, name) is not None for name in dir(scballast))

@@ -60,7 +60,12 @@ class RunResult(_Tables):
         """Say in one line what it is: the tables would fill the screen."""
         answer = self.tables["answer"]
         n_given = int((answer["method"] != "none").sum())
-        return f"RunResult {self.run_id!r}: {n_given} of {len(answer)} answers. Report: {self.folder / 'report.html'}"
+        return f"RunResult {self.run_id!r}: {n_given} of {len(answer)} answers. Report: {self._report()}"
+
+    def _report(self) -> str:
+        """Return where the report is, or what draws it: of a sweep's trials those of the front alone have one."""
+        page = self.folder / "report.html"
+        return str(page) if page.is_file() else f"scballast report {self.run_id} draws it"
 
     def _repr_html_(self) -> str:
         """Show the answer in a notebook, with the first genes of each list."""
@@ -73,7 +78,7 @@ class RunResult(_Tables):
                 interval = f"{row.phi:z.2f} [{row.lower:z.2f}, {row.upper:z.2f}]"
                 told = (f"{row.confirmed:.2f}", interval, f"{row.floor:z.2f}", ", ".join(map(str, first)))
             rows.append((row.population, row.estimand, row.method, *told))
-        return _html_table(columns, rows, self.folder)
+        return _html_table(columns, rows, self._report())
 
     def genes(self, population: str, estimand: str = "marker") -> pd.DataFrame:
         """Return the genes of one answer, the best first, with fold changes, shares of cells and flags.
@@ -186,7 +191,7 @@ class CheckResult(_Tables):
             gene_rows = self.tables["check_genes"].query("population == @row.population")
             fails = ", ".join(failing(gene_rows).head(8)) if row.estimand == "marker" else ""
             rows.append((*list_cells(row), agreement(row, self.tables["check_methods"]), fails))
-        return _html_table((*LISTS_HEADINGS, "agrees with", "fails"), rows, self.folder)
+        return _html_table((*LISTS_HEADINGS, "agrees with", "fails"), rows, str(self.folder / "report.html"))
 
     def genes(self, population: str) -> pd.DataFrame:
         """Return the list of one population, gene by gene: whether each is confirmed, why not, and its levels.
@@ -239,7 +244,7 @@ class CheckResult(_Tables):
         return rows[rows["population"].astype(str) == population].reset_index(drop=True)
 
 
-def _html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], folder: Path) -> str:
+def _html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], report: str) -> str:
     """Write a table for a notebook, every value escaped, and below it where the report is."""
     from html import escape
 
@@ -248,10 +253,8 @@ def _html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], folder
         return f"<tr>{inner}</tr>"
 
     body = "".join(line(row, "td") for row in rows)
-    report = escape(str(folder / "report.html"))
-    return (
-        f"<table><thead>{line(columns, 'th')}</thead><tbody>{body}</tbody></table><p>Report: <code>{report}</code></p>"
-    )
+    head = f"<thead>{line(columns, 'th')}</thead>"
+    return f"<table>{head}<tbody>{body}</tbody></table><p>Report: <code>{escape(report)}</code></p>"
 
 
 def run(overrides: Sequence[str] = ()) -> RunResult:
