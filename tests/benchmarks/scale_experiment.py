@@ -122,7 +122,7 @@ def grow(
 ) -> bool:
     """Run the experiment at each number of cells, or go on with it, and print its table; return whether all ended.
 
-    That of the last size is ended by SIGKILL in the stages of ``killed``, so many seconds after each began, and goes on.
+    That of the last size is ended by SIGKILL in the stages of ``killed``, so many seconds after they begin; it goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     whole = True
