@@ -31,6 +31,11 @@ def key_field(default: Any, about: str, **rules: Any) -> Any:
     return field(**kind, metadata={"about": about, **rules})
 
 
+def one_of(about: str, *allowed: str) -> Any:
+    """Return a field that holds one of a few words, by default the first of them."""
+    return key_field(allowed[0], about, allowed=allowed)
+
+
 def unknown_key(where: str, name: str, allowed: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not there, with the nearest that is."""
     return unknown_keys(where, [name], allowed)
