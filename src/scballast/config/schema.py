@@ -244,7 +244,16 @@ def build_config(values: Mapping[str, Any]) -> Config:
         A key is unknown, a value has the wrong type or is out of range, or values contradict each other.
     """
     config: Config = build(Config, values, "")
-    _check_combinations(config)
+    for message in _contradictions(config):
+        raise ConfigError(message)
+    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
+        seconds_of(key, text)
+    for name in config.genes.exclude:
+        if name not in GENE_CLASSES:
+            raise unknown_key(where="genes.exclude", name=name, allowed=GENE_CLASSES)
+    for objective in config.objectives:
+        if objective.metric.split("/")[0] not in _METRICS:
+            raise unknown_key(where="objectives", name=objective.metric, allowed=[f"{name}/…" for name in _METRICS])
     return config
 
 
@@ -285,19 +294,6 @@ def config_hash(config: Config) -> str:
             leaves[key] = str(Path(path).expanduser().resolve())
     digits = hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
     return digits.translate(str.maketrans("0123456789", "ghijklmnop"))
-
-
-def _check_combinations(config: Config) -> None:
-    for message in _contradictions(config):
-        raise ConfigError(message)
-    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
-        seconds_of(key, text)
-    for name in config.genes.exclude:
-        if name not in GENE_CLASSES:
-            raise unknown_key(where="genes.exclude", name=name, allowed=GENE_CLASSES)
-    for objective in config.objectives:
-        if objective.metric.split("/")[0] not in _METRICS:
-            raise unknown_key(where="objectives", name=objective.metric, allowed=[f"{name}/…" for name in _METRICS])
 
 
 def _contradictions(config: Config) -> Iterator[str]:

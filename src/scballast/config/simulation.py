@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from scballast.config.values import shown
 from scballast.errors import ConfigError
 
 _Rule = tuple[str, bool, str]
@@ -112,9 +113,8 @@ class SimulationConfig:
         for name, holds, allowed in chain(self._ranges(), self._arms(), self._room()):
             if not holds:
                 observed = getattr(self, name)
-                shown = repr(list(observed) if isinstance(observed, tuple) else observed)  # one line, whatever the text
-                shown = shown if len(shown) <= 100 else f"{shown[:99]}…"
-                msg = f"data.simulation.{name} is {shown}. Allowed: {allowed}."
+                text = shown(list(observed) if isinstance(observed, tuple) else observed)
+                msg = f"data.simulation.{name} is {text}. Allowed: {allowed}."
                 raise ConfigError(msg)
 
     @property
@@ -138,13 +138,8 @@ class SimulationConfig:
         return 0.0 if self.programs == "latent" else usual
 
     def _ranges(self) -> Iterator[_Rule]:
-        for name, lowest in {
-            "n_genes": 10,
-            "n_markers": 0,
-            "n_programs": 0,
-            "n_program_genes": 1,
-            "n_donors": 1,
-        }.items():
+        fewest = {"n_genes": 10, "n_markers": 0, "n_programs": 0, "n_program_genes": 1, "n_donors": 1}
+        for name, lowest in fewest.items():
             yield name, getattr(self, name) >= lowest, f"at least {lowest}"
         for name in ("marker_log_fold_change", "program_strength", "donor_effect", "donor_population_effect"):
             yield name, 0 <= getattr(self, name) <= 5, "between 0 and 5 (natural-log units)"
@@ -162,11 +157,8 @@ class SimulationConfig:
         yield "population_sizes", n >= fewest, f"at least {fewest} {populations}"
         yield "population_sizes", min(self.population_sizes) >= 2, "at least 2 cells in each population"
         if self.null_split:
-            yield (
-                "population_sizes",
-                self.population_sizes[0] >= 4,
-                "at least 4 cells in the first with null_split=true",
-            )
+            enough = self.population_sizes[0] >= 4
+            yield "population_sizes", enough, "at least 4 cells in the first with null_split=true"
         if self.donor_only:
             yield "n_donors", self.n_donors >= 2, "at least 2 with donor_only=true"
 
@@ -174,12 +166,8 @@ class SimulationConfig:
         """Yield the rules of how many genes are planted, and where."""
         n_programs = self.n_programs * self.n_program_genes
         from_markers = round(self.overlap * n_programs)
-        most = self.n_markers / max(n_programs, 1)
-        yield (
-            "overlap",
-            from_markers <= self.n_markers,
-            f"at most n_markers / (n_programs * n_program_genes) = {most:.2f}",
-        )
+        allowed = f"at most n_markers / (n_programs * n_program_genes) = {self.n_markers / max(n_programs, 1):.2f}"
+        yield "overlap", from_markers <= self.n_markers, allowed
         planted = self.n_markers + n_programs - from_markers + self.has_shared_program * self.n_program_genes
         allowed = (
             f"at least {planted}, the genes planted in one population"
