@@ -26,7 +26,7 @@ def render_trial_report(folder: Path) -> None:
     Parameters
     ----------
     folder
-        A result folder. Read: ``tables/*``, ``metrics.json``, ``history.json``, ``warnings.json`` and
+        A result folder. Read: ``tables/*``, ``history.json``, ``warnings.json`` and
         ``config/resolved.yaml``. A table that is absent costs its section, which then says why.
 
     Raises
@@ -40,7 +40,7 @@ def render_trial_report(folder: Path) -> None:
         sections = evidence(results)
     by_population: dict[str, list[Answer]] = {}
     for answer in stored_answers:
-        by_population.setdefault(answer.population, []).append(answer)
+        by_population.setdefault(answer["population"], []).append(answer)
     values = {
         "title": f"Which genes can be trusted? {results.dataset}",
         "facts": _facts(results),
@@ -49,8 +49,8 @@ def render_trial_report(folder: Path) -> None:
         "cards": cards(results, stored_answers),
         "many": len(by_population) > MANY_POPULATIONS,
         "sums": in_a_line(stored_answers, str),
-        "n_trusted": sum(a.trusted for a in stored_answers),
-        "responds": any(a.estimand == "response" for a in stored_answers),
+        "n_trusted": sum(a["trusted"] for a in stored_answers),
+        "responds": any(a["estimand"] == "response" for a in stored_answers),
         "top_k": results.top_k,
         "again": again(setting(results.config, "resample.kind")),
         "floor_parts": floor_parts(results),

@@ -95,15 +95,15 @@ def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:
     lists = {key: rows.sort_values("rank") for key, rows in table.groupby(["population", "estimand"], sort=False)}
     most = max(20, MOST_ROWS // max(1, len(lists)))
     made = []
-    for place, population in enumerate(dict.fromkeys(answer.population for answer in answers)):
-        population_answers = [answer for answer in answers if answer.population == population]
+    for place, population in enumerate(dict.fromkeys(answer["population"] for answer in answers)):
+        population_answers = [answer for answer in answers if answer["population"] == population]
         tables = []
         for answer in population_answers:
-            genes = lists.get((population, answer.estimand))
+            genes = lists.get((population, answer["estimand"]))
             labels = [] if genes is None else [results.gene_label(str(gene)) for gene in genes["gene"]]
-            file = file_name(place, population, answer.estimand)
+            file = file_name(place, population, answer["estimand"])
             tables.append((answer, gene_table(COLUMNS, genes, labels, file if len(lists) <= MOST_FILES else "", most)))
-        made.append(Card(place, population, population_answers[0].n_cells, tuple(tables)))
+        made.append(Card(place, population, population_answers[0]["n_cells"], tuple(tables)))
     return made
 
 
