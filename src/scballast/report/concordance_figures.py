@@ -79,7 +79,7 @@ def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     for i in range(n):
         axes.text(i, i, "–", ha="center", va="center", color=style.GREY)
     style.name_rows(axes, methods)
-    style.name_columns(axes, methods)
+    style.name_columns(axes, methods, range(n))
     axes.set_aspect("equal")
     style.colour_bar(figure, mesh, axes, f"overlap of the top {results.top_k}", aspect=18, shrink=0.7, pad=0.02)
     caption = (

@@ -139,7 +139,7 @@ def heat_map(results: ResultFolder) -> Picture:
     figure, axes = style.panel(len(names) * row + 2.0)
     mesh = _draw_cells(axes, phi, beaten, centres)
     style.label_rows(axes, names)
-    style.name_columns(axes, columns, positions=list(centres))
+    style.name_columns(axes, columns, list(centres))
     axes.spines[:].set_visible(False)
     label = f"stability Φ, top {results.top_k}"
     style.colour_bar(figure, mesh, axes, label, location="bottom", shrink=0.45, aspect=26, pad=0.03)
