@@ -228,7 +228,7 @@ def _latent(results: ResultFolder) -> Section:
     else:
         populations = setting(results.config, "data.population_key")
         keys = sorted(dict.fromkeys(table["key"]), key=lambda key: key != populations)
-        pictures += [latent_figures.association(results, key) for key in keys[:MAX_KEYS]]
+        pictures += [latent_figures.association(results, table, key) for key in keys[:MAX_KEYS]]
         if len(keys) > MAX_KEYS:
             absent.append(f"{len(keys) - MAX_KEYS} more association keys (they are in tables/association.csv)")
     for name, draw, label in (

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.compute
-import pyarrow.parquet
 
 from scballast.config import keys
 from scballast.methods.registry import method_order
@@ -99,11 +97,6 @@ class StoredFolder:
 @dataclass(frozen=True)
 class ResultFolder(StoredFolder):
     """An experiment's stored values."""
-
-    @cached_property
-    def metrics(self) -> dict[str, float]:
-        """Logged metrics by name."""
-        return dict(read_json(self.path / "metrics.json", {}))
 
     @cached_property
     def history(self) -> dict[str, list[list[float]]]:
@@ -222,7 +215,8 @@ class ResultFolder(StoredFolder):
         path = self.path / "tables" / "rankings.parquet"
         if not path.is_file():
             return 0
-        return int(pyarrow.compute.max(pyarrow.parquet.read_table(path, columns=["rank"])["rank"]).as_py() or 0)
+        ranks = pd.read_parquet(path, columns=["rank"])["rank"]
+        return int(ranks.max()) if len(ranks) else 0
 
     def mean_ranks(self, methods: Sequence[str]) -> pd.DataFrame | None:
         """Mean rank over replicates, from ``tables/rankings.parquet``.
@@ -241,7 +235,7 @@ class ResultFolder(StoredFolder):
         if not path.is_file():
             return None
         columns = ["method", "population", "gene", "rank"]
-        table = pyarrow.parquet.read_table(path, columns=columns, filters=[("method", "in", list(methods))]).to_pandas()
+        table = pd.read_parquet(path, columns=columns, filters=[("method", "in", list(methods))])
         for column in columns[:3]:
             table[column] = table[column].astype("category")
         grouped = table.groupby(columns[:3], observed=True, sort=True)["rank"].mean()

@@ -11,6 +11,7 @@ import pandas as pd
 from scballast.report import sweep_figures
 from scballast.report.description import markdown
 from scballast.report.html import Fact, Grid, Section, two, with_sentences, write_page
+from scballast.report.stored_tables import read_json
 from scballast.report.style import figure_style
 from scballast.report.sweep_findings import finding
 from scballast.report.sweep_sections import families_section, programs_section
@@ -40,15 +41,11 @@ def render_sweep_report(folder: Path) -> None:
     """
     sweep = SweepFolder(folder)
     with figure_style():
-        families = families_section(sweep)
-        programs = programs_section(sweep)
         drawn = [
-            *([families] if families else []),
-            *(_front(sweep), _dimensions(sweep)),
-            *([programs] if programs else []),
+            *(families_section(sweep), _front(sweep), _dimensions(sweep), programs_section(sweep)),
             *(_importance(sweep), _answers(sweep), _trials(sweep)),
         ]
-    sections = with_sentences(drawn, lambda stem: finding(sweep, stem))
+    sections = with_sentences(filter(None, drawn), lambda stem: finding(sweep, stem))
     values = {
         "title": f"Which configuration gives genes that can be trusted? {_name(sweep)}",
         "facts": _facts(sweep),
@@ -210,7 +207,7 @@ def _caveats(sweep: SweepFolder) -> Iterator[Caveat]:
         for (title, text), occurrences in warned.groupby(["title", "text"], sort=False):
             which = f"Trial{'s' if len(occurrences) > 1 else ''} {', '.join(occurrences['trial'])}"
             yield Caveat(title, f"{which}: {text}")
-    yield from (Caveat("Note", text) for text in sweep.warnings)
+    yield from (Caveat("Note", text) for text in read_json(sweep.path / "warnings.json", []))
 
 
 def _description(sweep: SweepFolder) -> str:

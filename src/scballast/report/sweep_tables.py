@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from scballast.report.stored_tables import StoredFolder, read_json, read_table
+from scballast.report.stored_tables import StoredFolder, read_table
 
 _UNITS = {"fit/heldout_nll": "nats per cell", "fit/heldout_elbo": "nats per cell"}
 # Of a table of trials that has no configuration beside it.
@@ -70,11 +70,6 @@ def non_dominated(values: np.ndarray, maximise: list[bool]) -> np.ndarray:
 @dataclass(frozen=True)
 class SweepFolder(StoredFolder):
     """A sweep's stored values."""
-
-    @cached_property
-    def warnings(self) -> list[str]:
-        """Notes of the sweep."""
-        return [str(item) for item in read_json(self.path / "warnings.json", [])]
 
     @cached_property
     def trials(self) -> pd.DataFrame:
