@@ -141,11 +141,8 @@ def trials_with_programs(sweep: SweepFolder) -> pd.DataFrame | None:
     return trials if trials[DIMENSIONS].nunique() > 1 else None
 
 
-def programs_sentence(sweep: SweepFolder) -> str:
+def programs_sentence(_: SweepFolder, trials: pd.DataFrame) -> str:
     """Say what the figure shows."""
-    trials = trials_with_programs(sweep)
-    if trials is None:
-        return ""
     means = trials.groupby(DIMENSIONS)[HELD].mean()
     most, least = means.idxmax(), means.idxmin()
     return (
