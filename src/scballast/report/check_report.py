@@ -80,8 +80,7 @@ def render_check_report(folder: Path) -> None:
         "sections": (_agreement(results),),
         "notes": read_json(folder / "warnings.json", []),
     }
-    write_page(folder / "report.html", "check.html.j2", values)
-    (folder / "description.md").write_text(_description(rows, lists, data), encoding="utf-8")
+    write_page(folder, "check.html.j2", values, _description(rows, lists, data))
 
 
 def _description(rows: Sequence[Row], lists: str, data: str) -> str:

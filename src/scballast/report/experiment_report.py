@@ -61,8 +61,7 @@ def render_trial_report(folder: Path) -> None:
         "methods": methods_text(results),
         "config": _config_text(folder),
     }
-    write_page(folder / "report.html", "trial.html.j2", values)
-    (folder / "description.md").write_text(trial_description(results, stored_answers), encoding="utf-8")
+    write_page(folder, "trial.html.j2", values, trial_description(results, stored_answers))
 
 
 def describe_trial(folder: Path, *, details: str) -> None:
@@ -85,20 +84,16 @@ def _config_text(folder: Path) -> str:
 
 
 def _facts(results: ResultFolder) -> list[Fact]:
-    facts = [Fact("populations", len(results.populations), 0)]
-    if results.n_cells:
-        facts.append(Fact("cells in them", sum(results.n_cells.values()), 0))
-    facts.append(Fact("methods", results.headline["method"].nunique(), 0))
-    count = results.n_replicates
-    if count is not None:
-        facts.append(Fact("replicates", count, 0))
+    facts = {
+        "populations": len(results.populations),
+        "cells in them": sum(results.n_cells.values()) or None,
+        "methods": results.headline["method"].nunique(),
+        "replicates": results.n_replicates,
+    }
     keys = {"resampling": "resample.kind", "model": "model.name", "latent dimensions": "model.n_latent"}
     family = FAMILIES.get(str(setting(results.config, "model.name")))
     if family is not None and family.likelihood:
         keys |= {"likelihood": "model.gene_likelihood", "latent distribution": "model.latent_distribution"}
-    for label, key in keys.items():
-        value = setting(results.config, key)
-        if value is not None:
-            facts.append(Fact(label, value, 0 if isinstance(value, int) else None))
-    facts.append(Fact("top k", results.top_k, 0))
-    return facts
+    facts |= {label: setting(results.config, key) for label, key in keys.items()}
+    facts["top k"] = results.top_k
+    return [Fact(label, v, 0 if isinstance(v, int) else None) for label, v in facts.items() if v is not None]

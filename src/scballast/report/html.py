@@ -185,17 +185,20 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
-    """Render a template of this package; every value is escaped.
+def write_page(folder: Path, template: str, values: Mapping[str, Any], description: str) -> None:
+    """Write ``report.html`` by a template of this package, every value escaped, and ``description.md``.
 
     Parameters
     ----------
-    path
-        File to write.
+    folder
+        Of the two files.
     template
         File name under ``templates``.
     values
         Names that the template uses, beside the version.
+    description
+        Markdown.
     """
     page = _environment().get_template(template).render(version=version("scballast"), **values)
-    path.write_text(page, encoding="utf-8")
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "description.md").write_text(description, encoding="utf-8")

@@ -165,11 +165,8 @@ class ResultFolder(StoredFolder):
         table = self.table("populations")
         if table is None:
             return {}
-        return {
-            str(row.population): int(row.n_cells)
-            for row in table.itertuples()
-            if str(getattr(row, "ranked", True)) == "True"
-        }
+        ranked = table[table["ranked"].astype(str) == "True"] if "ranked" in table else table
+        return dict(zip(ranked["population"], ranked["n_cells"].astype(int), strict=True))
 
     @cached_property
     def populations(self) -> list[str]:

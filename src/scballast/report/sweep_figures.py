@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from scballast.methods.registry import CONTROLS, METHODS, method_order
+from scballast.methods.registry import CONTROLS, method_order
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
 from scballast.report.html import Picture
-from scballast.report.sweep_tables import SweepFolder
+from scballast.report.sweep_tables import OF_MODELS, SweepFolder
 
 MAX_METHODS = 5  # lines of one panel
 MAX_TRIALS = 40  # columns of the heat map
@@ -110,8 +110,7 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
     kinds = [column for column in ("model.gene_likelihood", "model.latent_distribution") if column in stability]
     means = stability.groupby(["trial", "method", "model.n_latent", *kinds], sort=False)[["phi", "floor"]].mean()
     means = means.reset_index()
-    methods = [m for m in sorted(set(means["method"]), key=method_order) if m not in CONTROLS]
-    methods = _shown_methods(sweep, methods)
+    methods = _shown_methods(sweep, sorted(set(means["method"]) - CONTROLS, key=method_order))
     combinations = sorted({tuple(str(v) for v in row) for row in means[kinds].to_numpy()}) if kinds else [()]
     n_columns = min(3, len(combinations))
     n_blocks = math.ceil(len(combinations) / n_columns)
@@ -158,8 +157,7 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
 def _shown_methods(sweep: SweepFolder, methods: list[str]) -> list[str]:
     """Keep the methods that depend on the model, the objectives' own first."""
     usual = ("contrast", "axis", "spread", "local", "conditioned", "per_population")
-    of_models = [name for name, method in METHODS.items() if method.roles and not method.control]
-    first = [m for m in [*sweep.methods_of_objectives, *usual, *of_models] if m in methods]
+    first = [m for m in [*sweep.methods_of_objectives, *usual, *OF_MODELS] if m in methods]
     return list(dict.fromkeys(first or methods))[:MAX_METHODS]
 
 
@@ -266,9 +264,10 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
     values = np.clip(wide.to_numpy(dtype=float), 0, 1)
     mesh = style.heat_map(axes, values, style.SEQUENTIAL, (0, 1), linewidth=0.6)
     style.label_rows(axes, names)
-    families = sweep.families
-    named = {t: f"{t} {families[t]}" if len(set(families.values())) > 1 else str(t) for t in trials}
-    labels = [f"{drawable(named[t])}{' ←' if t == sweep.chosen else ''}" for t in trials]
+    families = sweep.trials.set_index("trial")["model.name"] if "model.name" in sweep.parameters else {}
+    labels = [
+        f"{drawable(f'{t} {families[t]}' if len(families) else t)}{' ←' if t == sweep.chosen else ''}" for t in trials
+    ]
     axes.set_xticks(range(len(labels)), labels=labels, rotation=90, fontsize=8 if len(labels) <= 25 else 6.5)
     for tick, trial in zip(axes.get_xticklabels(), trials, strict=True):
         if trial == sweep.chosen:

@@ -56,8 +56,7 @@ def render_sweep_report(folder: Path) -> None:
         "sections": sections,
         "caveats": list(_caveats(sweep)),
     }
-    write_page(folder / "report.html", "sweep.html.j2", values)
-    (folder / "description.md").write_text(_description(sweep), encoding="utf-8")
+    write_page(folder, "sweep.html.j2", values, _description(sweep))
 
 
 def _name(sweep: SweepFolder) -> str:
