@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from scballast.methods.method import ESTIMANDS
@@ -13,15 +12,8 @@ from scballast.report.stored_tables import ResultFolder
 N_GENES = 10  # genes shown for each answer
 
 
-@dataclass(frozen=True)
-class Glyph:
-    """Positions in per cent of a small dot with its interval and floor, Φ from 0 to 1."""
-
-    phi: float
-    lower: float | None
-    upper: float | None
-    floor: float | None
-
+Glyph = Mapping[str, float | None]
+"""Places in per cent, from 0 to 1, of a small dot ``phi`` with its interval ``lower`` to ``upper`` and ``floor``."""
 
 Answer = Mapping[str, Any]
 """What to trust in one population, for one estimand: what ``tables/answer.csv`` says of it, ``method`` (``""`` for
@@ -66,11 +58,9 @@ def answers(results: ResultFolder) -> list[Answer]:
 
 def _glyph(answer: Answer) -> Glyph | None:
     """Put Φ, interval and floor on a line from 0 to 1; None where Φ is unknown."""
-    phi, *rest = (
-        round(100 * min(1.0, max(0.0, answer[name])), 1) if math.isfinite(answer[name]) else None
-        for name in ("phi", "lower", "upper", "floor")
-    )
-    return None if phi is None else Glyph(phi, *rest)
+    shares = {name: answer[name] for name in ("phi", "lower", "upper", "floor")}
+    glyph = {k: round(100 * min(1.0, max(0.0, v)), 1) if math.isfinite(v) else None for k, v in shares.items()}
+    return None if glyph["phi"] is None else glyph
 
 
 def _first_genes(results: ResultFolder) -> dict[Any, list[tuple[str, float]]]:

@@ -143,7 +143,7 @@ def agreeing(methods: pd.DataFrame | None, population: str, estimand: str) -> st
 
 def _glyph(shares: Mapping[str, float]) -> Glyph:
     confirmed, lower, floor = (100 * shares[name] for name in ("confirmed", "lower", "floor"))
-    return Glyph(confirmed, lower, confirmed, None if math.isnan(floor) else floor)
+    return {"phi": confirmed, "lower": lower, "upper": confirmed, "floor": None if math.isnan(floor) else floor}
 
 
 def _cards(results: ResultFolder, rows: Sequence[Row]) -> list[Card]:

@@ -41,6 +41,7 @@ def render_trial_report(folder: Path) -> None:
     by_population: dict[str, list[Answer]] = {}
     for answer in stored_answers:
         by_population.setdefault(answer["population"], []).append(answer)
+    config = folder / "config" / "resolved.yaml"
     values = {
         "title": f"Which genes can be trusted? {results.dataset}",
         "facts": _facts(results),
@@ -59,7 +60,7 @@ def render_trial_report(folder: Path) -> None:
         "sections": sections,
         "caveats": results.caveats,
         "methods": methods_text(results),
-        "config": _config_text(folder),
+        "config": config.read_text(encoding="utf-8") if config.is_file() else "no config/resolved.yaml",
     }
     write_page(folder, "trial.html.j2", values, trial_description(results, stored_answers))
 
@@ -76,11 +77,6 @@ def describe_trial(folder: Path, *, details: str) -> None:
     """
     results = ResultFolder(folder)
     (folder / "description.md").write_text(trial_description(results, answers(results), details), encoding="utf-8")
-
-
-def _config_text(folder: Path) -> str:
-    path = folder / "config" / "resolved.yaml"
-    return path.read_text(encoding="utf-8") if path.is_file() else "no config/resolved.yaml"
 
 
 def _facts(results: ResultFolder) -> list[Fact]:

@@ -127,7 +127,8 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
         _stability_lines(upper, _matching(means, kinds, combination), methods)
         upper.set_title(drawable(", ".join(combination)) or "all trials", fontsize=9.5)
         for axes in lower:
-            _fit_line(axes, _matching(sweep.finished, kinds, combination), fit)
+            _mean_line(axes, _matching(sweep.finished, kinds, combination).dropna(subset=fit), fit, style.INK)
+            axes.grid(axis="y")
         if i % n_columns == 0:
             for axes, label in zip((upper, *lower), _OF_PANELS, strict=False):
                 axes.set_ylabel(label)
@@ -170,20 +171,18 @@ def _matching(table: pd.DataFrame, kinds: list[str], values: tuple[str, ...]) ->
 def _stability_lines(axes: Axes, rows: pd.DataFrame, methods: list[str]) -> None:
     for method, colour in zip(methods, style.CYCLE, strict=False):
         method_rows = rows[rows["method"] == method]
-        mean = method_rows.groupby("model.n_latent")[["phi", "floor"]].mean()
-        axes.plot(mean.index, mean["phi"], color=colour, linewidth=1.4)
-        axes.scatter(method_rows["model.n_latent"], method_rows["phi"], s=12, color=colour, alpha=0.6, linewidth=0)
+        _mean_line(axes, method_rows, "phi", colour)
         if method == methods[0]:
-            axes.plot(mean.index, mean["floor"], color=style.GREY, linewidth=1, linestyle=(0, (3, 2)))
+            floor = method_rows.groupby("model.n_latent")["floor"].mean()
+            axes.plot(floor.index, floor, color=style.GREY, linewidth=1, linestyle=(0, (3, 2)))
     axes.grid(axis="y")
 
 
-def _fit_line(axes: Axes, rows: pd.DataFrame, fit: str) -> None:
-    known = rows[rows[fit].notna()]
-    mean = known.groupby("model.n_latent")[fit].mean()
-    axes.plot(mean.index, mean, color=style.INK, linewidth=1.4)
-    axes.scatter(known["model.n_latent"], known[fit], s=12, color=style.INK, alpha=0.6, linewidth=0)
-    axes.grid(axis="y")
+def _mean_line(axes: Axes, rows: pd.DataFrame, column: str, colour: str) -> None:
+    """Draw a column against the number of dimensions: dots, and a line through their means."""
+    mean = rows.groupby("model.n_latent")[column].mean()
+    axes.plot(mean.index, mean, color=colour, linewidth=1.4)
+    axes.scatter(rows["model.n_latent"], rows[column], s=12, color=colour, alpha=0.6, linewidth=0)
 
 
 def _share_limits(settings: np.ndarray, n_columns: int) -> None:
