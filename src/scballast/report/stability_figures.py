@@ -34,8 +34,7 @@ _LEFT_LIMIT = -0.25  # Φ below this is as good as chance: the axis ends here an
 
 def _by_population(results: ResultFolder, method: str, names: list[str]) -> dict[str, np.ndarray]:
     """Give Φ, lower, upper and floor of one method in the order of some populations."""
-    rows = results.headline[results.headline["method"] == method].set_index("population")
-    rows = rows.reindex(names)
+    rows = results.headline[results.headline["method"] == method].set_index("population").reindex(names)
     return {name: rows[name].to_numpy(dtype=float) for name in ("phi", "lower", "upper", "floor")}
 
 

@@ -81,10 +81,8 @@ class StoredFolder:
     def table(self, name: str) -> pd.DataFrame | None:
         """Give a table by name, or None where the folder has none or it has no row."""
         if name not in self._cache:
-            paths = [
-                path for suffix in ("csv", "parquet") if (path := self.path / "tables" / f"{name}.{suffix}").is_file()
-            ]
-            table = read_table(paths[0]) if paths else None
+            paths = (self.path / "tables" / f"{name}.{suffix}" for suffix in ("csv", "parquet"))
+            table = next((read_table(path) for path in paths if path.is_file()), None)
             self._cache[name] = None if table is None or table.empty else table
         return self._cache[name]
 

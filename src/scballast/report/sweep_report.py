@@ -140,25 +140,16 @@ def _answers(sweep: SweepFolder) -> Section:
 def _answer_grid(sweep: SweepFolder, answer: pd.DataFrame) -> Grid:
     rows: list[tuple[Any, ...]] = []
     for (population, estimand), answers in answer.groupby(["population", "estimand"], sort=True):
-        named = answers[~answers["method"].isin(["", "none"])]
-        counts = named["method"].value_counts(sort=True)
-        favourite = sorted(counts[counts == counts.max()].index)[0] if len(counts) else "none"
+        named = answers["method"][~answers["method"].isin(["", "none"])]
+        favourite = next(iter(named.mode()), "none")
         chosen = answers[answers["trial"] == sweep.chosen].to_dict("records")
         method = chosen[0]["method"] or "none" if chosen else "–"
         numbers = [chosen[0][name] if chosen else float("nan") for name in ("phi", "lower", "upper", "floor")]
-        times = int(counts.max()) if len(counts) else 0
-        rows.append((population, estimand, method, *numbers, favourite, times, len(answers)))
+        rows.append((population, estimand, method, *numbers, favourite, (named == favourite).sum(), len(answers)))
     columns = (
-        ("Population", None),
-        ("Estimand", None),
-        ("Method, chosen trial", None),
-        ("Φ", 2),
-        ("lower", 2),
-        ("upper", 2),
-        ("floor", 2),
-        ("Most often named", None),
-        ("in trials", 0),
-        ("of", 0),
+        *((name, None) for name in ("Population", "Estimand", "Method, chosen trial")),
+        *((name, 2) for name in ("Φ", "lower", "upper", "floor")),
+        *(("Most often named", None), ("in trials", 0), ("of", 0)),
     )
     return Grid("The answer in the chosen trial, and the method that most trials name.", columns, tuple(rows))
 
@@ -168,10 +159,8 @@ def _trials(sweep: SweepFolder) -> Section:
     rows = []
     for row in sweep.trials.head(MAX_ROWS).to_dict("records"):
         marks = ["chosen"] * (row["trial"] == sweep.chosen) + ["non-dominated"] * (row["trial"] in sweep.pareto)
-        values = [row[name] for name, _ in metrics]
-        rows.append(
-            (row["trial"], row.get("state", ""), ", ".join(marks), *(_plain(row[p]) for p in sweep.parameters), *values)
-        )
+        values = [*(_plain(row[p]) for p in sweep.parameters), *(row[name] for name, _ in metrics)]
+        rows.append((row["trial"], row.get("state", ""), ", ".join(marks), *values))
     columns = (("Trial", None), ("State", None), ("Mark", None), *((p, None) for p in sweep.parameters), *metrics)
     more = len(sweep.trials) - len(rows)
     missing = f"{more} more trials are in trials.csv." if more > 0 else ""
