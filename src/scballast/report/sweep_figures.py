@@ -264,9 +264,8 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
     mesh = style.heat_map(axes, values, style.SEQUENTIAL, (0, 1), linewidth=0.6)
     style.label_rows(axes, names)
     families = sweep.trials.set_index("trial")["model.name"] if "model.name" in sweep.parameters else {}
-    labels = [
-        f"{drawable(f'{t} {families[t]}' if len(families) else t)}{' ←' if t == sweep.chosen else ''}" for t in trials
-    ]
+    named = {t: f"{t} {families[t]}" if t in families else t for t in trials}
+    labels = [f"{drawable(named[t])}{' ←' if t == sweep.chosen else ''}" for t in trials]
     axes.set_xticks(range(len(labels)), labels=labels, rotation=90, fontsize=8 if len(labels) <= 25 else 6.5)
     for tick, trial in zip(axes.get_xticklabels(), trials, strict=True):
         if trial == sweep.chosen:
