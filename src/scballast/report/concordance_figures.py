@@ -35,8 +35,7 @@ def mean_pairs(results: ResultFolder, estimand: str) -> pd.DataFrame | None:
     if table is None or estimand not in set(table["estimand"]):
         return None
     rows = table[table["estimand"] == estimand]
-    means = rows.groupby(["method_a", "method_b"], sort=False)[["overlap", "floor", "ceiling"]].mean()
-    return means.reset_index()
+    return rows.groupby(["method_a", "method_b"], sort=False)[["overlap", "floor", "ceiling"]].mean().reset_index()
 
 
 def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture:

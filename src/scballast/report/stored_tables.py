@@ -154,8 +154,7 @@ class ResultFolder(StoredFolder):
     @cached_property
     def headline(self) -> pd.DataFrame:
         """Stability at the headline k, one row per method and population."""
-        table = self.stability
-        return table[table["k"] == self.top_k].reset_index(drop=True)
+        return self.stability[self.stability["k"] == self.top_k].reset_index(drop=True)
 
     @cached_property
     def n_cells(self) -> dict[str, int]:
@@ -231,7 +230,5 @@ class ResultFolder(StoredFolder):
             return None
         columns = ["method", "population", "gene", "rank"]
         table = pd.read_parquet(path, columns=columns, filters=[("method", "in", list(methods))])
-        for column in columns[:3]:
-            table[column] = table[column].astype("category")
-        grouped = table.groupby(columns[:3], observed=True, sort=True)["rank"].mean()
-        return grouped.reset_index()
+        table = table.astype(dict.fromkeys(columns[:3], "category"))
+        return table.groupby(columns[:3], observed=True, sort=True)["rank"].mean().reset_index()
