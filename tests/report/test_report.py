@@ -251,13 +251,15 @@ def test_confirmed_shares_stand_against_the_stored_stability(large: Path, drawn:
 
 def test_names_keep_apart_in_the_matrices(large: Path, drawn: list[object]) -> None:
     results = ResultFolder(large)
-    pairs, loadings = concordance_figures.mean_pairs(results, "marker"), results.table("loadings")
+    pairs = concordance_figures.mean_pairs(results, "marker")
+    association, loadings = results.table("association"), results.table("loadings")
     assert pairs is not None
+    assert association is not None
     assert loadings is not None
     with style.figure_style():
         stability_figures.heat_map(results)
         concordance_figures.ranges(results, "marker", pairs)
-        latent_figures.association(results, "leiden")
+        latent_figures.association(results, association, "leiden")
         latent_figures.loadings(results, loadings)
         concordance_figures.rank_against_rank(results, "wilcoxon", "contrast")
     for figure in drawn[:4]:

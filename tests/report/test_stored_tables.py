@@ -74,16 +74,16 @@ def test_answers_join_sizes_and_genes(folder: Path) -> None:
     found = answers(results)
     assert len(found) == 8
     for answer in found:
-        own = listed[(listed["population"] == answer.population) & (listed["estimand"] == answer.estimand)]
+        own = listed[(listed["population"] == answer["population"]) & (listed["estimand"] == answer["estimand"])]
         own = own.sort_values("rank").head(10)
-        assert [gene.name for gene in answer.genes] == list(own["gene"])
-        assert [gene.log2_fold_change for gene in answer.genes] == list(own["log2_fold_change"])
-        assert answer.n_cells == results.n_cells[answer.population]
+        assert [gene for gene, _ in answer["genes"]] == list(own["gene"])
+        assert [change for _, change in answer["genes"]] == list(own["log2_fold_change"])
+        assert answer["n_cells"] == results.n_cells[answer["population"]]
 
 
 def test_an_answer_of_none_has_no_method_and_no_genes(folder: Path) -> None:
     change(folder, "answer", method="none", reason="nothing above its floor")
-    assert not any(answer.trusted or answer.genes for answer in answers(ResultFolder(folder)))
+    assert not any(answer["trusted"] or answer["genes"] for answer in answers(ResultFolder(folder)))
 
 
 def test_a_folder_without_stability_is_refused(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_folder_without_stability_is_refused(tmp_path: Path) -> None:
 
 def test_genes_are_named_by_symbol_and_id_wherever_there_is_a_symbol(folder: Path) -> None:
     results = ResultFolder(folder)
-    plain = [gene.name for answer in answers(results) for gene in answer.genes]
+    plain = [gene for answer in answers(results) for gene, _ in answer["genes"]]
     assert results.gene_label("GENE1") == "GENE1"
     symbols = {"GENE1": "CD3D", "GENE2": "CD3D", "GENE3": "", "GENE4": "GENE4"}
     genes = sorted(set(plain) | set(symbols))
@@ -102,6 +102,6 @@ def test_genes_are_named_by_symbol_and_id_wherever_there_is_a_symbol(folder: Pat
     results = ResultFolder(folder)
     labels = [results.gene_label(gene) for gene in symbols]
     assert labels == ["CD3D (GENE1)", "CD3D (GENE2)", "GENE3", "GENE4"]
-    named = [gene.name for answer in answers(results) for gene in answer.genes]
+    named = [gene for answer in answers(results) for gene, _ in answer["genes"]]
     assert named == [results.gene_label(gene) for gene in plain]
     assert any("(" in name for name in named)

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scballast.config.hydra_compat import forget_composition, parse_override
-from scballast.config.schema import Config, DataConfig, build_config, conf_dir, data_config, to_leaves
-from scballast.config.values import unknown_key, unknown_keys
+from scballast.config.schema import Config, DataConfig, build_config, conf_dir, to_leaves
+from scballast.config.values import build, unknown_key, unknown_keys
 from scballast.config.words import shown_word, value_of
 from scballast.errors import ConfigError
 
@@ -76,9 +76,10 @@ def check_sweep_words(overrides: Sequence[str]) -> DataConfig:
     check_keys(overrides)
     composed = _compose([word for word in overrides if not parse_override(word).is_sweep_override()])
     try:
-        return data_config(_plain(composed)["data"])
+        data: DataConfig = build(DataConfig, _plain(composed)["data"], "data.")
     except ConfigError as error:
         raise ConfigError(as_written(str(error), overrides)) from error
+    return data
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:

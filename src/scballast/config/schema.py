@@ -12,45 +12,36 @@ from typing import Any
 
 from scballast.config.duration import seconds_of
 from scballast.config.simulation import SimulationConfig
-from scballast.config.values import build, key_field, shown, unknown_key
+from scballast.config.values import build, key_field, one_of, shown, unknown_key
 from scballast.errors import ConfigError
 
-_OBS_COLUMN = "obs column"
+
+def _obs_column(about: str) -> Any:
+    """Return the field of a key that names an obs column; null: there is none."""
+    return key_field(None, f"obs column with {about}", names="obs column")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which cells: the file, the columns, the genes."""
 
-    kind: str = key_field(
-        "embedded", "set by the group: embedded, file or simulated", allowed=("embedded", "file", "simulated")
-    )
+    kind: str = one_of("set by the group: embedded, file or simulated", "embedded", "file", "simulated")
     name: str | None = key_field(None, "name in the UI; null: the file's")
     path: str | None = key_field(None, "your counts: .h5ad, .zarr, 10x .h5 or a matrix folder", names="file of counts")
     labels: str | None = key_field(None, "a .csv or .tsv of labels, cell names first", names="table of labels")
     layer: str | None = key_field(None, "layer that holds the raw counts; null: X; raw: .raw")
-    population_key: str | None = key_field(None, "obs column with the populations (cell types)", names=_OBS_COLUMN)
-    batch_key: str | None = key_field(
-        None, "obs column with the experimental batch; the model is conditioned on it", names=_OBS_COLUMN
-    )
-    sample_key: str | None = key_field(
-        None, "obs column with the sample or donor: pseudobulk, resample.kind=donor, permutations", names=_OBS_COLUMN
-    )
-    condition_key: str | None = key_field(
-        None, "obs column with two conditions: ranks the genes that respond within populations", names=_OBS_COLUMN
-    )
+    population_key: str | None = _obs_column("the populations (cell types)")
+    batch_key: str | None = _obs_column("the experimental batch; the model is conditioned on it")
+    sample_key: str | None = _obs_column("the sample or donor: pseudobulk, resample.kind=donor, permutations")
+    condition_key: str | None = _obs_column("two conditions: ranks the genes that respond within populations")
     condition_reference: str | None = key_field(
         None, "the condition that the other is compared with; null: the one named like a control"
     )
     gene_symbols: str | None = key_field(
         None, "var column with the gene symbols; null: found by itself; none: no symbols"
     )
-    unlabelled: str = key_field(
-        "keep", "cells without a population stay in the global model, or are dropped", allowed=("keep", "drop")
-    )
-    duplicates: str = key_field(
-        "drop", "cells with exactly the counts of another one are left out, or kept", allowed=("drop", "keep")
-    )
+    unlabelled: str = one_of("cells without a population stay in the global model, or are dropped", "keep", "drop")
+    duplicates: str = one_of("cells with exactly the counts of another one are left out, or kept", "drop", "keep")
     round: bool = key_field(default=False, about="round counts that are nearly whole")
     n_top_genes: int | None = key_field(2000, "most variable genes that are analysed; null: all", minimum=2)
     min_cells: int = key_field(20, "smaller populations are not ranked", minimum=2)
@@ -63,14 +54,12 @@ class ModelConfig:
 
     name: str = key_field("ldvae", "set by the group model=…")
     n_latent: int = key_field(20, "latent dimensions", minimum=1)
-    gene_likelihood: str = key_field("nb", "distribution of a count", allowed=("nb", "zinb", "poisson"))
-    latent_distribution: str = key_field("normal", "normal, or ln: on the simplex", allowed=("normal", "ln"))
+    gene_likelihood: str = one_of("distribution of a count", "nb", "zinb", "poisson")
+    latent_distribution: str = one_of("normal, or ln: on the simplex", "normal", "ln")
     n_hidden: int = key_field(128, "units of a hidden layer", minimum=1)
     n_layers: int = key_field(1, "hidden layers of the encoder", minimum=1)
     dropout_rate: float = key_field(0.1, "dropout of the encoder", minimum=0.0, below=1.0)
-    dispersion: str = key_field(
-        "gene", "one dispersion per gene, or per gene and batch", allowed=("gene", "gene-batch")
-    )
+    dispersion: str = one_of("one dispersion per gene, or per gene and batch", "gene", "gene-batch")
     use_observed_lib_size: bool = key_field(default=False, about="take a cell's total as its library size, or model it")
     n_runs: int = key_field(100, "runs of NMF behind a consensus; cnmf only", minimum=2)
 
@@ -79,14 +68,8 @@ class ModelConfig:
 class TrainConfig:
     """How models are trained; field names are scvi-tools' where it has one."""
 
-    engine: str = key_field(
-        "ensemble", "all models at once, or scvi-tools' trainer one after another", allowed=("ensemble", "scvi")
-    )
-    data: str = key_field(
-        "memory",
-        "counts in memory, or left on disk and read once per epoch for all models",
-        allowed=("memory", "stream"),
-    )
+    engine: str = one_of("all models at once, or scvi-tools' trainer one after another", "ensemble", "scvi")
+    data: str = one_of("counts in memory, or left on disk and read once per epoch for all models", "memory", "stream")
     max_epochs: int | None = key_field(None, "epochs; null: scvi-tools' rule for the number of cells", minimum=1)
     batch_size: int = key_field(128, "cells of a minibatch", minimum=2)
     lr: float = key_field(2e-3, "learning rate", above=0.0)
@@ -103,10 +86,9 @@ class TrainConfig:
 class ResampleConfig:
     """How replicates are drawn."""
 
-    kind: str = key_field(
-        "subsample",
+    kind: str = one_of(
         "disjoint halves, same cells, with replacement, halves of the samples, or thinned counts",
-        allowed=("subsample", "seed", "bootstrap", "donor", "thin"),
+        *("subsample", "seed", "bootstrap", "donor", "thin"),
     )
     n_replicates: int = key_field(10, "data sets drawn; fewer than 3 give no interval", minimum=1)
     fraction: float = key_field(0.5, "share of the cells in each", above=0.0, maximum=1.0)
@@ -119,7 +101,7 @@ class RankConfig:
     top_k: int = key_field(50, "genes in a list", minimum=1)
     local_ridge: float = key_field(1000.0, "penalty of `local`, in cells", minimum=0.0)
     n_components: int | None = key_field(None, "components of within_pca and residual_pca", minimum=1)
-    de_mode: str = key_field("change", "mode of scvi-tools' differential_expression", allowed=("change", "vanilla"))
+    de_mode: str = one_of("mode of scvi-tools' differential_expression", "change", "vanilla")
 
 
 @dataclass(frozen=True)
@@ -174,31 +156,25 @@ class TrackingConfig:
 class SweepConfig:
     """How a sweep runs (``scballast -m``)."""
 
-    kind: str = key_field("grid", "set by the group sweep=grid|optuna", allowed=("grid", "optuna"))
+    kind: str = one_of("set by the group sweep=grid|optuna", "grid", "optuna")
     name: str | None = key_field(None, "a named sweep can be resumed; null: from data set and date")
     n_trials: int = key_field(20, "trials of a tuned sweep", minimum=1)
-    sampler: str = key_field(
-        "tpe", "Optuna's sampler", allowed=("tpe", "nsgaii", "nsgaiii", "gp", "random", "qmc", "grid")
-    )
+    sampler: str = one_of("Optuna's sampler", "tpe", "nsgaii", "nsgaiii", "gp", "random", "qmc", "grid")
     sampler_kwargs: Mapping[str, Any] = key_field(dict, "its arguments")
     storage: str | None = key_field(None, "null: SQLite under runs_dir; postgresql://…; journal:FILE")
     max_failures: int = key_field(5, "failures in a row that stop a sweep", minimum=1)
     n_workers: int | None = key_field(None, "processes that share the trials", minimum=1)
     timeout: str | int | float | None = key_field(None, "no trial begins after so long, as 2h or 30min")
     trial_timeout: str | int | float | None = key_field(None, "a trial that takes longer ends as failed")
-    stop: str = key_field(
-        "never", "no_improvement: end when trials no longer move the front", allowed=("never", "no_improvement")
-    )
+    stop: str = one_of("no_improvement: end when trials no longer move the front", "never", "no_improvement")
     patience: int = key_field(10, "so many trials in a row that do not", minimum=1)
     racing: bool | None = key_field(None, "stop trials that cannot reach the front")
     fused: int = key_field(1, "trials of a worker whose models are trained together", minimum=1)
     confirm: bool = key_field(
         default=False, about="run the chosen configuration once more with another seed, beside its own values"
     )
-    reports: str = key_field(
-        "front",
-        "trials whose report is drawn: of the Pareto front, at the end; or all, each at once",
-        allowed=("front", "all"),
+    reports: str = one_of(
+        "trials whose report is drawn: of the Pareto front, at the end; or all, each at once", "front", "all"
     )
     search_space: Mapping[str, Any] | None = key_field(dict, "what is searched, in Hydra's sweep syntax")
 
@@ -208,7 +184,7 @@ class Objective:
     """A logged metric and the direction in which it gets better."""
 
     metric: str = "confirmed/contrast"
-    direction: str = key_field("maximize", "where it gets better", allowed=("maximize", "minimize"))
+    direction: str = one_of("where it gets better", "maximize", "minimize")
 
 
 DEFAULT_OBJECTIVES = (Objective("confirmed/contrast", "maximize"), Objective("confirmed/local", "maximize"))
@@ -233,7 +209,7 @@ class Config:
     objectives: tuple[Objective, ...] = key_field(DEFAULT_OBJECTIVES, "logged metrics to tune, each with its direction")
     methods: tuple[str, ...] | None = key_field(None, "the methods to run, by name; null: all that apply")
     seed: int = key_field(0, "of all random numbers", minimum=0)
-    device: str = key_field("auto", "where models train", allowed=("auto", "cpu", "cuda", "mps"))
+    device: str = one_of("where models train", "auto", "cpu", "cuda", "mps")
     runs_dir: str = key_field("runs", "folder of everything that is written")
     cache: bool = key_field(default=True, about="use trained models, scores and counts of runs_dir/cache again")
     cache_gib: float = key_field(
@@ -268,13 +244,16 @@ def build_config(values: Mapping[str, Any]) -> Config:
         A key is unknown, a value has the wrong type or is out of range, or values contradict each other.
     """
     config: Config = build(Config, values, "")
-    _check_combinations(config)
-    return config
-
-
-def data_config(values: Mapping[str, Any]) -> DataConfig:
-    """Check the plain values of the data group alone, and return them typed."""
-    config: DataConfig = build(DataConfig, values, "data.")
+    for message in _contradictions(config):
+        raise ConfigError(message)
+    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
+        seconds_of(key, text)
+    for name in config.genes.exclude:
+        if name not in GENE_CLASSES:
+            raise unknown_key(where="genes.exclude", name=name, allowed=GENE_CLASSES)
+    for objective in config.objectives:
+        if objective.metric.split("/")[0] not in _METRICS:
+            raise unknown_key(where="objectives", name=objective.metric, allowed=[f"{name}/…" for name in _METRICS])
     return config
 
 
@@ -315,19 +294,6 @@ def config_hash(config: Config) -> str:
             leaves[key] = str(Path(path).expanduser().resolve())
     digits = hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
     return digits.translate(str.maketrans("0123456789", "ghijklmnop"))
-
-
-def _check_combinations(config: Config) -> None:
-    for message in _contradictions(config):
-        raise ConfigError(message)
-    for key, text in (("sweep.timeout", config.sweep.timeout), ("sweep.trial_timeout", config.sweep.trial_timeout)):
-        seconds_of(key, text)
-    for name in config.genes.exclude:
-        if name not in GENE_CLASSES:
-            raise unknown_key(where="genes.exclude", name=name, allowed=GENE_CLASSES)
-    for objective in config.objectives:
-        if objective.metric.split("/")[0] not in _METRICS:
-            raise unknown_key(where="objectives", name=objective.metric, allowed=[f"{name}/…" for name in _METRICS])
 
 
 def _contradictions(config: Config) -> Iterator[str]:

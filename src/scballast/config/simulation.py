@@ -113,8 +113,8 @@ class SimulationConfig:
         for name, holds, allowed in chain(self._ranges(), self._arms(), self._room()):
             if not holds:
                 observed = getattr(self, name)
-                plain = list(observed) if isinstance(observed, tuple) else observed
-                msg = f"data.simulation.{name} is {shown(plain)}. Allowed: {allowed}."
+                text = shown(list(observed) if isinstance(observed, tuple) else observed)
+                msg = f"data.simulation.{name} is {text}. Allowed: {allowed}."
                 raise ConfigError(msg)
 
     @property
@@ -157,8 +157,8 @@ class SimulationConfig:
         yield "population_sizes", n >= fewest, f"at least {fewest} {populations}"
         yield "population_sizes", min(self.population_sizes) >= 2, "at least 2 cells in each population"
         if self.null_split:
-            allowed = "at least 4 cells in the first with null_split=true"
-            yield "population_sizes", self.population_sizes[0] >= 4, allowed
+            enough = self.population_sizes[0] >= 4
+            yield "population_sizes", enough, "at least 4 cells in the first with null_split=true"
         if self.donor_only:
             yield "n_donors", self.n_donors >= 2, "at least 2 with donor_only=true"
 
@@ -166,8 +166,8 @@ class SimulationConfig:
         """Yield the rules of how many genes are planted, and where."""
         n_programs = self.n_programs * self.n_program_genes
         from_markers = round(self.overlap * n_programs)
-        most = f"at most n_markers / (n_programs * n_program_genes) = {self.n_markers / max(n_programs, 1):.2f}"
-        yield "overlap", from_markers <= self.n_markers, most
+        allowed = f"at most n_markers / (n_programs * n_program_genes) = {self.n_markers / max(n_programs, 1):.2f}"
+        yield "overlap", from_markers <= self.n_markers, allowed
         planted = self.n_markers + n_programs - from_markers + self.has_shared_program * self.n_program_genes
         allowed = (
             f"at least {planted}, the genes planted in one population"

@@ -31,6 +31,11 @@ def key_field(default: Any, about: str, **rules: Any) -> Any:
     return field(**kind, metadata={"about": about, **rules})
 
 
+def one_of(about: str, *allowed: str) -> Any:
+    """Return a field that holds one of a few words, by default the first of them."""
+    return key_field(allowed[0], about, allowed=allowed)
+
+
 def unknown_key(where: str, name: str, allowed: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not there, with the nearest that is."""
     return unknown_keys(where, [name], allowed)
@@ -74,8 +79,7 @@ def build(cls: Any, values: Any, path: str) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = [str(name) for name in values if name not in fields]
     if unknown:
-        where = path.rstrip(".") or "configuration"
-        raise unknown_keys(where, unknown, tuple(fields))
+        raise unknown_keys(path.rstrip(".") or "configuration", unknown, tuple(fields))
     built = {
         name: _convert(hints[name], value, f"{path}{name}", fields[name].metadata) for name, value in values.items()
     }
@@ -108,7 +112,9 @@ def _convert(hint: Any, value: Any, path: str, rules: Mapping[str, Any]) -> Any:
             # Hydra reads 0, 0.50, 1e3 and true as numbers and truths before this program sees them.
             message += f" A name that looks like one is quoted twice, as it is written: {path}='\"{shown(value)}\"'."
         raise ConfigError(message)
-    _check_range(scalar, path, rules)
+    for problem in _broken_rules(scalar, path, rules):
+        message = f"{path}: {problem}"
+        raise ConfigError(message)
     return scalar
 
 
@@ -138,12 +144,6 @@ def shown(value: Any) -> str:
     except ValueError:  # Python writes no integers of more than 4,300 digits
         return "a very large number"
     return text if len(text) <= 100 else f"{text[:99]}…"
-
-
-def _check_range(value: Any, path: str, rules: Mapping[str, Any]) -> None:
-    for problem in _broken_rules(value, path, rules):
-        message = f"{path}: {problem}"
-        raise ConfigError(message)
 
 
 def _broken_rules(value: Any, path: str, rules: Mapping[str, Any]) -> Iterator[str]:

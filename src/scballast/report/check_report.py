@@ -14,7 +14,7 @@ from scballast.methods.method import LIST_ESTIMANDS
 from scballast.methods.registry import CONTROLS
 from scballast.report.answer_section import Glyph
 from scballast.report.description import markdown, with_what_fits
-from scballast.report.gene_cards import Card, GeneTable, file_name, gene_table
+from scballast.report.gene_cards import GENE, LEVELS, NOTES, Card, GeneTable, file_name, gene_table
 from scballast.report.html import Column, Fact, Section, grid_of, two, write_page
 from scballast.report.stored_tables import ResultFolder, read_json
 from scballast.results import setting
@@ -24,28 +24,21 @@ _NOTHING_MISSED = "No confirmed gene of the answers is missing from the list."
 
 # Column, its heading, and its decimals (None: text); the gene's name stands second, where the page's search looks.
 _GENES = (
-    ("rank", "Rank", 0),
-    ("gene", "Gene", None),
+    *GENE,
     ("status", "Confirmed as", None),
     ("why", "Why not (as a marker)", None),
     ("q_marker", "q marker", 4),
     ("q_program", "q program", 4),
-    ("log2_fold_change", "log2 FC", 2),
-    ("pct_in", "% in", 1),
-    ("pct_out", "% out", 1),
-    ("flags", "Notes", None),
+    *(*LEVELS, NOTES),
     ("found", "Found as", None),
 )
 _MISSED = (
-    ("rank", "Rank", 0),
-    ("gene", "Gene", None),
+    *GENE,
     ("estimand", "As", None),
     ("method", "Method", None),
-    ("log2_fold_change", "log2 FC", 2),
-    ("pct_in", "% in", 1),
-    ("pct_out", "% out", 1),
+    *LEVELS,
     ("q_value", "q", 4),
-    ("flags", "Notes", None),
+    NOTES,
 )
 _METHODS = (
     ("population", "Population", None),
@@ -87,8 +80,7 @@ def render_check_report(folder: Path) -> None:
         "sections": (_agreement(results),),
         "notes": read_json(folder / "warnings.json", []),
     }
-    write_page(folder / "report.html", "check.html.j2", values)
-    (folder / "description.md").write_text(_description(rows, lists, data), encoding="utf-8")
+    write_page(folder, "check.html.j2", values, _description(rows, lists, data))
 
 
 def _description(rows: Sequence[Row], lists: str, data: str) -> str:
@@ -151,7 +143,7 @@ def agreeing(methods: pd.DataFrame | None, population: str, estimand: str) -> st
 
 def _glyph(shares: Mapping[str, float]) -> Glyph:
     confirmed, lower, floor = (100 * shares[name] for name in ("confirmed", "lower", "floor"))
-    return Glyph(confirmed, lower, confirmed, None if math.isnan(floor) else floor)
+    return {"phi": confirmed, "lower": lower, "upper": confirmed, "floor": None if math.isnan(floor) else floor}
 
 
 def _cards(results: ResultFolder, rows: Sequence[Row]) -> list[Card]:

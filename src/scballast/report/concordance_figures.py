@@ -35,8 +35,7 @@ def mean_pairs(results: ResultFolder, estimand: str) -> pd.DataFrame | None:
     if table is None or estimand not in set(table["estimand"]):
         return None
     rows = table[table["estimand"] == estimand]
-    means = rows.groupby(["method_a", "method_b"], sort=False)[["overlap", "floor", "ceiling"]].mean()
-    return means.reset_index()
+    return rows.groupby(["method_a", "method_b"], sort=False)[["overlap", "floor", "ceiling"]].mean().reset_index()
 
 
 def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture:
@@ -79,7 +78,7 @@ def matrix(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     for i in range(n):
         axes.text(i, i, "–", ha="center", va="center", color=style.GREY)
     style.name_rows(axes, methods)
-    style.name_columns(axes, methods)
+    style.name_columns(axes, methods, range(n))
     axes.set_aspect("equal")
     style.colour_bar(figure, mesh, axes, f"overlap of the top {results.top_k}", aspect=18, shrink=0.7, pad=0.02)
     caption = (

@@ -53,9 +53,8 @@ def confirmation(results: ResultFolder) -> Section:
     if table is None or table["confirmed"].isna().all():
         missing = "Left out: no list could be tested in unseen cells; the reasons are in tables/confirmation.csv."
         return Section("confirmation", "Confirmation", lead, missing=missing)
-    return Section(
-        "confirmation", "Confirmation", lead, (against_stability(results, table),), (_confirmation_grid(table),)
-    )
+    picture, grid = against_stability(results, table), _confirmation_grid(table)
+    return Section("confirmation", "Confirmation", lead, (picture,), (grid,))
 
 
 def against_stability(results: ResultFolder, table: pd.DataFrame) -> Picture:
@@ -110,9 +109,8 @@ def _confirmation_grid(table: pd.DataFrame) -> Grid:
         for method, rows in table[table["estimand"] == estimand].groupby("method", sort=False):
             tested = rows[rows["confirmed"].notna()]
             means = {name: tested[name].mean() for name in ("confirmed", "lower", "pi", "n_cells_unseen")}
-            records.append(
-                {"method": str(method), "estimand": estimand, **means, "tested": len(tested), "of": len(rows)}
-            )
+            sizes = {"tested": len(tested), "of": len(rows)}
+            records.append({"method": str(method), "estimand": estimand, **means, **sizes})
     caption = (
         "Confirmation by method, mean over populations: share of the top k confirmed, the share that holds with 95% "
         "confidence, Storey's estimate of the share of true genes, cells of the population that a list never saw, and "
@@ -147,12 +145,8 @@ def _truth_grid(results: ResultFolder, table: pd.DataFrame) -> Grid:
         estimand_keys = [key for key in means.index if key[0] == estimand]
         for key in sorted(estimand_keys, key=lambda key: -overall[key]):
             rows.append((key[1], estimand, overall[key], *(means.loc[key].get(name, np.nan) for name in names)))
-    columns = (
-        ("Method", None),
-        ("Estimand", None),
-        ("Mean", 2),
-        *((f"{name} ({sizes[name]:,})" if name in sizes else name, 2) for name in names),
-    )
+    means_of = ["Mean", *(f"{name} ({sizes[name]:,})" if name in sizes else name for name in names)]
+    columns = (("Method", None), ("Estimand", None), *((name, 2) for name in means_of))
     caption = "Average precision against the planted genes, mean over replicates; in brackets the population's cells."
     return Grid(caption, columns, tuple(rows))
 
@@ -171,14 +165,9 @@ def _truth_differences(table: pd.DataFrame, n_cells: Mapping[str, int]) -> tuple
             rows.append((first, second, of_lists.mean(), *where, of_replicates.min(), of_replicates.max()))
     if not rows:
         return ()
-    columns = (
-        ("Method", None),
-        ("Compared with", None),
-        ("Difference", 3),
-        *(((f"{LARGE} cells or more", 3), ("Smaller", 3)) if n_cells else ()),
-        ("Lowest", 3),
-        ("Highest", 3),
-    )
+    sizes = (f"{LARGE} cells or more", "Smaller") if n_cells else ()
+    differences = ("Difference", *sizes, "Lowest", "Highest")
+    columns = (("Method", None), ("Compared with", None), *((name, 3) for name in differences))
     caption = (
         "Average precision of one method less that of another on the same cells: mean over all populations, over those "
         f"of at least {LARGE} cells, and over the smaller ones, to which a model gives few of its dimensions; lowest "

@@ -71,9 +71,9 @@ def with_what_fits(
 def in_a_line(answers: Sequence[Answer], written: Callable[[str], str] = markdown) -> list[str]:
     """Say for each estimand which methods can be trusted, and in how many populations."""
     lines = []
-    for estimand in dict.fromkeys(answer.estimand for answer in answers):
-        estimand_answers = [answer for answer in answers if answer.estimand == estimand]
-        counts = Counter(answer.method for answer in estimand_answers if answer.trusted)
+    for estimand in dict.fromkeys(answer["estimand"] for answer in answers):
+        estimand_answers = [answer for answer in answers if answer["estimand"] == estimand]
+        counts = Counter(answer["method"] for answer in estimand_answers if answer["trusted"])
         of_all = f"of {len(estimand_answers)} populations"
         named = ", ".join(f"{written(method)} in {n} {of_all}" for method, n in counts.most_common(3))
         lines.append(f"{estimand.capitalize()} genes: {named or f'no method in any {of_all}'}.")
@@ -114,17 +114,12 @@ def first_answer_description(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _row(answer: Answer) -> str:
-    if not answer.trusted:
-        return f"| {markdown(answer.population)} | {answer.estimand} | none | | | | |"
-    phi = f"{two(answer.phi)} [{two(answer.lower)}, {two(answer.upper)}]"
-    genes = ", ".join(f"*{markdown(gene.name)}* {gene.log2_fold_change:+.1f}" for gene in answer.genes[:5])
-    cells = (
-        markdown(answer.population),
-        answer.estimand,
-        markdown(answer.method),
-        f"{two(answer.confirmed)} [{two(answer.confirmed_lower)}]",
-        phi,
-        two(answer.floor),
-        genes,
+    asked = f"| {markdown(answer['population'])} | {answer['estimand']} |"
+    if not answer["trusted"]:
+        return f"{asked} none | | | | |"
+    phi, lower, upper, floor, confirmed, at_least = (
+        two(answer[name]) for name in ("phi", "lower", "upper", "floor", "confirmed", "confirmed_lower")
     )
-    return f"| {' | '.join(cells)} |"
+    genes = ", ".join(f"*{markdown(gene)}* {change:+.1f}" for gene, change in answer["genes"][:5])
+    stability = f"{phi} [{lower}, {upper}] | {floor}"
+    return f"{asked} {markdown(answer['method'])} | {confirmed} [{at_least}] | {stability} | {genes} |"

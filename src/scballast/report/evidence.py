@@ -210,10 +210,9 @@ def _ranks(results: ResultFolder) -> Section:
 def _fit(results: ResultFolder) -> Section:
     lead = "Does a population's own model describe its cells better than the one model of all cells?"
     pairs = fit_figures.paired_fit(results)
-    if pairs is None:
-        missing = "Left out: tables/fit.csv does not hold global and per-population models on the same cells."
-        return Section("fit", "Held-out fit", lead, missing=missing)
-    return Section("fit", "Held-out fit", lead, (fit_figures.fit_by_population(results, pairs),))
+    pictures = () if pairs is None else (fit_figures.fit_by_population(results, pairs),)
+    missing = "Left out: tables/fit.csv does not hold global and per-population models on the same cells."
+    return Section("fit", "Held-out fit", lead, pictures, missing="" if pictures else missing)
 
 
 def _latent(results: ResultFolder) -> Section:
@@ -228,7 +227,7 @@ def _latent(results: ResultFolder) -> Section:
     else:
         populations = setting(results.config, "data.population_key")
         keys = sorted(dict.fromkeys(table["key"]), key=lambda key: key != populations)
-        pictures += [latent_figures.association(results, key) for key in keys[:MAX_KEYS]]
+        pictures += [latent_figures.association(results, table, key) for key in keys[:MAX_KEYS]]
         if len(keys) > MAX_KEYS:
             absent.append(f"{len(keys) - MAX_KEYS} more association keys (they are in tables/association.csv)")
     for name, draw, label in (

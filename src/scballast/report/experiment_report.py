@@ -26,7 +26,7 @@ def render_trial_report(folder: Path) -> None:
     Parameters
     ----------
     folder
-        A result folder. Read: ``tables/*``, ``metrics.json``, ``history.json``, ``warnings.json`` and
+        A result folder. Read: ``tables/*``, ``history.json``, ``warnings.json`` and
         ``config/resolved.yaml``. A table that is absent costs its section, which then says why.
 
     Raises
@@ -40,7 +40,8 @@ def render_trial_report(folder: Path) -> None:
         sections = evidence(results)
     by_population: dict[str, list[Answer]] = {}
     for answer in stored_answers:
-        by_population.setdefault(answer.population, []).append(answer)
+        by_population.setdefault(answer["population"], []).append(answer)
+    config = folder / "config" / "resolved.yaml"
     values = {
         "title": f"Which genes can be trusted? {results.dataset}",
         "facts": _facts(results),
@@ -49,8 +50,8 @@ def render_trial_report(folder: Path) -> None:
         "cards": cards(results, stored_answers),
         "many": len(by_population) > MANY_POPULATIONS,
         "sums": in_a_line(stored_answers, str),
-        "n_trusted": sum(a.trusted for a in stored_answers),
-        "responds": any(a.estimand == "response" for a in stored_answers),
+        "n_trusted": sum(a["trusted"] for a in stored_answers),
+        "responds": any(a["estimand"] == "response" for a in stored_answers),
         "top_k": results.top_k,
         "again": again(setting(results.config, "resample.kind")),
         "floor_parts": floor_parts(results),
@@ -59,10 +60,9 @@ def render_trial_report(folder: Path) -> None:
         "sections": sections,
         "caveats": results.caveats,
         "methods": methods_text(results),
-        "config": _config_text(folder),
+        "config": config.read_text(encoding="utf-8") if config.is_file() else "no config/resolved.yaml",
     }
-    write_page(folder / "report.html", "trial.html.j2", values)
-    (folder / "description.md").write_text(trial_description(results, stored_answers), encoding="utf-8")
+    write_page(folder, "trial.html.j2", values, trial_description(results, stored_answers))
 
 
 def describe_trial(folder: Path, *, details: str) -> None:
@@ -79,26 +79,17 @@ def describe_trial(folder: Path, *, details: str) -> None:
     (folder / "description.md").write_text(trial_description(results, answers(results), details), encoding="utf-8")
 
 
-def _config_text(folder: Path) -> str:
-    path = folder / "config" / "resolved.yaml"
-    return path.read_text(encoding="utf-8") if path.is_file() else "no config/resolved.yaml"
-
-
 def _facts(results: ResultFolder) -> list[Fact]:
-    facts = [Fact("populations", len(results.populations), 0)]
-    if results.n_cells:
-        facts.append(Fact("cells in them", sum(results.n_cells.values()), 0))
-    facts.append(Fact("methods", results.headline["method"].nunique(), 0))
-    count = results.n_replicates
-    if count is not None:
-        facts.append(Fact("replicates", count, 0))
+    facts = {
+        "populations": len(results.populations),
+        "cells in them": sum(results.n_cells.values()) or None,
+        "methods": results.headline["method"].nunique(),
+        "replicates": results.n_replicates,
+    }
     keys = {"resampling": "resample.kind", "model": "model.name", "latent dimensions": "model.n_latent"}
     family = FAMILIES.get(str(setting(results.config, "model.name")))
     if family is not None and family.likelihood:
         keys |= {"likelihood": "model.gene_likelihood", "latent distribution": "model.latent_distribution"}
-    for label, key in keys.items():
-        value = setting(results.config, key)
-        if value is not None:
-            facts.append(Fact(label, value, 0 if isinstance(value, int) else None))
-    facts.append(Fact("top k", results.top_k, 0))
-    return facts
+    facts |= {label: setting(results.config, key) for label, key in keys.items()}
+    facts["top k"] = results.top_k
+    return [Fact(label, v, 0 if isinstance(v, int) else None) for label, v in facts.items() if v is not None]

@@ -37,10 +37,9 @@ def _lists(results: ResultFolder) -> pd.DataFrame:
 
 
 def _heat_map(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
-    means = _lists(results).groupby(["estimand", "method"])["phi"].mean()
     parts = []
-    for estimand in means.index.unique("estimand"):
-        method_means = means[estimand].sort_values()
+    for estimand, means in _by_estimand(_lists(results), "phi"):
+        method_means = means.sort_values()
         parts.append(
             f"{method_means.index[-1]} is the most stable {estimand} method ({method_means.iloc[-1]:z.2f} on average)"
         )
@@ -143,8 +142,8 @@ def _genes(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
 
 def _confirmed(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
     tested = table[~table["method"].isin(CONTROLS) & table["confirmed"].notna()]
-    means = tested.groupby(["estimand", "method"])["confirmed"].mean()
-    parts = [f"{rows.idxmax()} is confirmed most as {name} ({rows.max():.0%})" for name, rows in _by_estimand(means)]
+    means = _by_estimand(tested, "confirmed")
+    parts = [f"{rows.idxmax()} is confirmed most as {name} ({rows.max():.0%})" for name, rows in means]
     stable = tested.merge(_lists(results).query("phi > 0.5")[["method", "population"]], on=["method", "population"])
     if len(stable):
         wrong = int((stable["confirmed"] < 0.5).sum())
@@ -198,14 +197,14 @@ def _loadings(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
 
 
 def _truth(results: ResultFolder, table: pd.DataFrame, _: str) -> str:
-    if table["average_precision"].isna().all():
-        return ""
-    means = table.groupby(["estimand", "method"])["average_precision"].mean()
-    best = [f"{rows.idxmax()} finds most {name} genes ({rows.max():.2f})" for name, rows in _by_estimand(means)]
-    return f"{'; '.join(best)}."
+    means = _by_estimand(table, "average_precision")
+    best = [f"{rows.idxmax()} finds most {name} genes ({rows.max():.2f})" for name, rows in means]
+    return f"{'; '.join(best)}." if best else ""
 
 
-def _by_estimand(means: pd.Series) -> list[tuple[str, pd.Series]]:
+def _by_estimand(table: pd.DataFrame, column: str) -> list[tuple[str, pd.Series]]:
+    """Return the means of the methods that have one, estimand by estimand."""
+    means = table.groupby(["estimand", "method"])[column].mean()
     return [(str(name), means[name].dropna()) for name in means.index.unique("estimand") if means[name].notna().any()]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,13 +19,11 @@ MOST_ROWS = 8_000
 MOST_FILES = 100
 """Lists of a page that are files in it; of more all are in the table beside it."""
 
+GENE = (("rank", "Rank", 0), ("gene", "Gene", None))
+LEVELS = (("log2_fold_change", "log2 FC", 2), ("pct_in", "% in", 1), ("pct_out", "% out", 1))
+NOTES = ("flags", "Notes", None)
 COLUMNS = (
-    ("rank", "Rank", 0),
-    ("gene", "Gene", None),
-    ("log2_fold_change", "log2 FC", 2),
-    ("pct_in", "% in", 1),
-    ("pct_out", "% out", 1),
-    ("flags", "Notes", None),
+    *(*GENE, *LEVELS, NOTES),
     ("mean_in", "Mean in", 2),
     ("mean_out", "Mean out", 2),
     ("selection_frequency", "Selected", 2),
@@ -95,15 +91,15 @@ def cards(results: ResultFolder, answers: Sequence[Answer]) -> list[Card]:
     lists = {key: rows.sort_values("rank") for key, rows in table.groupby(["population", "estimand"], sort=False)}
     most = max(20, MOST_ROWS // max(1, len(lists)))
     made = []
-    for place, population in enumerate(dict.fromkeys(answer.population for answer in answers)):
-        population_answers = [answer for answer in answers if answer.population == population]
+    for place, population in enumerate(dict.fromkeys(answer["population"] for answer in answers)):
+        population_answers = [answer for answer in answers if answer["population"] == population]
         tables = []
         for answer in population_answers:
-            genes = lists.get((population, answer.estimand))
+            genes = lists.get((population, answer["estimand"]))
             labels = [] if genes is None else [results.gene_label(str(gene)) for gene in genes["gene"]]
-            file = file_name(place, population, answer.estimand)
+            file = file_name(place, population, answer["estimand"])
             tables.append((answer, gene_table(COLUMNS, genes, labels, file if len(lists) <= MOST_FILES else "", most)))
-        made.append(Card(place, population, population_answers[0].n_cells, tuple(tables)))
+        made.append(Card(place, population, population_answers[0]["n_cells"], tuple(tables)))
     return made
 
 
@@ -157,12 +153,8 @@ def _cell(value: Any, name: str, digits: int | None) -> str:
 
 def _csv_link(rows: pd.DataFrame) -> str:
     """Return a data link to the rows; text that a spreadsheet would take for a formula is made harmless."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(rows.columns)
-    for row in rows.itertuples(index=False):
-        writer.writerow([_harmless(value) for value in row])
-    return f"data:text/csv;charset=utf-8,{quote(buffer.getvalue())}"
+    text = rows.map(_harmless).to_csv(index=False, lineterminator="\n", na_rep="nan")
+    return f"data:text/csv;charset=utf-8,{quote(text)}"
 
 
 def _harmless(value: Any) -> Any:

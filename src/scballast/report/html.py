@@ -143,19 +143,13 @@ def number(value: object, digits: int = 2) -> Markup:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return Markup('<span class="na">n/a</span>')
     exact = float(value)  # type: ignore[arg-type]
-    text = f"{exact:,.{digits}f}"
-    if text.lstrip("-").strip("0.,") == "":
-        text = text.lstrip("-")
     full = repr(int(exact)) if exact.is_integer() and abs(exact) < 2**53 else repr(exact)
-    return Markup('<data value="{}">{}</data>').format(full, text.replace("-", "−"))
+    return Markup('<data value="{}">{}</data>').format(full, f"{exact:z,.{digits}f}".replace("-", "−"))
 
 
 def two(value: float) -> str:
     """Write a number with two decimals; no minus before a zero."""
-    if value != value:
-        return "n/a"
-    text = f"{value:.2f}"
-    return "0.00" if text == "-0.00" else text.replace("-", "−")
+    return "n/a" if value != value else f"{value:z.2f}".replace("-", "−")
 
 
 def image_source(picture: Picture) -> str:
@@ -191,17 +185,20 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
-    """Render a template of this package; every value is escaped.
+def write_page(folder: Path, template: str, values: Mapping[str, Any], description: str) -> None:
+    """Write ``report.html`` by a template of this package, every value escaped, and ``description.md``.
 
     Parameters
     ----------
-    path
-        File to write.
+    folder
+        Of the two files.
     template
         File name under ``templates``.
     values
         Names that the template uses, beside the version.
+    description
+        Markdown.
     """
     page = _environment().get_template(template).render(version=version("scballast"), **values)
-    path.write_text(page, encoding="utf-8")
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "description.md").write_text(description, encoding="utf-8")

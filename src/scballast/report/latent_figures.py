@@ -33,13 +33,15 @@ def _name_dimensions(axes: Axes, dimensions: Sequence[object], every: int) -> No
     axes.set_xlabel("latent dimension")
 
 
-def association(results: ResultFolder, key: str) -> Picture:
+def association(results: ResultFolder, table: pd.DataFrame, key: str) -> Picture:
     """Draw the standardised mean difference of each category on each latent dimension.
 
     Parameters
     ----------
     results
-        Result folder; read: ``association``, ``populations``.
+        Result folder; read: ``populations``.
+    table
+        ``association``.
     key
         Column of the cells: populations, condition, batch.
 
@@ -48,8 +50,6 @@ def association(results: ResultFolder, key: str) -> Picture:
     Picture
         ``association_<n>``, n being the position of the key in the table.
     """
-    table = results.table("association")
-    assert table is not None  # the key is from it
     number = list(dict.fromkeys(table["key"])).index(key) + 1
     rows = _first_replicate(table[table["key"] == key])
     effect = rows.pivot_table(index="category", columns="dimension", values="smd", sort=False, dropna=False)
@@ -73,8 +73,8 @@ def association(results: ResultFolder, key: str) -> Picture:
     style.colour_bar(figure, mesh, axes, "standardised mean difference", extend="both", aspect=18, shrink=shrink)
     more = f" {left_out} more categories are in the table." if left_out else ""
     caption = (
-        f"Which latent dimension goes with which category of {one_key(key)}, in the first replicate: mean of the "
-        "category's cells less the mean of the others, in pooled standard deviations. "
+        f"Which latent dimension goes with which category of “{shorten(drawable(key), 40)}”, in the first replicate: "
+        "mean of the category's cells less the mean of the others, in pooled standard deviations. "
         f"{_test_in_words(rows)} Dimensions of other replicates are in another order and sign.{more}"
     )
     alt = f"Heat map of {len(order)} categories by {len(columns)} latent dimensions."
@@ -93,11 +93,6 @@ def _test_in_words(rows: pd.DataFrame) -> str:
         names = "No test" if not units else f"No test of {len(untested)} of {len(by_category)} categories"
         words += f" {names}: {untested['reason'].iloc[0]}."
     return words.strip()
-
-
-def one_key(key: str) -> str:
-    """Name a column in a caption."""
-    return f"“{shorten(drawable(key), 40)}”"
 
 
 def axis_purity(results: ResultFolder, table: pd.DataFrame) -> Picture:

@@ -34,8 +34,7 @@ _LEFT_LIMIT = -0.25  # Φ below this is as good as chance: the axis ends here an
 
 def _by_population(results: ResultFolder, method: str, names: list[str]) -> dict[str, np.ndarray]:
     """Give Φ, lower, upper and floor of one method in the order of some populations."""
-    rows = results.headline[results.headline["method"] == method].set_index("population")
-    rows = rows.reindex(names)
+    rows = results.headline[results.headline["method"] == method].set_index("population").reindex(names)
     return {name: rows[name].to_numpy(dtype=float) for name in ("phi", "lower", "upper", "floor")}
 
 
@@ -139,7 +138,7 @@ def heat_map(results: ResultFolder) -> Picture:
     figure, axes = style.panel(len(names) * row + 2.0)
     mesh = _draw_cells(axes, phi, beaten, centres)
     style.label_rows(axes, names)
-    style.name_columns(axes, columns, positions=list(centres))
+    style.name_columns(axes, columns, list(centres))
     axes.spines[:].set_visible(False)
     label = f"stability Φ, top {results.top_k}"
     style.colour_bar(figure, mesh, axes, label, location="bottom", shrink=0.45, aspect=26, pad=0.03)

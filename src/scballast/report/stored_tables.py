@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.compute
-import pyarrow.parquet
 
 from scballast.config import keys
 from scballast.methods.registry import method_order
@@ -83,10 +81,8 @@ class StoredFolder:
     def table(self, name: str) -> pd.DataFrame | None:
         """Give a table by name, or None where the folder has none or it has no row."""
         if name not in self._cache:
-            paths = [
-                path for suffix in ("csv", "parquet") if (path := self.path / "tables" / f"{name}.{suffix}").is_file()
-            ]
-            table = read_table(paths[0]) if paths else None
+            paths = (self.path / "tables" / f"{name}.{suffix}" for suffix in ("csv", "parquet"))
+            table = next((read_table(path) for path in paths if path.is_file()), None)
             self._cache[name] = None if table is None or table.empty else table
         return self._cache[name]
 
@@ -99,11 +95,6 @@ class StoredFolder:
 @dataclass(frozen=True)
 class ResultFolder(StoredFolder):
     """An experiment's stored values."""
-
-    @cached_property
-    def metrics(self) -> dict[str, float]:
-        """Logged metrics by name."""
-        return dict(read_json(self.path / "metrics.json", {}))
 
     @cached_property
     def history(self) -> dict[str, list[list[float]]]:
@@ -163,8 +154,7 @@ class ResultFolder(StoredFolder):
     @cached_property
     def headline(self) -> pd.DataFrame:
         """Stability at the headline k, one row per method and population."""
-        table = self.stability
-        return table[table["k"] == self.top_k].reset_index(drop=True)
+        return self.stability[self.stability["k"] == self.top_k].reset_index(drop=True)
 
     @cached_property
     def n_cells(self) -> dict[str, int]:
@@ -172,11 +162,8 @@ class ResultFolder(StoredFolder):
         table = self.table("populations")
         if table is None:
             return {}
-        return {
-            str(row.population): int(row.n_cells)
-            for row in table.itertuples()
-            if str(getattr(row, "ranked", True)) == "True"
-        }
+        ranked = table[table["ranked"].astype(str) == "True"] if "ranked" in table else table
+        return dict(zip(ranked["population"], ranked["n_cells"].astype(int), strict=True))
 
     @cached_property
     def populations(self) -> list[str]:
@@ -222,7 +209,8 @@ class ResultFolder(StoredFolder):
         path = self.path / "tables" / "rankings.parquet"
         if not path.is_file():
             return 0
-        return int(pyarrow.compute.max(pyarrow.parquet.read_table(path, columns=["rank"])["rank"]).as_py() or 0)
+        ranks = pd.read_parquet(path, columns=["rank"])["rank"]
+        return int(ranks.max()) if len(ranks) else 0
 
     def mean_ranks(self, methods: Sequence[str]) -> pd.DataFrame | None:
         """Mean rank over replicates, from ``tables/rankings.parquet``.
@@ -241,8 +229,6 @@ class ResultFolder(StoredFolder):
         if not path.is_file():
             return None
         columns = ["method", "population", "gene", "rank"]
-        table = pyarrow.parquet.read_table(path, columns=columns, filters=[("method", "in", list(methods))]).to_pandas()
-        for column in columns[:3]:
-            table[column] = table[column].astype("category")
-        grouped = table.groupby(columns[:3], observed=True, sort=True)["rank"].mean()
-        return grouped.reset_index()
+        table = pd.read_parquet(path, columns=columns, filters=[("method", "in", list(methods))])
+        table = table.astype(dict.fromkeys(columns[:3], "category"))
+        return table.groupby(columns[:3], observed=True, sort=True)["rank"].mean().reset_index()

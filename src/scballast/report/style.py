@@ -36,11 +36,10 @@ ESTIMAND_COLOURS = {"marker": BLUE, "program": VERMILION, "response": GREEN}
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 SEQUENTIAL, DIVERGING = "YlGnBu", "PuOr_r"
 
-_SETTINGS: dict[str, Any] = {
+# Beside matplotlib's defaults.
+_SETTINGS: dict[Any, Any] = {
     "font.family": [FONT],
-    "font.size": 10,
     "axes.titlesize": 10,
-    "axes.labelsize": 10,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "legend.fontsize": 9,
@@ -48,7 +47,6 @@ _SETTINGS: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
-    "axes.linewidth": 0.8,
     "xtick.color": GREY,
     "ytick.color": GREY,
     "xtick.labelcolor": INK,
@@ -56,24 +54,19 @@ _SETTINGS: dict[str, Any] = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.axisbelow": True,
-    "axes.unicode_minus": True,
     "grid.color": PALE,
-    "grid.linewidth": 0.8,
     "text.parse_math": False,  # names from the data are never formulas
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.06,
-    "svg.fonttype": "path",
     "svg.hashsalt": "scballast",
-    "path.simplify": True,
 }
 
 
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Draw with the report's settings, whatever a user's own matplotlibrc says; put theirs back after."""
-    settings: dict[Any, Any] = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
-    settings.update(_SETTINGS)
-    with mpl.rc_context(settings):
+    defaults = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
+    with mpl.rc_context({**defaults, **_SETTINGS}):
         yield
 
 
@@ -225,17 +218,9 @@ def label_rows(axes: Axes, names: Sequence[str]) -> None:
     name_rows(axes, list(figure_labels(names, 40).values()), fontsize=row_font(len(names)))
 
 
-def name_columns(axes: Axes, labels: Sequence[str], *, positions: Sequence[float] | None = None, **text: Any) -> None:
+def name_columns(axes: Axes, labels: Sequence[str], places: Sequence[float]) -> None:
     """Label the columns of a matrix on top, slanted so that long names keep apart."""
-    places = list(range(len(labels))) if positions is None else list(positions)
-    axes.set_xticks(
-        places,
-        labels=list(labels),
-        rotation=45,
-        ha="left",
-        rotation_mode="anchor",
-        **text,
-    )
+    axes.set_xticks(places, labels=list(labels), rotation=45, ha="left", rotation_mode="anchor")
     axes.set_xlim(min(places) - 0.5, max(places) + 0.5)
     axes.tick_params(axis="x", length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
 

@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from scballast.methods.registry import CONTROLS, METHODS, method_order
+from scballast.methods.registry import CONTROLS, method_order
 from scballast.report import style
 from scballast.report.figure_names import drawable, figure_labels, shorten
 from scballast.report.html import Picture
-from scballast.report.sweep_tables import SweepFolder
+from scballast.report.sweep_tables import OF_MODELS, SweepFolder
 
 MAX_METHODS = 5  # lines of one panel
 MAX_TRIALS = 40  # columns of the heat map
@@ -110,8 +110,7 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
     kinds = [column for column in ("model.gene_likelihood", "model.latent_distribution") if column in stability]
     means = stability.groupby(["trial", "method", "model.n_latent", *kinds], sort=False)[["phi", "floor"]].mean()
     means = means.reset_index()
-    methods = [m for m in sorted(set(means["method"]), key=method_order) if m not in CONTROLS]
-    methods = _shown_methods(sweep, methods)
+    methods = _shown_methods(sweep, sorted(set(means["method"]) - CONTROLS, key=method_order))
     combinations = sorted({tuple(str(v) for v in row) for row in means[kinds].to_numpy()}) if kinds else [()]
     n_columns = min(3, len(combinations))
     n_blocks = math.ceil(len(combinations) / n_columns)
@@ -128,7 +127,8 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
         _stability_lines(upper, _matching(means, kinds, combination), methods)
         upper.set_title(drawable(", ".join(combination)) or "all trials", fontsize=9.5)
         for axes in lower:
-            _fit_line(axes, _matching(sweep.finished, kinds, combination), fit)
+            _mean_line(axes, _matching(sweep.finished, kinds, combination).dropna(subset=fit), fit, style.INK)
+            axes.grid(axis="y")
         if i % n_columns == 0:
             for axes, label in zip((upper, *lower), _OF_PANELS, strict=False):
                 axes.set_ylabel(label)
@@ -158,8 +158,7 @@ def by_n_latent(sweep: SweepFolder, stability: pd.DataFrame) -> Picture:
 def _shown_methods(sweep: SweepFolder, methods: list[str]) -> list[str]:
     """Keep the methods that depend on the model, the objectives' own first."""
     usual = ("contrast", "axis", "spread", "local", "conditioned", "per_population")
-    of_models = [name for name, method in METHODS.items() if method.roles and not method.control]
-    first = [m for m in [*sweep.methods_of_objectives, *usual, *of_models] if m in methods]
+    first = [m for m in [*sweep.methods_of_objectives, *usual, *OF_MODELS] if m in methods]
     return list(dict.fromkeys(first or methods))[:MAX_METHODS]
 
 
@@ -172,20 +171,18 @@ def _matching(table: pd.DataFrame, kinds: list[str], values: tuple[str, ...]) ->
 def _stability_lines(axes: Axes, rows: pd.DataFrame, methods: list[str]) -> None:
     for method, colour in zip(methods, style.CYCLE, strict=False):
         method_rows = rows[rows["method"] == method]
-        mean = method_rows.groupby("model.n_latent")[["phi", "floor"]].mean()
-        axes.plot(mean.index, mean["phi"], color=colour, linewidth=1.4)
-        axes.scatter(method_rows["model.n_latent"], method_rows["phi"], s=12, color=colour, alpha=0.6, linewidth=0)
+        _mean_line(axes, method_rows, "phi", colour)
         if method == methods[0]:
-            axes.plot(mean.index, mean["floor"], color=style.GREY, linewidth=1, linestyle=(0, (3, 2)))
+            floor = method_rows.groupby("model.n_latent")["floor"].mean()
+            axes.plot(floor.index, floor, color=style.GREY, linewidth=1, linestyle=(0, (3, 2)))
     axes.grid(axis="y")
 
 
-def _fit_line(axes: Axes, rows: pd.DataFrame, fit: str) -> None:
-    known = rows[rows[fit].notna()]
-    mean = known.groupby("model.n_latent")[fit].mean()
-    axes.plot(mean.index, mean, color=style.INK, linewidth=1.4)
-    axes.scatter(known["model.n_latent"], known[fit], s=12, color=style.INK, alpha=0.6, linewidth=0)
-    axes.grid(axis="y")
+def _mean_line(axes: Axes, rows: pd.DataFrame, column: str, colour: str) -> None:
+    """Draw a column against the number of dimensions: dots, and a line through their means."""
+    mean = rows.groupby("model.n_latent")[column].mean()
+    axes.plot(mean.index, mean, color=colour, linewidth=1.4)
+    axes.scatter(rows["model.n_latent"], rows[column], s=12, color=colour, alpha=0.6, linewidth=0)
 
 
 def _share_limits(settings: np.ndarray, n_columns: int) -> None:
@@ -266,8 +263,8 @@ def by_trial(sweep: SweepFolder, stability: pd.DataFrame, method: str) -> Pictur
     values = np.clip(wide.to_numpy(dtype=float), 0, 1)
     mesh = style.heat_map(axes, values, style.SEQUENTIAL, (0, 1), linewidth=0.6)
     style.label_rows(axes, names)
-    families = sweep.families
-    named = {t: f"{t} {families[t]}" if len(set(families.values())) > 1 else str(t) for t in trials}
+    families = sweep.trials.set_index("trial")["model.name"] if "model.name" in sweep.parameters else {}
+    named = {t: f"{t} {families[t]}" if t in families else t for t in trials}
     labels = [f"{drawable(named[t])}{' ←' if t == sweep.chosen else ''}" for t in trials]
     axes.set_xticks(range(len(labels)), labels=labels, rotation=90, fontsize=8 if len(labels) <= 25 else 6.5)
     for tick, trial in zip(axes.get_xticklabels(), trials, strict=True):

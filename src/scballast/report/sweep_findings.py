@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from scballast.methods.registry import CONTROLS, METHODS
-from scballast.report.sweep_sections import FAMILY, above_floor, programs_sentence
+from scballast.report.sweep_sections import FAMILY, above_floor, programs_sentence, trials_with_programs
 from scballast.report.sweep_tables import Objective, SweepFolder
 
 
@@ -21,13 +21,15 @@ def finding(sweep: SweepFolder, stem: str) -> str:
     stem
         Name of the figure.
     """
-    sentence = _SENTENCES.get(stem)
-    return sentence(sweep) if sentence else ""
+    if stem not in _SENTENCES:
+        return ""
+    read, sentence = _SENTENCES[stem]
+    table = read(sweep)
+    return "" if table is None else sentence(sweep, table)
 
 
-def _front(sweep: SweepFolder) -> str:
+def _front(sweep: SweepFolder, trials: pd.DataFrame) -> str:
     first, second = sweep.objectives[:2]
-    trials = sweep.finished
     a, b = _best(trials, first), _best(trials, second)
     count = f"{len(sweep.pareto)} of {len(trials)} trials are beaten by no other"
     if a["trial"] == b["trial"]:
@@ -47,9 +49,9 @@ def _value(row: pd.Series, objective: Objective) -> str:
     return f"{row[objective.metric]:,.1f}" if objective.metric.startswith("fit/") else f"{row[objective.metric]:z.2f}"
 
 
-def _dimensions(sweep: SweepFolder) -> str:
-    table, method = sweep.stability, sweep.headline_method
-    if table is None or method in CONTROLS:
+def _dimensions(sweep: SweepFolder, table: pd.DataFrame) -> str:
+    method = sweep.headline_method
+    if method in CONTROLS:
         return ""
     means = table[table["method"] == method].groupby("model.n_latent")["phi"].mean()
     most, least = means.idxmax(), means.idxmin()
@@ -64,10 +66,7 @@ def _dimensions(sweep: SweepFolder) -> str:
     return f"{text}; the held-out fit is best with {float(losses.idxmin()):g}." if len(losses) else f"{text}."
 
 
-def _importance(sweep: SweepFolder) -> str:
-    table = sweep.table("importance")
-    if table is None:
-        return ""
+def _importance(sweep: SweepFolder, table: pd.DataFrame) -> str:
     parts = []
     for objective, parameters in table.groupby("objective", sort=False):
         highest = parameters.loc[parameters["importance"].idxmax()]
@@ -75,11 +74,8 @@ def _importance(sweep: SweepFolder) -> str:
     return f"{'; '.join(parts)}."
 
 
-def _by_trial(sweep: SweepFolder) -> str:
-    table, method = sweep.stability, sweep.headline_method
-    if table is None:
-        return ""
-    method_rows = table[table["method"] == method]
+def _by_trial(sweep: SweepFolder, table: pd.DataFrame) -> str:
+    method_rows = table[table["method"] == sweep.headline_method]
     trials, populations = method_rows.groupby("trial")["phi"].mean(), method_rows.groupby("population")["phi"].mean()
     return (
         f"From trial to trial the mean over populations lies between {trials.min():z.2f} and {trials.max():z.2f}, from "
@@ -88,10 +84,7 @@ def _by_trial(sweep: SweepFolder) -> str:
     )
 
 
-def _families(sweep: SweepFolder) -> str:
-    margins = above_floor(sweep)
-    if margins is None:
-        return ""
+def _families(sweep: SweepFolder, margins: pd.DataFrame) -> str:
     means = margins.groupby(["method", FAMILY], sort=False)["margin"].mean()
     parts = []
     for estimand in ("marker", "program"):
@@ -107,11 +100,13 @@ def _families(sweep: SweepFolder) -> str:
     return f"{said[:1].upper()}{said[1:]}. What comes back may still be wrong."
 
 
-_SENTENCES: dict[str, Callable[[SweepFolder], str]] = {
-    "pareto": _front,
-    "stability_by_n_latent": _dimensions,
-    "families": _families,
-    "programs_by_n_latent": programs_sentence,
-    "importance": _importance,
-    "stability_by_trial": _by_trial,
+# By a figure's name: how the table that it is of is read, and what is said.
+_SENTENCES: dict[str, tuple[Callable[[SweepFolder], pd.DataFrame | None], Callable[[SweepFolder, pd.DataFrame], str]]]
+_SENTENCES = {
+    "pareto": (lambda sweep: sweep.finished, _front),
+    "stability_by_n_latent": (lambda sweep: sweep.stability, _dimensions),
+    "families": (above_floor, _families),
+    "programs_by_n_latent": (trials_with_programs, programs_sentence),
+    "importance": (lambda sweep: sweep.table("importance"), _importance),
+    "stability_by_trial": (lambda sweep: sweep.stability, _by_trial),
 }

@@ -11,6 +11,7 @@ import pandas as pd
 from scballast.report import sweep_figures
 from scballast.report.description import markdown
 from scballast.report.html import Fact, Grid, Section, two, with_sentences, write_page
+from scballast.report.stored_tables import read_json
 from scballast.report.style import figure_style
 from scballast.report.sweep_findings import finding
 from scballast.report.sweep_sections import families_section, programs_section
@@ -40,15 +41,11 @@ def render_sweep_report(folder: Path) -> None:
     """
     sweep = SweepFolder(folder)
     with figure_style():
-        families = families_section(sweep)
-        programs = programs_section(sweep)
         drawn = [
-            *([families] if families else []),
-            *(_front(sweep), _dimensions(sweep)),
-            *([programs] if programs else []),
+            *(families_section(sweep), _front(sweep), _dimensions(sweep), programs_section(sweep)),
             *(_importance(sweep), _answers(sweep), _trials(sweep)),
         ]
-    sections = with_sentences(drawn, lambda stem: finding(sweep, stem))
+    sections = with_sentences(filter(None, drawn), lambda stem: finding(sweep, stem))
     values = {
         "title": f"Which configuration gives genes that can be trusted? {_name(sweep)}",
         "facts": _facts(sweep),
@@ -59,8 +56,7 @@ def render_sweep_report(folder: Path) -> None:
         "sections": sections,
         "caveats": list(_caveats(sweep)),
     }
-    write_page(folder / "report.html", "sweep.html.j2", values)
-    (folder / "description.md").write_text(_description(sweep), encoding="utf-8")
+    write_page(folder, "sweep.html.j2", values, _description(sweep))
 
 
 def _name(sweep: SweepFolder) -> str:
@@ -144,25 +140,16 @@ def _answers(sweep: SweepFolder) -> Section:
 def _answer_grid(sweep: SweepFolder, answer: pd.DataFrame) -> Grid:
     rows: list[tuple[Any, ...]] = []
     for (population, estimand), answers in answer.groupby(["population", "estimand"], sort=True):
-        named = answers[~answers["method"].isin(["", "none"])]
-        counts = named["method"].value_counts(sort=True)
-        favourite = sorted(counts[counts == counts.max()].index)[0] if len(counts) else "none"
+        named = answers["method"][~answers["method"].isin(["", "none"])]
+        favourite = next(iter(named.mode()), "none")
         chosen = answers[answers["trial"] == sweep.chosen].to_dict("records")
         method = chosen[0]["method"] or "none" if chosen else "–"
         numbers = [chosen[0][name] if chosen else float("nan") for name in ("phi", "lower", "upper", "floor")]
-        times = int(counts.max()) if len(counts) else 0
-        rows.append((population, estimand, method, *numbers, favourite, times, len(answers)))
+        rows.append((population, estimand, method, *numbers, favourite, (named == favourite).sum(), len(answers)))
     columns = (
-        ("Population", None),
-        ("Estimand", None),
-        ("Method, chosen trial", None),
-        ("Φ", 2),
-        ("lower", 2),
-        ("upper", 2),
-        ("floor", 2),
-        ("Most often named", None),
-        ("in trials", 0),
-        ("of", 0),
+        *((name, None) for name in ("Population", "Estimand", "Method, chosen trial")),
+        *((name, 2) for name in ("Φ", "lower", "upper", "floor")),
+        *(("Most often named", None), ("in trials", 0), ("of", 0)),
     )
     return Grid("The answer in the chosen trial, and the method that most trials name.", columns, tuple(rows))
 
@@ -172,10 +159,8 @@ def _trials(sweep: SweepFolder) -> Section:
     rows = []
     for row in sweep.trials.head(MAX_ROWS).to_dict("records"):
         marks = ["chosen"] * (row["trial"] == sweep.chosen) + ["non-dominated"] * (row["trial"] in sweep.pareto)
-        values = [row[name] for name, _ in metrics]
-        rows.append(
-            (row["trial"], row.get("state", ""), ", ".join(marks), *(_plain(row[p]) for p in sweep.parameters), *values)
-        )
+        values = [*(_plain(row[p]) for p in sweep.parameters), *(row[name] for name, _ in metrics)]
+        rows.append((row["trial"], row.get("state", ""), ", ".join(marks), *values))
     columns = (("Trial", None), ("State", None), ("Mark", None), *((p, None) for p in sweep.parameters), *metrics)
     more = len(sweep.trials) - len(rows)
     missing = f"{more} more trials are in trials.csv." if more > 0 else ""
@@ -210,7 +195,7 @@ def _caveats(sweep: SweepFolder) -> Iterator[Caveat]:
         for (title, text), occurrences in warned.groupby(["title", "text"], sort=False):
             which = f"Trial{'s' if len(occurrences) > 1 else ''} {', '.join(occurrences['trial'])}"
             yield Caveat(title, f"{which}: {text}")
-    yield from (Caveat("Note", text) for text in sweep.warnings)
+    yield from (Caveat("Note", text) for text in read_json(sweep.path / "warnings.json", []))
 
 
 def _description(sweep: SweepFolder) -> str:

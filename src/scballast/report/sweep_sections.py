@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from scballast.methods.registry import CONTROLS, METHODS, method_order
+from scballast.methods.registry import method_order
 from scballast.report import style
 from scballast.report.figure_names import drawable
 from scballast.report.html import Grid, Picture, Section
-from scballast.report.sweep_tables import SweepFolder
+from scballast.report.sweep_tables import OF_MODELS, SweepFolder
 
 FAMILY = "model.name"
 DIMENSIONS, HELD, REPLICATED = "model.n_latent", "programs/in_model", "programs/n_replicated"
@@ -50,7 +50,7 @@ def above_floor(sweep: SweepFolder) -> pd.DataFrame | None:
     table = sweep.stability
     if table is None or FAMILY not in table or table[FAMILY].nunique() < 2:
         return None
-    table = table[table["method"].isin([name for name in METHODS if METHODS[name].roles and name not in CONTROLS])]
+    table = table[table["method"].isin(OF_MODELS)]
     shared = table.groupby("method")[FAMILY].nunique() >= 2
     table = table[table["method"].map(shared)]
     if table.empty:
@@ -62,8 +62,8 @@ def above_floor(sweep: SweepFolder) -> pd.DataFrame | None:
 
 def recovered(sweep: SweepFolder) -> pd.DataFrame | None:
     """Return the average precision of the methods that read models, (family, method); None without a truth."""
-    names = {f"truth/{name}/average_precision": name for name in METHODS if METHODS[name].roles}
-    measured = [column for column in sweep.trials if column in names and names[column] not in CONTROLS]
+    names = {f"truth/{name}/average_precision": name for name in OF_MODELS}
+    measured = [column for column in sweep.trials if column in names]
     if not measured or FAMILY not in sweep.trials:
         return None
     means = sweep.trials.groupby(FAMILY, sort=False)[measured].mean().rename(columns=names)
@@ -141,11 +141,8 @@ def trials_with_programs(sweep: SweepFolder) -> pd.DataFrame | None:
     return trials if trials[DIMENSIONS].nunique() > 1 else None
 
 
-def programs_sentence(sweep: SweepFolder) -> str:
+def programs_sentence(_: SweepFolder, trials: pd.DataFrame) -> str:
     """Say what the figure shows."""
-    trials = trials_with_programs(sweep)
-    if trials is None:
-        return ""
     means = trials.groupby(DIMENSIONS)[HELD].mean()
     most, least = means.idxmax(), means.idxmin()
     return (

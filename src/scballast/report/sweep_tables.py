@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from scballast.report.stored_tables import StoredFolder, read_json, read_table
+from scballast.methods.registry import METHODS
+from scballast.report.stored_tables import StoredFolder, read_table
 
 _UNITS = {"fit/heldout_nll": "nats per cell", "fit/heldout_elbo": "nats per cell"}
 # Of a table of trials that has no configuration beside it.
@@ -16,6 +17,8 @@ _USUAL = (
     {"metric": "fit/heldout_nll", "direction": "minimize"},
     {"metric": "stability/contrast", "direction": "maximize"},
 )
+OF_MODELS = [name for name, method in METHODS.items() if method.roles and not method.control]
+"""The methods that read models, but for controls."""
 _OF_METHODS = {
     "stability": "Φ, mean over populations",
     "confirmed": "share of the top genes that holds in unseen cells, mean over populations",
@@ -70,11 +73,6 @@ def non_dominated(values: np.ndarray, maximise: list[bool]) -> np.ndarray:
 @dataclass(frozen=True)
 class SweepFolder(StoredFolder):
     """A sweep's stored values."""
-
-    @cached_property
-    def warnings(self) -> list[str]:
-        """Notes of the sweep."""
-        return [str(item) for item in read_json(self.path / "warnings.json", [])]
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -148,13 +146,6 @@ class SweepFolder(StoredFolder):
             return None
         present = set(self.stability["method"])
         return next((m for m in [*self.methods_of_objectives, "contrast", *sorted(present)] if m in present), None)
-
-    @cached_property
-    def families(self) -> dict[str, str]:
-        """The family of models of each trial; empty where ``trials.csv`` does not say."""
-        if "model.name" not in self.trials:
-            return {}
-        return dict(zip(self.trials["trial"], self.trials["model.name"].astype(str), strict=True))
 
     @cached_property
     def parameters(self) -> list[str]:
