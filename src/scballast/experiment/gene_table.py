@@ -10,6 +10,9 @@ import pandas as pd
 
 from scballast.data.dataset import Dataset
 
+VALUES_AT_ONCE = 2**24
+"""Of a sparse matrix: numpy counts copies of the genes and values, in twice their bytes."""
+
 
 def genes_table(dataset: Dataset) -> pd.DataFrame:
     """Return what is known of each analysed gene.
@@ -21,14 +24,19 @@ def genes_table(dataset: Dataset) -> pd.DataFrame:
         has it; empty: it does not say), n_cells (with a count), mean_count (per cell); in the order of the data.
     """
     counts, (n_cells, n_genes) = dataset.adata.X, dataset.adata.shape
+    n_expressing, total = np.zeros(n_genes, dtype=np.int64), np.zeros(n_genes)
+    for start in range(0, counts.nnz, VALUES_AT_ONCE):
+        part = slice(start, start + VALUES_AT_ONCE)
+        n_expressing += np.bincount(counts.indices[part], minlength=n_genes)
+        # scipy adds float32 values in float32, whatever type is asked for.
+        total += np.bincount(counts.indices[part], weights=counts.data[part], minlength=n_genes)
     return pd.DataFrame(
         {
             "gene": dataset.adata.var_names.to_numpy(dtype=object),
             "symbol": list(dataset.gene_symbols or [""] * n_genes),
             "feature_type": list(dataset.feature_types or [""] * n_genes),
-            "n_cells": np.bincount(counts.indices, minlength=n_genes),
-            # scipy adds float32 values in float32, whatever type is asked for.
-            "mean_count": np.bincount(counts.indices, weights=counts.data, minlength=n_genes) / n_cells,
+            "n_cells": n_expressing,
+            "mean_count": total / n_cells,
         }
     )
 

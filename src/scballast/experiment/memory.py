@@ -27,8 +27,8 @@ ADDRESSES = 1.3 * GIGABYTE
 """Addresses that libraries and threads reserve and never touch: they count where these are limited (``ulimit -v``)."""
 VALUE_BYTES = 8
 """A count (float32) and the number of its gene."""
-WORKING_BYTES = 44
-"""Per value of a replicate: its own counts, their logarithms in float64, and a copy of these at work."""
+WORKING_BYTES = 54
+"""Per value of a replicate: its own counts, their logarithms in float64, a copy of these at work; measured."""
 DENSE_BYTES = 24
 """Per number of a dense matrix: itself and two copies at work."""
 HOTSPOT_BYTES = 40
