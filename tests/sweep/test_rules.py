@@ -71,12 +71,12 @@ def test_what_cannot_reach_the_front_is_stopped_and_can_be_completed(tmp_path: P
 def test_a_budget_and_a_limit_per_trial(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     words = (*TINY, "methods=[t_test,random]", "model.n_latent=2,3,4", "sweep.name=short")
-    said = run(runs, "-m", *words, "sweep.timeout=1s", seconds=580)
+    said = run(runs, "-m", *words, "sweep.timeout=0.05s", seconds=580)
     assert "Sweep short: 1 done, 0 failed, 3 in all." in said
-    assert "Ended early: sweep.timeout=1s is used up" in said
+    assert "Ended early: sweep.timeout=0.05s is used up" in said
     assert trial_states(runs) == {"COMPLETE": 1, "WAITING": 2}
     assert parent(runs)["status"] == "FINISHED"
-    assert parent(runs)["scballast.stopped"].startswith("sweep.timeout=1s is used up")
+    assert parent(runs)["scballast.stopped"].startswith("sweep.timeout=0.05s is used up")
 
     said = run(runs, "-m", *words, "sweep.trial_timeout=0.01", status=0, seconds=580)
     assert trial_states(runs) == {"COMPLETE": 1, "FAIL": 2}
