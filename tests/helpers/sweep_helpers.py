@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-# 200 simulated cells, 60 genes, baselines only: a second per trial, nearly all of it the report.
+# 200 simulated cells, 60 genes, baselines only: a second per trial.
 TINY = (
     "data=simulated",
     "data.min_cells=10",

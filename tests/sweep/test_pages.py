@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.helpers.sweep_helpers import TINY, children, kill, run, start, trial_states, wait_for
+from tests.helpers.sweep_helpers import TINY, children, kill, parent, run, start, trial_states, wait_for
 
 from scballast.commands.report_command import main as report_command
+from scballast.sweep.pages import add_page
+from scballast.tracking import Tracking, TrackingSettings
 
 SWEEP = (
     *TINY,
@@ -27,6 +29,17 @@ def pages(runs: Path) -> dict[int, Path]:
     return {int(tags["scballast.trial"]): runs / "artifacts" / run_id / "artifacts" for run_id, tags in found}
 
 
+def folder_of(runs: Path, trial: int) -> Path:
+    (folder,) = (runs / "results").glob(f"trial{trial}-*")
+    return folder
+
+
+def dominated(runs: Path) -> list[int]:
+    """Return the trials that are not on the front."""
+    trials = pd.read_csv(runs / "sweeps" / "drawn" / "trials.csv")
+    return [int(trial) for trial in trials.loc[~trials["pareto"], "trial"]]
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep that was killed while it drew, and given again."""
@@ -36,29 +49,64 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wait_for(lambda: "drawing reports of the Pareto front: 1 trial" in log.read_text(), "the drawing")
     kill(first)
     assert not list(runs.glob("results/*/report.html"))
+    assert parent(runs)["status"] == "FINISHED"  # what the sweep found does not wait for pages
     assert "drawing reports of the Pareto front: 1 trial" in run(runs, *SWEEP, OBJECTIVES)
     assert trial_states(runs) == {"COMPLETE": 3}
     return runs
 
 
-def test_the_front_has_pages_and_the_others_say_how_to_get_one(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_front_has_pages_and_the_others_say_how_to_get_one(swept: Path) -> None:
     trials = pd.read_csv(swept / "sweeps" / "drawn" / "trials.csv")
     assert trials["pareto"].sum() == 1
     for trial, on_front in zip(trials["trial"], trials["pareto"], strict=True):
-        artifacts = pages(swept)[trial]
-        (folder,) = (swept / "results").glob(f"trial{trial}-*")
+        artifacts, folder = pages(swept)[trial], folder_of(swept, trial)
         assert (artifacts / "tables" / "stability.csv").is_file()
         for place in (artifacts, folder):
             assert (place / "report.html").is_file() == on_front
             assert (place / "figures").is_dir() == on_front
         note = children(swept)[artifacts.parent.name]["mlflow.note.content"]
         assert ("Details: `report.html`." in note) == on_front
-        assert (f"Details: the report that `scballast report {folder.name}` draws." in note) != on_front
-    dominated = int(trials.loc[~trials["pareto"], "trial"].iloc[0])
-    artifacts = pages(swept)[dominated]
-    (folder,) = (swept / "results").glob(f"trial{dominated}-*")
-    assert report_command([artifacts.parent.name, "--runs-dir", str(swept), "--no-browser"]) == 0
-    assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+        words = f"`scballast report {folder.name} --runs-dir {swept}`"
+        assert (f"Details: the report that {words} draws." in note) != on_front
+    assert not list((swept / "results").glob(".*"))
+
+
+def test_another_page_is_drawn_when_asked_for_wherever_and_sent(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = dominated(swept)
+    monkeypatch.chdir(tmp_path)
+    assert report_command([str(folder_of(swept, first)), "--no-browser"]) == 0
+    assert capsys.readouterr() == (f"{folder_of(swept, first) / 'report.html'}\n", "")
+    assert not list(tmp_path.iterdir())
+    assert report_command([pages(swept)[second].parent.name, "--runs-dir", str(swept), "--no-browser"]) == 0
+    for trial in (first, second):
+        artifacts = pages(swept)[trial]
+        assert (artifacts / "report.html").read_bytes() == (folder_of(swept, trial) / "report.html").read_bytes()
+        assert "Details: `report.html`." in children(swept)[artifacts.parent.name]["mlflow.note.content"]
+
+
+def test_a_page_whose_command_was_killed_before_it_was_sent_is_sent_by_the_next(swept: Path) -> None:
+    trial = dominated(swept)[0]
+    folder, artifacts = folder_of(swept, trial), pages(swept)[trial]
+    for place in (folder, artifacts):
+        (place / "report.html").unlink(missing_ok=True)
+    add_page(folder)
+    assert not (artifacts / "report.html").exists()
+    Tracking(TrackingSettings(uri=None, experiment="scballast", runs_dir=swept)).sync()
     assert (artifacts / "report.html").read_bytes() == (folder / "report.html").read_bytes()
-    note = children(swept)[artifacts.parent.name]["mlflow.note.content"]
-    assert "Details: `report.html`." in note
+    assert len(children(swept)) == 3
+
+
+def test_a_failed_run_stays_failed(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = dominated(swept)[0]
+    folder, run_id = folder_of(swept, trial), pages(swept)[trial].parent.name
+    (folder / "report.html").unlink(missing_ok=True)
+    tracking = Tracking(TrackingSettings(uri=None, experiment="scballast", runs_dir=swept))
+    tracking.fail_run(run_id, "an objective was not measured")
+    assert report_command([folder.name, "--runs-dir", str(swept), "--no-browser"]) == 0
+    assert capsys.readouterr().err == "The report stays out of MLflow: the run ended as FAILED.\n"
+    assert (folder / "report.html").is_file()
+    tracking.sync()
+    assert children(swept)[run_id]["status"] == "FAILED"
+    assert children(swept)[run_id]["scballast.failure"] == "an objective was not measured"

@@ -8,9 +8,13 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scballast.errors import ConfigError, ScballastError
 from scballast.results import MARKER
+
+if TYPE_CHECKING:
+    from scballast.tracking import Tracking
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,12 +36,15 @@ def main(arguments: Sequence[str]) -> int:
         # A trial of a sweep, or a run whose report failed or was killed.
         from scballast.sweep.pages import add_page
 
+        run = _finished_run(folder)
         try:
-            add_page(folder)
+            add_page(folder, of_finished=run is not None)
         except OSError as error:
             sys.stderr.write(f"{folder}: the report cannot be written ({error.strerror or error}).\n")
             return 1
-        _send(folder, options.runs_dir)
+        if run is not None:
+            tracking, run_id = run
+            tracking.publish(run_id, folder)
     if not report.is_file():
         sys.stderr.write(f"{folder}: holds no report.html.\n")
         return 2
@@ -47,27 +54,36 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _send(folder: Path, runs_dir: Path) -> None:
-    """Bring a report that was drawn just now into the run in MLflow too."""
+def _finished_run(folder: Path) -> tuple[Tracking, str] | None:
+    """Return the finished run in MLflow to which a folder's report is to be added; None, and why: there is none."""
     from scballast.tracking import Tracking, TrackingSettings
+    from scballast.tracking.faults import UnreachableError
     from scballast.tracking.publish import PUBLISHED_MARKER
 
     marker = folder / PUBLISHED_MARKER
     if not marker.is_file():
-        return  # sent as a whole by the next command
+        return None  # sent as a whole by the next command
     published = json.loads(marker.read_text(encoding="utf-8"))
-    settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=runs_dir.expanduser().resolve())
-    moved = not settings.is_server and published["store"].startswith("sqlite:")  # with its folder
-    if published["store"] != settings.shown_uri and not moved:
-        sys.stderr.write(
-            f"The report is not in MLflow: the run is in {published['store']}. To send it there, remove this report "
-            "and give the command again with MLFLOW_TRACKING_URI set.\n"
-        )
-        return
+    run_id, place = str(published["run_id"]), str(published["store"])
     try:
-        Tracking(settings).publish(published["run_id"], folder)
-    except ScballastError as error:
-        sys.stderr.write(f"The report is not in MLflow: {error}\n")
+        # The folder lies in results/ of its folder of runs, wherever this command is given.
+        settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=folder.resolve().parents[1])
+        moved = not settings.is_server and place.startswith("sqlite:")  # with its folder
+        if place != settings.shown_uri and not moved:
+            message = f"the run is in {place}, and MLFLOW_TRACKING_URI or its absence names {settings.shown_uri}"
+            raise ScballastError(message)
+        if settings.database is not None and not settings.database.exists():
+            message = f"there is no {settings.database}"
+            raise ScballastError(message)
+        tracking = Tracking(settings)
+        status = tracking.get_run(run_id).status
+        if status != "FINISHED":
+            message = f"the run ended as {status}"
+            raise ScballastError(message)
+    except (ScballastError, UnreachableError) as error:
+        sys.stderr.write(f"The report stays out of MLflow: {str(error).rstrip('.')}.\n")
+        return None
+    return tracking, run_id
 
 
 def find_folder(run: str | None, runs_dir: Path) -> Path:

@@ -35,7 +35,9 @@ def print_summary(outcome: TrialOutcome, config: Config) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
 
-def print_answers(console: Console, tables: Mapping[str, pd.DataFrame], top_k: int) -> None:
+def print_answers(
+    console: Console, tables: Mapping[str, pd.DataFrame], top_k: int, reasons: str = " The report says why of each."
+) -> None:
     """Print each answer in two or three lines that fit any width: method and numbers, then genes or the reason.
 
     Parameters
@@ -46,6 +48,8 @@ def print_answers(console: Console, tables: Mapping[str, pd.DataFrame], top_k: i
         ``answer``, ``answer_genes``.
     top_k
         Genes in a list.
+    reasons
+        Where the reasons are of many populations without an answer.
     """
     from rich.padding import Padding
     from rich.text import Text
@@ -64,7 +68,7 @@ def print_answers(console: Console, tables: Mapping[str, pd.DataFrame], top_k: i
             console.print(Padding(Text(below), (0, 0, 0, indent)))
         if len(without):
             console.print(Text.assemble((f"{len(without)} of {len(rows)} populations", "bold"), "  none"))
-            named = f"{', '.join(map(str, without['population']))}. The report says why of each."
+            named = f"{', '.join(map(str, without['population']))}.{reasons}"
             console.print(Padding(Text(named), (0, 0, 0, indent)))
 
 
@@ -73,7 +77,7 @@ def print_first_answer(tables: Mapping[str, pd.DataFrame], top_k: int) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, stderr=True)
-    print_answers(console, tables, top_k)
+    print_answers(console, tables, top_k, reasons="")
     console.print("\nThat is the answer from cells alone. Models are trained now, and the answer is decided anew.\n")
 
 

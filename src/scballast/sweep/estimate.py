@@ -69,6 +69,8 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         source = f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}"
         if not rates.n_runs:
             source = "two cores elsewhere, roughly; plan=probe tries a little of it here"
+        elif usual != rates:
+            source += ", and what is usual on two cores where these tell nothing"
     outline, need, machine = dataset.outline, memory_need(todo, dataset), machine_memory()
     no_cache = None if outline is None else cache_obstacle(todo, outline)
     return Estimated(

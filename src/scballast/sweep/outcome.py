@@ -43,15 +43,24 @@ def wrap_up(study: SweepStudy, tracking: Tracking, parent: str, dataset: Describ
     """Write a sweep's folder and report, publish them into its run and end the run.
 
     Of several commands that share a sweep the first to arrive does it. A sweep that others still work on is
-    left to them.
+    left to them. The pages of the front come last: an interrupt ends the drawing alone.
     """
+    if study.progress().running:
+        return
+    _wrap(study, tracking, parent, dataset)
+    try:
+        draw_front(study, tracking)
+    except KeyboardInterrupt:
+        logger.warning("Stopped. Reports of trials are left out; the same command draws them.")
+
+
+def _wrap(study: SweepStudy, tracking: Tracking, parent: str, dataset: Described) -> None:
     with study.lock():
         progress = study.progress()
         signature = _signature(study)
         if progress.running or study.attribute(keys.WRAPPED) == signature:
             return
     keep_parent(study, tracking, parent)
-    draw_front(study, tracking)
     with study.lock():
         if study.attribute(keys.WRAPPED) == signature:
             return

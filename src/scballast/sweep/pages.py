@@ -6,13 +6,13 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import SimpleQueue
 
 from scballast.config import keys
-from scballast.progress import Advance, progress_bar
-from scballast.results import MARKER, is_complete, link_or_copy
+from scballast.progress import progress_bar
+from scballast.results import MARKER, is_complete, link_or_copy, remove_partial
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.front import pareto_front
 from scballast.sweep.messages import Drawn, DrawRequest, Failed
@@ -24,8 +24,16 @@ from scballast.tracking.publish import PUBLISHED_MARKER
 logger = logging.getLogger(__name__)
 
 
-def add_page(folder: Path) -> None:
+def add_page(folder: Path, *, of_finished: bool = True) -> None:
     """Add figures and page to a folder of results that has none, the page last.
+
+    Parameters
+    ----------
+    folder
+        A complete folder of results.
+    of_finished
+        Its run in MLflow has finished. The folder then counts as not published until it is published with its page:
+        if this process is killed in between, the next command sends it.
 
     Raises
     ------
@@ -34,11 +42,13 @@ def add_page(folder: Path) -> None:
     """
     from scballast.report.experiment_report import render_trial_report
 
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as scratch:
         made = Path(scratch) / folder.name
         share(folder, made)
         render_trial_report(made)
         shutil.copytree(made / "figures", folder / "figures", dirs_exist_ok=True)
+        if of_finished:
+            (folder / PUBLISHED_MARKER).unlink(missing_ok=True)
         for page in ("description.md", "report.html"):
             os.replace(made / page, folder / page)
 
@@ -55,24 +65,38 @@ def share(folder: Path, copy: Path) -> None:
 
 
 def draw_front(study: SweepStudy, tracking: Tracking) -> None:
-    """Draw the pages that the trials of the Pareto front lack, side by side in processes, and publish them.
+    """Draw the pages that the trials of the Pareto front lack, side by side in processes, and publish each.
 
     Of several commands that share a sweep one draws, and the others wait for it: with a lock of its own, for the
     storage's is that of other sweeps too.
     """
     import filelock
 
-    place = tracking.settings.root / "sweeps"
-    place.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(place / f".{study.name}.lock"):
+    place = tracking.settings.root / "sweeps" / study.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(place.with_name(f".{place.name}.lock")):
         folders = _without_page(study, tracking.settings.root)
-        n_processes = min(at_once(), len(folders))
-        with progress_bar("drawing reports of the Pareto front", len(folders), unit="trials") as advance:
-            parts = [dict(list(folders.items())[i::n_processes]) for i in range(n_processes)]
-            with ThreadPoolExecutor(max(1, n_processes)) as pool:
-                for drawn in [pool.submit(_draw, part, advance) for part in parts]:
-                    for run_id in drawn.result():
-                        tracking.publish(run_id, folders[run_id])
+        processes = [TrialProcess() for _ in range(min(at_once(), len(folders)))]
+        free: SimpleQueue[TrialProcess] = SimpleQueue()
+        for process in processes:
+            free.put(process)
+        with (
+            progress_bar("drawing reports of the Pareto front", len(folders), unit="trials") as advance,
+            ThreadPoolExecutor(max(1, len(processes))) as pool,
+        ):
+            drawing = {pool.submit(_draw, folder, free): run_id for run_id, folder in folders.items()}
+            try:
+                for drawn in as_completed(drawing):
+                    if drawn.result():
+                        tracking.publish(drawing[drawn], folders[drawing[drawn]])
+                    advance(1)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in processes:
+                    process.kill()
+                raise
+            for process in processes:
+                process.close()
 
 
 def _without_page(study: SweepStudy, root: Path) -> dict[str, Path]:
@@ -83,26 +107,22 @@ def _without_page(study: SweepStudy, root: Path) -> dict[str, Path]:
         folder = root / str(notes.get(keys.RESULTS, ""))
         # A trial of another machine, whose disk is not this one's, keeps its page for whoever asks there.
         if keys.RUN_ID in notes and is_complete(folder) and not (folder / "report.html").is_file():
+            remove_partial(folder)
             folders[str(notes[keys.RUN_ID])] = folder
     return folders
 
 
-def _draw(folders: Mapping[str, Path], advance: Advance) -> list[str]:
-    """Draw pages one after another in a process; return the runs whose page was drawn."""
-    drawn = []
-    process = TrialProcess()
+def _draw(folder: Path, free: SimpleQueue[TrialProcess]) -> bool:
+    """Draw a page in a process that is free; return whether it is drawn."""
+    process = free.get()
     try:
-        for run_id, folder in folders.items():
-            try:
-                answer = process.call(DrawRequest(str(folder)))
-            except ProcessDiedError as error:
-                answer = Failed(str(error), died=True)
-            if isinstance(answer, Drawn):
-                drawn.append(run_id)
-            else:
-                reason = answer.reason if isinstance(answer, Failed) else "it was interrupted"
-                logger.warning("The report of %s is not drawn (%s): scballast report %s", folder.name, reason, folder)
-            advance(1)
+        answer = process.call(DrawRequest(str(folder)))
+    except ProcessDiedError as error:
+        answer = Failed(str(error), died=True)
     finally:
-        process.close()
-    return drawn
+        free.put(process)
+    if isinstance(answer, Drawn):
+        return True
+    reason = answer.reason if isinstance(answer, Failed) else "it was interrupted"
+    logger.warning("The report of %s is not drawn (%s): scballast report %s", folder.name, reason, folder)
+    return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import shlex
 import time
 import traceback
 import uuid
@@ -152,7 +153,7 @@ def run_trial(
                 write_results(experiment.results, partial)
                 _save_model(experiment, partial)
                 if not has_page:
-                    _describe(folder.name, partial)
+                    _describe(folder.name, config, partial)
             with _writable(root):
                 failure = _report(experiment, folder, in_sweep=place is not None) if has_page else None
             tracking.publish(run_id, folder)
@@ -198,11 +199,17 @@ def _needs_kernels(config: Config) -> bool:
     return of_engine or any("scvi" in METHODS[name].roles for name in config.baselines.methods if name in METHODS)
 
 
-def _describe(name: str, folder: Path) -> None:
-    """Write the description of a trial that has no page yet."""
+def _describe(name: str, config: Config, folder: Path) -> None:
+    """Write the description of a trial that has no page yet; where it cannot be made the results count without."""
     from scballast.report.experiment_report import describe_trial
 
-    describe_trial(folder, details=f"the report that `scballast report {name}` draws")
+    flag = "" if config.runs_dir == "runs" else f" --runs-dir {shlex.quote(config.runs_dir)}"
+    try:
+        describe_trial(folder, details=f"the report that `scballast report {name}{flag}` draws")
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise
+        logger.exception("%s: the description failed.", name)
 
 
 def _report(experiment: Experiment, folder: Path, *, in_sweep: bool) -> ScballastError | None:
