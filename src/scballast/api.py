@@ -48,7 +48,7 @@ class RunResult(_Tables):
     metrics
         The MLflow metrics by name.
     folder
-        The folder with the report, the figures and the model.
+        The folder with the tables and the model, and with report and figures where these are drawn.
     """
 
     run_id: str
