@@ -1,7 +1,7 @@
 """The process in which a worker's trials run, so that a trial that dies takes nothing else with it.
 
-It is started once and runs one trial, or draws one page, after another: imports and the loaded data stay. It ends with its
-worker: a worker that was killed leaves nothing computing.
+It is started once and runs one trial, or draws one page, after another: imports and the loaded data stay. It ends
+with its worker: a worker that was killed leaves nothing computing.
 """
 
 from __future__ import annotations
