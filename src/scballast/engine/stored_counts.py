@@ -227,7 +227,12 @@ class Rows:
 
     def hold(self, cells: IntArray) -> BoolArray:
         """Return which of these cells are among the rows."""
-        return np.isin(cells, self.cells)
+        # Sorted once, and looked up by every member: np.isin would sort the rows anew for each.
+        held = np.zeros(len(cells), dtype=bool)
+        if len(self.cells):
+            at = np.searchsorted(self.cells, cells, sorter=self._ascending)
+            held = self.cells[self._ascending[np.minimum(at, len(self.cells) - 1)]] == cells
+        return held
 
     @cached_property
     def _ascending(self) -> IntArray:
