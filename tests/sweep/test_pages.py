@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -42,15 +43,22 @@ def dominated(runs: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep that was killed while it drew, and given again."""
+    """A sweep that was interrupted while it drew, killed there when it was given again, and given once more."""
     runs = tmp_path_factory.mktemp("pages") / "runs"
     log = runs.parent / "log.txt"
+    drawing = "drawing reports of the Pareto front: 1 trial"
     first = start(runs, *SWEEP, OBJECTIVES)
-    wait_for(lambda: "drawing reports of the Pareto front: 1 trial" in log.read_text(), "the drawing")
-    kill(first)
+    wait_for(lambda: log.read_text().count(drawing) == 1, "the drawing")
+    first.send_signal(signal.SIGINT)
+    assert first.wait(60) == 0
+    assert "Stopped. Reports of trials are left out; the same command draws them." in log.read_text()
+    assert "Sweep drawn: 3 done, 0 failed, 3 in all." in log.read_text()
+    second = start(runs, *SWEEP, OBJECTIVES)
+    wait_for(lambda: log.read_text().count(drawing) == 2, "the drawing")
+    kill(second)
     assert not list(runs.glob("results/*/report.html"))
     assert parent(runs)["status"] == "FINISHED"  # what the sweep found does not wait for pages
-    assert "drawing reports of the Pareto front: 1 trial" in run(runs, *SWEEP, OBJECTIVES)
+    assert drawing in run(runs, *SWEEP, OBJECTIVES)
     assert trial_states(runs) == {"COMPLETE": 3}
     return runs
 

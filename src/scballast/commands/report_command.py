@@ -44,7 +44,10 @@ def main(arguments: Sequence[str]) -> int:
             return 1
         if run is not None:
             tracking, run_id = run
-            tracking.publish(run_id, folder)
+            try:
+                tracking.publish(run_id, folder)
+            except ScballastError as error:
+                sys.stderr.write(f"The report stays out of MLflow until the next command: {error}\n")
     if not report.is_file():
         sys.stderr.write(f"{folder}: holds no report.html.\n")
         return 2

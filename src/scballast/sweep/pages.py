@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from scballast.config import keys
+from scballast.errors import ScballastError
 from scballast.progress import progress_bar
 from scballast.results import MARKER, is_complete, link_or_copy, remove_partial
 from scballast.sweep.child import ProcessDiedError, TrialProcess
@@ -88,7 +89,7 @@ def draw_front(study: SweepStudy, tracking: Tracking) -> None:
             try:
                 for drawn in as_completed(drawing):
                     if drawn.result():
-                        tracking.publish(drawing[drawn], folders[drawing[drawn]])
+                        _publish(tracking, drawing[drawn], folders[drawing[drawn]])
                     advance(1)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -97,6 +98,14 @@ def draw_front(study: SweepStudy, tracking: Tracking) -> None:
                 raise
             for process in processes:
                 process.close()
+
+
+def _publish(tracking: Tracking, run_id: str, folder: Path) -> None:
+    """Send a page into its run; where it cannot be sent the sweep's result stands, and the next command tries again."""
+    try:
+        tracking.publish(run_id, folder)
+    except ScballastError as error:
+        logger.warning("The report of %s is not in MLflow: %s", folder.name, error)
 
 
 def _without_page(study: SweepStudy, root: Path) -> dict[str, Path]:
