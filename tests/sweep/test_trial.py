@@ -1,11 +1,16 @@
-"""One trial: what is made ready for it."""
+"""One trial: what is made ready for it, and the process it runs in."""
 
 from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from scballast.config.compose import compose_config
 from scballast.sweep import trial
+from scballast.sweep.child import ProcessDiedError, TrialProcess
+from scballast.sweep.messages import DrawRequest
 
 
 @pytest.mark.parametrize(
@@ -33,3 +38,22 @@ def test_kernels_are_compiled_where_some_model_needs_them(
     with pytest.raises(Loading):
         trial.run_trial(compose_config(words))
     assert bool(begun) == compiles
+
+
+def test_a_process_that_was_ended_starts_no_more() -> None:
+    process = TrialProcess()
+    process.end()
+    with pytest.raises(ProcessDiedError, match="it was ended"):
+        process.call(DrawRequest("nowhere"))
+    process.close()
+
+
+def test_a_process_is_ended_under_the_thread_that_waits_for_it() -> None:
+    process = TrialProcess()
+    process.start()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(process.receive)
+        time.sleep(0.2)
+        process.end()
+        assert isinstance(waiting.exception(20), ProcessDiedError)
+    process.close()

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from multiprocessing import Pipe
@@ -37,9 +38,18 @@ class TrialProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
         self._lifeline: int | None = None
+        self._starting = threading.Lock()
+        self._ended = False
 
     def start(self) -> None:
         """Start the process if there is none; returns before it is ready."""
+        with self._starting:
+            if self._ended:
+                message = "it was ended"
+                raise ProcessDiedError(message)
+            self._start()
+
+    def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
@@ -100,6 +110,13 @@ class TrialProcess:
         if self._process is not None:
             self._process.kill()
         self.close()
+
+    def end(self) -> None:
+        """Kill the process under a thread that waits for its answer, and start none for a thread about to ask."""
+        with self._starting:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
 
     def interrupt(self) -> None:
         """Pass Ctrl-C on, and wait until the process has ended its trial; kill it when it takes too long."""

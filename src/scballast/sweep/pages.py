@@ -16,7 +16,7 @@ from scballast.progress import progress_bar
 from scballast.results import MARKER, is_complete, link_or_copy, remove_partial
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.front import pareto_front
-from scballast.sweep.messages import Drawn, DrawRequest, Failed
+from scballast.sweep.messages import Answer, Drawn, DrawRequest, Failed
 from scballast.sweep.study import SweepStudy
 from scballast.threads import at_once
 from scballast.tracking import Tracking
@@ -81,21 +81,21 @@ def draw_front(study: SweepStudy, tracking: Tracking) -> None:
         free: SimpleQueue[TrialProcess] = SimpleQueue()
         for process in processes:
             free.put(process)
-        with (
-            progress_bar("drawing reports of the Pareto front", len(folders), unit="trials") as advance,
-            ThreadPoolExecutor(max(1, len(processes))) as pool,
-        ):
-            drawing = {pool.submit(_draw, folder, free): run_id for run_id, folder in folders.items()}
-            try:
+        pool = ThreadPoolExecutor(max(1, len(processes)))
+        try:
+            with progress_bar("drawing reports of the Pareto front", len(folders), unit="trials") as advance:
+                drawing = {pool.submit(_draw, folder, free): run_id for run_id, folder in folders.items()}
                 for drawn in as_completed(drawing):
-                    if drawn.result():
-                        _publish(tracking, drawing[drawn], folders[drawing[drawn]])
+                    run_id = drawing[drawn]
+                    if _is_drawn(drawn.result(), folders[run_id]):
+                        _publish(tracking, run_id, folders[run_id])
                     advance(1)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in processes:
-                    process.kill()
-                raise
+        except BaseException:
+            for process in processes:
+                process.end()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
             for process in processes:
                 process.close()
 
@@ -121,15 +121,18 @@ def _without_page(study: SweepStudy, root: Path) -> dict[str, Path]:
     return folders
 
 
-def _draw(folder: Path, free: SimpleQueue[TrialProcess]) -> bool:
-    """Draw a page in a process that is free; return whether it is drawn."""
+def _draw(folder: Path, free: SimpleQueue[TrialProcess]) -> Answer:
+    """Draw a page in a process that is free."""
     process = free.get()
     try:
-        answer = process.call(DrawRequest(str(folder)))
+        return process.call(DrawRequest(str(folder)))
     except ProcessDiedError as error:
-        answer = Failed(str(error), died=True)
+        return Failed(str(error), died=True)
     finally:
         free.put(process)
+
+
+def _is_drawn(answer: Answer, folder: Path) -> bool:
     if isinstance(answer, Drawn):
         return True
     reason = answer.reason if isinstance(answer, Failed) else "it was interrupted"
