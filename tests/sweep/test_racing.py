@@ -61,26 +61,76 @@ def noise(generator: np.random.Generator, n_trials: int, n_objectives: int, kind
     return pairs + own
 
 
-# One objective is the hardest: a trial is stopped where it is behind in all of them.
+def alike(values: np.ndarray, correlation: float) -> np.ndarray:
+    """Mix the first objective's values into those of the second."""
+    for objective in range(1, values.shape[-1]):
+        values[..., objective] *= (1 - correlation**2) ** 0.5
+        values[..., objective] += correlation * values[..., 0]
+    return values
+
+
+def front_lost(costs: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
+    """Race trials and return how many of those that would end on the front are stopped, and the front's size."""
+    stopped, _ = race(costs, ends)
+    front = set(front_of(dict(enumerate(ends))))
+    return len(stopped & front), len(front)
+
+
+# One objective is the hardest: a trial is stopped where it is behind in all of them. Much is spent in each of several.
 @pytest.mark.parametrize(
-    ("kind", "n_objectives"),
-    [("normal", 1), ("heavy", 1), ("uneven", 1), ("index", 1), ("normal", 2), ("index", 2)],
+    ("kind", "n_objectives", "correlation"),
+    [
+        ("normal", 1, 0.0),
+        ("heavy", 1, 0.0),
+        ("uneven", 1, 0.0),
+        ("index", 1, 0.0),
+        ("normal", 2, 0.0),
+        ("heavy", 2, 0.0),
+        ("index", 2, 0.0),
+        ("index", 2, 0.5),
+        ("index", 2, 1.0),
+    ],
 )
 def test_of_equal_trials_few_that_end_on_the_front_are_stopped_however_often_one_looks(
-    kind: str, n_objectives: int
+    kind: str, n_objectives: int, correlation: float
 ) -> None:
     generator = np.random.default_rng(7)
-    n_sweeps, n_trials = 200, 40
-    of_front, front_size = 0, 0
-    for _ in range(n_sweeps):
-        costs = noise(generator, n_trials, n_objectives, kind)
+    stopped, of_front = 0, 0
+    for _ in range(100 if correlation else 200):
+        costs = alike(noise(generator, 40, n_objectives, kind), correlation)
         # An index over all replicates is not the mean of its values in pairs.
-        ends = costs.mean(axis=1) + 0.5 * (kind == "index") * generator.standard_normal((n_trials, n_objectives))
-        stopped, _ = race(costs, ends)
-        front = set(front_of(dict(enumerate(ends))))
-        of_front += len(stopped & front)
-        front_size += len(front)
-    assert of_front / front_size <= LEVEL
+        aside = 0.5 * (kind == "index") * generator.standard_normal((40, n_objectives))
+        lost, front = front_lost(costs, costs.mean(axis=1) + alike(aside, correlation))
+        stopped, of_front = stopped + lost, of_front + front
+    assert stopped / of_front <= LEVEL
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy", "uneven"])
+def test_trials_that_compete_in_one_objective_alone_are_rarely_stopped(kind: str) -> None:
+    generator = np.random.default_rng(7)
+    stopped, of_front = 0, 0
+    for _ in range(50):
+        costs = noise(generator, 40, 2, kind)
+        costs[::2, :, 0] += 10.0
+        costs[1::2, :, 1] += 10.0
+        lost, front = front_lost(costs, costs.mean(axis=1))
+        stopped, of_front = stopped + lost, of_front + front
+    assert stopped / of_front <= LEVEL
+
+
+def test_two_objectives_whose_noise_is_the_same_are_held_to_the_bound_of_one() -> None:
+    generator = np.random.default_rng(4)
+    pairs = noise(generator, 12, 1, "normal")
+    alone = dict(enumerate(pairs))
+    twice = dict(enumerate(np.concatenate([pairs, 2.0 * pairs], axis=2)))
+    other = dict(enumerate(np.concatenate([pairs, noise(generator, 12, 1, "normal")], axis=2)))
+    bounds = []
+    for finished in (alone, twice, other):
+        # The least distance behind the others, in all objectives, at which the first pair is enough.
+        worse = np.linspace(0.0, 10.0, 401)
+        first = np.max([values[:1] for values in finished.values()], axis=0)
+        bounds.append(next(x for x in worse if len(beaten(first + x * np.array([1.0, 2.0])[: first.size], finished))))
+    assert bounds[1] == bounds[0] > bounds[2]
 
 
 def test_trials_that_are_worse_in_everything_stop_after_their_first_pair_and_the_front_is_kept() -> None:
