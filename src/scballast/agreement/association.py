@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from scballast.agreement.permutation import cell_p_values, donor_p_values, group_sums
-from scballast.arrays import BoolArray, FloatArray, IntArray, divided
+from scballast.arrays import BoolArray, FloatArray, IntArray, cross_table, divided
 
 CELLS, WITHIN_DONORS, DONORS = "cells", "cells within donors", "donors"
 
@@ -216,8 +216,7 @@ def _tests(
         p_value = cell_p_values(values, labels, n_categories, n_permutations=n_permutations, generator=generator)
         return _Tests(p_value, {}, {int(code): CELLS for code in np.flatnonzero(defined)})
     present, donor = np.unique(donors, return_inverse=True)
-    cells = np.bincount(donor * n_categories + labels, minlength=present.size * n_categories)
-    cells = cells.reshape(present.size, n_categories)  # (donor, category)
+    cells = cross_table(donor, present.size, labels, n_categories)
     sizes = cells.sum(axis=1, keepdims=True)
     whole = ((cells == 0) | (cells == sizes)).all(axis=0)
     p_value = np.full((values.shape[1], n_categories), np.nan)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, cross_table
 from scballast.data.columns import Column
 from scballast.data.dataset import Population
 from scballast.data.names import quote, quoted, safe_names
@@ -226,10 +226,3 @@ def _note_within_one(ranked: Ranked, groups: Column, kind: str, remarks: Remarks
             f"populations that occur in one {kind} only: {_listed(confounded, 10)}. Population and {kind} are "
             f"confounded: what is found there may be an effect of the {kind}."
         )
-
-
-def cross_table(rows: IntArray, n_rows: int, columns: IntArray, n_columns: int) -> IntArray:
-    """Return the (n_rows, n_columns) numbers of cells; cells with a negative row are left out."""
-    inside = rows >= 0
-    flat = np.bincount(rows[inside] * n_columns + columns[inside], minlength=n_rows * n_columns)
-    return flat.reshape(n_rows, n_columns)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from scballast.agreement.ranking import rank_genes, tie_keys
 from scballast.arrays import BoolArray, FloatArray
+from scballast.engine import scvi_compat
 from scballast.methods.model_de import (
     N_SAMPLES,
     UNEXPRESSED_MEAN_COUNT,
@@ -16,7 +17,6 @@ from scballast.methods.model_de import (
     change_statistics,
     draw_scales,
     encode_cells,
-    pseudocount_offset,
 )
 from scballast.seeds import Stream, generator_for, integer_for
 
@@ -136,7 +136,8 @@ def region_differential_expression(
             unexpressed = [
                 np.asarray(counts[side].mean(axis=0)).ravel() < UNEXPRESSED_MEAN_COUNT for side in (region, ~region)
             ]
-            statistics = change_statistics(inside, outside, pseudocount_offset(inside, outside, *unexpressed))
+            pseudocount = scvi_compat.estimated_pseudocount(inside, outside, *unexpressed)
+            statistics = change_statistics(inside, outside, pseudocount)
             score = change_score(statistics, n_samples)
             ranks = rank_genes(score, keys, seed, *identity)
             top = np.argsort(ranks)[:n_top_genes]

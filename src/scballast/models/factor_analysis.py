@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from scballast.agreement.program_components import leading_components, varimax
-from scballast.agreement.residuals import pearson_residuals
+from scballast.agreement.residuals import residuals_within
 from scballast.arrays import FloatArray, IntArray
 from scballast.models.decomposition import Cells, fitted_by
 from scballast.models.family import ModelFamily
@@ -43,11 +43,7 @@ def rotated_factors(
     Kaiser (1958), The varimax criterion for analytic rotation in factor analysis.
     """
     categories = np.zeros(counts.shape[0], dtype=np.int64) if covariate is None else covariate
-    values = np.zeros(counts.shape)
-    for category in np.unique(categories):
-        cells = np.flatnonzero(categories == category)
-        values[cells] = pearson_residuals(counts[cells])
-        values[cells] -= values[cells].mean(axis=0)
+    values = residuals_within(counts, categories)
     deviation = values.std(axis=0)
     np.divide(values, deviation, out=values, where=deviation > 0)
     _, components = leading_components(values, n_factors)

@@ -12,8 +12,8 @@ from scipy import sparse
 from scipy.special import digamma, gammaln, polygamma
 
 from scballast.agreement.program_components import leading_components
-from scballast.agreement.residuals import pearson_residuals
-from scballast.arrays import FloatArray, IntArray
+from scballast.agreement.residuals import residuals_within
+from scballast.arrays import FloatArray, IntArray, membership
 from scballast.engine.interface import TrainedEnsemble
 from scballast.errors import TrainingError
 from scballast.models.decomposition import Cells, fitted_by
@@ -144,21 +144,14 @@ class _Fit:
         self.counts, self.penalty = counts.toarray(), penalty
         totals, of_genes = self.counts.sum(axis=1), self.counts.sum(axis=0)
         self.base = np.log(totals)[:, None] + np.log(of_genes / of_genes.sum())
-        self.categories = sparse.csr_matrix(
-            (np.ones(categories.size), (categories, np.arange(categories.size))),
-            shape=(categories.max() + 1, categories.size),
-        )
+        self.categories = membership(categories, categories.max() + 1)
         self.levels = np.zeros((self.categories.shape[0], self.counts.shape[1]))  # beyond those of all cells
         self.size = np.inf if poisson else _FIRST_SIZE
         self.values, self.frequencies = np.unique(self.counts[self.counts > 0], return_counts=True)
-        residuals = np.zeros_like(self.counts)
-        for category in range(self.categories.shape[0]):
-            inside = categories == category
-            residuals[inside] = pearson_residuals(counts[inside])
-            residuals[inside] -= residuals[inside].mean(axis=0)
+        residuals = residuals_within(counts, categories)
         variances, components = leading_components(residuals, n_factors)
         scores = residuals @ components
-        self.scores = scores / np.sqrt(np.where(variances > 0, variances, 1.0))
+        self.scores: FloatArray = scores / np.sqrt(np.where(variances > 0, variances, 1.0))
         self.loadings = np.zeros((self.counts.shape[1], n_factors))
 
     def iterate(self) -> None:
