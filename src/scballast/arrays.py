@@ -43,6 +43,13 @@ def cross_table(rows: IntArray, n_rows: int, columns: IntArray, n_columns: int) 
     return flat.reshape(n_rows, n_columns)
 
 
+def places_among(chosen: IntArray, n: int) -> IntArray:
+    """Return where each number below ``n`` stands among the chosen ones, (n + 1,); -1: it does not, as -1 itself."""
+    places = np.full(n + 1, -1, dtype=np.int64)
+    places[chosen] = np.arange(len(chosen))
+    return places
+
+
 def divided(values: npt.ArrayLike, by: npt.ArrayLike, otherwise: float = 0.0) -> FloatArray:
     """Return ``values / by``, broadcast, and ``otherwise`` where the divisor is not above 0."""
     quotient: FloatArray = np.full(np.broadcast(values, by).shape, otherwise)

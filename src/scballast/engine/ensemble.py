@@ -363,12 +363,10 @@ def _use_compiled(kernels: str, device: torch.device) -> bool:
     if kernels not in ("auto", "compiled", "torch"):
         message = f"kernels={kernels!r} is unknown. Allowed: auto | compiled | torch."
         raise ConfigError(message)
-    if device.type != "cpu":
-        if kernels == "compiled":
-            message = f"kernels=compiled run on the CPU only, not on {device.type}. Use kernels=auto."
-            raise ConfigError(message)
-        return False
-    if kernels == "torch":
+    if device.type != "cpu" and kernels == "compiled":
+        message = f"kernels=compiled run on the CPU only, not on {device.type}. Use kernels=auto."
+        raise ConfigError(message)
+    if device.type != "cpu" or kernels == "torch":
         return False
     try:
         load_library("float")

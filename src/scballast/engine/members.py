@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, places_among
 from scballast.engine.counts import CountMatrix
 from scballast.engine.interface import Member
 from scballast.engine.schedule import default_max_epochs, minibatch_starts, split_positions, warmup_epochs
@@ -169,9 +169,7 @@ def _checked_cells(cells: Any, n_cells: int, position: int) -> IntArray:
 
 def _own_codes(codes: IntArray, n_categories: int) -> tuple[IntArray, int]:
     present = np.flatnonzero(np.bincount(codes, minlength=n_categories))
-    code_among_present = np.full(n_categories, -1, dtype=np.int32)
-    code_among_present[present] = np.arange(len(present), dtype=np.int32)
-    return code_among_present, len(present)
+    return places_among(present, n_categories)[:-1].astype(np.int32), len(present)
 
 
 def _library_prior(totals: FloatArray, batch: IntArray, n_batch: int, position: int) -> tuple[FloatArray, FloatArray]:

@@ -10,14 +10,7 @@ import numpy.typing as npt
 from scballast.agreement.ranking import rank_genes, tie_keys
 from scballast.arrays import BoolArray, FloatArray
 from scballast.engine import scvi_compat
-from scballast.methods.model_de import (
-    N_SAMPLES,
-    UNEXPRESSED_MEAN_COUNT,
-    change_score,
-    change_statistics,
-    draw_scales,
-    encode_cells,
-)
+from scballast.methods import model_de
 from scballast.seeds import Stream, generator_for, integer_for
 
 if TYPE_CHECKING:
@@ -74,7 +67,7 @@ def region_differential_expression(
     *,
     fraction: float = 0.05,
     seed: int = 0,
-    n_samples: int = N_SAMPLES,
+    n_samples: int = model_de.N_SAMPLES,
     n_top_genes: int = 50,
 ) -> pd.DataFrame:
     """Compare both ends of every axis with all other cells, by the model's own differential expression.
@@ -121,7 +114,7 @@ def region_differential_expression(
         raise ValueError(message)
     genes = model.adata.var_names.to_numpy(dtype=str)
     keys = tie_keys(genes.tolist())
-    posterior = encode_cells(model, np.arange(n_cells))
+    posterior = model_de.encode_cells(model, np.arange(n_cells))
     counts = csr_matrix(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), dtype=np.float64)
     inside, outside = torch.empty((2, n_samples, genes.size), device=posterior.location.device)
     parts = []
@@ -131,14 +124,15 @@ def region_differential_expression(
             ties = generator_for(seed, Stream.DIFFERENTIAL_EXPRESSION, *identity, "ties")
             region = extreme_cells(scores[:, dimension], end, fraction, ties)
             draws = torch.Generator().manual_seed(integer_for(seed, Stream.DIFFERENTIAL_EXPRESSION, *identity))
-            draw_scales(model, posterior, np.flatnonzero(region), draws, inside)
-            draw_scales(model, posterior, np.flatnonzero(~region), draws, outside)
+            model_de.draw_scales(model, posterior, np.flatnonzero(region), draws, inside)
+            model_de.draw_scales(model, posterior, np.flatnonzero(~region), draws, outside)
             unexpressed = [
-                np.asarray(counts[side].mean(axis=0)).ravel() < UNEXPRESSED_MEAN_COUNT for side in (region, ~region)
+                np.asarray(counts[side].mean(axis=0)).ravel() < model_de.UNEXPRESSED_MEAN_COUNT
+                for side in (region, ~region)
             ]
             pseudocount = scvi_compat.estimated_pseudocount(inside, outside, *unexpressed)
-            statistics = change_statistics(inside, outside, pseudocount)
-            score = change_score(statistics, n_samples)
+            statistics = model_de.change_statistics(inside, outside, pseudocount)
+            score = model_de.change_score(statistics, n_samples)
             ranks = rank_genes(score, keys, seed, *identity)
             top = np.argsort(ranks)[:n_top_genes]
             parts.append(
