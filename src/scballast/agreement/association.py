@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from scballast.agreement.arguments import require
 from scballast.agreement.permutation import cell_p_values, donor_p_values, group_sums
 from scballast.arrays import BoolArray, FloatArray, IntArray, cross_table, divided
 
@@ -143,9 +144,8 @@ def check_cells(scores: npt.ArrayLike, codes: npt.ArrayLike, n_categories: int) 
     if values.ndim != 2 or labels.shape != values.shape[:1]:
         message = f"scores {values.shape} must be cell × dimension and codes {labels.shape} have one per cell"
         raise ValueError(message)
-    if not np.isfinite(values).all():
-        message = f"{int((~np.isfinite(values)).sum())} of {values.size} scores are not finite"
-        raise ValueError(message)
+    finite = np.isfinite(values)
+    require(finite.all(), f"{int((~finite).sum())} of {values.size} scores are not finite")
     if labels.size and labels.max() >= n_categories:
         message = f"code {labels.max()} is not below the number of categories, {n_categories}"
         raise ValueError(message)

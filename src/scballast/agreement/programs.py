@@ -16,6 +16,7 @@ import numpy as np
 
 from scballast.agreement import program_components as components
 from scballast.agreement import program_replication as replication
+from scballast.agreement.arguments import require
 from scballast.agreement.multiplicity import bh_q_values
 from scballast.arrays import BoolArray, FloatArray, IntArray
 
@@ -221,12 +222,8 @@ def _search(
 
 
 def _check(n_cells: int, pairs: Sequence[tuple[IntArray, IntArray]], parts: Sequence[IntArray]) -> None:
-    if len(pairs) < FEWEST_PAIRS:
-        message = f"programs need {FEWEST_PAIRS} pairs of halves, got {len(pairs)}"
-        raise ValueError(message)
-    if any(np.intersect1d(first, second).size for first, second in pairs):
-        message = "the halves of a pair share cells"
-        raise ValueError(message)
+    require(len(pairs) >= FEWEST_PAIRS, f"programs need {FEWEST_PAIRS} pairs of halves, got {len(pairs)}")
+    require(not any(np.intersect1d(first, second).size for first, second in pairs), "the halves of a pair share cells")
     if len(parts) < FEWEST_PARTS or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(n_cells)):
         message = (
             f"the {len(parts)} parts do not hold each of the {n_cells} cells once, in {FEWEST_PARTS} parts or more"

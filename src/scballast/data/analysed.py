@@ -125,7 +125,6 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
     checked = read_counts(
         matrix.read(),
         where=f"{source}: {matrix.title}",
-        shape=(len(of.cell_names), len(of.gene_names)),
         cell_names=of.cell_names,
         gene_names=of.gene_names,
         remedy=of.remedy,

@@ -54,7 +54,6 @@ def read_counts(
     stored: Any,
     *,
     where: str,
-    shape: tuple[int, int],
     cell_names: Sequence[str],
     gene_names: Sequence[str],
     remedy: Callable[[], str],
@@ -74,10 +73,8 @@ def read_counts(
         (n_cells, n_genes) dense or sparse, in memory, backed by a file, or a dask array.
     where
         File and matrix, as they stand at the beginning of messages.
-    shape
-        Cells and genes that the annotation has.
     cell_names, gene_names : (n_cells,), (n_genes,)
-        For messages.
+        Those that the annotation has.
     remedy
         Called only when the values are not counts: says where the counts are.
     owned
@@ -97,9 +94,9 @@ def read_counts(
     """
     if getattr(stored, "format", None) == "csr" and hasattr(stored, "group"):  # of an AnnData that its file backs
         stored = SparseRows(stored.group, stored.shape, where)
-    remarks = Remarks(where)
+    remarks, shape = Remarks(where), (len(cell_names), len(gene_names))
     stored_shape = tuple(int(n) for n in getattr(stored, "shape", ()))
-    if stored_shape != tuple(shape):
+    if stored_shape != shape:
         remarks.refuse(
             f"the matrix has shape {stored_shape}, but obs has {shape[0]:,} cells and var {shape[1]:,} genes. "
             "The file is damaged or was written in parts; write it again."

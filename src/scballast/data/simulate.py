@@ -17,7 +17,7 @@ from scballast.config.simulation import SimulationConfig
 from scballast.data import simulation_model
 from scballast.data.planting import program_sets
 from scballast.data.simulation_fit import SimulationParameters, fit_simulation_parameters
-from scballast.errors import DataError
+from scballast.errors import DataError, require
 from scballast.seeds import Stream, generator_for
 
 if TYPE_CHECKING:
@@ -221,9 +221,7 @@ def truth_from_adata(adata: AnnData, populations: Sequence[str] | None = None) -
     known = [str(name) for name in adata.uns["simulation"]["populations"]]
     wanted = known if populations is None else list(populations)
     unknown = sorted(set(wanted) - set(known))
-    if unknown:
-        msg = f"populations {unknown} are not in the simulation, which has {known}."
-        raise DataError(msg)
+    require(not unknown, f"populations {unknown} are not in the simulation, which has {known}.", DataError)
     rows = [known.index(name) for name in wanted]
     stored = (np.ascontiguousarray(np.asarray(adata.varm[f"truth_{name}"]).T[rows]) for name in _TRUTHS)
     effect, variance, *sets = stored

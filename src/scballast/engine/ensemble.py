@@ -25,7 +25,7 @@ from scballast.engine.trained import TrainedMember
 from scballast.engine.trainer_cpu import train_on_cpu
 from scballast.engine.trainer_stream import StreamedEvaluator, train_streamed
 from scballast.engine.windows import Windows
-from scballast.errors import ConfigError, TrainingError
+from scballast.errors import ConfigError, TrainingError, require
 
 if TYPE_CHECKING:
     import torch
@@ -90,9 +90,7 @@ def fit_ensemble(
     """
     import torch
 
-    if not members:
-        message = "members: none were given. Give at least one."
-        raise ConfigError(message)
+    require(members, "members: none were given. Give at least one.")
     chosen = choose_device(device)
     streamed = _is_streamed(data, kernels, chosen)
     compiled = streamed or _use_compiled(kernels, chosen)
@@ -343,9 +341,7 @@ def check_streamed(device: str) -> None:
 
 
 def _is_streamed(data: str, kernels: str, device: torch.device) -> bool:
-    if data not in ("memory", "stream"):
-        message = f"data={data!r} is unknown. Allowed: memory | stream."
-        raise ConfigError(message)
+    require(data in ("memory", "stream"), f"data={data!r} is unknown. Allowed: memory | stream.")
     if data == "memory":
         return False
     if device.type != "cpu" or kernels == "torch":

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from scvi.model import SCVI, LinearSCVI
     from scvi.module import LDVAE, VAE
 
-Mode = Literal["change", "vanilla"]
-
 logger = logging.getLogger(__name__)
 
 # The defaults of scvi-tools' differential_expression and get_bayes_factors.
@@ -38,7 +36,7 @@ def model_de_scores(
     population_codes: IntArray,
     populations: Sequence[str],
     *,
-    mode: Mode = "change",
+    mode: Literal["change", "vanilla"] = "change",
     seed: int = 0,
     n_samples: int = N_SAMPLES,
     cells: IntArray | None = None,

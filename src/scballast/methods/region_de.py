@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from scballast.agreement.arguments import require
 from scballast.agreement.ranking import rank_genes, tie_keys
 from scballast.arrays import BoolArray, FloatArray
 from scballast.engine import scvi_compat
@@ -45,12 +46,8 @@ def extreme_cells(scores: npt.ArrayLike, end: str, fraction: float, generator: n
         ``end`` or ``fraction`` is not allowed, a score is not finite, or there are fewer than 2 cells.
     """
     values = np.asarray(scores, dtype=np.float64)
-    if end not in ENDS:
-        message = f"end must be one of {', '.join(ENDS)}, got {end!r}"
-        raise ValueError(message)
-    if not 0 < fraction <= 0.5:
-        message = f"fraction must be above 0 and at most 0.5, got {fraction}"
-        raise ValueError(message)
+    require(end in ENDS, f"end must be one of {', '.join(ENDS)}, got {end!r}")
+    require(0 < fraction <= 0.5, f"fraction must be above 0 and at most 0.5, got {fraction}")
     if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
         message = f"scores {values.shape} must be one finite number for each of at least 2 cells"
         raise ValueError(message)

@@ -11,7 +11,7 @@ from scipy import sparse
 from scballast.agreement.program_components import leading_components, varimax
 from scballast.agreement.residuals import residuals_within
 from scballast.arrays import FloatArray, IntArray
-from scballast.models.decomposition import Cells, fitted_by
+from scballast.models.decomposition import fitted_by
 from scballast.models.family import ModelFamily
 
 
@@ -53,10 +53,6 @@ def rotated_factors(
     return rotated, np.asarray(values @ rotated)
 
 
-def _decompose(cells: Cells) -> tuple[FloatArray, FloatArray]:
-    return rotated_factors(cells.values, cells.n_factors, cells.covariate)
-
-
 def _methods_text(config: Mapping[str, Any]) -> str:
     return (
         f"{config['model']['n_latent']} principal components of standardised analytic Pearson residuals of the counts "
@@ -66,7 +62,7 @@ def _methods_text(config: Mapping[str, Any]) -> str:
 
 FACTOR_ANALYSIS = ModelFamily(
     "factor_analysis",
-    fit=fitted_by(_decompose, of_counts=True),
+    fit=fitted_by(lambda cells: rotated_factors(cells.values, cells.n_factors, cells.covariate), of_counts=True),
     methods_text=_methods_text,
     conditional=True,
     deterministic=True,

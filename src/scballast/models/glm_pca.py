@@ -15,7 +15,7 @@ from scballast.agreement.program_components import leading_components
 from scballast.agreement.residuals import residuals_within
 from scballast.arrays import FloatArray, IntArray, membership
 from scballast.engine.interface import TrainedEnsemble
-from scballast.errors import TrainingError
+from scballast.errors import TrainingError, require
 from scballast.models.decomposition import Cells, fitted_by
 from scballast.models.family import FitRequest, ModelFamily
 from scballast.threads import one_thread
@@ -108,9 +108,7 @@ def glm_pca(
     """
     matrix = sparse.csr_matrix(counts, dtype=np.float64)
     cells, genes = (np.flatnonzero(np.asarray(matrix.sum(axis=axis)).ravel()) for axis in (1, 0))
-    if not genes.size:
-        message = "glmpca: the cells have no counts."
-        raise TrainingError(message)
+    require(genes.size, "glmpca: the cells have no counts.", TrainingError)
     seen = matrix[cells][:, genes]
     categories = np.zeros(cells.size, dtype=np.int64)
     if covariate is not None:
@@ -278,13 +276,8 @@ def _fit(request: FitRequest) -> TrainedEnsemble:
     trained = fitted_by(decompose, of_counts=True)(request)
     if not all(converged):
         remedy = "Set model.gene_likelihood=nb" if poisson else "Lower model.n_latent"
-        logger.warning(
-            "glmpca: %d of %d models had not converged after %d iterations; they are used as they are. %s.",
-            converged.count(False),
-            len(converged),
-            MOST_ITERATIONS,
-            remedy,
-        )
+        message = "glmpca: %d of %d models had not converged after %d iterations; they are used as they are. %s."
+        logger.warning(message, converged.count(False), len(converged), MOST_ITERATIONS, remedy)
     return trained
 
 
