@@ -23,6 +23,12 @@ class DataError(ScballastError):
     """Data that cannot be used: names the file or column, what was observed, what is allowed, the remedy."""
 
 
+def require(holds: object, message: str, kind: type[Exception] = ConfigError) -> None:
+    """Raise an error with the message unless the condition holds."""
+    if not holds:
+        raise kind(message)
+
+
 @contextmanager
 def noticed_before(notes: Sequence[str]) -> Iterator[None]:
     """Put what was noticed so far into an error that ends the work: it often holds the reason.

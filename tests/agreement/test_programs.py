@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scballast.agreement import program_components, program_weights
-from scballast.agreement import programs as programs_module
+from scballast.agreement import program_components, program_replication, program_weights
 from scballast.agreement.enrichment import enriched_sets
 from scballast.agreement.program_components import (
     counting_variance,
@@ -183,14 +182,14 @@ def test_genes_without_a_program_have_uniform_p_values_and_programs_genes_small_
 def test_a_program_that_one_search_does_not_find_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = cells(equal_programs(n_programs=1))
     assert found_in(counts).n_programs == 1
-    real, calls = programs_module.found_again, []
+    real, calls = program_replication.found_again, []
 
     def blind_once(*arguments: object, **options: object) -> np.ndarray:
         calls.append(1)
         weights = real(*arguments, **options)  # type: ignore[arg-type]
         return np.zeros_like(weights) if len(calls) == 2 else weights
 
-    monkeypatch.setattr(programs_module, "found_again", blind_once)
+    monkeypatch.setattr(program_replication, "found_again", blind_once)
     assert found_in(counts).n_programs == 0
 
 

@@ -50,7 +50,6 @@ def test_lists_are_read_however_they_are_written(tmp_path: Path, text: str, name
 def test_without_ranks_the_order_counts_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     found = read(tmp_path, "population,gene\nB,MS4A1\nB,CD79A\nB,MS4A1\n,X\nT,\nT, CD3D \n")
     assert found.lists == {"B": ("MS4A1", "CD79A"), "T": ("CD3D",)}
-    assert not found.ranked
     assert found.warnings == (
         "lists.csv: 2 rows without a population or a gene are left out, first line 5.",
         "lists.csv: 'B' has 'MS4A1' more than once (1 rows too many); each gene is taken once, at its best rank.",
@@ -107,21 +106,21 @@ def test_a_file_that_is_not_there_or_no_table(tmp_path: Path) -> None:
 def test_populations_are_found_under_names_that_only_look_different() -> None:
     ranked = ["CD14+ Monocyte", "B cell", "T cell"]
     names = ("CD14+  monocyte", "B_cell", "T-Cell", "b cell", "Monocyt", "rare")
-    lists = PublishedLists("l.csv", {name: ("X",) for name in names}, ranked=False)
+    lists = PublishedLists("l.csv", {name: ("X",) for name in names})
     matched, notes = match_populations(lists, ranked, {"rare": 3}, 20)
     assert matched == {"CD14+  monocyte": "CD14+ Monocyte", "B_cell": "B cell", "T-Cell": "T cell"}
     said = {note.split("'")[1]: note for note in notes}
     assert said["b cell"].endswith("means 'B cell', as another name of the file does; its genes are left out.")
     assert said["Monocyt"].endswith("is left out. Did you mean 'CD14+ Monocyte'?")
     assert said["rare"].endswith("has 3 cells in the data, fewer than data.min_cells=20, and is left out.")
-    only = PublishedLists("l.csv", {"T cell": ("X",)}, ranked=False)
+    only = PublishedLists("l.csv", {"T cell": ("X",)})
     assert match_populations(only, ranked, {}, 20)[1] == ["l.csv: has no list for 'CD14+ Monocyte', 'B cell'."]
-    nk = PublishedLists("l.csv", {"NK cell": ("X",), "T cell": ("X",)}, ranked=False)
+    nk = PublishedLists("l.csv", {"NK cell": ("X",), "T cell": ("X",)})
     assert match_populations(nk, ranked, {}, 20)[1][0].endswith(
         "'NK cell' is no population of the data and is left out."
     )
     with pytest.raises(DataError, match=r"none of its 1 populations is one of the data.*Did you mean 'B cell'"):
-        match_populations(PublishedLists("l.csv", {"B cel": ("X",)}, ranked=False), ranked, {}, 20)
+        match_populations(PublishedLists("l.csv", {"B cel": ("X",)}), ranked, {}, 20)
 
 
 KNOWN = {

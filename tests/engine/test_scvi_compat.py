@@ -87,10 +87,11 @@ def test_the_pseudocount_is_that_of_the_documented_formula() -> None:
     scales, rest = rng.dirichlet(np.ones(6), 20), rng.dirichlet(np.ones(6), 20)
     unexpressed, unexpressed_rest = np.arange(6) < 2, np.arange(6) == 5
     largest = max(np.quantile(scales.max(axis=0)[:2], 0.9), rest.max(axis=0)[5])
-    pseudocount = scvi_compat.estimated_pseudocount(scales, rest, unexpressed, unexpressed_rest)
+    draws = torch.from_numpy(scales), torch.from_numpy(rest)
+    pseudocount = scvi_compat.estimated_pseudocount(*draws, unexpressed, unexpressed_rest)
     assert pseudocount == pytest.approx(largest / 6, rel=1e-12), MOVED
     nowhere = np.zeros(6, dtype=bool)
-    assert scvi_compat.estimated_pseudocount(scales, rest, nowhere, nowhere) == pytest.approx(1e-10), MOVED
+    assert scvi_compat.estimated_pseudocount(*draws, nowhere, nowhere) == pytest.approx(1e-10), MOVED
 
 
 def test_a_model_that_is_set_trained_counts_as_trained(model: Any) -> None:

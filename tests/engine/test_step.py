@@ -112,7 +112,9 @@ def test_compiled_step_equals_scvi(case: tuple[Any, ...], dtype: type[np.floatin
     packed = empty_packed(step.plan, dtype)
     packed.load(step.state)
     kernel = MemberKernel(step.plan, KernelCounts(step.counts), dtype)
-    assert kernel.sizes() == (len(packed.parameters), len(packed.running))
+    sizes = [ctypes.c_int64() for _ in range(2)]
+    kernel._library.layout_sizes(ctypes.byref(kernel._spec), *map(ctypes.byref, sizes))
+    assert [size.value for size in sizes] == [len(packed.parameters), len(packed.running)]
     gradient, sums = gradients(kernel, step.plan, packed, step.cells, KL_WEIGHT)
     unpacked = empty_packed(step.plan, dtype)
     unpacked.parameters[:] = gradient

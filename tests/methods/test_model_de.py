@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 from scipy.stats import ks_2samp, spearmanr
 
+from scballast.engine import scvi_compat
 from scballast.methods import model_de
 from scballast.methods.model_de import ChangeStatistics, change_score, change_statistics, model_de_scores
 
@@ -156,7 +157,7 @@ class TestAgainstDifferentialExpression:
             np.testing.assert_allclose(model_de.bayes_factor(*draws), expected["bayes_factor"], rtol=1e-6)
             return
         mean_counts = model_de._MeanCounts.of(model, np.arange(codes.size), codes, 2)
-        pseudocount = model_de.pseudocount_offset(*draws, *mean_counts.unexpressed(0))
+        pseudocount = scvi_compat.estimated_pseudocount(*draws, *mean_counts.unexpressed(0))
         assert pseudocount == pytest.approx(float(expected["pseudocounts"]), rel=1e-6)
         ours = change_statistics(*draws, pseudocount)
         np.testing.assert_allclose(ours.proba_de, expected["proba_de"], atol=1.1 / 501)  # one draw at the threshold

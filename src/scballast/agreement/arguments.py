@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from scballast import errors
 from scballast.arrays import FloatArray
+
+require = partial(errors.require, kind=ValueError)
+"""Raise ``ValueError`` with the message unless the condition holds."""
 
 
 def selection_matrix(selections: npt.ArrayLike) -> FloatArray:
@@ -32,9 +37,7 @@ def _check_matrix(values: npt.NDArray[Any], what: str) -> None:
 
 def check_level(level: float) -> None:
     """Raise ``ValueError`` unless the level of an interval is in (0, 1)."""
-    if not 0.0 < level < 1.0:
-        message = f"level must be in (0, 1), got {level}"
-        raise ValueError(message)
+    require(0.0 < level < 1.0, f"level must be in (0, 1), got {level}")
 
 
 def check_selection(n_selected: float, n_genes: int, threshold: float) -> None:

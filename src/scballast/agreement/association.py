@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
+from scballast.agreement.arguments import require
 from scballast.agreement.permutation import cell_p_values, donor_p_values, group_sums
-from scballast.arrays import BoolArray, FloatArray, IntArray, divided
+from scballast.arrays import BoolArray, FloatArray, IntArray, cross_table, divided
 
 CELLS, WITHIN_DONORS, DONORS = "cells", "cells within donors", "donors"
 
@@ -143,9 +144,8 @@ def check_cells(scores: npt.ArrayLike, codes: npt.ArrayLike, n_categories: int) 
     if values.ndim != 2 or labels.shape != values.shape[:1]:
         message = f"scores {values.shape} must be cell × dimension and codes {labels.shape} have one per cell"
         raise ValueError(message)
-    if not np.isfinite(values).all():
-        message = f"{int((~np.isfinite(values)).sum())} of {values.size} scores are not finite"
-        raise ValueError(message)
+    finite = np.isfinite(values)
+    require(finite.all(), f"{int((~finite).sum())} of {values.size} scores are not finite")
     if labels.size and labels.max() >= n_categories:
         message = f"code {labels.max()} is not below the number of categories, {n_categories}"
         raise ValueError(message)
@@ -216,8 +216,7 @@ def _tests(
         p_value = cell_p_values(values, labels, n_categories, n_permutations=n_permutations, generator=generator)
         return _Tests(p_value, {}, {int(code): CELLS for code in np.flatnonzero(defined)})
     present, donor = np.unique(donors, return_inverse=True)
-    cells = np.bincount(donor * n_categories + labels, minlength=present.size * n_categories)
-    cells = cells.reshape(present.size, n_categories)  # (donor, category)
+    cells = cross_table(donor, present.size, labels, n_categories)
     sizes = cells.sum(axis=1, keepdims=True)
     whole = ((cells == 0) | (cells == sizes)).all(axis=0)
     p_value = np.full((values.shape[1], n_categories), np.nan)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, optimize
 
+from scballast.agreement.arguments import require
 from scballast.agreement.statistic import Statistic
 from scballast.arrays import FloatArray
 
@@ -147,10 +148,6 @@ def _loading_pair(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArr
     if left.ndim != 2 or right.ndim != 2 or left.shape[0] != right.shape[0] or 0 in left.shape + right.shape:
         message = f"loadings must be gene × factor matrices over the same genes, got {left.shape} and {right.shape}"
         raise ValueError(message)
-    if left.shape[0] < 2:
-        message = "loadings need at least 2 genes"
-        raise ValueError(message)
-    if not (np.isfinite(left).all() and np.isfinite(right).all()):
-        message = "loadings must be finite"
-        raise ValueError(message)
+    require(left.shape[0] >= 2, "loadings need at least 2 genes")
+    require(np.isfinite(left).all() and np.isfinite(right).all(), "loadings must be finite")
     return left, right

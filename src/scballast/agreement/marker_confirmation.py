@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse, stats
 
 from scballast.agreement.confirmation import FEWEST_CELLS
-from scballast.arrays import BoolArray, FloatArray, IntArray, divided
+from scballast.arrays import BoolArray, FloatArray, IntArray, cross_table, divided
 
 _CELLS_PER_STRATUM = 40
 _MOST_STRATA = 5
@@ -63,11 +63,9 @@ def few_to_compare(codes: IntArray, n_populations: int, strata: IntArray) -> Boo
     -------
     (n_populations,) bool
     """
-    inside = codes >= 0
-    _, stratum = np.unique(strata, return_inverse=True)
-    within = np.zeros((int(stratum.max(initial=-1)) + 1, n_populations))
-    np.add.at(within, (stratum[inside], codes[inside]), 1.0)
-    outside = np.bincount(stratum, minlength=len(within))[:, None] - within
+    present, stratum = np.unique(strata, return_inverse=True)
+    within = cross_table(codes, n_populations, stratum, present.size).T
+    outside = np.bincount(stratum, minlength=present.size)[:, None] - within
     both = (within > 0) & (outside > 0)
     return np.asarray(((within * both).sum(axis=0) < FEWEST_CELLS) | ((outside * both).sum(axis=0) < FEWEST_CELLS))
 
@@ -106,9 +104,8 @@ def van_elteren(
     # Divided, not multiplied by the inverse: equal fractions such as 1/300 and 2/600 then stay tied.
     divisor = np.where(np.asarray(depth) > 0, depth, 1.0)
     present, stratum = np.unique(strata, return_inverse=True)
-    inside = np.flatnonzero(codes >= 0)
-    within = np.bincount(stratum[inside] * n_populations + codes[inside], minlength=present.size * n_populations)
-    within = within.reshape(present.size, n_populations).astype(np.float64)  # (stratum, population)
+    within = cross_table(codes, n_populations, stratum, present.size).T  # (stratum, population)
+    within = within.astype(np.float64, order="C")
     sizes = np.bincount(stratum, minlength=present.size).astype(np.float64)
     weight = 1.0 / (sizes + 1)
     pairs = (weight**2 / sizes)[:, None] * within * (sizes[:, None] - within)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from scballast.agreement.arguments import check_level
+from scballast.agreement.arguments import check_level, require
 from scballast.arrays import FloatArray
 
 
@@ -231,9 +231,7 @@ def combined_p_values(p_values: npt.ArrayLike) -> FloatArray:
     p-values for high-dimensional regression, JASA 104.
     """
     matrix = np.asarray(p_values, dtype=np.float64)
-    if matrix.ndim != 2:
-        message = f"p_values must be a replicate × gene matrix, got shape {matrix.shape}"
-        raise ValueError(message)
+    require(matrix.ndim == 2, f"p_values must be a replicate × gene matrix, got shape {matrix.shape}")
     ordered = np.sort(matrix, axis=0)  # NaN last
     counts = (~np.isnan(matrix)).sum(axis=0)
     combined = np.full(matrix.shape[1], np.nan)

@@ -14,22 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scballast.agreement import program_components as components
+from scballast.agreement import program_replication as replication
+from scballast.agreement.arguments import require
 from scballast.agreement.multiplicity import bh_q_values
-from scballast.agreement.program_components import (
-    ScaledCells,
-    counting_variance,
-    log_residuals,
-    rotated_programs,
-    scale_to_noise,
-    without_rare_genes,
-)
-from scballast.agreement.program_replication import (
-    Unseen,
-    agreement_of_halves,
-    found_again,
-    gene_p_values,
-    in_unseen_cells,
-)
 from scballast.arrays import BoolArray, FloatArray, IntArray
 
 FEWEST_CELLS = 10  # in a half
@@ -167,8 +155,8 @@ def find_programs(
     if smallest < FEWEST_CELLS:
         reason = f"{n_cells} cells: a half holds {smallest}, fewer than {FEWEST_CELLS}"
         return no_programs(n_cells, n_genes, 0, reason)
-    residuals = log_residuals(counts, total_counts)
-    cells = scale_to_noise(without_rare_genes(residuals, counts), generator)
+    residuals = components.log_residuals(counts, total_counts)
+    cells = components.scale_to_noise(components.without_rare_genes(residuals, counts), generator)
     if cells.n_candidates == 0:
         return no_programs(n_cells, n_genes, 0, "no component stands above permuted cells")
     search = _search(cells, cells.values, pairs, parts)
@@ -203,7 +191,7 @@ def find_programs(
 class _Search:
     """Candidates found again without a part, and in halves: ``half_weights`` (n_halves, n_genes, n_programs)."""
 
-    unseen: Unseen
+    unseen: replication.Unseen
     half_weights: FloatArray
     weight_agreement: FloatArray
 
@@ -213,26 +201,29 @@ class _Search:
 
 
 def _search(
-    cells: ScaledCells, values: FloatArray, pairs: Sequence[tuple[IntArray, IntArray]], parts: Sequence[IntArray]
+    cells: components.ScaledCells,
+    values: FloatArray,
+    pairs: Sequence[tuple[IntArray, IntArray]],
+    parts: Sequence[IntArray],
 ) -> _Search:
     """Find candidates in cells, or in permuted ones, and find them again."""
-    candidates = rotated_programs(values, cells.n_candidates, float(cells.null_spectrum[0]))
+    candidates = components.rotated_programs(values, cells.n_candidates, float(cells.null_spectrum[0]))
     others = [np.setdiff1d(np.arange(len(values)), part) for part in parts]
     halves = [half for pair in pairs for half in pair]
     without, half_weights = (
-        np.stack([found_again(values[some], candidates, cells.n_candidates) for some in subsets])
+        np.stack([replication.found_again(values[some], candidates, cells.n_candidates) for some in subsets])
         for subsets in (others, halves)
     )
-    return _Search(in_unseen_cells(values, parts, without), half_weights, agreement_of_halves(half_weights))
+    return _Search(
+        replication.in_unseen_cells(values, parts, without),
+        half_weights,
+        replication.agreement_of_halves(half_weights),
+    )
 
 
 def _check(n_cells: int, pairs: Sequence[tuple[IntArray, IntArray]], parts: Sequence[IntArray]) -> None:
-    if len(pairs) < FEWEST_PAIRS:
-        message = f"programs need {FEWEST_PAIRS} pairs of halves, got {len(pairs)}"
-        raise ValueError(message)
-    if any(np.intersect1d(first, second).size for first, second in pairs):
-        message = "the halves of a pair share cells"
-        raise ValueError(message)
+    require(len(pairs) >= FEWEST_PAIRS, f"programs need {FEWEST_PAIRS} pairs of halves, got {len(pairs)}")
+    require(not any(np.intersect1d(first, second).size for first, second in pairs), "the halves of a pair share cells")
     if len(parts) < FEWEST_PARTS or not np.array_equal(np.sort(np.concatenate(parts)), np.arange(n_cells)):
         message = (
             f"the {len(parts)} parts do not hold each of the {n_cells} cells once, in {FEWEST_PARTS} parts or more"
@@ -242,7 +233,7 @@ def _check(n_cells: int, pairs: Sequence[tuple[IntArray, IntArray]], parts: Sequ
 
 def _summarise(
     search: _Search,
-    cells: ScaledCells,
+    cells: components.ScaledCells,
     residuals: FloatArray,
     counts: FloatArray,
     parts: Sequence[IntArray],
@@ -256,7 +247,7 @@ def _summarise(
     sizes = np.abs(unseen.weights)
     threshold = np.sort(sizes, axis=1)[:, -min(TOP_GENES, len(mean))][:, None, :]
     chosen = (sizes >= threshold) & (sizes > 0)
-    beyond = cells.values.var(axis=0) - counting_variance(counts) / cells.noise**2
+    beyond = cells.values.var(axis=0) - components.counting_variance(counts) / cells.noise**2
     total = max(float(np.maximum(beyond, 0.0).sum()), 1e-300)
     centred = unseen.activity - unseen.activity.mean(axis=0)
     deviation = np.maximum(centred.std(axis=0), 1e-300)
@@ -265,7 +256,7 @@ def _summarise(
         weights=mean,
         half_weights=search.half_weights,
         selection_frequency=chosen.mean(axis=0),
-        q_values=_q_values(gene_p_values(cells.values, parts, unseen.weights)),
+        q_values=_q_values(replication.gene_p_values(cells.values, parts, unseen.weights)),
         loadings=residuals.T @ (centred / deviation) / len(centred),
         activity=unseen.activity,
         explained=np.clip(unseen.signal / total, 0.0, 1.0),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import hypergeom
 
+from scballast.agreement.arguments import require
 from scballast.agreement.association import check_cells
 from scballast.agreement.permutation import group_sums
 from scballast.arrays import FloatArray, IntArray
@@ -86,12 +87,8 @@ def axis_purity(
         ``fraction`` is out of range.
     """
     values, labels = check_cells(scores, codes, n_categories)
-    if not 0 < fraction <= 0.5:
-        message = f"fraction must be above 0 and at most 0.5, got {fraction}"
-        raise ValueError(message)
-    if not len(labels):
-        message = "no cell has a category"
-        raise ValueError(message)
+    require(0 < fraction <= 0.5, f"fraction must be above 0 and at most 0.5, got {fraction}")
+    require(len(labels), "no cell has a category")
     n_extreme = max(1, math.ceil(fraction * len(labels) - _TOLERANCE))
     sizes = np.bincount(labels, minlength=n_categories)
     # (dimension, end, category)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scballast.agreement.arguments import score_matrix, selection_matrix
+from scballast.agreement.arguments import require, score_matrix, selection_matrix
 from scballast.agreement.ranking import RankSpans, rank_spans
 from scballast.agreement.statistic import Statistic
 from scballast.arrays import FloatArray, IntArray
@@ -90,12 +90,8 @@ def consensus_ranking(scores: npt.ArrayLike, selections: npt.ArrayLike, tie_keys
     """
     matrix, chosen, keys = score_matrix(scores), selection_matrix(selections), np.asarray(tie_keys)
     n_genes = matrix.shape[1]
-    if chosen.shape != matrix.shape:
-        message = f"selections {chosen.shape} do not fit scores {matrix.shape}"
-        raise ValueError(message)
-    if keys.shape != (n_genes,):
-        message = f"tie keys {keys.shape} do not fit {n_genes} genes"
-        raise ValueError(message)
+    require(chosen.shape == matrix.shape, f"selections {chosen.shape} do not fit scores {matrix.shape}")
+    require(keys.shape == (n_genes,), f"tie keys {keys.shape} do not fit {n_genes} genes")
     mean_rank, frequency = rank_spans(matrix).midranks.mean(axis=0), chosen.mean(axis=0)
     order = np.lexsort((keys, -frequency, mean_rank))
     return ConsensusRanking(order, np.argsort(order) + 1, mean_rank, frequency)

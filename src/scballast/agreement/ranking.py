@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scballast.agreement.arguments import require
 from scballast.arrays import BoolArray, FloatArray, IntArray
 
 UInt64Array = npt.NDArray[np.uint64]
@@ -101,9 +102,7 @@ def top_k(ranks: IntArray, k: int) -> BoolArray:
     >>> top_k(np.array([3, 1, 2, 4]), 2)
     array([False,  True,  True, False])
     """
-    if k < 0:
-        message = f"k must be at least 0, got {k}"
-        raise ValueError(message)
+    require(k >= 0, f"k must be at least 0, got {k}")
     selected: BoolArray = np.asarray(ranks) <= k
     return selected
 

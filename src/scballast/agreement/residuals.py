@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from scballast.arrays import FloatArray
+from scballast.arrays import FloatArray, IntArray
 
 _THETA = 100.0
 _CELLS_AT_ONCE = 2**12
@@ -52,6 +52,16 @@ def pearson_residuals(counts: csr_matrix, theta: float | FloatArray = _THETA) ->
         raise ValueError(message)
     of_cells, shares = _margins(counts)
     return _residuals(counts, of_cells, shares, theta, np.sqrt(counts.shape[0]))
+
+
+def residuals_within(counts: csr_matrix, categories: IntArray) -> FloatArray:
+    """Return (n_cells, n_genes) Pearson residuals within each category of cells, of mean 0 there."""
+    values = np.zeros(counts.shape)
+    for category in np.unique(categories):
+        cells = np.flatnonzero(categories == category)
+        values[cells] = pearson_residuals(counts[cells])
+        values[cells] -= values[cells].mean(axis=0)
+    return values
 
 
 def products_with_residuals(left: FloatArray, counts: csr_matrix) -> FloatArray:

@@ -12,7 +12,7 @@ from scipy import sparse, stats
 
 from scballast.agreement.marker_confirmation import composition_depth, depth_strata, few_to_compare, van_elteren
 from scballast.agreement.statistic import Tested, untested
-from scballast.arrays import FloatArray, IntArray, divided, membership
+from scballast.arrays import FloatArray, IntArray, cross_table, divided, membership
 
 CELLS_OF_A_DONOR = 3
 """Cells of one condition that a donor must have to take part."""
@@ -91,9 +91,7 @@ def over_donors_test(
         gene without any difference.
     """
     present, donor = np.unique(donors, return_inverse=True)
-    sizes = np.zeros((present.size, 2), dtype=np.int64)
-    np.add.at(sizes, (donor, conditions), 1)
-    enough = sizes >= CELLS_OF_A_DONOR
+    enough = cross_table(donor, present.size, conditions, 2) >= CELLS_OF_A_DONOR
     depth = composition_depth(counts, total_counts, conditions)
     members = membership(donor * 2 + conditions, 2 * present.size)
     sums = np.asarray((members @ counts[:, genes].astype(np.float64)).todense())

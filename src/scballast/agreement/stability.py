@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from scballast.agreement.arguments import check_level, check_selection, selection_matrix
+from scballast.agreement.arguments import check_level, check_selection, require, selection_matrix
 from scballast.agreement.statistic import Interval, no_interval
 from scballast.arrays import FloatArray
 
@@ -99,9 +99,7 @@ def jackknife_interval(similarities: npt.ArrayLike, level: float = 0.95) -> Inte
     check_level(level)
     n_replicates = matrix.shape[0]
     np.fill_diagonal(matrix, 0.0)
-    if not np.allclose(matrix, matrix.T, rtol=1e-9, atol=1e-9, equal_nan=True):
-        message = "similarities must be symmetric"
-        raise ValueError(message)
+    require(np.allclose(matrix, matrix.T, rtol=1e-9, atol=1e-9, equal_nan=True), "similarities must be symmetric")
     if n_replicates == 1:
         return no_interval("one replicate has no pairs")
     if not np.all(np.isfinite(matrix)):
@@ -142,9 +140,7 @@ def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     (0.35, 0.85)
     """
     vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1:
-        message = f"values must be one number per replicate, got shape {vector.shape}"
-        raise ValueError(message)
+    require(vector.ndim == 1, f"values must be one number per replicate, got shape {vector.shape}")
     check_level(level)
     if vector.size == 0:
         return no_interval("no replicate has a value")

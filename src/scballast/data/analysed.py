@@ -99,10 +99,10 @@ class AnalysedCounts:
     counted: BoolArray
     selected: BoolArray
     counts: sp.csr_matrix
-    beside: sp.csr_matrix | None
-    digest: str
-    read_warnings: tuple[str, ...]
-    selection_warnings: tuple[str, ...]
+    beside: sp.csr_matrix | None = None
+    digest: str = ""
+    read_warnings: tuple[str, ...] = ()
+    selection_warnings: tuple[str, ...] = ()
 
 
 def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> AnalysedCounts:
@@ -125,7 +125,6 @@ def analysed_counts(of: CountsRequest, new_array: NewArray | None = None) -> Ana
     checked = read_counts(
         matrix.read(),
         where=f"{source}: {matrix.title}",
-        shape=(len(of.cell_names), len(of.gene_names)),
         cell_names=of.cell_names,
         gene_names=of.gene_names,
         remedy=of.remedy,

@@ -71,6 +71,13 @@ class CountBlocks:
                 before += part.shape[0]
 
 
+def canonical_csr(data: Any, indices: Any, starts: Any, shape: tuple[int, int]) -> sp.csr_matrix:
+    """Return a matrix of arrays as they are, whose indices are known to be sorted and each once."""
+    matrix = sp.csr_matrix((data, indices, starts), shape=shape, copy=False)
+    matrix.has_sorted_indices = matrix.has_canonical_format = True
+    return matrix
+
+
 def row_parts(matrix: sp.csr_matrix, most_values: int) -> Iterator[tuple[int, sp.csr_matrix]]:
     """Yield the first row and a view of the rows of each part with no more values than ``most_values``, or one row."""
     starts = matrix.indptr
@@ -83,9 +90,7 @@ def row_parts(matrix: sp.csr_matrix, most_values: int) -> Iterator[tuple[int, sp
             return
         held = slice(int(starts[first]), int(starts[last]))
         arrays = (matrix.data[held], matrix.indices[held], starts[first : last + 1] - starts[first])
-        part = sp.csr_matrix(arrays, shape=(last - first, matrix.shape[1]), copy=False)
-        part.has_sorted_indices = part.has_canonical_format = True
-        yield first, part
+        yield first, canonical_csr(*arrays, (last - first, matrix.shape[1]))
         first = last
 
 
@@ -183,9 +188,7 @@ def gather(
         shape = (n_rows, int(np.count_nonzero(chosen)))
         if max(n_values[k], *shape) <= np.iinfo(np.int32).max:
             starts[k] = starts[k].astype(np.int32)
-        matrix = sp.csr_matrix((data[k].end(), indices[k].end(), starts[k]), shape=shape, copy=False)
-        matrix.has_sorted_indices = matrix.has_canonical_format = True
-        result.append(matrix)
+        result.append(canonical_csr(data[k].end(), indices[k].end(), starts[k], shape))
     return result
 
 
@@ -201,9 +204,7 @@ def without_empty_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
     """Return the rows that hold values: the same arrays with fewer row starts."""
     starts = np.concatenate([matrix.indptr[:1], matrix.indptr[1:][np.diff(matrix.indptr) > 0]])
     shape = (starts.size - 1, matrix.shape[1])
-    result = sp.csr_matrix((matrix.data, matrix.indices, starts), shape=shape, copy=False)
-    result.has_sorted_indices = result.has_canonical_format = True
-    return result
+    return canonical_csr(matrix.data, matrix.indices, starts, shape)
 
 
 def row_sums(matrix: sp.csr_matrix) -> FloatArray:

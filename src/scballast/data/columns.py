@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scballast.arrays import BoolArray, IntArray
+from scballast.arrays import BoolArray, IntArray, places_among
 from scballast.data.name_forms import lookalikes
 from scballast.data.names import escaped, quote, quoted, valid_text, without_blanks
 from scballast.data.remarks import Remarks
@@ -53,10 +53,8 @@ class Column:
         """Return the column for the cells where the mask is true, without categories that no longer occur."""
         codes = self.codes[cells]
         kept = np.unique(codes[codes >= 0])
-        lookup = np.full(len(self.names) + 1, -1, dtype=np.int64)
-        lookup[kept] = np.arange(kept.size)
         names = tuple(self.names[int(code)] for code in kept)
-        return dataclasses.replace(self, names=names, codes=lookup[codes])
+        return dataclasses.replace(self, names=names, codes=places_among(kept, len(self.names))[codes])
 
     def categorical(self) -> pd.Categorical:
         """Return the column as it is stored in ``adata.obs``."""

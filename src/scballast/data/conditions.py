@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 
+from scballast.arrays import cross_table
 from scballast.config.schema import DataConfig
 from scballast.data.annotation import Annotation
 from scballast.data.columns import Column, read_column
 from scballast.data.names import quote, quoted
-from scballast.data.populations import cross_table
 from scballast.data.remarks import Remarks
 from scballast.errors import ConfigError
 

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from scballast.data.analysed import AnalysedCounts, CountsRequest
-from scballast.data.blocks import NewArray
+from scballast.data.blocks import NewArray, canonical_csr
 from scballast.errors import DataError
 from scballast.results import whole
 
@@ -268,9 +268,7 @@ def _read(folder: Path) -> AnalysedCounts:
     for name, shape in texts["shapes"].items():
         data, indices = (_mapped(folder / f"{name}.{part}.npy") for part in ("data", "indices"))
         starts = np.load(folder / f"{name}.indptr.npy", allow_pickle=False)
-        matrix = sp.csr_matrix((data, indices, starts), shape=tuple(shape), copy=False)
-        matrix.has_sorted_indices = matrix.has_canonical_format = True
-        matrices[name] = matrix
+        matrices[name] = canonical_csr(data, indices, starts, tuple(shape))
     plain = {
         name: np.load(folder / f"{name}.npy", allow_pickle=False)
         for name in ("n_values", "totals", "duplicate_of", "counted", "selected")

@@ -54,7 +54,7 @@ def open_source(path: str) -> Iterator[Source]:
     suffix = location.suffix.lower()
     if location.is_dir():
         yield from _open_folder(location, label)
-    elif suffix in {".h5ad", ".h5", ".hdf5"} or (not file_hint(location.name) and _is_hdf5(location)):
+    elif suffix in {".h5ad", ".h5", ".hdf5"} or (not file_hint(location.name) and _start(location) == HDF5_SIGNATURE):
         _check_hdf5(location, label)
         yield from _open_hdf5(location, label)
     else:
@@ -74,8 +74,7 @@ def _probe(path: Path, label: str) -> None:
         elif not path.is_file():
             refuse(label, f"this is not a regular file. {ALLOWED}")
         else:
-            with path.open("rb") as file:
-                file.read(1)
+            _start(path)
     except FileNotFoundError as error:
         raise DataError(missing_file(path)) from error
     except OSError as error:
@@ -95,8 +94,7 @@ def missing_file(path: Path) -> str:
 
 
 def _check_hdf5(path: Path, label: str) -> None:
-    with path.open("rb") as file:
-        start = file.read(len(HDF5_SIGNATURE))
+    start = _start(path)
     if not start:
         refuse(label, "the file is empty (0 bytes). Copy or write it again.")
     if start != HDF5_SIGNATURE:
@@ -104,10 +102,10 @@ def _check_hdf5(path: Path, label: str) -> None:
         refuse(label, f"this is not an HDF5 file, whatever its name says.{hint} {ALLOWED}")
 
 
-def _is_hdf5(path: Path) -> bool:
-    """Tell by the content, which names such as ``counts`` or ``counts.h5ad.bak`` do not say."""
+def _start(path: Path) -> bytes:
+    """Return the first bytes, which tell what names such as ``counts`` or ``counts.h5ad.bak`` do not say."""
     with path.open("rb") as file:
-        return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+        return file.read(len(HDF5_SIGNATURE))
 
 
 def _survive(path: Path, label: str) -> None:

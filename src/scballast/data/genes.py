@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, places_among
 from scballast.data.columns import Column
 from scballast.data.moments import ClippedSums, Survey
 from scballast.data.names import quoted
-from scballast.errors import DataError
+from scballast.data.remarks import Remarks
 
 MIN_CELLS_EXPRESSING = 3
 MIN_BATCH_CELLS = 50
@@ -154,36 +154,35 @@ def select_genes(
     n_genes = int(np.count_nonzero(genes))
     if n_top_genes is None or not has_a_choice(n_genes, n_top_genes):
         return GeneSelection(genes, n_genes, (), None, ())
+    remarks = Remarks(source)
     eligible = survey.expressing.sum(axis=0) >= MIN_CELLS_EXPRESSING
     n_eligible = int(np.count_nonzero(eligible))
     if n_eligible == 0:
-        msg = (
-            f"{source}: none of {n_genes:,} genes has counts in {MIN_CELLS_EXPRESSING} cells or more, so genes cannot "
+        remarks.refuse(
+            f"none of {n_genes:,} genes has counts in {MIN_CELLS_EXPRESSING} cells or more, so genes cannot "
             "be selected. Set data.n_top_genes=null to keep all genes, or use deeper data."
         )
-        raise DataError(msg)
     if n_eligible <= n_top_genes:
         return GeneSelection(eligible, n_eligible, (), None, ())
-    trends, groups, notes = _trends(survey, cells, eligible, n_top_genes, batches, source)
+    trends, groups = _trends(survey, cells, eligible, n_top_genes, batches, remarks)
     limits = np.full((len(trends), eligible.size), np.inf)
     for gene_limits, trend in zip(limits, trends, strict=True):
         gene_limits[eligible] = trend.limits
-    return GeneSelection(eligible, n_top_genes, tuple(trends), ClippedSums(groups, limits), tuple(notes))
+    return GeneSelection(eligible, n_top_genes, tuple(trends), ClippedSums(groups, limits), tuple(remarks.notes))
 
 
 def _trends(
-    survey: Survey, cells: BoolArray, eligible: BoolArray, n_top_genes: int, batches: Column | None, source: str
-) -> tuple[list[Trend], IntArray, list[str]]:
-    """Return the trends of the batches that have a say, which of them each cell belongs to, and what was noticed."""
-    notes: list[str] = []
+    survey: Survey, cells: BoolArray, eligible: BoolArray, n_top_genes: int, batches: Column | None, remarks: Remarks
+) -> tuple[list[Trend], IntArray]:
+    """Return the trends of the batches that have a say, and which of them each cell belongs to."""
     n_cells = int(np.count_nonzero(cells))
     if batches is not None:
         sizes = batches.sizes()
         fits = sizes >= MIN_BATCH_CELLS
         if not fits.all():
             small = [batches.names[i] for i in np.flatnonzero(~fits)]
-            notes.append(
-                f"{source}: batches with fewer than {MIN_BATCH_CELLS} cells have no say in the selection of genes: "
+            remarks.note(
+                f"batches with fewer than {MIN_BATCH_CELLS} cells have no say in the selection of genes: "
                 f"{quoted(small)}."
             )
         group_of = np.full(fits.size, -1)
@@ -196,29 +195,27 @@ def _trends(
         if working:
             failing = [batches.names[code] for code in trend_of_batch if code not in working]
             if failing:
-                notes.append(
-                    f"{source}: the trend of variance with mean cannot be fitted in batches {quoted(failing)}, "
+                remarks.note(
+                    f"the trend of variance with mean cannot be fitted in batches {quoted(failing)}, "
                     "which have no say in the selection of genes."
                 )
-            place = np.full(fits.size, -1, dtype=np.int64)
-            place[list(working)] = np.arange(len(working))
-            return list(working.values()), place[batches.codes], notes
-        notes.append(f"{source}: genes were selected over all cells together, without regard to batches.")
+            place = places_among(np.array(list(working)), fits.size)
+            return list(working.values()), place[batches.codes]
+        remarks.note("genes were selected over all cells together, without regard to batches.")
     for span in SPANS:
         trend = _trend(survey, None, n_cells, eligible, span)
         if trend is not None:
             if span != SPANS[0]:
-                notes.append(
-                    f"{source}: genes were selected with a wider trend of variance with mean (span {span} instead "
+                remarks.note(
+                    f"genes were selected with a wider trend of variance with mean (span {span} instead "
                     f"of {SPANS[0]}): too few genes have distinct means."
                 )
-            return [trend], np.zeros(n_cells, dtype=np.int64), notes
-    msg = (
-        f"{source}: {n_top_genes:,} of {np.count_nonzero(eligible):,} genes cannot be selected: the trend of variance "
+            return [trend], np.zeros(n_cells, dtype=np.int64)
+    remarks.refuse(
+        f"{n_top_genes:,} of {np.count_nonzero(eligible):,} genes cannot be selected: the trend of variance "
         f"with mean cannot be fitted to {n_cells:,} cells with so few distinct values. Set data.n_top_genes=null to "
         "keep all genes, or use more cells or deeper data."
     )
-    raise DataError(msg)
 
 
 def _trend(survey: Survey, group: int | None, n_cells: int, eligible: BoolArray, span: float) -> Trend | None:

@@ -50,8 +50,5 @@ def attempted(read: Callable[[], Any]) -> Any:
 seen: set[int] = set()
 
 if __name__ == "__main__":
-    try:
-        with h5py.File(sys.argv[1], "r") as file:
-            walk(file)
-    except Exception:
-        sys.exit(0)
+    if (file := attempted(partial(h5py.File, sys.argv[1], "r"))) is not None:
+        attempted(partial(walk, file))

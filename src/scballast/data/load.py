@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scballast.arrays import BoolArray
-from scballast.data import embedded
+from scballast.data import embedded, populations
 from scballast.data.analysed import AnalysedCounts, CountsRequest
 from scballast.data.annotation import Annotation
 from scballast.data.blocks import take, without_empty_rows
@@ -34,17 +34,6 @@ from scballast.data.files import open_source
 from scballast.data.label_table import with_labels
 from scballast.data.names import all_without_blanks, blanks_apart, make_unique, quote, quoted, safe_name, valid_text
 from scballast.data.outline import Outline
-from scballast.data.populations import (
-    WITHOUT_COUNTS,
-    WITHOUT_LABEL,
-    check_labels,
-    note_confounding,
-    note_disappearance,
-    note_lost,
-    note_poverty,
-    note_unfiltered,
-    rank_populations,
-)
 from scballast.data.prepared import prepared_counts
 from scballast.data.remarks import Remarks
 from scballast.data.source import LAYERS, RAW_NAME, RAW_PATH, X_PATH, Source, StoredMatrix, source_of
@@ -233,9 +222,9 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
     labels, batches, samples = taken(labels, batches, samples, cells, remarks)
     # First of all: what is found in a matrix of empty droplets is not what was asked for.
     at_the_head = Remarks(label)
-    note_unfiltered(labels, totals, at_the_head)
+    populations.note_unfiltered(labels, totals, at_the_head)
     notes[:0] = at_the_head.notes
-    note_poverty(labels, prepared.n_values[cells], remarks)
+    populations.note_poverty(labels, prepared.n_values[cells], remarks)
     notes += prepared.selection_warnings
     counts, beside = prepared.counts, None
     if wanted is not None:
@@ -250,12 +239,12 @@ def _checked(source: Source, config: DataConfig, wishes: _Wishes, remarks: Remar
         beside = None if beside is None else replace(beside, counts=take(beside.counts, filled))
         labels, batches, samples = taken(labels, batches, samples, filled, remarks)
         cells[np.flatnonzero(cells)[~filled]] = False
-    note_disappearance(at_first, labels, config.min_cells, WITHOUT_COUNTS, remarks)
+    populations.note_disappearance(at_first, labels, config.min_cells, populations.WITHOUT_COUNTS, remarks)
     for what, column in grouped_at_first.items():
-        note_lost(column, column.take(cells[once]), what, WITHOUT_COUNTS, remarks)
-    check_labels(labels, remarks)
-    ranked = rank_populations(labels, config.min_cells, remarks)
-    note_confounding(ranked, batches, samples, remarks)
+        populations.note_lost(column, column.take(cells[once]), what, populations.WITHOUT_COUNTS, remarks)
+    populations.check_labels(labels, remarks)
+    ranked = populations.rank_populations(labels, config.min_cells, remarks)
+    populations.note_confounding(ranked, batches, samples, remarks)
     if conditions is not None:
         conditions = replace(conditions, codes=conditions.codes[cells])
         note_conditions(conditions, batches, samples, remarks)
@@ -334,7 +323,7 @@ def _columns(
     if len(obs) == 0:
         remarks.refuse("there are no cells. Check how the file was made.")
     labels = read_column(obs, population_key, option="data.population_key", remarks=remarks)
-    check_labels(labels, remarks)
+    populations.check_labels(labels, remarks)
     kept = np.ones(len(obs), dtype=np.bool_)
     if config.unlabelled == "drop":
         kept = labels.codes >= 0
@@ -349,7 +338,7 @@ def _columns(
         if grouping is not None and not kept.all():
             with suppress(DataError):  # what the column holds in cells that are left out need not make groups
                 dropped = read_column(obs.take(~kept), grouping.key, option=option, remarks=Remarks(source.label))
-                note_lost(dropped, grouping, what, WITHOUT_LABEL, remarks)
+                populations.note_lost(dropped, grouping, what, populations.WITHOUT_LABEL, remarks)
         groupings.append(grouping)
     batches, samples = groupings
     return labels.take(kept), kept, batches, samples

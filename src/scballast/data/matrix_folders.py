@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scballast.data import foreign_layouts
 from scballast.data.features import are_types
-from scballast.data.foreign_layouts import (
-    DEEPEST,
-    foreign_layout,
-    splice_junctions,
-    spliced_and_unspliced,
-    two_lines_of_mtx,
-)
 from scballast.data.names import quote, quoted
 from scballast.data.remarks import Remarks
 from scballast.data.source import Source, quiet_anndata, source_of
@@ -136,7 +130,7 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
         that is not read: then the message has the two lines that write an ``.h5ad``.
     """
     remarks = Remarks(label)
-    if foreign := foreign_layout(folder):
+    if foreign := foreign_layouts.foreign_layout(folder):
         remarks.refuse(foreign)
     files = _find(folder, remarks)
     if files is None:
@@ -153,11 +147,11 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
     matrix = sp.coo_matrix(scipy.io.mmread(files.matrix, spmatrix=True))
     stored = matrix.shape[::-1] if files.layout.genes_first else matrix.shape
     genes = list_rows(files.genes)
-    if genes and (reason := splice_junctions(genes)):
+    if genes and (reason := foreign_layouts.splice_junctions(genes)):
         remarks.refuse(reason)
     fit = _fitted(stored, genes, list_rows(files.cells), files, remarks)
     var = _var(fit, files)
-    if files.layout.tool == "alevin-fry" and (reason := spliced_and_unspliced(list(var.index), folder)):
+    if files.layout.tool == "alevin-fry" and (reason := foreign_layouts.spliced_and_unspliced(list(var.index), folder)):
         remarks.refuse(reason)
     with quiet_anndata():
         counts = sp.csr_matrix(matrix if fit.transposed == files.layout.genes_first else matrix.T)
@@ -171,11 +165,11 @@ def read_matrix_folder(folder: Path, label: str) -> Source | None:
 def _find(folder: Path, remarks: Remarks) -> MatrixFiles | None:
     """Return the one matrix of the folder, or else of the folders below it."""
     missing, below = "", []
-    for depth in range(1, DEEPEST + 2):
+    for depth in range(1, foreign_layouts.DEEPEST + 2):
         paths = [path for path in sorted(folder.glob("/".join(["*"] * depth))) if _MATRIX.fullmatch(path.name)]
         for path in filter(Path.is_file, paths):
             # In a folder that is not read, one matrix of several (spliced) may have lists under known names.
-            foreign = foreign_layout(path.parent)
+            foreign = foreign_layouts.foreign_layout(path.parent)
             if foreign and path.parent != folder:
                 foreign = f"in {quote(path.parent.relative_to(folder).as_posix())}: {foreign}"
             files_or_reason = foreign or _complete(path)
@@ -217,9 +211,8 @@ def _complete(matrix: Path) -> MatrixFiles | str:
             wanted = layout.cells if genes else layout.genes
             names = " or ".join(f"{template.format(p=match['p'])}[.gz]" for template in wanted)
             missing = missing or f"{names} is missing beside {name}. Copy it into the folder."
-    return (
-        missing or f"beside {name} there are no lists of genes and cells under a known name. {two_lines_of_mtx(name)}"
-    )
+    advice = foreign_layouts.two_lines_of_mtx(name)
+    return missing or f"beside {name} there are no lists of genes and cells under a known name. {advice}"
 
 
 def _list_file(folder: Path, prefix: str, templates: Sequence[str]) -> tuple[Path, Path] | None:

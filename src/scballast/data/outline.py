@@ -129,8 +129,4 @@ def placeholder(of: CountsRequest, outline: Outline) -> AnalysedCounts:
         counted=np.ones(selected.size, dtype=np.bool_),
         selected=selected,
         counts=sp.csr_matrix(arrays, shape=(ones.size, outline.n_genes)),
-        beside=None,
-        digest="",
-        read_warnings=(),
-        selection_warnings=(),
     )

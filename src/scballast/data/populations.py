@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, cross_table, places_among
 from scballast.data.columns import Column
 from scballast.data.dataset import Population
 from scballast.data.names import quote, quoted, safe_names
@@ -88,10 +88,8 @@ def rank_populations(labels: Column, min_cells: int, remarks: Remarks) -> Ranked
     # Safe names are made among all labels, so that they do not change with data.min_cells.
     safe = safe_names(labels.names)
     kept = np.flatnonzero(comparable)
-    lookup = np.full(len(labels.names) + 1, -1, dtype=np.int64)
-    lookup[kept] = np.arange(kept.size)
     populations = tuple(Population(labels.names[i], safe[i], int(sizes[i])) for i in kept)
-    return Ranked(populations, lookup[labels.codes])
+    return Ranked(populations, places_among(kept, len(labels.names))[labels.codes])
 
 
 def note_disappearance(before: Column, after: Column, min_cells: int, reason: str, remarks: Remarks) -> None:
@@ -226,10 +224,3 @@ def _note_within_one(ranked: Ranked, groups: Column, kind: str, remarks: Remarks
             f"populations that occur in one {kind} only: {_listed(confounded, 10)}. Population and {kind} are "
             f"confounded: what is found there may be an effect of the {kind}."
         )
-
-
-def cross_table(rows: IntArray, n_rows: int, columns: IntArray, n_columns: int) -> IntArray:
-    """Return the (n_rows, n_columns) numbers of cells; cells with a negative row are left out."""
-    inside = rows >= 0
-    flat = np.bincount(rows[inside] * n_columns + columns[inside], minlength=n_rows * n_columns)
-    return flat.reshape(n_rows, n_columns)

@@ -12,6 +12,8 @@ from scballast.arrays import FloatArray
 
 _ACTIVE_SHARE = 0.4  # of the cells, in the additive family
 _GAMMA_SHAPE = 2.0  # of the activities of active cells
+_ADDITIVE_MEAN = _ACTIVE_SHARE * _GAMMA_SHAPE
+_ADDITIVE_DEVIATION = float(np.sqrt(_ADDITIVE_MEAN * (1 + _GAMMA_SHAPE) - _ADDITIVE_MEAN**2))
 _ON_SHARE = 1 / 3  # of the cells, in the switch family
 _STEP_WIDTH = 0.05  # of a gene's switch, where the whole path has length 1
 
@@ -46,17 +48,12 @@ def _additive_activities(stream: np.random.Generator, n_cells: int) -> FloatArra
     place = stream.random(n_cells)
     quantile = np.clip(1 - place / _ACTIVE_SHARE, 0.0, 1.0)
     sizes = np.where(place < _ACTIVE_SHARE, gammaincinv(_GAMMA_SHAPE, quantile), 0.0)
-    return sizes / _additive_deviation()
-
-
-def _additive_deviation() -> float:
-    second_moment = _ACTIVE_SHARE * _GAMMA_SHAPE * (1 + _GAMMA_SHAPE)
-    return float(np.sqrt(second_moment - (_ACTIVE_SHARE * _GAMMA_SHAPE) ** 2))
+    return sizes / _ADDITIVE_DEVIATION
 
 
 def _additive_effects(activities: FloatArray, loadings: FloatArray, points: FloatArray) -> FloatArray:
     """Rates that grow by ``loading`` times the base rate for each unit of activity; the mean rate stays."""
-    mean = _ACTIVE_SHARE * _GAMMA_SHAPE / _additive_deviation()
+    mean = _ADDITIVE_MEAN / _ADDITIVE_DEVIATION
     return np.asarray(np.log1p(np.outer(activities, loadings)) - np.log1p(mean * loadings))
 
 

@@ -41,15 +41,12 @@ class PublishedLists:
         The file's name, for messages.
     lists
         By population, as the file calls it: gene names, the best first.
-    ranked
-        Whether the file has a column of ranks; otherwise its order counts.
     warnings
         What was left out, and why.
     """
 
     label: str
     lists: Mapping[str, tuple[str, ...]]
-    ranked: bool
     warnings: tuple[str, ...] = ()
 
 
@@ -136,7 +133,7 @@ def _collected(
                 f"{quote(population)} has {quote(first)} more than once ({n_twice} rows too many); each gene "
                 "is taken once, at its best rank."
             )
-    return PublishedLists(label, lists, place["rank"] is not None, tuple(remarks.notes))
+    return PublishedLists(label, lists, tuple(remarks.notes))
 
 
 def match_populations(

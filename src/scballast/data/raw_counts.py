@@ -16,7 +16,7 @@ from scballast.data import blocks as limits
 from scballast.data.blocks import CountBlocks
 from scballast.data.fractions import kind_of
 from scballast.data.names import quote
-from scballast.data.remarks import refuse
+from scballast.data.remarks import Remarks, refuse
 from scballast.data.stored_rows import SparseRows
 from scballast.data.value_census import LARGEST_EXACT_FLOAT16, MAX_COUNT, PROBLEMS, ROUNDING_TOLERANCE, ValueCensus
 from scballast.data.whole_values import doubts
@@ -41,7 +41,7 @@ def holds_counts(stored: Any, genes: BoolArray | None = None) -> bool:
         return False
     try:
         census = ValueCensus()
-        for first, block in _blocks(stored, where="", genes=genes):
+        for first, block in _blocks(stored, Remarks(""), genes):
             _count(block, census, first)
             if census.problem:
                 return False
@@ -54,7 +54,6 @@ def read_counts(
     stored: Any,
     *,
     where: str,
-    shape: tuple[int, int],
     cell_names: Sequence[str],
     gene_names: Sequence[str],
     remedy: Callable[[], str],
@@ -74,10 +73,8 @@ def read_counts(
         (n_cells, n_genes) dense or sparse, in memory, backed by a file, or a dask array.
     where
         File and matrix, as they stand at the beginning of messages.
-    shape
-        Cells and genes that the annotation has.
     cell_names, gene_names : (n_cells,), (n_genes,)
-        For messages.
+        Those that the annotation has.
     remedy
         Called only when the values are not counts: says where the counts are.
     owned
@@ -97,19 +94,18 @@ def read_counts(
     """
     if getattr(stored, "format", None) == "csr" and hasattr(stored, "group"):  # of an AnnData that its file backs
         stored = SparseRows(stored.group, stored.shape, where)
+    remarks, shape = Remarks(where), (len(cell_names), len(gene_names))
     stored_shape = tuple(int(n) for n in getattr(stored, "shape", ()))
-    if stored_shape != tuple(shape):
-        msg = (
-            f"{where}: the matrix has shape {stored_shape}, but obs has {shape[0]:,} cells and var {shape[1]:,} genes. "
+    if stored_shape != shape:
+        remarks.refuse(
+            f"the matrix has shape {stored_shape}, but obs has {shape[0]:,} cells and var {shape[1]:,} genes. "
             "The file is damaged or was written in parts; write it again."
         )
-        raise DataError(msg)
     census = ValueCensus()
-    warnings: list[str] = []
     again = _can_be_read_again(stored)
     kept: list[sp.csr_matrix] | None = []
     n_kept = 0
-    for first, block in _shown(_blocks(stored, where, warnings, genes), stored, f"{where}: checking counts"):
+    for first, block in _shown(_blocks(stored, remarks, genes), stored, f"{where}: checking counts"):
         _count(block, census, first)
         if census.problem and not (rounded and census.problem == "fractional"):
             kept = None  # the rest is looked at for the message alone
@@ -125,18 +121,18 @@ def read_counts(
     if genes is not None:
         gene_names = [name for name, kept in zip(gene_names, genes, strict=True) if kept]
     if census.problem == "fractional" and rounded and kind_of(census.fractional) in ROUNDABLE:
-        warnings.append(_rounded(census, where))
+        remarks.note(_rounded(census))
     elif census.problem:
         raise DataError(_not_counts(census, where, cell_names, gene_names, remedy(), rounded=rounded))
-    warnings += _oddities(census, getattr(stored, "dtype", None), where)
+    _note_oddities(census, getattr(stored, "dtype", None), remarks)
     if kept is not None:
-        return Counts(CountBlocks.of(*kept), tuple(warnings))
+        return Counts(CountBlocks.of(*kept), tuple(remarks.notes))
 
     def read(purpose: str) -> Iterator[tuple[int, sp.csr_matrix]]:
-        blocks = _shown(_blocks(stored, where, genes=genes), stored, f"{where}: {purpose}")
+        blocks = _shown(_blocks(stored, Remarks(where), genes), stored, f"{where}: {purpose}")
         return ((first, _canonical(block, owned=owned)) for first, block in blocks)
 
-    return Counts(CountBlocks((shape[0], len(gene_names)), read), tuple(warnings))
+    return Counts(CountBlocks((shape[0], len(gene_names)), read), tuple(remarks.notes))
 
 
 def _can_be_read_again(stored: Any) -> bool:
@@ -186,37 +182,34 @@ def _not_counts(
     )
 
 
-def _rounded(census: ValueCensus, where: str) -> str:
+def _rounded(census: ValueCensus) -> str:
     n_fractional = census.counts["fractional"]
     looked = kind_of(census.fractional)
     doubt = " Their distribution does not say what they are." if looked == "unknown" else ""
     return (
-        f"{where}: {n_fractional:,} of {census.n_values:,} stored values were not integers and were rounded "
+        f"{n_fractional:,} of {census.n_values:,} stored values were not integers and were rounded "
         f"(data.round=true), {census.n_vanishing:,} of them to 0.{doubt}"
     )
 
 
-def _oddities(census: ValueCensus, dtype: Any, where: str) -> list[str]:
-    notes = []
+def _note_oddities(census: ValueCensus, dtype: Any, remarks: Remarks) -> None:
     if census.n_rounded:
-        notes.append(
-            f"{where}: {census.n_rounded:,} of {census.n_values:,} values differed from an integer by no more than the "
+        remarks.note(
+            f"{census.n_rounded:,} of {census.n_values:,} values differed from an integer by no more than the "
             "precision of their storage and were rounded."
         )
     if dtype == np.float16:
         exact = "; some are above 2,048, where float16 is no longer exact"
-        notes.append(f"{where}: counts are stored as float16{exact if census.largest > LARGEST_EXACT_FLOAT16 else ''}.")
+        remarks.note(f"counts are stored as float16{exact if census.largest > LARGEST_EXACT_FLOAT16 else ''}.")
     if census.n_values and census.largest == 1:
-        notes.append(f"{where}: no count is above 1: were the counts made binary?")
-    if census.problem is None:
-        notes += [f"{where}: the values are whole, but {doubt}" for doubt in doubts(census.whole)]
-    return notes
+        remarks.note("no count is above 1: were the counts made binary?")
+    for doubt in doubts(census.whole) if census.problem is None else ():
+        remarks.note(f"the values are whole, but {doubt}")
 
 
-def _blocks(
-    stored: Any, where: str, notes: list[str] | None = None, genes: BoolArray | None = None
-) -> Iterator[tuple[int, sp.csr_matrix]]:
+def _blocks(stored: Any, remarks: Remarks, genes: BoolArray | None) -> Iterator[tuple[int, sp.csr_matrix]]:
     """Yield a matrix as CSR blocks of rows of sound structure, top to bottom, each with its first row."""
+    where = remarks.label
     columns = None if genes is None or genes.all() or genes.size != stored.shape[1] else np.flatnonzero(genes)
     if _is_sparse(stored):
         matrix = _sound_csr(stored, where)
@@ -234,8 +227,8 @@ def _blocks(
             any_text |= is_text
             block = sp.csr_matrix(dense)
         yield start, _with_exact_type(_sound_csr(block, where), where)
-    if any_text and notes is not None:
-        notes.append(f"{where}: the values are stored as text and were read as numbers.")
+    if any_text:
+        remarks.note("the values are stored as text and were read as numbers.")
 
 
 def _row_blocks(stored: Any) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +14,10 @@ from scipy import sparse
 
 from scballast.arrays import BoolArray, FloatArray, IntArray
 from scballast.config.simulation import SimulationConfig
+from scballast.data import simulation_model
 from scballast.data.planting import program_sets
 from scballast.data.simulation_fit import SimulationParameters, fit_simulation_parameters
-from scballast.data.simulation_model import (
-    CellModel,
-    ambient_shares,
-    draw_ambient,
-    draw_cell,
-    draw_libraries,
-    second_cells,
-    softmax,
-)
-from scballast.errors import DataError
+from scballast.errors import DataError, require
 from scballast.seeds import Stream, generator_for
 
 if TYPE_CHECKING:
@@ -35,10 +27,8 @@ if TYPE_CHECKING:
 POPULATION_KEY = "population"
 DONOR_KEY = "donor"
 
-_MARKER_EFFECT = "truth_marker_effect"
-_PROGRAM_VARIANCE = "truth_program_variance"
-_MARKER_SET = "truth_marker_set"
-_PROGRAM_SET = "truth_program_set"
+_TRUTHS = ("marker_effect", "program_variance", "marker_set", "program_set")
+"""In the order of `Truth`'s arrays; in ``varm`` with ``truth_`` before them."""
 
 _CHUNK_CELLS = 512
 _DONOR_SHARE_SHAPE = 5.0  # of the gamma weights by which donors share a population: a spread of 45%
@@ -140,7 +130,7 @@ def simulate(config: SimulationConfig, seed: int, *, parameters: SimulationParam
     from anndata import AnnData
 
     fitted = default_parameters() if parameters is None else parameters
-    model = CellModel(config, seed, fitted)
+    model = simulation_model.CellModel(config, seed, fitted)
     genes = model.genes
     labels, label_parents = _labels(config)
     moments = _Moments(len(labels), config.n_genes)
@@ -150,9 +140,10 @@ def simulate(config: SimulationConfig, seed: int, *, parameters: SimulationParam
     activities: list[FloatArray] = []
     for population, size in enumerate(config.population_sizes):
         stream = generator_for(seed, Stream.SIMULATION, "library", population)
-        libraries = draw_libraries(config, fitted, stream, size)
+        libraries = simulation_model.draw_libraries(config, fitted, stream, size)
         codes, donors = _labels_of_cells(config, seed, population), _donors_of_cells(config, seed, population)
-        others, ambient = second_cells(config, seed, population), ambient_shares(config, seed, population)
+        others = simulation_model.second_cells(config, seed, population)
+        ambient = simulation_model.ambient_shares(config, seed, population)
         activity = np.zeros((size, model.n_activities))
         for column, program in model.active(population):
             activity[:, column] = program.activities(seed, population, size)
@@ -160,13 +151,13 @@ def simulate(config: SimulationConfig, seed: int, *, parameters: SimulationParam
         for start in range(0, size, _CHUNK_CELLS):
             cells = slice(start, min(start + _CHUNK_CELLS, size))
             shift = model.shift(population, activity[cells], donors[cells])
-            rho, log_rho_shift = softmax(genes.log_rate, shift)
+            rho, log_rho_shift = simulation_model.softmax(genes.log_rate, shift)
             moments.add(codes[cells], log_rho_shift)
             expected = libraries[cells] * (1 - ambient[cells])
             drawn = _draw_counts(rho, expected, genes.dispersion, seed, population, start)
             for cell in (start + np.flatnonzero(ambient[cells])).tolist():
                 lost = libraries[cell] * ambient[cell]
-                drawn[cell - start] += draw_ambient(model.ambient_rates, lost, seed, population, cell)
+                drawn[cell - start] += simulation_model.draw_ambient(model.ambient_rates, lost, seed, population, cell)
             for cell in (start + np.flatnonzero(others[cells] >= 0)).tolist():
                 second, library = model.second_cell(int(others[cell]), int(donors[cell]), population, cell)
                 drawn[cell - start] += second
@@ -189,13 +180,12 @@ def simulate(config: SimulationConfig, seed: int, *, parameters: SimulationParam
     adata = AnnData(X=sparse.vstack(counts, format="csr", dtype=np.float32), obs=obs, var=var)
     if activities[0].shape[1] > 0:
         adata.obsm["program_activity"] = np.concatenate(activities)
-    adata.varm[_MARKER_EFFECT] = moments.marker_effect().T
-    adata.varm[_PROGRAM_VARIANCE] = moments.variance().T
     marker_sets = model.log_fold_changes[label_parents] > 0
     if len(config.population_sizes) == 1:
         marker_sets[:] = False  # what both halves of the null split share sets neither apart
-    adata.varm[_MARKER_SET] = marker_sets.T
-    adata.varm[_PROGRAM_SET] = program_sets(model.programs, label_parents, config.n_genes).T
+    programs = program_sets(model.programs, label_parents, config.n_genes)
+    for name, truth in zip(_TRUTHS, (moments.marker_effect(), moments.variance(), marker_sets, programs), strict=True):
+        adata.varm[f"truth_{name}"] = truth.T
     resolved = dataclasses.replace(config, doublet_share=config.doublets, ambient_share=config.ambient)
     settings = {key: value for key, value in dataclasses.asdict(resolved).items() if value is not None}
     for key in ("population_sizes", "without_program"):
@@ -225,27 +215,17 @@ def truth_from_adata(adata: AnnData, populations: Sequence[str] | None = None) -
     DataError
         ``adata`` is not simulated, or a population is not in it.
     """
-    if "simulation" not in adata.uns or _MARKER_EFFECT not in adata.varm:
+    if "simulation" not in adata.uns or f"truth_{_TRUTHS[0]}" not in adata.varm:
         msg = "the data hold no truth: uns['simulation'] and varm['truth_*'] come with data.kind=simulated only."
         raise DataError(msg)
     known = [str(name) for name in adata.uns["simulation"]["populations"]]
     wanted = known if populations is None else list(populations)
     unknown = sorted(set(wanted) - set(known))
-    if unknown:
-        msg = f"populations {unknown} are not in the simulation, which has {known}."
-        raise DataError(msg)
+    require(not unknown, f"populations {unknown} are not in the simulation, which has {known}.", DataError)
     rows = [known.index(name) for name in wanted]
-
-    def of(key: str) -> npt.NDArray[Any]:
-        return np.ascontiguousarray(np.asarray(adata.varm[key]).T[rows])
-
-    return Truth(
-        populations=tuple(wanted),
-        marker_effect=of(_MARKER_EFFECT),
-        program_variance=of(_PROGRAM_VARIANCE),
-        marker_sets=of(_MARKER_SET).astype(bool),
-        program_sets=of(_PROGRAM_SET).astype(bool),
-    )
+    stored = (np.ascontiguousarray(np.asarray(adata.varm[f"truth_{name}"]).T[rows]) for name in _TRUTHS)
+    effect, variance, *sets = stored
+    return Truth(tuple(wanted), effect, variance, *(planted.astype(bool) for planted in sets))
 
 
 def _labels(config: SimulationConfig) -> tuple[list[str], IntArray]:
@@ -285,5 +265,5 @@ def _draw_counts(
     counts = np.empty(rho.shape, dtype=np.float32)
     for row in range(rho.shape[0]):
         stream = generator_for(seed, Stream.SIMULATION, "counts", population, first_cell + row)
-        counts[row] = draw_cell(rho[row], library[row], dispersion, stream)
+        counts[row] = simulation_model.draw_cell(rho[row], library[row], dispersion, stream)
     return counts

@@ -12,6 +12,7 @@ from numpy.polynomial import Chebyshev
 from scipy import sparse
 from scipy.special import gammaln, logsumexp
 
+from scballast.agreement.arguments import require
 from scballast.arrays import FloatArray, IntArray
 
 # From all but Poisson to far noisier than sequencing data within a population; steps of a factor 1.5.
@@ -78,15 +79,11 @@ def fit_simulation_parameters(
     """
     matrix = sparse.csr_matrix(counts).astype(np.float64)
     codes = np.asarray(codes)
-    if codes.shape != (matrix.shape[0],):
-        msg = f"codes has shape {codes.shape}; counts has {matrix.shape[0]} cells"
-        raise ValueError(msg)
+    require(codes.shape == matrix.shape[:1], f"codes has shape {codes.shape}; counts has {matrix.shape[0]} cells")
     library = np.asarray(matrix.sum(axis=1)).ravel()
     present, sizes = np.unique(codes[(codes >= 0) & (library > 0)], return_counts=True)
     fitted = present[sizes >= min_cells]
-    if fitted.size == 0:
-        msg = f"no population has {min_cells} cells with counts"
-        raise ValueError(msg)
+    require(fitted.size > 0, f"no population has {min_cells} cells with counts")
     keep = np.isin(codes, fitted) & (library > 0)
     matrix, codes, library = matrix[keep], codes[keep], library[keep]
     seen = np.asarray(matrix.sum(axis=0)).ravel() > 0

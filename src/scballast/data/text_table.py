@@ -54,7 +54,17 @@ def read_table(path: str, wording: Wording) -> tuple[str, list[str], list[Row]]:
     """
     location = Path(path).expanduser()
     label = location.name or str(location)
-    lines = _rows(location, label, wording)
+    text = _text(location, label, wording)
+    # Limits of the reader that foreign files may pass: a NUL ends a value, a value ends at 131,072 characters.
+    if "\x00" in text:
+        refuse(label, f"this is not a table of text: it holds NUL bytes. {wording.allowed}.")
+    separator, text = _separator(location, text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        lines = [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
+    except csv.Error as error:
+        line = f"line {reader.line_num} cannot be read as a table: {error}."
+        refuse(label, f"{line} Check its quotes. {wording.allowed}.")
     if not lines:
         refuse(label, f"the table of {wording.content} is empty. {wording.allowed}.")
     return label, lines[0][1], lines[1:]
@@ -65,20 +75,6 @@ def check_width(label: str, header: list[str], number: int, values: list[str]) -
     if len(values) != len(header):
         widths = f"line {number} has {len(values)} values where the header has {len(header)}."
         refuse(label, f"{widths} Quote values that hold the separator, and write the table again.")
-
-
-def _rows(path: Path, label: str, wording: Wording) -> list[Row]:
-    text = _text(path, label, wording)
-    # Limits of the reader that foreign files may pass: a NUL ends a value, a value ends at 131,072 characters.
-    if "\x00" in text:
-        refuse(label, f"this is not a table of text: it holds NUL bytes. {wording.allowed}.")
-    separator, text = _separator(path, text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        return [(reader.line_num, row) for row in reader if any(value.strip() for value in row)]
-    except csv.Error as error:
-        line = f"line {reader.line_num} cannot be read as a table: {error}."
-        refuse(label, f"{line} Check its quotes. {wording.allowed}.")
 
 
 def _text(path: Path, label: str, wording: Wording) -> str:

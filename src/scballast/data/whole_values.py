@@ -62,7 +62,6 @@ def doubts(sample: RowSample) -> list[str]:
             f"{totals.max() * divisor:,.0f}): were they normalised and rounded? (Counts that were downsampled before "
             "genes were left out are like this too.)"
         )
-    del rows
     varies = dispersion(sample.matrix() / divisor)
     if varies < TOO_LITTLE:
         reasons.append(

@@ -25,7 +25,7 @@ from scballast.engine.trained import TrainedMember
 from scballast.engine.trainer_cpu import train_on_cpu
 from scballast.engine.trainer_stream import StreamedEvaluator, train_streamed
 from scballast.engine.windows import Windows
-from scballast.errors import ConfigError, TrainingError
+from scballast.errors import ConfigError, TrainingError, require
 
 if TYPE_CHECKING:
     import torch
@@ -90,9 +90,7 @@ def fit_ensemble(
     """
     import torch
 
-    if not members:
-        message = "members: none were given. Give at least one."
-        raise ConfigError(message)
+    require(members, "members: none were given. Give at least one.")
     chosen = choose_device(device)
     streamed = _is_streamed(data, kernels, chosen)
     compiled = streamed or _use_compiled(kernels, chosen)
@@ -343,9 +341,7 @@ def check_streamed(device: str) -> None:
 
 
 def _is_streamed(data: str, kernels: str, device: torch.device) -> bool:
-    if data not in ("memory", "stream"):
-        message = f"data={data!r} is unknown. Allowed: memory | stream."
-        raise ConfigError(message)
+    require(data in ("memory", "stream"), f"data={data!r} is unknown. Allowed: memory | stream.")
     if data == "memory":
         return False
     if device.type != "cpu" or kernels == "torch":
@@ -363,12 +359,10 @@ def _use_compiled(kernels: str, device: torch.device) -> bool:
     if kernels not in ("auto", "compiled", "torch"):
         message = f"kernels={kernels!r} is unknown. Allowed: auto | compiled | torch."
         raise ConfigError(message)
-    if device.type != "cpu":
-        if kernels == "compiled":
-            message = f"kernels=compiled run on the CPU only, not on {device.type}. Use kernels=auto."
-            raise ConfigError(message)
-        return False
-    if kernels == "torch":
+    if device.type != "cpu" and kernels == "compiled":
+        message = f"kernels=compiled run on the CPU only, not on {device.type}. Use kernels=auto."
+        raise ConfigError(message)
+    if device.type != "cpu" or kernels == "torch":
         return False
     try:
         load_library("float")

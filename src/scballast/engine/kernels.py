@@ -120,12 +120,6 @@ class MemberKernel:
         self._optimiser = _Optimiser(lr=train.lr, weight_decay=train.weight_decay, eps=train.eps)
         self._common = _arguments(self._spec, self._counts.struct, self._categories)
 
-    def sizes(self) -> tuple[int, int]:
-        """Numbers of parameters and of running statistics, as the kernels count them."""
-        n_parameters, n_running = ctypes.c_int64(), ctypes.c_int64()
-        self._library.layout_sizes(*_arguments(self._spec, ctypes.byref(n_parameters), ctypes.byref(n_running)))
-        return n_parameters.value, n_running.value
-
     def train_epoch(
         self,
         packed: Packed,

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, places_among
 from scballast.engine.counts import CountMatrix
 from scballast.engine.interface import Member
 from scballast.engine.schedule import default_max_epochs, minibatch_starts, split_positions, warmup_epochs
 from scballast.engine.settings import ModelSettings, TrainSettings, resolve_settings
-from scballast.errors import ConfigError, DataError
+from scballast.errors import ConfigError, DataError, require
 
 logger = logging.getLogger(__name__)
 
@@ -98,24 +98,18 @@ def _plan(
     counts: CountMatrix, totals: FloatArray, position: int, member: Member, model: ModelSettings, train: TrainSettings
 ) -> MemberPlan:
     seed = int(member.seed)
-    if not 0 <= seed < 2**63:
-        message = f"member {position}: seed={seed} cannot be used. Allowed: 0 to 2**63 - 1."
-        raise ConfigError(message)
+    require(0 <= seed < 2**63, f"member {position}: seed={seed} cannot be used. Allowed: 0 to 2**63 - 1.")
     cells = _checked_cells(member.cells, counts.n_cells, position)
     batch_map, n_batch = _own_codes(counts.batch[cells], len(counts.batch_categories))
     label_map, n_labels = _own_codes(counts.label[cells], len(counts.label_categories))
+    other_labels = f"member {position}: n_labels={model.n_labels}, but its cells have {n_labels} labels"
     if model.n_labels is None:
         model = replace(model, n_labels=n_labels)
     elif model.decoder == "nonlinear" and model.n_labels != n_labels:
-        message = (
-            f"member {position}: n_labels={model.n_labels}, but its cells have {n_labels} labels, and SCVI "
-            "counts them itself. Leave n_labels out."
-        )
+        message = f"{other_labels}, and SCVI counts them itself. Leave n_labels out."
         raise ConfigError(message)
     elif model.dispersion == "gene-label" and model.n_labels < n_labels:
-        message = (
-            f"member {position}: n_labels={model.n_labels}, but its cells have {n_labels} labels. Leave n_labels out."
-        )
+        message = f"{other_labels}. Leave n_labels out."
         raise ConfigError(message)
     if model.use_observed_lib_size and not totals[cells].all():
         empty = int((totals[cells] == 0).sum())
@@ -158,9 +152,7 @@ def _checked_cells(cells: Any, n_cells: int, position: int) -> IntArray:
     if given.ndim != 1 or given.dtype.kind not in "iu":
         message = f"member {position}: cells must be one row of whole numbers, not {given.dtype} {given.shape}."
         raise ConfigError(message)
-    if len(given) < 2:
-        message = f"member {position} has {len(given)} cells. A model needs at least 2."
-        raise ConfigError(message)
+    require(len(given) >= 2, f"member {position} has {len(given)} cells. A model needs at least 2.")
     if given.min() < 0 or given.max() >= n_cells:
         message = f"member {position}: cells go from {given.min()} to {given.max()}; the data has 0 to {n_cells - 1}."
         raise ConfigError(message)
@@ -169,9 +161,7 @@ def _checked_cells(cells: Any, n_cells: int, position: int) -> IntArray:
 
 def _own_codes(codes: IntArray, n_categories: int) -> tuple[IntArray, int]:
     present = np.flatnonzero(np.bincount(codes, minlength=n_categories))
-    code_among_present = np.full(n_categories, -1, dtype=np.int32)
-    code_among_present[present] = np.arange(len(present), dtype=np.int32)
-    return code_among_present, len(present)
+    return places_among(present, n_categories)[:-1].astype(np.int32), len(present)
 
 
 def _library_prior(totals: FloatArray, batch: IntArray, n_batch: int, position: int) -> tuple[FloatArray, FloatArray]:
@@ -187,11 +177,9 @@ def _library_prior(totals: FloatArray, batch: IntArray, n_batch: int, position: 
     flat = variances <= 0
     if flat.any():
         variances[flat] = logs.var() or 1.0
-        logger.info(
+        message = (
             "member %d: in %d of its %d batches the total count does not vary; their library prior takes "
-            "the variance over all its cells.",
-            position,
-            int(flat.sum()),
-            n_batch,
+            "the variance over all its cells."
         )
+        logger.info(message, position, int(flat.sum()), n_batch)
     return means.astype(np.float32).astype(float), variances.astype(np.float32).astype(float)

@@ -72,7 +72,10 @@ def _compiled(scalar: str) -> Path:
     with resources.as_file(folder) as sources:
         flags = [*_FLAGS, *_machine_flags(), f"-DSCALAR={scalar}"]
         digest = hashlib.sha256()
-        for part in (*flags, _output([compiler, "--version"]), platform.machine(), _processor()):
+        version = subprocess.run(
+            [compiler, "--version"], capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+        for part in (*flags, version, platform.machine(), _processor()):
             digest.update(part.encode() + b"\0")
         for source in sorted(sources.glob("*.?pp")):
             digest.update(source.read_bytes())
@@ -151,7 +154,3 @@ def _wanted_folder() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scballast"
     except RuntimeError:  # a user without a home
         return temporary_folder()
-
-
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout

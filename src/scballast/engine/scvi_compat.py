@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, IntArray
 from scballast.errors import DataError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def library_prior(module: LDVAE | VAE, batch: torch.Tensor) -> torch.distributio
 
 
 def estimated_pseudocount(
-    scales: FloatArray, rest: FloatArray, unexpressed: BoolArray, unexpressed_rest: BoolArray
+    scales: torch.Tensor, rest: torch.Tensor, unexpressed: BoolArray, unexpressed_rest: BoolArray
 ) -> float:
     """Return the pseudocount that scvi-tools' own ``differential_expression`` would add to expression shares.
 
@@ -104,11 +104,17 @@ def estimated_pseudocount(
         (n_samples, n_genes) draws of the expression shares on each side.
     unexpressed, unexpressed_rest
         (n_genes,) which genes are next to absent on each side.
+
+    Returns
+    -------
+    float
+        An expression share, at least 1e-10.
     """
     from scvi.model.base._differential import estimate_pseudocounts_offset
 
+    draws = {"scales_a": scales.cpu().numpy(), "scales_b": rest.cpu().numpy()}
     offset = estimate_pseudocounts_offset(
-        scales_a=scales, scales_b=rest, where_zero_a=unexpressed, where_zero_b=unexpressed_rest, quantile=0.9
+        **draws, where_zero_a=unexpressed, where_zero_b=unexpressed_rest, quantile=0.9
     )
     return float(offset)
 

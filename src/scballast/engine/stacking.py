@@ -32,6 +32,12 @@ def shared_settings(plans: Sequence[MemberPlan]) -> ModelSettings:
     return replace(plans[0].model, n_latent=max(plan.model.n_latent for plan in plans))
 
 
+def views(flat: Tensor, shapes: Sequence[tuple[str, tuple[int, ...]]]) -> dict[str, Tensor]:
+    """Return views of these names and shapes into (member, n_parameters) flat rows."""
+    parts = flat.split([torch.Size(shape).numel() for _, shape in shapes], dim=1)
+    return {name: part.view(-1, *shape) for (name, shape), part in zip(shapes, parts, strict=True)}
+
+
 class Stack:
     """Parameters of several members as flat rows, so that the optimiser is a few operations for all.
 
@@ -39,8 +45,8 @@ class Stack:
     ----------
     flat
         (member, n_parameters) trained parameters.
-    parameters
-        Views into ``flat`` by name, each a leaf that autograd differentiates.
+    shapes
+        Name and shape of each parameter, in the order of the flat rows.
     running
         Running statistics by name.
     latent_mask
@@ -61,13 +67,12 @@ class Stack:
             name: np.stack([self._widen(name, s[name], p) for p, s in zip(plans, states, strict=True)])
             for name in names
         }
-        self._shapes = {name: a.shape[1:] for name, a in wide.items() if "running" not in name}
+        self.shapes = tuple((name, a.shape[1:]) for name, a in wide.items() if "running" not in name)
         self.running = {name: torch.from_numpy(a).to(device, dtype) for name, a in wide.items() if "running" in name}
-        rows = np.concatenate([wide[name].reshape(len(plans), -1) for name in self._shapes], axis=1)
+        rows = np.concatenate([wide[name].reshape(len(plans), -1) for name, _ in self.shapes], axis=1)
         self.flat = torch.from_numpy(rows).to(device, dtype)
         has_dimension = np.arange(self._width) < np.array([[plan.model.n_latent] for plan in plans])
         self.latent_mask = torch.from_numpy(has_dimension).to(device)
-        self.parameters = self._views()
 
     def select(self, members: Sequence[int]) -> None:
         """Keep only these members, in this order."""
@@ -76,21 +81,12 @@ class Stack:
         self.running = {name: tensor[index] for name, tensor in self.running.items()}
         self.latent_mask = self.latent_mask[index]
         self._plans = [self._plans[i] for i in members]
-        self.parameters = self._views()
 
     def state(self, member: int) -> dict[str, FloatArray]:
         """Parameters and running statistics of one member by ``state_dict`` name, at its own size."""
-        both = {**self.parameters, **self.running}
+        both = {**views(self.flat, self.shapes), **self.running}
         plan = self._plans[member]
-        return {name: self._narrow(name, t[member].detach().cpu().numpy(), plan) for name, t in both.items()}
-
-    def _views(self) -> dict[str, Tensor]:
-        views, at = {}, 0
-        for name, shape in self._shapes.items():
-            size = int(np.prod(shape))
-            views[name] = self.flat[:, at : at + size].view(len(self.flat), *shape).detach().requires_grad_()
-            at += size
-        return views
+        return {name: self._narrow(name, t[member].cpu().numpy(), plan) for name, t in both.items()}
 
     def _widen(self, name: str, array: FloatArray, plan: MemberPlan) -> FloatArray:
         missing = self._width - plan.model.n_latent

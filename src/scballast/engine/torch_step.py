@@ -18,7 +18,7 @@ from scballast.engine import noise as streams
 from scballast.engine import torch_compat, torch_noise
 from scballast.engine.resident import DeviceCounts, PlanTensors
 from scballast.engine.settings import ModelSettings
-from scballast.engine.stacking import Stack
+from scballast.engine.stacking import Stack, views
 from scballast.engine.torch_model import Noise, StackedVAE
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def make_step(resident: DeviceCounts, shape: StepShape) -> Step:
             losses, sums = model.loss(minibatch, noise, state.kl_weight)
             return losses.sum(), (losses, sums, running)
 
-        parameters = _views(state.flat, shape)
+        parameters = views(state.flat, shape.parameters)
         gradients, (losses, sums, running) = torch.func.grad(loss, has_aux=True)(parameters)
         adam(state, plans, torch.cat([gradients[name].flatten(1) for name in parameters], dim=1), steps)
         for name, tensor in running.items():
@@ -118,12 +118,6 @@ def make_step(resident: DeviceCounts, shape: StepShape) -> Step:
         state.sums.add_(torch.cat([sums, (losses * size)[:, None]], dim=1))
 
     return step
-
-
-def _views(flat: Tensor, shape: StepShape) -> dict[str, Tensor]:
-    sizes = [torch.Size(of_one).numel() for _, of_one in shape.parameters]
-    parts = flat.split(sizes, dim=1)
-    return {name: part.view(-1, *of_one) for (name, of_one), part in zip(shape.parameters, parts, strict=True)}
 
 
 def adam(state: StepState, plans: PlanTensors, gradient: Tensor, steps: Tensor) -> None:

@@ -34,7 +34,13 @@ def train_on_cpu(
     stop = ctypes.c_int32(0)
 
     def run(position: int) -> TrainedMember:
-        return _train_member(plans[position], MemberKernel(plans[position], kernel_counts), counts, stop)
+        plan, kernel = plans[position], MemberKernel(plans[position], kernel_counts)
+        training, starts, train_cells = MemberTraining(plan), plan.starts, plan.train_cells
+        while training.active and not stop.value:
+            training.train(kernel, epoch_order(train_cells, plan.seed, training.epoch), starts, stop)
+            if training.end_epoch():
+                training.validate(kernel, counts, training.packed)
+        return training.result(training.packed)
 
     # The longest first, so that no core waits for a large member that started last.
     longest_first = sorted(range(len(plans)), key=lambda i: -plans[i].n_steps * plans[i].model.n_latent)
@@ -84,12 +90,3 @@ class MemberTraining(Course):
         """Record the epoch whose minibatches are all done; returns whether a validation is due."""
         sums, self._sums = self._sums, Sums()
         return self.record(sums.reconstruction, sums.kl_latent, sums.kl_library, sums.loss)
-
-
-def _train_member(plan: MemberPlan, kernel: MemberKernel, counts: CountMatrix, stop: ctypes.c_int32) -> TrainedMember:
-    training, starts, train_cells = MemberTraining(plan), plan.starts, plan.train_cells
-    while training.active and not stop.value:
-        training.train(kernel, epoch_order(train_cells, plan.seed, training.epoch), starts, stop)
-        if training.end_epoch():
-            training.validate(kernel, counts, training.packed)
-    return training.result(training.packed)

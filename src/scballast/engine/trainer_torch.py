@@ -51,12 +51,8 @@ def train_with_torch(
         by_structure.setdefault(structure(plan), []).append(i)
     groups = [part for same in by_structure.values() for part in split_by_memory(same, plans, resident)]
     if len(groups) > 1:
-        logger.info(
-            "ensemble: %d members are trained in %d groups (%d structures; memory for the rest).",
-            len(plans),
-            len(groups),
-            len(by_structure),
-        )
+        message = "ensemble: %d members are trained in %d groups (%d structures; memory for the rest)."
+        logger.info(message, len(plans), len(groups), len(by_structure))
     trained: dict[int, TrainedMember] = {}
     for group in groups:
         results = _Group([plans[i] for i in group], counts, resident, compiled=compiled).train(on_progress)
@@ -118,8 +114,7 @@ class _Group:
             kl_weight=torch.zeros(len(plans), dtype=self._dtype, device=device),
             latent_mask=self._stack.latent_mask,
         )
-        parameters = tuple((name, tuple(tensor.shape[1:])) for name, tensor in self._stack.parameters.items())
-        return state, StepShape(shared_settings(plans), plans[0].n_batch, minibatch_size, parameters)
+        return state, StepShape(shared_settings(plans), plans[0].n_batch, minibatch_size, self._stack.shapes)
 
     def train(self, on_progress: Progress | None) -> list[TrainedMember]:
         """Train to the end; results in the order of the group's plans."""

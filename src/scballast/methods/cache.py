@@ -55,7 +55,8 @@ class ScoreCache:
         self.misses += 1
         scores = compute()
         try:
-            _write(path, scores)
+            with whole(path) as part, part.open("wb") as file:
+                np.savez_compressed(file, scores=scores)
         except OSError as error:
             # A full or read-only disk; what cannot do without it says so where it writes its results.
             logger.warning("Scores are not kept in %s (%s); they are computed again next time.", self._folder, error)
@@ -88,8 +89,3 @@ def _read(path: Path) -> FloatArray | None:
     except (FileNotFoundError, BadZipFile, KeyError, EOFError, ValueError):
         # An entry that a dying machine left torn is computed again.
         return None
-
-
-def _write(path: Path, scores: FloatArray) -> None:
-    with whole(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, scores=scores)

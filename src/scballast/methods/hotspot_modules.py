@@ -11,12 +11,7 @@ from scipy.stats import norm
 
 from scballast.agreement.multiplicity import bh_q_values
 from scballast.arrays import FloatArray, IntArray
-from scballast.methods.hotspot import (
-    LocalAutocorrelation,
-    local_autocorrelation,
-    neighbour_graph,
-    standardised_counts,
-)
+from scballast.methods import hotspot
 
 FALSE_DISCOVERY_RATE = 0.05  # of genes that are looked at, and of pairs that hold a module together
 MOST_GENES = 500  # the authors' choice in their tutorials
@@ -42,7 +37,7 @@ class GeneModules:
     genes: IntArray
     module: IntArray
     z: FloatArray
-    autocorrelation: LocalAutocorrelation
+    autocorrelation: hotspot.LocalAutocorrelation
 
 
 def local_modules(latent: FloatArray, counts: csr_matrix, fewest: int = FEWEST_GENES) -> GeneModules:
@@ -60,7 +55,7 @@ def local_modules(latent: FloatArray, counts: csr_matrix, fewest: int = FEWEST_G
     DeTomaso & Yosef (2021), Hotspot identifies informative gene modules across modalities of single-cell genomics,
     Cell Systems 12.
     """
-    autocorrelation = local_autocorrelation(latent, counts)
+    autocorrelation = hotspot.local_autocorrelation(latent, counts)
     order = np.argsort(-autocorrelation.z, kind="stable")
     genes = order[autocorrelation.q_value[order] < FALSE_DISCOVERY_RATE][:MOST_GENES]
     z = local_correlation(latent, counts, genes)
@@ -91,8 +86,8 @@ def local_correlation(latent: FloatArray, counts: csr_matrix, genes: IntArray) -
         Symmetric, 0 on the diagonal and for a gene without counts. As the authors' package (hotspotsc 1.1.3) gives it
         with exact neighbours.
     """
-    values = standardised_counts(counts)[:, genes]
-    smoothed = neighbour_graph(latent) @ values
+    values = hotspot.standardised_counts(counts)[:, genes]
+    smoothed = hotspot.neighbour_graph(latent) @ values
     length = np.linalg.norm(smoothed, axis=0)
     deviation = np.maximum(length[:, None], length)
     products = values.T @ smoothed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.arrays import BoolArray, FloatArray, IntArray, membership
 from scballast.engine import scvi_compat
 from scballast.seeds import Stream, integer_for
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import torch
     from scvi.model import SCVI, LinearSCVI
     from scvi.module import LDVAE, VAE
-
-Mode = Literal["change", "vanilla"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ def model_de_scores(
     population_codes: IntArray,
     populations: Sequence[str],
     *,
-    mode: Mode = "change",
+    mode: Literal["change", "vanilla"] = "change",
     seed: int = 0,
     n_samples: int = N_SAMPLES,
     cells: IntArray | None = None,
@@ -105,8 +103,7 @@ def model_de_scores(
         if mode == "vanilla":
             scores[code] = bayes_factor(scales, rest)
         else:
-            unexpressed, unexpressed_rest = mean_counts.unexpressed(code)
-            pseudocount = pseudocount_offset(scales, rest, unexpressed, unexpressed_rest)
+            pseudocount = scvi_compat.estimated_pseudocount(scales, rest, *mean_counts.unexpressed(code))
             scores[code] = change_score(change_statistics(scales, rest, pseudocount), n_samples)
     return scores
 
@@ -358,15 +355,11 @@ class _MeanCounts:
         from scipy.sparse import csr_matrix
         from scvi import REGISTRY_KEYS
 
-        counts = csr_matrix(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), dtype=np.float64)
-        inside = codes >= 0
-        shape = (n_populations, counts.shape[0])
-        membership = csr_matrix((np.ones(inside.sum()), (codes[inside], positions[inside])), shape=shape)
-        weights = np.bincount(positions, minlength=counts.shape[0])
+        counts = csr_matrix(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY))[positions]
         return cls(
-            sums=(membership @ counts).toarray(),
-            sizes=np.bincount(codes[inside], minlength=n_populations),
-            total=counts.T @ weights,
+            sums=(membership(codes, n_populations) @ counts).toarray(),
+            sizes=np.bincount(codes[codes >= 0], minlength=n_populations),
+            total=counts.T @ np.ones(positions.size),
             n_cells=positions.size,
         )
 
@@ -375,23 +368,3 @@ class _MeanCounts:
         inside = self.sums[code] / self.sizes[code]
         outside = (self.total - self.sums[code]) / (self.n_cells - self.sizes[code])
         return inside < UNEXPRESSED_MEAN_COUNT, outside < UNEXPRESSED_MEAN_COUNT
-
-
-def pseudocount_offset(
-    scales: torch.Tensor, rest: torch.Tensor, unexpressed: BoolArray, unexpressed_rest: BoolArray
-) -> float:
-    """Return scvi-tools' pseudocount, from what the draws give to genes that are next to absent.
-
-    Parameters
-    ----------
-    scales, rest
-        (n_samples, n_genes) draws of the expression shares in the population and in the other cells.
-    unexpressed, unexpressed_rest
-        (n_genes,) whether the mean count of each side is below ``UNEXPRESSED_MEAN_COUNT``.
-
-    Returns
-    -------
-    float
-        An expression share, at least 1e-10.
-    """
-    return scvi_compat.estimated_pseudocount(scales.cpu().numpy(), rest.cpu().numpy(), unexpressed, unexpressed_rest)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import rankdata
 
-from scballast.arrays import BoolArray, FloatArray, IntArray, divided, membership
+from scballast.arrays import BoolArray, FloatArray, IntArray, cross_table, divided, membership
 from scballast.methods.cell_view import CellView
 
 logger = logging.getLogger(__name__)
@@ -281,8 +281,7 @@ def _add_wins(wins: FloatArray, values: sparse.csr_matrix, codes: IntArray, size
         first[1:] = (value[1:] != value[:-1]) | (gene[1:] != gene[:-1])
         row = np.cumsum(first) - 1
         n_rows = int(row[-1]) + 1 if row.size else 0
-        tied = np.bincount(row * n_populations + population, minlength=n_rows * n_populations)
-        tied = tied.reshape(n_rows, n_populations).astype(np.float64)  # (value, population)
+        tied = cross_table(row, n_rows, population, n_populations).astype(np.float64)  # (value, population)
         bounds = np.searchsorted(gene[first], np.arange(stop - start + 1))
         for position, (low, high) in enumerate(itertools.pairwise(bounds)):
             gene_ties = tied[low:high]

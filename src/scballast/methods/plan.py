@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from scballast.config.schema import Config
 from scballast.config.values import unknown_key
-from scballast.errors import ConfigError
+from scballast.errors import require
 from scballast.methods.method import DataHave, Method
 from scballast.methods.registry import METHODS
 from scballast.models import family_of
@@ -32,15 +32,11 @@ def plan_methods(config: Config, *, has_samples: bool) -> tuple[Method, ...]:
             raise unknown_key("methods" if chosen_by_name else "baselines.methods", name, tuple(METHODS))
         method = METHODS[name]
         obstacle = method.obstacle(family, _data_have(config, has_samples=has_samples))
-        if obstacle is not None and chosen_by_name:
-            message = f"methods: {name!r} cannot run: {obstacle}."
-            raise ConfigError(message)
+        require(obstacle is None or not chosen_by_name, f"methods: {name!r} cannot run: {obstacle}.")
         if obstacle is None:
             deterministic = family.deterministic if method.as_the_model else method.deterministic
             planned[name] = replace(method, deterministic=deterministic)
-    if not planned:
-        message = "methods: empty. Name at least one method, or leave it at null for all that apply."
-        raise ConfigError(message)
+    require(planned, "methods: empty. Name at least one method, or leave it at null for all that apply.")
     return tuple(planned.values())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
-from scballast.arrays import FloatArray, IntArray, divided
+from scballast.arrays import FloatArray, IntArray, cross_table, divided
 
 N_COMPONENTS = 30
 N_NEIGHBOURS = 15
@@ -84,8 +84,7 @@ def match_labels(old: IntArray, new: IntArray, n_old: int) -> tuple[IntArray, Fl
         Cells in common over cells in either; 0 for a population without a cluster.
     """
     n_new = int(new.max()) + 1
-    common = np.zeros((n_old, n_new))
-    np.add.at(common, (old, new), 1.0)
+    common = cross_table(old, n_old, new, n_new)
     either = common.sum(axis=1, keepdims=True) + common.sum(axis=0, keepdims=True) - common
     jaccard = divided(common, either)
     rows, columns = linear_sum_assignment(-jaccard)

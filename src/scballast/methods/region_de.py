@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from scballast.agreement.arguments import require
 from scballast.agreement.ranking import rank_genes, tie_keys
 from scballast.arrays import BoolArray, FloatArray
-from scballast.methods.model_de import (
-    N_SAMPLES,
-    UNEXPRESSED_MEAN_COUNT,
-    change_score,
-    change_statistics,
-    draw_scales,
-    encode_cells,
-    pseudocount_offset,
-)
+from scballast.engine import scvi_compat
+from scballast.methods import model_de
 from scballast.seeds import Stream, generator_for, integer_for
 
 if TYPE_CHECKING:
@@ -52,12 +46,8 @@ def extreme_cells(scores: npt.ArrayLike, end: str, fraction: float, generator: n
         ``end`` or ``fraction`` is not allowed, a score is not finite, or there are fewer than 2 cells.
     """
     values = np.asarray(scores, dtype=np.float64)
-    if end not in ENDS:
-        message = f"end must be one of {', '.join(ENDS)}, got {end!r}"
-        raise ValueError(message)
-    if not 0 < fraction <= 0.5:
-        message = f"fraction must be above 0 and at most 0.5, got {fraction}"
-        raise ValueError(message)
+    require(end in ENDS, f"end must be one of {', '.join(ENDS)}, got {end!r}")
+    require(0 < fraction <= 0.5, f"fraction must be above 0 and at most 0.5, got {fraction}")
     if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
         message = f"scores {values.shape} must be one finite number for each of at least 2 cells"
         raise ValueError(message)
@@ -74,7 +64,7 @@ def region_differential_expression(
     *,
     fraction: float = 0.05,
     seed: int = 0,
-    n_samples: int = N_SAMPLES,
+    n_samples: int = model_de.N_SAMPLES,
     n_top_genes: int = 50,
 ) -> pd.DataFrame:
     """Compare both ends of every axis with all other cells, by the model's own differential expression.
@@ -121,7 +111,7 @@ def region_differential_expression(
         raise ValueError(message)
     genes = model.adata.var_names.to_numpy(dtype=str)
     keys = tie_keys(genes.tolist())
-    posterior = encode_cells(model, np.arange(n_cells))
+    posterior = model_de.encode_cells(model, np.arange(n_cells))
     counts = csr_matrix(model.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), dtype=np.float64)
     inside, outside = torch.empty((2, n_samples, genes.size), device=posterior.location.device)
     parts = []
@@ -131,13 +121,15 @@ def region_differential_expression(
             ties = generator_for(seed, Stream.DIFFERENTIAL_EXPRESSION, *identity, "ties")
             region = extreme_cells(scores[:, dimension], end, fraction, ties)
             draws = torch.Generator().manual_seed(integer_for(seed, Stream.DIFFERENTIAL_EXPRESSION, *identity))
-            draw_scales(model, posterior, np.flatnonzero(region), draws, inside)
-            draw_scales(model, posterior, np.flatnonzero(~region), draws, outside)
+            model_de.draw_scales(model, posterior, np.flatnonzero(region), draws, inside)
+            model_de.draw_scales(model, posterior, np.flatnonzero(~region), draws, outside)
             unexpressed = [
-                np.asarray(counts[side].mean(axis=0)).ravel() < UNEXPRESSED_MEAN_COUNT for side in (region, ~region)
+                np.asarray(counts[side].mean(axis=0)).ravel() < model_de.UNEXPRESSED_MEAN_COUNT
+                for side in (region, ~region)
             ]
-            statistics = change_statistics(inside, outside, pseudocount_offset(inside, outside, *unexpressed))
-            score = change_score(statistics, n_samples)
+            pseudocount = scvi_compat.estimated_pseudocount(inside, outside, *unexpressed)
+            statistics = model_de.change_statistics(inside, outside, pseudocount)
+            score = model_de.change_score(statistics, n_samples)
             ranks = rank_genes(score, keys, seed, *identity)
             top = np.argsort(ranks)[:n_top_genes]
             parts.append(

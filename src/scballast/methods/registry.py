@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scballast.arrays import FloatArray
+from scballast.methods import response
 from scballast.methods.cell_view import CellView
 from scballast.methods.controls import random_scores
 from scballast.methods.cross_covariance import cross_covariance_scores
@@ -32,12 +33,6 @@ from scballast.methods.method import (
 from scballast.methods.one_vs_each import min_auc_scores, min_rank_auc_scores
 from scballast.methods.pseudobulk import pseudobulk_scores
 from scballast.methods.rankers import Ranker, axis, contrast, local, spread
-from scballast.methods.response import (
-    response_contrast_scores,
-    response_de_scores,
-    response_pseudobulk_scores,
-    response_wilcoxon_scores,
-)
 from scballast.methods.sparse_factors import sparse_factor_scores
 from scballast.methods.t_test import t_test_scores
 from scballast.methods.wilcoxon import wilcoxon_scores
@@ -107,7 +102,7 @@ def from_model(name: str, estimand: Estimand, score: Score, label: str, *referen
 
 def from_own_test(name: str, estimand: Estimand, role: Role, label: str, *needs: Need) -> Method:
     """Return a method that is a scvi-tools model's own differential expression."""
-    score = partial(response_de_scores if estimand == "response" else _marker_de_scores, name=name, role=role)
+    score = partial(response.response_de_scores if estimand == "response" else _marker_de_scores, name=name, role=role)
     return Method(name, estimand, score=score, label=label, roles=(role,), needs=needs, references=(LOPEZ, BOYEAU))
 
 
@@ -203,7 +198,7 @@ METHODS: dict[str, Method] = {
             "variance of Pearson residuals within the population", RESIDUALS,
         ),
         from_model(
-            "response_contrast", "response", response_contrast_scores,
+            "response_contrast", "response", response.response_contrast_scores,
             "difference of mean log expression between conditions within the population under the model", SVENSSON,
             needs=(CONDITIONS, LOADINGS),
         ),
@@ -216,17 +211,17 @@ METHODS: dict[str, Method] = {
             "a non-linear scVI's own differential expression between conditions", CONDITIONS, LIKELIHOOD,
         ),
         from_cells(
-            "response_pseudobulk", "response", response_pseudobulk_scores,
+            "response_pseudobulk", "response", response.response_pseudobulk_scores,
             "DESeq2 between conditions on counts summed by donor, paired where donors have both", DESEQ2, SQUAIR,
             needs=(CONDITIONS, SAMPLES), of_every_model=True,
         ),
         from_cells(
-            "response_wilcoxon", "response", response_wilcoxon_scores,
+            "response_wilcoxon", "response", response.response_wilcoxon_scores,
             "rank-sum test of cells between conditions, within donors that have both", VAN_ELTEREN,
             needs=(CONDITIONS,), of_every_model=True,
         ),
         from_model(
-            RESPONSE_NULL, "response", partial(response_contrast_scores, permuted=True),
+            RESPONSE_NULL, "response", partial(response.response_contrast_scores, permuted=True),
             "`response_contrast` after permuting the conditions, within donors that have both",
             needs=(CONDITIONS, LOADINGS), as_the_model=False, control=True,
         ),

@@ -15,7 +15,7 @@ import numpy as np
 
 from scballast.agreement.marker_confirmation import composition_depth, van_elteren
 from scballast.agreement.response_confirmation import CELLS_OF_A_DONOR
-from scballast.arrays import BoolArray, FloatArray, IntArray, membership
+from scballast.arrays import BoolArray, FloatArray, IntArray, cross_table, membership
 from scballast.methods.cell_view import CellView
 from scballast.methods.pseudobulk import SMALLEST_PSEUDOBULK, summed_counts, wald_statistic
 from scballast.methods.rankers import log_change
@@ -79,8 +79,7 @@ def comparison(
     treated = conditions[inside] == 1
     samples = np.zeros(inside.size, dtype=np.int64) if view.samples is None else view.samples[inside]
     present, donors = np.unique(samples, return_inverse=True)
-    sizes = np.zeros((present.size, 2), dtype=np.int64)
-    np.add.at(sizes, (donors, treated.astype(np.int64)), 1)
+    sizes = cross_table(donors, present.size, treated.astype(np.int64), 2)
     both: BoolArray = np.min(sizes, axis=1) >= smallest
     paired = bool(both.any())
     # A donor with a few stray cells of the other condition is one of the condition of the rest.

@@ -97,8 +97,7 @@ def initial_activities(counts: csr_matrix, dispersions: FloatArray, n_factors: i
         above = components.variances[:MOST_COMPONENTS] > noise_variance(residuals)
         n_used = int(above.sum()) + SPARE_FACTORS
     activities = residuals @ components.loadings[:n_used].T
-    deviation = activities.std(axis=0)
-    return divided(activities, deviation)
+    return divided(activities, activities.std(axis=0))
 
 
 def fit_sparse_factors(counts: csr_matrix, dispersions: FloatArray, activities: FloatArray) -> SparseFactors:

@@ -32,10 +32,6 @@ def t_test_scores(view: CellView) -> FloatArray:
     are involved.
     """
     scores = view.empty_scores()
-    populations = comparable_populations(view, "t_test", smallest=2)
-    if populations.size == 0:
-        return scores
-
     values = view.log_counts
     squared = csr_matrix((values.data**2, values.indices, values.indptr), shape=values.shape)
     total, total_squares = (np.asarray(part.sum(axis=0)).ravel() for part in (values, squared))
@@ -44,7 +40,7 @@ def t_test_scores(view: CellView) -> FloatArray:
     squares = (of_population @ squared).toarray()
     sizes = view.sizes()
 
-    for code in populations:
+    for code in comparable_populations(view, "t_test", smallest=2):
         n_in, n_out = int(sizes[code]), int(values.shape[0] - sizes[code])
         mean_in, error_in = _mean_and_squared_error(sums[code], squares[code], n_in)
         mean_out, error_out = _mean_and_squared_error(total - sums[code], total_squares - squares[code], n_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
 
 from scballast.agreement.residuals import pearson_residuals
 from scballast.arrays import FloatArray, IntArray
@@ -26,11 +26,7 @@ def within_pca_scores(view: CellView) -> FloatArray:
         :func:`component_strength` of each population's own cells.
     """
     log_counts = view.log_counts
-
-    def score(cells: IntArray, _: str) -> FloatArray:
-        return component_strength(log_counts[cells].toarray(), view.n_components)
-
-    return score_each_population(view, "within_pca", score, smallest=SMALLEST_POPULATION)
+    return _scored(view, "within_pca", lambda cells: component_strength(log_counts[cells].toarray(), view.n_components))
 
 
 def residual_pca_scores(view: CellView) -> FloatArray:
@@ -46,11 +42,10 @@ def residual_pca_scores(view: CellView) -> FloatArray:
     (n_populations, n_genes) float
         :func:`component_strength` of the residuals of a null model of each population's own cells.
     """
-
-    def score(cells: IntArray, _: str) -> FloatArray:
-        return component_strength(pearson_residuals(view.counts[cells]), view.n_components)
-
-    return score_each_population(view, "residual_pca", score, smallest=SMALLEST_POPULATION)
+    counts = view.counts
+    return _scored(
+        view, "residual_pca", lambda cells: component_strength(pearson_residuals(counts[cells]), view.n_components)
+    )
 
 
 def within_dispersion_scores(view: CellView) -> FloatArray:
@@ -71,11 +66,11 @@ def within_dispersion_scores(view: CellView) -> FloatArray:
     Lause, Berens & Kobak (2021), Analytic Pearson residuals for normalization of single-cell RNA-seq
     UMI data.
     """
+    return _scored(view, "within_dispersion", lambda cells: pearson_residuals(view.counts[cells]).var(axis=0))
 
-    def score(cells: IntArray, _: str) -> FloatArray:
-        return np.asarray(np.var(pearson_residuals(view.counts[cells]), axis=0))
 
-    return score_each_population(view, "within_dispersion", score, smallest=SMALLEST_POPULATION)
+def _scored(view: CellView, method: str, score: Callable[[IntArray], FloatArray]) -> FloatArray:
+    return score_each_population(view, method, lambda cells, _: score(cells), smallest=SMALLEST_POPULATION)
 
 
 def component_strength(values: FloatArray, n_components: int | None) -> FloatArray:

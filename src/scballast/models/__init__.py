@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scballast.config.schema import Config
 from scballast.config.values import unknown_key
-from scballast.errors import ConfigError
+from scballast.errors import ConfigError, require
 from scballast.models.consensus_nmf import CNMF
 from scballast.models.decomposition import NMF, PCA
 from scballast.models.drvi import DRVI
@@ -33,9 +33,7 @@ def family_of(config: Config) -> ModelFamily:
         key = "model.name"
         raise unknown_key(key, model.name, tuple(FAMILIES))
     family = FAMILIES[model.name]
-    if family.obstacle is not None:
-        message = f"model.name: {family.obstacle}"
-        raise ConfigError(message)
+    require(family.obstacle is None, f"model.name: {family.obstacle}")
     if config.train.data == "stream" and family.settings is None:
         message = (
             f"train.data: stream is for models of the ensemble, ldvae and scvi; model.name={model.name} needs all "

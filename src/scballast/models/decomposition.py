@@ -11,7 +11,7 @@ from scipy import sparse
 
 from scballast.arrays import FloatArray, IntArray
 from scballast.engine.interface import HeldoutFit, Member
-from scballast.errors import TrainingError
+from scballast.errors import TrainingError, require
 from scballast.models.family import Fit, FitRequest, ModelFamily
 
 TARGET_SUM = 1e4
@@ -138,9 +138,7 @@ class DecompositionEnsemble:
 
     def posterior_means(self, member: int, cells: IntArray | None = None) -> FloatArray:
         """Return the scores of the member's own cells, (n_cells, n_factors)."""
-        if cells is not None:
-            message = "a decomposition has scores for its own cells only"
-            raise ValueError(message)
+        require(cells is None, "a decomposition has scores for its own cells only", ValueError)
         return self.factors[member].scores
 
     def heldout_fit(self, member: int, cells: IntArray, n_mc_samples: int) -> HeldoutFit:

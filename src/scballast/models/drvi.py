@@ -13,7 +13,7 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.engine.interface import HeldoutFit, TrainedEnsemble
 from scballast.engine.scvi_compat import quiet_scvi
 from scballast.models.family import FitRequest, ModelFamily
-from scballast.models.scvi_tools import settings_of, warmup_text
+from scballast.models.scvi_tools import settings_of, training_text
 from scballast.models.scvi_training import SequentialEnsemble, fit_sequential
 from scballast.threads import one_thread
 
@@ -98,14 +98,12 @@ def _obstacle() -> str | None:
 
 
 def _methods_text(config: Mapping[str, Any]) -> str:
-    model, train = config["model"], config["train"]
-    epochs = train["max_epochs"] or "scvi-tools’ default number of"
+    model = config["model"]
     return (
         f"DRVI (scvi-tools) with {model['n_latent']} latent dimensions, each with a decoder of its own, pooled by the "
-        f"logarithm of the sum of exponentials, and {model['gene_likelihood']} likelihood, trained for {epochs} epochs "
-        f"(learning rate {train['lr']}, minibatches of {train['batch_size']} cells, KL warm-up over "
-        f"{warmup_text(train['kl_warmup_epochs'])}); loadings are the combined out-of-distribution scores of genes "
-        "in the upper direction of each dimension less those in its lower one."
+        f"logarithm of the sum of exponentials, and {model['gene_likelihood']} likelihood, "
+        f"{training_text(config['train'])}; loadings are the combined out-of-distribution scores of genes in the upper "
+        "direction of each dimension less those in its lower one."
     )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from scipy import sparse
 
 from scballast.agreement.program_components import leading_components, varimax
-from scballast.agreement.residuals import pearson_residuals
+from scballast.agreement.residuals import residuals_within
 from scballast.arrays import FloatArray, IntArray
-from scballast.models.decomposition import Cells, fitted_by
+from scballast.models.decomposition import fitted_by
 from scballast.models.family import ModelFamily
 
 
@@ -43,11 +43,7 @@ def rotated_factors(
     Kaiser (1958), The varimax criterion for analytic rotation in factor analysis.
     """
     categories = np.zeros(counts.shape[0], dtype=np.int64) if covariate is None else covariate
-    values = np.zeros(counts.shape)
-    for category in np.unique(categories):
-        cells = np.flatnonzero(categories == category)
-        values[cells] = pearson_residuals(counts[cells])
-        values[cells] -= values[cells].mean(axis=0)
+    values = residuals_within(counts, categories)
     deviation = values.std(axis=0)
     np.divide(values, deviation, out=values, where=deviation > 0)
     _, components = leading_components(values, n_factors)
@@ -55,10 +51,6 @@ def rotated_factors(
     length = np.linalg.norm(components, axis=1, keepdims=True)
     rotated = length * varimax(np.divide(components, length, out=np.zeros_like(components), where=length > 0))
     return rotated, np.asarray(values @ rotated)
-
-
-def _decompose(cells: Cells) -> tuple[FloatArray, FloatArray]:
-    return rotated_factors(cells.values, cells.n_factors, cells.covariate)
 
 
 def _methods_text(config: Mapping[str, Any]) -> str:
@@ -70,7 +62,7 @@ def _methods_text(config: Mapping[str, Any]) -> str:
 
 FACTOR_ANALYSIS = ModelFamily(
     "factor_analysis",
-    fit=fitted_by(_decompose, of_counts=True),
+    fit=fitted_by(lambda cells: rotated_factors(cells.values, cells.n_factors, cells.covariate), of_counts=True),
     methods_text=_methods_text,
     conditional=True,
     deterministic=True,

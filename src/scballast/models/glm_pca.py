@@ -12,10 +12,10 @@ from scipy import sparse
 from scipy.special import digamma, gammaln, polygamma
 
 from scballast.agreement.program_components import leading_components
-from scballast.agreement.residuals import pearson_residuals
-from scballast.arrays import FloatArray, IntArray
+from scballast.agreement.residuals import residuals_within
+from scballast.arrays import FloatArray, IntArray, membership
 from scballast.engine.interface import TrainedEnsemble
-from scballast.errors import TrainingError
+from scballast.errors import TrainingError, require
 from scballast.models.decomposition import Cells, fitted_by
 from scballast.models.family import FitRequest, ModelFamily
 from scballast.threads import one_thread
@@ -108,9 +108,7 @@ def glm_pca(
     """
     matrix = sparse.csr_matrix(counts, dtype=np.float64)
     cells, genes = (np.flatnonzero(np.asarray(matrix.sum(axis=axis)).ravel()) for axis in (1, 0))
-    if not genes.size:
-        message = "glmpca: the cells have no counts."
-        raise TrainingError(message)
+    require(genes.size, "glmpca: the cells have no counts.", TrainingError)
     seen = matrix[cells][:, genes]
     categories = np.zeros(cells.size, dtype=np.int64)
     if covariate is not None:
@@ -144,21 +142,14 @@ class _Fit:
         self.counts, self.penalty = counts.toarray(), penalty
         totals, of_genes = self.counts.sum(axis=1), self.counts.sum(axis=0)
         self.base = np.log(totals)[:, None] + np.log(of_genes / of_genes.sum())
-        self.categories = sparse.csr_matrix(
-            (np.ones(categories.size), (categories, np.arange(categories.size))),
-            shape=(categories.max() + 1, categories.size),
-        )
+        self.categories = membership(categories, categories.max() + 1)
         self.levels = np.zeros((self.categories.shape[0], self.counts.shape[1]))  # beyond those of all cells
         self.size = np.inf if poisson else _FIRST_SIZE
         self.values, self.frequencies = np.unique(self.counts[self.counts > 0], return_counts=True)
-        residuals = np.zeros_like(self.counts)
-        for category in range(self.categories.shape[0]):
-            inside = categories == category
-            residuals[inside] = pearson_residuals(counts[inside])
-            residuals[inside] -= residuals[inside].mean(axis=0)
+        residuals = residuals_within(counts, categories)
         variances, components = leading_components(residuals, n_factors)
         scores = residuals @ components
-        self.scores = scores / np.sqrt(np.where(variances > 0, variances, 1.0))
+        self.scores: FloatArray = scores / np.sqrt(np.where(variances > 0, variances, 1.0))
         self.loadings = np.zeros((self.counts.shape[1], n_factors))
 
     def iterate(self) -> None:
@@ -285,13 +276,8 @@ def _fit(request: FitRequest) -> TrainedEnsemble:
     trained = fitted_by(decompose, of_counts=True)(request)
     if not all(converged):
         remedy = "Set model.gene_likelihood=nb" if poisson else "Lower model.n_latent"
-        logger.warning(
-            "glmpca: %d of %d models had not converged after %d iterations; they are used as they are. %s.",
-            converged.count(False),
-            len(converged),
-            MOST_ITERATIONS,
-            remedy,
-        )
+        message = "glmpca: %d of %d models had not converged after %d iterations; they are used as they are. %s."
+        logger.warning(message, converged.count(False), len(converged), MOST_ITERATIONS, remedy)
     return trained
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scballast.engine import scvi_compat
 from scballast.engine.scvi_compat import quiet_scvi
-from scballast.errors import DataError
+from scballast.errors import DataError, require
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -67,9 +67,7 @@ def _read_plain(file: Path) -> dict[str, Any]:
     import torch
     from numpy._core import multiarray
 
-    if not file.is_file():
-        message = f"{file.parent}: no saved model here. Decompositions, such as PCA, leave none."
-        raise DataError(message)
+    require(file.is_file(), f"{file.parent}: no saved model here. Decompositions, such as PCA, leave none.", DataError)
     kinds = [type(np.dtype(code)) for code in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u4", "u8", "b1", "U1", "O")]
     allowed: list[Any] = [bytes, multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *kinds]
     try:

@@ -53,16 +53,22 @@ def settings_of(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _methods_text(kind: str) -> Callable[[Mapping[str, Any]], str]:
     def text(config: Mapping[str, Any]) -> str:
-        model, train = config["model"], config["train"]
-        epochs = train["max_epochs"] or "scvi-tools’ default number of"
+        model = config["model"]
         return (
             f"{kind} (scvi-tools) with {model['n_latent']} latent dimensions, {model['latent_distribution']} latent "
-            f"distribution and {model['gene_likelihood']} likelihood, trained for {epochs} epochs (learning rate "
-            f"{train['lr']}, minibatches of {train['batch_size']} cells, KL warm-up over "
-            f"{warmup_text(train['kl_warmup_epochs'])}{_windows(train.get('data', 'memory'))})."
+            f"distribution and {model['gene_likelihood']} likelihood, {training_text(config['train'])}."
         )
 
     return text
+
+
+def training_text(train: Mapping[str, Any]) -> str:
+    """Say for how long and how a model of scvi-tools was trained."""
+    epochs = train["max_epochs"] or "scvi-tools’ default number of"
+    return (
+        f"trained for {epochs} epochs (learning rate {train['lr']}, minibatches of {train['batch_size']} cells, "
+        f"KL warm-up over {_warmup_text(train['kl_warmup_epochs'])}{_windows(train.get('data', 'memory'))})"
+    )
 
 
 def _windows(data: str) -> str:
@@ -72,7 +78,7 @@ def _windows(data: str) -> str:
     return f", cells from windows of {Windows(1).window_cells:,} at a time, of random blocks of cells in random order"
 
 
-def warmup_text(value: float | None) -> str:
+def _warmup_text(value: float | None) -> str:
     """Say how long the weight of the KL divergence rises: epochs, or a share of them."""
     if not value:
         return "no epochs"
