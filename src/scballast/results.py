@@ -154,6 +154,18 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return tables
 
 
+def read_json(path: Path, default: Any = None) -> Any:
+    """Parse a JSON file, or give ``default`` where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a result folder, as nested values."""
+    import yaml
+
+    return dict(yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8")) or {})
+
+
 def _write_json(path: Path, value: Any) -> None:
     plain = dict(value) if isinstance(value, Mapping) else list(value)
     path.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
