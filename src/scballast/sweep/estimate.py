@@ -25,10 +25,6 @@ from scballast.sweep.messages import Estimated, Work
 from scballast.sweep.rates import Rates, stored_rates, usual_rest
 from scballast.threads import one_thread
 
-_MOST_EPOCHS = 400
-# scvi-tools' rule: 400 epochs up to 20,000 cells, then fewer.
-_CELLS_OF_MOST_EPOCHS = 20_000
-
 
 def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Estimated:
     """Count the work of every configuration, and tell the time of the first that is not done.
@@ -169,8 +165,7 @@ def _probe_training(config: Config, dataset: Dataset) -> float:
         for n in (1, 3)
     )
     per_epoch = max(0.0, (three_epochs - one_epoch) / 2)
-    cells = dataset.adata.n_obs * config.resample.fraction
-    rule = min(_MOST_EPOCHS, round(_CELLS_OF_MOST_EPOCHS / cells * _MOST_EPOCHS))
+    rule = default_max_epochs(round(dataset.adata.n_obs * config.resample.fraction))
     return one_epoch + per_epoch * ((config.train.max_epochs or rule) - 1)
 
 
