@@ -173,9 +173,7 @@ def _wanted(lists: PublishedLists, known: Mapping[str, Sequence[str]], match_of_
 
 def _new_rankings(config: Config, dataset: Dataset, cache_dir: Path | None) -> Rankings:
     tables = run_experiment(config, dataset, cache_dir=cache_dir).results.tables
-    score_set = score_set_from_rankings(
-        tables["rankings"], resample_kind=config.resample.kind, n_replicates=config.resample.n_replicates
-    )
+    score_set = score_set_from_rankings(tables["rankings"], config.resample)
     trained = any(METHODS[method.name].roles for method in score_set.methods)
     origin = "Methods were run for this check."
     if not trained:

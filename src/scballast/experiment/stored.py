@@ -71,11 +71,7 @@ def _rankings(folder: Path, config: Config, dataset: Dataset) -> Rankings | None
     wanted = {key: value for key, value in to_leaves(config).items() if key.startswith(_SAME)}
     if any(setting(stored, key) != value for key, value in wanted.items()):
         return None
-    score_set = score_set_from_rankings(
-        pd.read_parquet(tables / "rankings.parquet"),
-        resample_kind=config.resample.kind,
-        n_replicates=config.resample.n_replicates,
-    )
+    score_set = score_set_from_rankings(pd.read_parquet(tables / "rankings.parquet"), config.resample)
     populations = tuple(population.name for population in dataset.populations)
     if score_set.genes != tuple(map(str, dataset.adata.var_names)) or score_set.populations != populations:
         return None
