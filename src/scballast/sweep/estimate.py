@@ -50,10 +50,8 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         replace(config_work, finished=_has_finished(c, load(c)))
         for c, (config_work, _) in zip(configs, counted, strict=True)
     ]
-    todo = next(
-        (config for config, config_work in zip(configs, work, strict=True) if not config_work.finished), configs[0]
-    )
-    dataset = load(todo)
+    first = next((place for place, config_work in enumerate(work) if not config_work.finished), 0)
+    todo, dataset = configs[first], load(configs[first])
     if todo.plan == "probe":
         training, baselines, rest = _probe_training(todo, dataset), _probe_baselines(todo, dataset), math.nan
         source = f"a probe of {time.perf_counter() - start:.0f} s"
@@ -61,7 +59,7 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
         setup = Setup.of(todo, dataset)
         usual = rates.or_usual(setup.family.seconds_per_cell)
-        baselines, training, rest = _seconds(usual, setup, *counted[configs.index(todo)])
+        baselines, training, rest = _seconds(usual, setup, *counted[first])
         source = f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}"
         if not rates.n_runs:
             source = "two cores elsewhere, roughly; plan=probe tries a little of it here"
