@@ -36,7 +36,7 @@ from scballast.experiment.hotspot_modules import METHOD as HOTSPOT
 from scballast.experiment.hotspot_modules import hotspot_modules_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
-from scballast.experiment.memory import check_cache, check_fits, expected_need, memory_need
+from scballast.experiment.memory import cache_obstacle, check_fits, expected_need, memory_need
 from scballast.experiment.metrics import collect_metrics, logged_metrics, mean_history
 from scballast.experiment.minimal_sets import CANDIDATES_FROM, minimal_sets_table
 from scballast.experiment.program_models import program_models_table
@@ -111,7 +111,9 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined:
 
 
 def _check_outline(config: Config, outline: Outline) -> None:
-    check_cache(config, outline)
+    obstacle = cache_obstacle(config, outline)
+    if obstacle is not None:
+        raise ConfigError(obstacle)
     check_fits(expected_need(config, outline))
 
 

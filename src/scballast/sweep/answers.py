@@ -74,9 +74,8 @@ class Answers:
             if (config.data, config.seed, config.device) != (first.data, first.seed, first.device):
                 continue  # other cells: trained with their own trial
             dataset = self.load(config)
-            if _finished_before(config, dataset, open_tracking(config)) is not None:
-                continue
-            setups.append(pair_setup(config, dataset, 0) if request.raced else Setup.of(config, dataset))
+            if _finished_before(config, dataset, open_tracking(config)) is None:
+                setups.append(pair_setup(config, dataset, 0) if request.raced else Setup.of(config, dataset))
         with memory_errors():
             train_ahead(setups, cache)
         return messages.Trained()

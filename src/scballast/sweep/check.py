@@ -30,13 +30,9 @@ def without_missing_families(space: Space) -> tuple[Space, dict[str, str]]:
     kept: list[Dimension] = []
     left_out: dict[str, str] = {}
     for dimension in space:
-        missing = {
-            value: obstacle
-            for value, _ in dimension.choices
-            if dimension.key in ("model", "model.name")
-            and value in FAMILIES
-            and (obstacle := FAMILIES[str(value)].obstacle) is not None
-        }
+        known = [str(value) for value, _ in dimension.choices if value in FAMILIES]
+        obstacles = {name: FAMILIES[name].obstacle for name in known if dimension.key in ("model", "model.name")}
+        missing = {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
         choices = tuple(choice for choice in dimension.choices if choice[0] not in missing)
         if missing and choices:
             left_out |= {dimension.word(value): obstacle for value, obstacle in missing.items()}

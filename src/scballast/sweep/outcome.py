@@ -285,11 +285,7 @@ def _tags(study: SweepStudy, dataset: Described, scores: Scores) -> dict[str, st
     }
     if choice is not None:
         run_id = study.trial(choice.number).user_attrs.get(keys.RUN_ID, "")
-        tags |= {
-            keys.CHOSEN: str(choice.number),
-            keys.CHOSEN_RUN: run_id,
-            keys.RULE: choice.reason,
-        }
+        tags |= {keys.CHOSEN: str(choice.number), keys.CHOSEN_RUN: run_id, keys.RULE: choice.reason}
     return tags
 
 

@@ -153,13 +153,11 @@ class Tracking:
 
     def fail_run(self, run_id: str, reason: str, traceback: str = "") -> None:
         """End a run as FAILED: the reason becomes its tag, the traceback its artifact ``failure.txt``."""
-        entry = self._entry(run_id)
-        self._end_anyway(replace(entry, state="FAILED", reason=reason, traceback=traceback, end_time=now()))
+        self._end_anyway(run_id, state="FAILED", reason=reason, traceback=traceback)
 
     def interrupt_run(self, run_id: str, reason: str = "interrupted by the user") -> None:
         """End a run as KILLED: the user, or a scheduler, stopped it."""
-        entry = self._entry(run_id)
-        self._end_anyway(replace(entry, state="KILLED", reason=reason, end_time=now()))
+        self._end_anyway(run_id, state="KILLED", reason=reason)
 
     def reopen_run(self, run_id: str) -> None:
         """Take up a run again (the parent of a sweep that is resumed): RUNNING, owned by this process."""
@@ -302,8 +300,9 @@ class Tracking:
             return self._delivery.deliver(entry).run_id
         return None
 
-    def _end_anyway(self, entry: OutboxEntry) -> None:
+    def _end_anyway(self, run_id: str, **how: Any) -> None:
         """End a run that went wrong; what goes wrong in that must not hide why."""
+        entry = replace(self._entry(run_id), end_time=now(), **how)
         try:
             self._end(entry)
         except ScballastError as error:
