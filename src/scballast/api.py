@@ -33,6 +33,18 @@ class _Tables:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.tables})
 
+    def _rows(self, table: str, asked: str, **wanted: str) -> pd.DataFrame:
+        """Return the rows with the wanted values, each of which stands in the table of what was asked."""
+        from scballast.config.values import unknown_key
+
+        rows = self.tables[table]
+        for what, value in wanted.items():
+            known = list(dict.fromkeys(self.tables[asked][what].astype(str)))
+            if value not in known:
+                raise unknown_key(what, value, known)
+            rows = rows[rows[what].astype(str) == value]
+        return rows.reset_index(drop=True)
+
 
 @dataclass(frozen=True, repr=False)
 class RunResult(_Tables):
@@ -101,16 +113,8 @@ class RunResult(_Tables):
         ConfigError
             There is no such population or estimand.
         """
-        from scballast.config.values import unknown_key
-
-        answer = self.tables["answer"]
-        for what, value in (("population", population), ("estimand", estimand)):
-            known = list(dict.fromkeys(answer[what].astype(str)))
-            if value not in known:
-                raise unknown_key(what, value, known)
-        table = self.tables["answer_genes"]
-        gene_rows = table[(table["population"].astype(str) == population) & (table["estimand"] == estimand)]
-        return gene_rows.sort_values("rank").reset_index(drop=True)
+        rows = self._rows("answer_genes", "answer", population=population, estimand=estimand)
+        return rows.sort_values("rank").reset_index(drop=True)
 
     def model(self, adata: AnnData) -> Any:
         """Return the global model of the first replicate, loaded onto cells.
@@ -184,13 +188,15 @@ class CheckResult(_Tables):
 
     def _repr_html_(self) -> str:
         """Show in a notebook what holds, with the genes that fail."""
-        from scballast.commands.check_summary import LISTS_HEADINGS, agreement, failing, list_cells
+        from scballast.commands.check_summary import LISTS_HEADINGS, failing, list_cells
+        from scballast.report.check_report import agreeing
 
         rows = []
         for row in self.tables["check"].itertuples():
             gene_rows = self.tables["check_genes"].query("population == @row.population")
             fails = ", ".join(failing(gene_rows).head(8)) if row.estimand == "marker" else ""
-            rows.append((*list_cells(row), agreement(row, self.tables["check_methods"]), fails))
+            agrees = agreeing(self.tables["check_methods"], row.population, row.estimand)
+            rows.append((*list_cells(row), agrees, fails))
         return _html_table((*LISTS_HEADINGS, "agrees with", "fails"), rows, str(self.folder / "report.html"))
 
     def genes(self, population: str) -> pd.DataFrame:
@@ -212,7 +218,7 @@ class CheckResult(_Tables):
         ConfigError
             There is no list of such a population.
         """
-        return self._of("check_genes", population)
+        return self._rows("check_genes", "check", population=population)
 
     def missed(self, population: str) -> pd.DataFrame:
         """Return the confirmed genes of the methods' answers for a population that its list does not have.
@@ -232,16 +238,7 @@ class CheckResult(_Tables):
         ConfigError
             There is no list of such a population.
         """
-        return self._of("check_missed", population)
-
-    def _of(self, table: str, population: str) -> pd.DataFrame:
-        from scballast.config.values import unknown_key
-
-        known = list(dict.fromkeys(self.tables["check"]["population"].astype(str)))
-        if population not in known:
-            raise unknown_key(where="population", name=population, allowed=known)
-        rows = self.tables[table]
-        return rows[rows["population"].astype(str) == population].reset_index(drop=True)
+        return self._rows("check_missed", "check", population=population)
 
 
 def _html_table(columns: Sequence[str], rows: Sequence[Sequence[object]], report: str) -> str:

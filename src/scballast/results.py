@@ -146,12 +146,21 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """Read every table of a result folder; parquet where there is one, else CSV."""
     import pandas as pd
 
-    tables: dict[str, pd.DataFrame] = {}
-    for path in sorted((folder / "tables").glob("*.csv")):
-        tables[path.stem] = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    for path in sorted((folder / "tables").glob("*.parquet")):
-        tables[path.stem] = pd.read_parquet(path)
-    return tables
+    as_csv, as_parquet = (sorted((folder / "tables").glob(f"*.{suffix}")) for suffix in ("csv", "parquet"))
+    tables = {path.stem: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in as_csv}
+    return tables | {path.stem: pd.read_parquet(path) for path in as_parquet}
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    """Parse a JSON file, or give ``default`` where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a result folder, as nested values."""
+    import yaml
+
+    return dict(yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8")) or {})
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -55,7 +55,7 @@ from scballast.config import keys
 from scballast.config.compose import compose_config
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
-from scballast.experiment.pairs import pair_metrics, pair_setup, setup_metrics
+from scballast.experiment.pairs import pair_setup, setup_objectives
 from scballast.experiment.run import prepare_dataset
 from scballast.experiment.setup import Setup
 from scballast.sweep.front import pareto_front, score_trials
@@ -109,7 +109,6 @@ def at(config: Config, point: Point) -> Config:
 
 def swept(config: Config, space: Space, dataset: Dataset, cache: Path, *, raced: bool) -> list[Record]:
     """Run a sweep in this process and return its trials."""
-    wanted = [objective.metric for objective in config.objectives]
     identity = Identity("optuna", dataset.name, dataset.digest, describe(space), [])
     with tempfile.TemporaryDirectory() as folder:
         address = storage_address(None, Path(folder))
@@ -118,15 +117,15 @@ def swept(config: Config, space: Space, dataset: Dataset, cache: Path, *, raced:
             own, values = at(config, claim.point), dict[str, list[float]]()
             with contextlib.redirect_stderr(io.StringIO()):
                 for pair in range(n_pairs(own)):
-                    for metric, value in pair_metrics(own, dataset, pair, wanted, cache_dir=cache).items():
+                    for metric, value in setup_objectives(pair_setup(own, dataset, pair), cache_dir=cache).items():
                         values.setdefault(metric, []).append(value)
                     study.note(claim.number, {keys.PAIRS: json.dumps(values)})
                     if raced and judge(config, values, study.trials()) is not None:
                         study.stop(claim.number, {})
                         break
                 else:
-                    whole = replace(pair_setup(own, dataset, 0, wanted), replicates=Setup.of(own, dataset).replicates)
-                    study.complete(claim.number, setup_metrics(whole, wanted, cache_dir=cache), {})
+                    whole = replace(pair_setup(own, dataset, 0), replicates=Setup.of(own, dataset).replicates)
+                    study.complete(claim.number, setup_objectives(whole, cache_dir=cache), {})
         return [record(trial) for trial in study.trials()]
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from scballast.config.schema import ResampleConfig
 from scballast.data.replicates import Replicate, draw_replicates
 from scballast.verdict.answer import answer_table
 from scballast.verdict.confirmation import confirm
@@ -99,7 +100,10 @@ def memory() -> bool:
     table, _ = timed("rankings_table", lambda: rankings_table(score_set))
     size = table.memory_usage(index=True, deep=True).sum() / MEGABYTE
     print(f"  table {size:.0f} MB, {size * MEGABYTE / len(table):.0f} bytes a row")
-    again, _ = timed("score set from table", lambda: score_set_from_rankings(table, resample_kind="subsample"))
+    again, _ = timed(
+        "score set from table",
+        lambda: score_set_from_rankings(table, ResampleConfig("subsample", score_set.n_replicates)),
+    )
     same = bool((again.ranks["contrast"] == score_set.ranks["contrast"]).all())
     timed("stability_table", lambda: stability_table(again))
     timed("consensus_table", lambda: consensus_table(again))

@@ -104,14 +104,14 @@ def attach(gauge: Gauge) -> None:
         module = importlib.import_module(module_name)
         setattr(module, attribute, _wrapped(gauge, stage, getattr(module, attribute)))
     run = importlib.import_module("scballast.experiment.run")
-    clock_stage = run._Clock.stage
+    of_clock = run._timed
 
     @contextmanager
-    def stage(clock: Any, name: str) -> Iterator[None]:
-        with gauge.stage(name), clock_stage(clock, name):
+    def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+        with gauge.stage(stage), of_clock(seconds, stage):
             yield
 
-    run._Clock.stage = stage
+    run._timed = timed
     training = importlib.import_module("scballast.experiment.training")
     fit = training._fit
     training._fit = lambda role, *others, **named: _wrapped(gauge, f"training: {role}", fit)(role, *others, **named)

@@ -16,7 +16,7 @@ import scballast
 from scballast.api import RunResult
 from scballast.commands.report_command import main as report_command
 from scballast.config.compose import compose_config
-from scballast.config.schema import Config, Objective, RankConfig, TrackingConfig
+from scballast.config.schema import Config, Objective, RankConfig, ResampleConfig, TrackingConfig
 from scballast.errors import ConfigError, ScballastError
 from scballast.experiment import run as run_module
 from scballast.experiment.metrics import collect_metrics, logged_metrics
@@ -163,7 +163,9 @@ def test_controls_are_not_stable(result: RunResult) -> None:
 def test_statistics_follow_from_the_stored_rankings(result: RunResult) -> None:
     stored = pd.read_parquet(result.folder / "tables" / "rankings.parquet")
     deterministic = {"wilcoxon", "t_test", "residual_pca"}
-    score_set = score_set_from_rankings(stored, resample_kind="subsample", deterministic=deterministic)
+    score_set = score_set_from_rankings(
+        stored, ResampleConfig("subsample", stored["replicate"].max() + 1), deterministic
+    )
     tables = result.tables
     consensus = tables["consensus"].set_index(["method", "population", "gene"])["q_value"]
     q_values = {

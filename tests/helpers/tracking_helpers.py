@@ -62,7 +62,6 @@ def make_result(
             "scballast.sweep": sweep,
             "scballast.dataset": "pbmc",
             "scballast.dataset_digest": "0123456789abcdef" * 4,
-            "scballast.n_cells": "700",
         },
         "warnings.json": ["population 'B' has 3 cells"],
     }

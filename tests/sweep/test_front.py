@@ -11,7 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from scballast.config import keys
 from scballast.config.schema import Objective
-from scballast.sweep.front import Scores, best_so_far, choose, not_compared, pareto_front, score_trials, short_reason
+from scballast.sweep.front import Scores, best_so_far, choose, notes_on, pareto_front, score_trials, short_reason
 
 FIT = Objective("fit/heldout_nll", "minimize")
 STABLE = Objective("stability/contrast", "maximize")
@@ -98,7 +98,7 @@ def test_families_of_models_are_compared_by_what_all_of_them_have() -> None:
     scores = score_trials(trials, (FIT, STABLE))  # type: ignore[arg-type]
     assert scores.objectives == (STABLE,)
     assert scores.values == {0: (0.2,), 1: (0.8,), 2: (0.7,), 3: (0.3,)}
-    assert not_compared(scores) == ["fit/heldout_nll is not compared: pca, nmf have none."]
+    assert list(notes_on(scores)) == ["fit/heldout_nll is not compared: pca, nmf have none."]
     chosen = choose(scores)
     assert chosen is not None
     assert chosen.number == 1

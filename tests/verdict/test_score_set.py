@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.score_set_examples import ranked, signal
 
 from scballast.agreement.ranking import rank_genes, tie_keys
+from scballast.config.schema import ResampleConfig
 from scballast.methods.method import NamedMethod
 from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
 
@@ -74,7 +75,7 @@ def test_the_score_set_survives_its_table(suffix: str, tmp_path: Path) -> None:
     elif suffix == "csv":
         table.to_csv(tmp_path / "rankings.csv", index=False)
         table = pd.read_csv(tmp_path / "rankings.csv", float_precision="round_trip")
-    assert_same(score_set_from_rankings(table, resample_kind="subsample", deterministic=["t_test"]), score_set)
+    assert_same(score_set_from_rankings(table, ResampleConfig("subsample", 6), deterministic=["t_test"]), score_set)
 
 
 def test_the_number_of_replicates_may_exceed_those_with_scores() -> None:
@@ -82,8 +83,7 @@ def test_the_number_of_replicates_may_exceed_those_with_scores() -> None:
     for scores, ranks in ((score_set.scores[name], score_set.ranks[name]) for name in score_set.scores):
         scores[5], ranks[5] = np.nan, 0
     table = rankings_table(score_set)
-    assert score_set_from_rankings(table, resample_kind="subsample").n_replicates == 5
-    again = score_set_from_rankings(table, resample_kind="subsample", deterministic=["t_test"], n_replicates=6)
+    again = score_set_from_rankings(table, ResampleConfig("subsample", 6), deterministic=["t_test"])
     assert_same(again, score_set)
 
 
@@ -92,7 +92,7 @@ def test_small_integers_are_large_enough(n_genes: int) -> None:
     score_set = ranked({"contrast": np.arange(n_genes, dtype=np.float32).reshape(1, 1, -1)})
     table = rankings_table(score_set)
     assert table["rank"].to_numpy()[[0, -1]].tolist() == [n_genes, 1]
-    assert_same(score_set_from_rankings(table, resample_kind="subsample"), score_set)
+    assert_same(score_set_from_rankings(table, ResampleConfig("subsample", 1)), score_set)
 
 
 def test_scores_must_fit_the_names() -> None:

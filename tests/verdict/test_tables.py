@@ -30,6 +30,7 @@ from tests.helpers.score_set_examples import ranked, signal, two_labels
 from scballast.agreement.factors import match_factors, subspace_agreement
 from scballast.agreement.ranking import top_k
 from scballast.agreement.stability import jackknife_interval
+from scballast.config.schema import ResampleConfig
 from scballast.verdict.latent_tables import factors_table
 from scballast.verdict.score_set import ScoreSet, rankings_table, score_set_from_rankings
 from scballast.verdict.tables import (
@@ -333,7 +334,9 @@ class TestRecomputation:
         score_set.scores["spread"][3, 0], score_set.ranks["spread"][3, 0] = np.nan, 0
         rankings_table(score_set).to_parquet(tmp_path / "rankings.parquet")
         stored = pd.read_parquet(tmp_path / "rankings.parquet")
-        again = score_set_from_rankings(stored, resample_kind=kind, deterministic=["wilcoxon"])
+        again = score_set_from_rankings(
+            stored, ResampleConfig(kind, score_set.n_replicates), deterministic=["wilcoxon"]
+        )
         for table in TABLES:
             assert table(again).to_csv(index=False) == table(score_set).to_csv(index=False)
 

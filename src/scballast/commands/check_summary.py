@@ -116,11 +116,6 @@ def _count(value: float) -> str:
     return "" if value != value else f"{value:.1f}".removesuffix(".0")
 
 
-def agreement(row: Any, methods: pd.DataFrame) -> str:
-    """Name the methods that a list in one reading agrees with, each with the share in common."""
-    return agreeing(methods, str(row.population), str(row.estimand))
-
-
 def failing(genes: pd.DataFrame) -> pd.Series[str]:
     """Return the symbols of the tested genes of a list that are confirmed in neither reading."""
     tested = genes["gene"] != ""
@@ -128,7 +123,7 @@ def failing(genes: pd.DataFrame) -> pd.Series[str]:
 
 
 def _agreement(rows: pd.DataFrame, methods: pd.DataFrame) -> list[str]:
-    named = [(agreement(row, methods), row.estimand) for row in rows.itertuples()]
+    named = [(agreeing(methods, row.population, row.estimand), row.estimand) for row in rows.itertuples()]
     agreements = [f"{names} ({estimand})" for names, estimand in named if names]
     return [f"agrees with: {'; '.join(agreements) or 'no method'}"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from scballast.config.compose import config_groups
 from scballast.config.schema import Config, to_leaves
+from scballast.config.values import written
 
 _SIMULATION = "data.simulation."  # these keys are described where they are defined, in `config.simulation`
 _USE = """\
@@ -67,11 +68,7 @@ def _about(key: str) -> str:
 
 
 def _shown(default: Any) -> str:
-    if default is None:
-        return "null"
-    if isinstance(default, bool):
-        return str(default).lower()
-    return "[…]" if isinstance(default, (list, tuple, dict)) and default else str(default)
+    return "[…]" if isinstance(default, (list, tuple, dict)) and default else written(default)
 
 
 def _entry(name: str, text: str, columns: int) -> list[str]:

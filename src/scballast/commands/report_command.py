@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -131,8 +132,7 @@ def _of_mlflow(run: str, runs_dir: Path, names: Sequence[str]) -> Path:
     from scballast.tracking import Tracking, TrackingSettings
 
     settings = TrackingSettings(uri=None, experiment="scballast", runs_dir=runs_dir.expanduser().resolve())
-    known = len(run) == 32 and all(letter in "0123456789abcdef" for letter in run)
-    if not known:
+    if re.fullmatch("[0-9a-f]{32}", run) is None:
         import difflib
 
         near = difflib.get_close_matches(run, names, n=1, cutoff=0.4)

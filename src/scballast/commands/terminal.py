@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import shlex
@@ -37,17 +38,11 @@ def main() -> None:
     """Run ``scballast``; exit status 0 done, 2 bad configuration or data, 1 anything else."""
     seek_garbage_seldom()
     words = sys.argv[1:]
-    if words[:1] == ["report"]:
-        from scballast.commands.report_command import main as report
-
+    if words[:1] in (["report"], ["check"]):
+        command = importlib.import_module(f"scballast.commands.{words[0]}_command")
         settle_matplotlib()
         with _errors_said():
-            sys.exit(report(words[1:]))
-    if words[:1] == ["check"]:
-        from scballast.commands.check_command import main as check
-
-        with _errors_said():
-            sys.exit(check(words[1:]))
+            sys.exit(command.main(words[1:]))
     if _answered(words):
         return
     import hydra

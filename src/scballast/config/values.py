@@ -36,6 +36,13 @@ def one_of(about: str, *allowed: str) -> Any:
     return key_field(allowed[0], about, allowed=allowed)
 
 
+def written(value: Any) -> str:
+    """Return a value as it is written in YAML and on a command line."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def unknown_key(where: str, name: str, allowed: Sequence[str]) -> ConfigError:
     """Return the error for a name that is not there, with the nearest that is."""
     return unknown_keys(where, [name], allowed)

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 from scballast.agreement.stability import jackknife_interval, pairwise_kuncheva
-from scballast.arrays import FloatArray, IntArray
+from scballast.arrays import FloatArray, IntArray, divided
 from scballast.config.schema import Config
 from scballast.data.dataset import Dataset
 from scballast.data.thinning import gene_dispersions, thin_counts
@@ -110,8 +110,8 @@ def circularity_table(config: Config, thinned: Thinned) -> pd.DataFrame:
                 "recurrence": float(thinned.recurrence[position]),
                 **{f"{name}_given": row_given[name] for name in ("phi", "confirmed", "lower")},
                 **{f"{name}_again": row_again[name] for name in ("phi", "confirmed", "lower")},
-                "phi_left": _ratio(row_again["phi"], row_given["phi"]),
-                "confirmed_left": _ratio(row_again["confirmed"], row_given["confirmed"]),
+                "phi_left": float(divided(row_again["phi"], row_given["phi"], math.nan)),
+                "confirmed_left": float(divided(row_again["confirmed"], row_given["confirmed"], math.nan)),
                 "circular": circular,
                 "reason": untested or ("no markers under labels that have not seen the test" if circular else ""),
             }
@@ -163,7 +163,3 @@ def _relabelled(dataset: Dataset, codes: IntArray) -> Dataset:
         labels=tuple(names),
         digest=f"{dataset.digest}-again",
     )
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole > 0 else math.nan

@@ -127,13 +127,6 @@ def cache_obstacle(config: Config, outline: Outline) -> str | None:
     )
 
 
-def check_cache(config: Config, outline: Outline) -> None:
-    """Raise a ConfigError where the counts are to stay on disk and the cache does not take them."""
-    obstacle = cache_obstacle(config, outline)
-    if obstacle is not None:
-        raise ConfigError(obstacle)
-
-
 def _count_bytes(n_cells: int, n_values: int) -> float:
     return float((n_values + n_cells) * VALUE_BYTES)
 

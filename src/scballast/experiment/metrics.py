@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -144,10 +145,5 @@ def _mean(values: pd.Series) -> float:
 
 
 def _mean_curve(rows: list[list[float]]) -> list[tuple[int, float]]:
-    length = max(len(row) for row in rows)
-    curve = []
-    for epoch in range(length):
-        values = [row[epoch] for row in rows if len(row) > epoch and np.isfinite(row[epoch])]
-        if values:
-            curve.append((epoch, float(np.mean(values))))
-    return curve
+    epochs = ([v for v in values if np.isfinite(v)] for values in zip_longest(*rows, fillvalue=np.nan))
+    return [(epoch, float(np.mean(values))) for epoch, values in enumerate(epochs) if values]

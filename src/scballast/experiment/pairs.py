@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,25 +23,15 @@ from scballast.verdict.tables import concordance_table, stability_table
 from scballast.verdict.truth import truth_table
 
 
-def pair_metrics(
-    config: Config, dataset: Dataset, pair: int, metrics: Sequence[str], *, cache_dir: Path | None
-) -> dict[str, float]:
-    """Return metrics of an experiment that has one pair of its replicates only.
-
-    The pair sees the same cells and seeds as in the whole experiment, and its models are kept in the cache, where
-    the whole experiment finds them.
+def setup_objectives(setup: Setup, *, cache_dir: Path | None) -> dict[str, float]:
+    """Return the objectives' values on the replicates and methods of a setup, as of one pair by `pair_setup`.
 
     Parameters
     ----------
-    config
-        The whole experiment.
-    dataset
-        From :func:`scballast.experiment.run.prepare_dataset`.
-    pair
-        Replicates 2 · pair and 2 · pair + 1.
-    metrics
-        Names of what is wanted: ``fit/…``, ``stability/…``, ``concordance/…``, ``confirmed/…`` or ``truth/…``. Only
-        what they need is trained, scored and tested.
+    setup
+        The experiment. Only what its objectives need is trained, scored and tested: ``fit/…``, ``stability/…``,
+        ``concordance/…``, ``confirmed/…`` or ``truth/…``. Its models are kept in the cache, where the whole
+        experiment finds them.
     cache_dir
         As for :func:`scballast.experiment.run.run_experiment`.
 
@@ -51,12 +40,8 @@ def pair_metrics(
     dict
         Those that this configuration measures, finite values only.
     """
-    return setup_metrics(pair_setup(config, dataset, pair, metrics), metrics, cache_dir=cache_dir)
-
-
-def setup_metrics(setup: Setup, metrics: Sequence[str], *, cache_dir: Path | None) -> dict[str, float]:
-    """Return metrics of the replicates and methods of a setup, as `pair_metrics` does of one pair of them."""
     config, dataset = setup.config, setup.dataset
+    metrics = [objective.metric for objective in config.objectives]
     scores = baseline_scores(setup, ScoreCache(cache_dir))
     tables: dict[str, pd.DataFrame] = {"populations": populations_table(dataset)}
     fit_wanted = any(metric.startswith("fit/") for metric in metrics) and setup.family.likelihood
@@ -77,10 +62,22 @@ def setup_metrics(setup: Setup, metrics: Sequence[str], *, cache_dir: Path | Non
     return {metric: measured[metric] for metric in metrics if math.isfinite(measured.get(metric, math.nan))}
 
 
-def pair_setup(config: Config, dataset: Dataset, pair: int, metrics: Sequence[str]) -> Setup:
-    """Return an experiment that has one pair of its replicates, and the methods that some metrics need."""
+def pair_setup(config: Config, dataset: Dataset, pair: int) -> Setup:
+    """Return an experiment that has one pair of its replicates only, and the methods that its objectives need.
+
+    The pair sees the same cells and seeds as in the whole experiment.
+
+    Parameters
+    ----------
+    config
+        The whole experiment.
+    dataset
+        From :func:`scballast.experiment.run.prepare_dataset`.
+    pair
+        Replicates 2 · pair and 2 · pair + 1.
+    """
     setup = Setup.of(config, dataset)
-    needed = {name for metric in metrics for name in _methods_in(metric)}
+    needed = {name for objective in config.objectives for name in _methods_in(objective.metric)}
     return replace(
         setup,
         replicates=setup.replicates[2 * pair : 2 * pair + 2],

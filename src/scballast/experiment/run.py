@@ -36,7 +36,7 @@ from scballast.experiment.hotspot_modules import METHOD as HOTSPOT
 from scballast.experiment.hotspot_modules import hotspot_modules_table
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
-from scballast.experiment.memory import check_cache, check_fits, expected_need, memory_need
+from scballast.experiment.memory import cache_obstacle, check_fits, expected_need, memory_need
 from scballast.experiment.metrics import collect_metrics, logged_metrics, mean_history
 from scballast.experiment.minimal_sets import CANDIDATES_FROM, minimal_sets_table
 from scballast.experiment.program_models import program_models_table
@@ -65,7 +65,6 @@ logger = logging.getLogger(__name__)
 class Experiment:
     """An experiment's results, and the models behind them while they are still in memory."""
 
-    dataset: Dataset
     results: Results
     models: TrainedModels | None
 
@@ -112,7 +111,9 @@ def prepare_dataset(config: Config, also: GeneChoice | None = None, *, outlined:
 
 
 def _check_outline(config: Config, outline: Outline) -> None:
-    check_cache(config, outline)
+    obstacle = cache_obstacle(config, outline)
+    if obstacle is not None:
+        raise ConfigError(obstacle)
     check_fits(expected_need(config, outline))
 
 
@@ -134,12 +135,11 @@ def run_experiment(
         Called with ``answer`` and ``answer_genes`` of the methods that look at cells alone, before models are trained;
         not called where none are.
     """
-    clock = _Clock()
-    cache = ScoreCache(cache_dir)
+    cache, seconds = ScoreCache(cache_dir), dict[str, float]()
     tables: dict[str, pd.DataFrame] = {}
     circular: tuple[str, ...] = ()
     if config.resample.kind == "thin":
-        with clock.stage("circularity"):
+        with _timed(seconds, "circularity"):
             thinned = thin_dataset(dataset, config.seed)
             tables["circularity"] = circularity_table(config, thinned)
             circular, dataset = circular_warnings(tables["circularity"]), thinned.again
@@ -147,35 +147,35 @@ def run_experiment(
     gene_sets = read_gmt(config.programs.gene_sets) if config.programs.find and config.programs.gene_sets else None
     for name, obstacle in left_out(config, has_samples=dataset.sample_key is not None).items():
         logger.info("%s is left out: %s.", name, obstacle)
-    with clock.stage("baselines"):
+    with _timed(seconds, "baselines"):
         scores = baseline_scores(setup, cache)
     cells, tested = cells_of(setup), {}
     models: TrainedModels | None = None
     if setup.from_models:
         if on_first_answer is not None:
-            with clock.stage("first_answer"), one_thread():
+            with _timed(seconds, "first_answer"), one_thread():
                 tested = tell_first_answer(setup, scores, cells, on_first_answer)
-        with clock.stage("training"):
+        with _timed(seconds, "training"):
             models = train_models(setup, model_cache(config, cache_dir))
-        with clock.stage("rankings"), one_thread():
+        with _timed(seconds, "rankings"), one_thread():
             scores.update(model_scores(setup, models))
-        with clock.stage("fit"):
+        with _timed(seconds, "fit"):
             tables["fit"] = fit_table(setup, models)
-        with clock.stage("latent"):
+        with _timed(seconds, "latent"):
             tables.update(latent_tables(setup, models))
             if HOTSPOT in scores:
                 tables["hotspot_modules"] = hotspot_modules_table(setup, models)
         tables["training"] = models.table
     undertrained = undertrained_methods(setup, tables.get("training"))
     if config.programs.find:
-        with clock.stage("programs"):
+        with _timed(seconds, "programs"):
             tables.update(program_tables(setup))
             if models is not None:
                 tables["program_models"] = program_models_table(setup, models, tables["program_activity"])
-    with clock.stage("confirmation"), one_thread():
+    with _timed(seconds, "confirmation"), one_thread():
         score_set, top_k = score_set_of(setup, scores), config.rank.top_k
         confirmation = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed, known=tested)
-    with clock.stage("statistics"), one_thread():
+    with _timed(seconds, "statistics"), one_thread():
         tables.update(statistics_tables(score_set, confirmation, top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))
         tables["marker_effects"] = marker_effects_table(setup)
@@ -194,14 +194,14 @@ def run_experiment(
     cached = {"cache/hits": float(cache.hits), "cache/misses": float(cache.misses)}
     results = Results(
         tables=tables,
-        metrics=logged_metrics({**collect_metrics(tables, config, clock.seconds), **cached}, config),
+        metrics=logged_metrics({**collect_metrics(tables, config, seconds), **cached}, config),
         history=mean_history(models),
         config=to_nested(without_passwords(config)),
         params=params_of(config),
         tags=_tags(setup),
         warnings=warnings,
     )
-    return Experiment(dataset, results, models)
+    return Experiment(results, models)
 
 
 def counts_cache(config: Config) -> CountsCache | None:
@@ -369,14 +369,9 @@ def _device_name(setup: Setup) -> str:
     return "cpu" if device == "auto" else device
 
 
-class _Clock:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note the wall time of a stage."""
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

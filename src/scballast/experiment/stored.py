@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from scballast.config import keys
 from scballast.config.schema import Config, to_leaves
 from scballast.data.dataset import Dataset
-from scballast.results import MARKER, is_complete, setting
+from scballast.results import MARKER, is_complete, read_config, read_json, setting
 from scballast.verdict.score_set import ScoreSet, score_set_from_rankings
 
 _SAME = ("data.n_top_genes", "data.min_cells", "seed", "resample", "rank.top_k")
@@ -67,18 +65,13 @@ def _rankings(folder: Path, config: Config, dataset: Dataset) -> Rankings | None
     tables = folder / "tables"
     if not is_complete(folder) or not all((tables / name).is_file() for name in _TABLES):
         return None
-    tags = json.loads((folder / "tags.json").read_text(encoding="utf-8"))
-    if tags.get(keys.DATASET_DIGEST) != dataset.digest:
+    if read_json(folder / "tags.json", {}).get(keys.DATASET_DIGEST) != dataset.digest:
         return None
-    stored = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
+    stored = read_config(folder)
     wanted = {key: value for key, value in to_leaves(config).items() if key.startswith(_SAME)}
     if any(setting(stored, key) != value for key, value in wanted.items()):
         return None
-    score_set = score_set_from_rankings(
-        pd.read_parquet(tables / "rankings.parquet"),
-        resample_kind=config.resample.kind,
-        n_replicates=config.resample.n_replicates,
-    )
+    score_set = score_set_from_rankings(pd.read_parquet(tables / "rankings.parquet"), config.resample)
     populations = tuple(population.name for population in dataset.populations)
     if score_set.genes != tuple(map(str, dataset.adata.var_names)) or score_set.populations != populations:
         return None

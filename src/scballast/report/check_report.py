@@ -16,8 +16,8 @@ from scballast.report.answer_section import Glyph
 from scballast.report.description import markdown, with_what_fits
 from scballast.report.gene_cards import GENE, LEVELS, NOTES, Card, GeneTable, file_name, gene_table
 from scballast.report.html import Column, Fact, Section, grid_of, two, write_page
-from scballast.report.stored_tables import ResultFolder, read_json
-from scballast.results import setting
+from scballast.report.stored_tables import ResultFolder
+from scballast.results import read_json, setting
 
 _MOST_AGREEING = 3
 _NOTHING_MISSED = "No confirmed gene of the answers is missing from the list."
@@ -115,14 +115,12 @@ def _rows(results: ResultFolder) -> list[Row]:
     table, methods = results.table("check"), results.table("check_methods")
     if table is None:
         return []
-    sizes = results.table("populations")
-    n_cells = {} if sizes is None else dict(zip(sizes["population"], sizes["n_cells"], strict=True))
     places = {name: place for place, name in enumerate(dict.fromkeys(table["population"]))}
     return [
         {
             **row,
             "place": places[row["population"]],
-            "n_cells": n_cells.get(row["population"]),
+            "n_cells": results.n_cells.get(row["population"]),
             "agrees": agreeing(methods, row["population"], row["estimand"]),
             "glyph": _glyph(row) if row["verdict"] != "not tested" else None,
         }

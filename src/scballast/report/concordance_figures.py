@@ -126,8 +126,7 @@ def ranges(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
         axes.scatter(values, np.full(len(values), i), s=10, color=colour, alpha=0.3, linewidth=0)
     axes.scatter(pairs["overlap"], rows, s=30, color=colour, edgecolor="white", linewidth=0.7, zorder=4)
     style.name_rows(axes, labels, fontsize=style.row_font(len(pairs)))
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel(f"overlap of the top {results.top_k} genes (share in common)")
+    axes.set(xlim=(-0.02, 1.02), xlabel=f"overlap of the top {results.top_k} genes (share in common)")
     axes.grid(axis="x")
     caption = (
         f"Concordance of each pair of {estimand} methods. Large dot: mean over populations; small dots: the "
@@ -175,15 +174,13 @@ def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
         rows = wide[wide["population"] == name]
         _rank_panel(axes, rows[x].to_numpy(), rows[y].to_numpy(), rows["gene"].to_numpy(), results)
         axes.set_title(labels[name], fontsize=9)
-    panels[0].set_xscale("log")
-    panels[0].set_yscale("log")
+    panels[0].set(xscale="log", yscale="log")
     for axes in panels:
         axes.minorticks_off()
     ticks = [10**power for power in range(math.floor(math.log10(max(n_genes, 10))) + 1)]
     for axis in (panels[0].xaxis, panels[0].yaxis):
         axis.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
-    panels[0].set_xlim(0.8, n_genes * 1.3)
-    panels[0].set_ylim(0.8, n_genes * 1.3)
+    panels[0].set(xlim=(0.8, n_genes * 1.3), ylim=(0.8, n_genes * 1.3))
     figure.supxlabel(f"mean rank under {x} (1 = best, log scale)", fontsize=10)
     figure.supylabel(f"mean rank under {y}", fontsize=10)
     some = "" if len(chosen) == len(everyone) else f"{len(chosen)} of {len(everyone)} populations are shown, "

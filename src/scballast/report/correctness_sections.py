@@ -86,8 +86,7 @@ def against_stability(results: ResultFolder, table: pd.DataFrame) -> Picture:
                 rows["phi"], rows["confirmed"], s=18, color=colour, marker=marker, edgecolor="white", linewidth=0.4,
                 label=str(method),
             )  # fmt: skip
-        axes.set_title(estimand)
-        axes.set_ylim(-0.04, 1.04)
+        axes.set(title=estimand, ylim=(-0.04, 1.04))
         axes.grid(axis="y")
         axes.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3 if len(present) < 3 else 1, fontsize=style.SMALL
@@ -198,8 +197,7 @@ def truth_figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
     for axes, method in zip(panels, methods, strict=True):
         _truth_panel(axes, table[table["method"] == method], names)
         axes.set_title(method)
-    panels[0].set_xlim(-0.02, 1.04)
-    panels[0].set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    panels[0].set(xlim=(-0.02, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     drawing.supxlabel("average precision against the planted genes", fontsize=10)
     caption = (
         "Simulated data: how well each method finds the planted genes of each population (average precision; "

@@ -83,10 +83,9 @@ def evidence(results: ResultFolder) -> list[Section]:
         _factors(results),
         _training(results),
     ]
-    if results.table("program_counts") is not None:
-        sections.insert(2, program_section.section(results))
-    table = results.table("truth")
-    if table is not None:
+    if (table := results.table("program_counts")) is not None:
+        sections.insert(2, program_section.section(results, table))
+    if (table := results.table("truth")) is not None:
         sections.insert(0, correctness_sections.truth(results, table))
     return with_sentences(sections, lambda stem: finding(results, stem))
 

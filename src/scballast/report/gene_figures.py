@@ -100,8 +100,7 @@ def latent_map(results: ResultFolder, table: pd.DataFrame) -> Picture:
             str(i + 1), (cells["x"].median(), cells["y"].median()), fontsize=8, ha="center", va="center",
             bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour, "linewidth": 1.0},
         )  # fmt: skip
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", "datalim")
     axes.spines[:].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, markerscale=max(1.0, 3 / size), handletextpad=0.2)

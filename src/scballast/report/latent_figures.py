@@ -28,9 +28,8 @@ def _first_replicate(table: pd.DataFrame) -> pd.DataFrame:
 def _name_dimensions(axes: Axes, dimensions: Sequence[object], every: int) -> None:
     """Name each, or each second or fifth, column of a heat map."""
     axes.set_xticks(range(0, len(dimensions), every), labels=[drawable(str(name)) for name in dimensions[::every]])
-    axes.set_xlim(-0.5, len(dimensions) - 0.5)
+    axes.set(xlim=(-0.5, len(dimensions) - 0.5), xlabel="latent dimension")
     axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("latent dimension")
 
 
 def association(results: ResultFolder, table: pd.DataFrame, key: str) -> Picture:
@@ -126,9 +125,7 @@ def axis_purity(results: ResultFolder, table: pd.DataFrame) -> Picture:
         axes.scatter(purity, y, s=24, color=colour, zorder=3)
         for position, name in zip(y, rows["population"], strict=True):
             axes.text(1.05, float(position), labels[name], fontsize=style.SMALL, va="center", clip_on=False)
-        axes.set_title(f"{end} end")
-        axes.set_xlim(0, 1.02)
-        axes.set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+        axes.set(title=f"{end} end", xlim=(0, 1.02), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
     names = [drawable(str(dimension)) for dimension in dimensions]

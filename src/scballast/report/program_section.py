@@ -53,7 +53,7 @@ _ENRICHMENT = (
 )
 
 
-def section(results: ResultFolder) -> Section:
+def section(results: ResultFolder, counts: pd.DataFrame) -> Section:
     """Show every population's programs, one row each, and write ``programs.gmt``.
 
     Parameters
@@ -70,9 +70,6 @@ def section(results: ResultFolder) -> Section:
         "permuted cells, the weights also beyond other populations. Of its leading genes those are listed that follow "
         "the activity in cells that its weights never saw (false discovery rate 5%)."
     )
-    counts = results.table("program_counts")
-    if counts is None:
-        return Section("programs", title, lead, missing="Left out: there is no tables/program_counts.csv.")
     summary, genes = results.table("program_summary"), results.table("programs")
     grids = []
     pictures = []

@@ -66,8 +66,7 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
     for axes, method in zip(panels, methods, strict=True):
         _dot_panel(axes, _by_population(results, method, names), left, colour)
         axes.set_title(_wrapped(method, n_columns), fontsize=10 if n_columns < 5 else 9)
-    panels[0].set_xlim(left, 1.04)
-    panels[0].set_xticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    panels[0].set(xlim=(left, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     figure.supxlabel(f"stability Φ of the top {results.top_k} genes (0 chance, 1 identical)", fontsize=10)
     _legend(figure, colour)
     caption = (
@@ -94,14 +93,19 @@ def _dot_panel(axes: Axes, values: dict[str, np.ndarray], left: float, colour: s
     axes.axvline(0, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
     axes.hlines(rows, left, 1.04, color=style.PALE, linewidth=0.5, zorder=0)
     axes.scatter(values["floor"], rows, marker="|", s=45, color=style.GREY, linewidth=1.5, zorder=2)
-    size = 22 if len(rows) <= 24 else 14
-    known = np.isfinite(values["lower"]) & np.isfinite(values["upper"])
-    low, high = np.clip(values["lower"], left, 1), np.clip(values["upper"], left, 1)
-    axes.hlines(rows[known], low[known], high[known], color=colour, linewidth=1.4, zorder=3)
+    size = _intervals(axes, values["lower"], values["upper"], (left, 1.0), colour)
     axes.scatter(phi[above], rows[above], s=size, color=colour, linewidth=1, zorder=4)
     axes.scatter(phi[~above], rows[~above], s=size, facecolor="white", edgecolor=colour, linewidth=1, zorder=4)
     nothing = ~np.isfinite(values["phi"])
     axes.scatter(np.zeros(nothing.sum()), rows[nothing], marker="x", s=18, color=style.GREY, linewidth=1, zorder=4)
+
+
+def _intervals(axes: Axes, lower: np.ndarray, upper: np.ndarray, limits: tuple[float, float], colour: str) -> float:
+    """Draw the intervals of all rows, cut at limits, and return the size of the dots upon them."""
+    known = np.flatnonzero(np.isfinite(lower) & np.isfinite(upper))
+    low, high = (np.clip(ends[known], *limits) for ends in (lower, upper))
+    axes.hlines(known, low, high, color=colour, linewidth=1.4, zorder=3)
+    return 22 if len(lower) <= 24 else 14
 
 
 def _legend(figure: Figure, colour: str) -> None:
@@ -164,8 +168,7 @@ def _draw_cells(axes: Axes, phi: np.ndarray, beaten: np.ndarray, centres: np.nda
         if beaten[i, j]:
             corners.append([(x + 0.46, y + 0.46), (x + 0.46, y + 0.1), (x + 0.25, y + 0.46)])
     shown = np.ma.masked_invalid(np.clip(phi, 0, 1).ravel())
-    mesh = PolyCollection(squares, array=shown, cmap=colours, edgecolor="white", linewidth=0.8)
-    mesh.set_clim(0, 1)
+    mesh = PolyCollection(squares, array=shown, cmap=colours, clim=(0, 1), edgecolor="white", linewidth=0.8)
     axes.add_collection(mesh)
     axes.add_collection(PolyCollection(corners, facecolor=style.VERMILION, edgecolor="white", linewidth=0.4))
     size = 8 if phi.shape[1] <= 12 else 7 if phi.shape[1] <= 16 else 5.5
@@ -203,9 +206,7 @@ def against_size(results: ResultFolder) -> Picture:
         axes.scatter(cells, np.clip(values["phi"], left, 1), s=16, color=colour, edgecolor="white", linewidth=0.5)
         axes.set_title(method, color=colour)
         axes.grid(axis="y")
-    panels[0].set_xscale("log")
-    panels[0].set_ylim(left, 1.04)
-    panels[0].set_yticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    panels[0].set(xscale="log", ylim=(left, 1.04), yticks=[0, 0.5, 1], yticklabels=["0", "0.5", "1"])
     _plain_log_ticks(panels[0], cells)
     figure.supxlabel("cells in the population (log scale)", fontsize=10)
     figure.supylabel(f"stability Φ, top {results.top_k}", fontsize=10)
@@ -306,9 +307,6 @@ def _difference_panel(axes: Axes, rows: pd.DataFrame, limit: float) -> None:
     decided = (lower > 0) | (upper < 0)
     axes.hlines(places, -limit, limit, color=style.PALE, linewidth=0.5, zorder=0)
     axes.axvline(0, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-    known = np.isfinite(lower) & np.isfinite(upper)
-    low, high = np.clip(lower, -limit, limit), np.clip(upper, -limit, limit)
-    axes.hlines(places[known], low[known], high[known], color=style.GREEN, linewidth=1.4, zorder=3)
-    size = 22 if len(rows) <= 24 else 14
+    size = _intervals(axes, lower, upper, (-limit, limit), style.GREEN)
     for marked, face in ((decided, style.GREEN), (~decided, "white")):
         axes.scatter(values[marked], places[marked], s=size, facecolor=face, edgecolor=style.GREEN, zorder=4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ import pandas as pd
 
 from scballast.config import keys
 from scballast.methods.registry import method_order
-from scballast.results import setting
+from scballast.results import read_config, read_json, setting
 from scballast.verdict.caveats import Caveat
 
 # Columns that stay text whatever they hold: a population may be called "1", "NA" or "nan".
@@ -55,18 +54,6 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def read_json(path: Path, default: Any) -> Any:
-    """Parse a JSON file, or give ``default`` where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Parse a YAML mapping, or give an empty one where there is no file."""
-    import yaml
-
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
-
-
 MOST_DRAWN = 40
 """Rows of a figure: more cannot be read, and make a page of many megabytes; the tables have all populations."""
 
@@ -88,8 +75,8 @@ class StoredFolder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration."""
-        return read_yaml(self.path / "config" / "resolved.yaml")
+        """The resolved configuration; empty where there is none."""
+        return read_config(self.path) if (self.path / "config" / "resolved.yaml").is_file() else {}
 
 
 @dataclass(frozen=True)

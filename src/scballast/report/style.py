@@ -161,8 +161,7 @@ def heat_map(
 
 def colour_bar(figure: Figure, drawn: ScalarMappable, axes: Any, label: str, **placement: Any) -> Colorbar:
     """Explain the colours beside the panels ``axes``, without a frame."""
-    bar = figure.colorbar(drawn, ax=axes, **placement)
-    bar.set_label(label)
+    bar = figure.colorbar(drawn, ax=axes, label=label, **placement)
     bar.outline.set_visible(False)
     return bar
 

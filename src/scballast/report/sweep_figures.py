@@ -52,8 +52,7 @@ def pareto(sweep: SweepFolder) -> Picture:
     _name_trials(axes, sweep, front, x.metric, y.metric)
     chosen = trials[trials["trial"] == sweep.chosen]
     axes.scatter(chosen[x.metric], chosen[y.metric], s=190, facecolor="none", edgecolor=style.VERMILION, linewidth=1.8)
-    axes.set_xlabel(x.label)
-    axes.set_ylabel(y.label)
+    axes.set(xlabel=x.label, ylabel=y.label)
     axes.grid()
     marks = {name: style.mark(style.CYCLE[i % len(style.CYCLE)]) for name, i in colours.items()}
     marks |= {name: style.mark(style.GREY, _MARKERS[i % len(_MARKERS)]) for name, i in shapes.items()}

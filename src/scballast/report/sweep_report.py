@@ -11,13 +11,12 @@ import pandas as pd
 from scballast.report import sweep_figures
 from scballast.report.description import markdown
 from scballast.report.html import Fact, Grid, Section, two, with_sentences, write_page
-from scballast.report.stored_tables import read_json
 from scballast.report.style import figure_style
 from scballast.report.sweep_findings import finding
 from scballast.report.sweep_sections import families_section, programs_section
 from scballast.report.sweep_tables import SweepFolder
 from scballast.report.wording import again
-from scballast.results import setting
+from scballast.results import read_json, setting
 from scballast.verdict.caveats import Caveat
 
 MAX_ROWS = 200  # trials in the page's table

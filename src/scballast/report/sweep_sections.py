@@ -159,8 +159,7 @@ def _program_picture(sweep: SweepFolder, trials: pd.DataFrame) -> Picture:
     axes.scatter(trials[DIMENSIONS], trials[HELD], s=14, color=style.VERMILION, alpha=0.6, linewidth=0)
     axes.set_ylim(bottom=0)
     axes.set_xticks([float(value) for value in means.index], labels=[f"{value:g}" for value in means.index])
-    axes.set_xlabel("latent dimensions (n_latent)")
-    axes.set_ylabel("programs")
+    axes.set(xlabel="latent dimensions (n_latent)", ylabel="programs")
     axes.grid(axis="y")
     axes.legend(loc="lower right")
     caption = (

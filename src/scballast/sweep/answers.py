@@ -15,7 +15,7 @@ from scballast.config.addresses import params_of
 from scballast.config.schema import Config, DataConfig, config_hash
 from scballast.data.dataset import Dataset
 from scballast.errors import ScballastError, memory_errors
-from scballast.experiment.pairs import pair_metrics, pair_setup
+from scballast.experiment.pairs import pair_setup, setup_objectives
 from scballast.experiment.run import check_against_data, model_cache, prepare_dataset
 from scballast.experiment.setup import Setup
 from scballast.experiment.training import train_ahead
@@ -74,10 +74,8 @@ class Answers:
             if (config.data, config.seed, config.device) != (first.data, first.seed, first.device):
                 continue  # other cells: trained with their own trial
             dataset = self.load(config)
-            if _finished_before(config, dataset, open_tracking(config)) is not None:
-                continue
-            wanted = [objective.metric for objective in config.objectives]
-            setups.append(pair_setup(config, dataset, 0, wanted) if request.raced else Setup.of(config, dataset))
+            if _finished_before(config, dataset, open_tracking(config)) is None:
+                setups.append(pair_setup(config, dataset, 0) if request.raced else Setup.of(config, dataset))
         with memory_errors():
             train_ahead(setups, cache)
         return messages.Trained()
@@ -95,9 +93,9 @@ def _run(request: messages.TrialRequest, dataset: Dataset) -> messages.TrialDone
     if original is not None:
         return _reuse(config, place, tracking, *original)
     if request.pair is not None:
-        wanted = [objective.metric for objective in config.objectives]
+        pair = pair_setup(config, dataset, request.pair)
         with memory_errors():
-            return messages.PairDone(pair_metrics(config, dataset, request.pair, wanted, cache_dir=cache_dir(config)))
+            return messages.PairDone(setup_objectives(pair, cache_dir=cache_dir(config)))
     outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset)
     metrics = {name: v for name, v in outcome.experiment.results.metrics.items() if math.isfinite(v)}
     return messages.TrialDone(outcome.run_id, str(outcome.folder), metrics)

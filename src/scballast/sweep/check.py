@@ -30,13 +30,9 @@ def without_missing_families(space: Space) -> tuple[Space, dict[str, str]]:
     kept: list[Dimension] = []
     left_out: dict[str, str] = {}
     for dimension in space:
-        missing = {
-            value: obstacle
-            for value, _ in dimension.choices
-            if dimension.key in ("model", "model.name")
-            and value in FAMILIES
-            and (obstacle := FAMILIES[str(value)].obstacle) is not None
-        }
+        known = [str(value) for value, _ in dimension.choices if value in FAMILIES]
+        obstacles = {name: FAMILIES[name].obstacle for name in known if dimension.key in ("model", "model.name")}
+        missing = {name: obstacle for name, obstacle in obstacles.items() if obstacle is not None}
         choices = tuple(choice for choice in dimension.choices if choice[0] not in missing)
         if missing and choices:
             left_out |= {dimension.word(value): obstacle for value, obstacle in missing.items()}
@@ -105,7 +101,8 @@ class Composer:
     def __init__(self, loader: Any, master: DictConfig, words: Sequence[str], space: Space) -> None:
         self._loader, self._master, self._words, self.space = loader, master, words, space
         self._composed: dict[tuple[Any, ...], DictConfig] = {}
-        self._groups: dict[str, bool] = {}
+        self._groups = tuple(d for d in space if "." not in d.key and loader.get_group_options(d.key))
+        self._leaves = tuple(dimension for dimension in space if dimension not in self._groups)
 
     def first_point(self) -> Point:
         """Return the first value of every key."""
@@ -123,25 +120,18 @@ class Composer:
         ConfigError
             Hydra cannot compose it; its own words.
         """
-        groups = tuple(dimension for dimension in self.space if self._is_group(dimension.key))
-        chosen = tuple(point[dimension.key] for dimension in groups)
+        chosen = tuple(point[dimension.key] for dimension in self._groups)
         if chosen not in self._composed:
-            words = [*self._words, *point_overrides(groups, point)]
+            words = [*self._words, *point_overrides(self._groups, point)]
             try:
                 self._composed[chosen] = compose_job(self._loader, self._master, words)
             except HydraException as error:
                 raise ConfigError(" ".join(str(error).split())) from error
         composed = self._composed[chosen].copy()
         OmegaConf.copy_cache(from_config=self._master, to_config=composed)
-        leaves = tuple(dimension for dimension in self.space if dimension not in groups)
-        for word in point_words(leaves, point):
+        for word in point_words(self._leaves, point):
             override = parse_override(word)
             OmegaConf.update(composed, override.key_or_group, override.value(), merge=True, force_add=True)
         with read_write(composed), open_dict(composed):
             composed.hydra.overrides.task = [*self._words, *point_overrides(self.space, point)]
         return composed
-
-    def _is_group(self, key: str) -> bool:
-        if key not in self._groups:
-            self._groups[key] = "." not in key and bool(self._loader.get_group_options(key))
-        return self._groups[key]

@@ -47,11 +47,10 @@ class TrialProcess:
             if self._ended:
                 message = "it was ended"
                 raise ProcessDiedError(message)
-            self._start()
+            if self._process is None or self._process.poll() is not None:
+                self._start()
 
     def _start(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
         self.close()
         ours, theirs = Pipe()
         # The process sees this pipe close when this one is gone, however it went.

@@ -45,7 +45,7 @@ def confirm_choice(study: SweepStudy, worker: Worker) -> None:
     known = fresh_values(study)
     if choice is None or (known is not None and known.trial == choice.number):
         return
-    config = worker.composer().config(study.trial(choice.number).params)
+    config = worker.composer.config(study.trial(choice.number).params)
     seed = config.seed + 1
     logger.info("Confirming trial %d on fresh replicates (seed=%d).", choice.number, seed)
     tags = ((keys.CONFIRMS, str(choice.number)),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -231,13 +232,9 @@ def _open_study(sweep: Sweep, address: StorageAddress, dataset: Described) -> tu
 def _free_name(address: StorageAddress, dataset: str, identity: Identity) -> str:
     """Return a name from data set and date: today's sweep of the same kind if there is one, else a new one."""
     stem = f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', dataset)}-{date.today().isoformat()}"
-    number = 1
-    while True:
-        name = stem if number == 1 else f"{stem}-{number}"
-        stored = SweepStudy.stored_identity(name, address)
-        if stored is None or not identity.differences(stored):
-            return name
-        number += 1
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    stored = ((name, SweepStudy.stored_identity(name, address)) for name in names)
+    return next(name for name, known in stored if known is None or not identity.differences(known))
 
 
 # ---------------------------------------------------------------------- the work

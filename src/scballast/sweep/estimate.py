@@ -25,10 +25,6 @@ from scballast.sweep.messages import Estimated, Work
 from scballast.sweep.rates import Rates, stored_rates, usual_rest
 from scballast.threads import one_thread
 
-_MOST_EPOCHS = 400
-# scvi-tools' rule: 400 epochs up to 20,000 cells, then fewer.
-_CELLS_OF_MOST_EPOCHS = 20_000
-
 
 def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Estimated:
     """Count the work of every configuration, and tell the time of the first that is not done.
@@ -54,10 +50,8 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         replace(config_work, finished=_has_finished(c, load(c)))
         for c, (config_work, _) in zip(configs, counted, strict=True)
     ]
-    todo = next(
-        (config for config, config_work in zip(configs, work, strict=True) if not config_work.finished), configs[0]
-    )
-    dataset = load(todo)
+    first = next((place for place, config_work in enumerate(work) if not config_work.finished), 0)
+    todo, dataset = configs[first], load(configs[first])
     if todo.plan == "probe":
         training, baselines, rest = _probe_training(todo, dataset), _probe_baselines(todo, dataset), math.nan
         source = f"a probe of {time.perf_counter() - start:.0f} s"
@@ -65,7 +59,7 @@ def estimate(configs: Sequence[Config], load: Callable[[Config], Dataset]) -> Es
         rates = stored_rates(Path(todo.runs_dir).expanduser().resolve(), todo.model.name)
         setup = Setup.of(todo, dataset)
         usual = rates.or_usual(setup.family.seconds_per_cell)
-        baselines, training, rest = _seconds(usual, setup, *counted[configs.index(todo)])
+        baselines, training, rest = _seconds(usual, setup, *counted[first])
         source = f"{rates.n_runs} finished run{'s' * (rates.n_runs != 1)} in {todo.runs_dir}"
         if not rates.n_runs:
             source = "two cores elsewhere, roughly; plan=probe tries a little of it here"
@@ -169,8 +163,7 @@ def _probe_training(config: Config, dataset: Dataset) -> float:
         for n in (1, 3)
     )
     per_epoch = max(0.0, (three_epochs - one_epoch) / 2)
-    cells = dataset.adata.n_obs * config.resample.fraction
-    rule = min(_MOST_EPOCHS, round(_CELLS_OF_MOST_EPOCHS / cells * _MOST_EPOCHS))
+    rule = default_max_epochs(round(dataset.adata.n_obs * config.resample.fraction))
     return one_epoch + per_epoch * ((config.train.max_epochs or rule) - 1)
 
 

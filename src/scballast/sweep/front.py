@@ -93,17 +93,13 @@ def score_trials(trials: Sequence[FrozenTrial], objectives: Sequence[Objective])
     return Scores(compared, kept, failed, not_shared, {} if of_fit else _poor_fits(trials))
 
 
-def not_compared(scores: Scores) -> list[str]:
-    """Return a sentence for each objective that is not compared, since not every family of models has it."""
-    return [
-        f"{metric} is not compared: {', '.join(families)} {'have' if len(families) > 1 else 'has'} none."
-        for metric, families in scores.not_shared.items()
-    ]
-
-
 def notes_on(scores: Scores) -> Iterator[str]:
-    """Return a sentence for each trial that is left out, or compared, though its fit is far worse than the rest."""
-    yield from not_compared(scores)
+    """Yield a sentence for each objective that is not compared, since not every family of models has it.
+
+    And for each trial that is left out, or compared, though its fit is far worse than the rest.
+    """
+    for metric, families in scores.not_shared.items():
+        yield f"{metric} is not compared: {', '.join(families)} {'have' if len(families) > 1 else 'has'} none."
     for number, why in scores.failed_fits.items():
         yield f"Trial {number} is left out of front and axes: {why}."
     for number, why in scores.poor_fits.items():

@@ -15,7 +15,7 @@ from scballast.data.early import check_file
 from scballast.data.published_lists import PublishedLists
 from scballast.engine.cache_folders import settle_matplotlib
 from scballast.errors import ConfigError, memory_errors
-from scballast.results import Results, result_folder, write_results
+from scballast.results import Results, read_config, result_folder, write_results
 
 
 def runs_dir_of(words: Sequence[str]) -> str:
@@ -54,11 +54,8 @@ def check_configuration(words: Sequence[str], run: Path | None) -> Config:
         quick = () if any(word.startswith("baselines=") for word in words) else ("baselines=fast",)
         config = compose_config([*quick, *words])
     else:
-        import yaml
-
         runs_dir = runs_dir_of(words)
-        stored = yaml.safe_load((run / "config" / "resolved.yaml").read_text(encoding="utf-8"))
-        config = replace(build_config(stored), runs_dir=runs_dir)
+        config = replace(build_config(read_config(run)), runs_dir=runs_dir)
     check_file(config.data, config.association.keys)
     return config
 

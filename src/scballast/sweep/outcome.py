@@ -19,7 +19,7 @@ from scballast.config import keys
 from scballast.config.addresses import without_passwords
 from scballast.config.schema import to_nested
 from scballast.errors import ScballastError
-from scballast.results import Results, result_folder, setting, write_results
+from scballast.results import Results, read_config, read_json, result_folder, setting, write_results
 from scballast.sweep.confirm import confirmation_sentence
 from scballast.sweep.front import Scores, choose, notes_on, pareto_front
 from scballast.sweep.messages import Described
@@ -93,7 +93,7 @@ def trials_table(study: SweepStudy, root: Path) -> pd.DataFrame:
         failed_fit = scores.failed_fits.get(trial.number, "")
         # On the scale of a fit out of all proportion no figure would show the others.
         values = {o.metric: math.nan if failed_fit else values.get(o.metric, math.nan) for o in scores.objectives}
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) if folder else {}
+        metrics = read_json(folder / "metrics.json") if folder else {}
         shown = {name: value for name, value in metrics.items() if _SHOWN_METRICS.fullmatch(name)}
         poor_fit = scores.poor_fits.get(trial.number, "")
         if poor_fit:
@@ -258,13 +258,11 @@ def _stored_tables(trial: FrozenTrial, folder: Path | None, tracking: Tracking) 
 
 
 def _parameters(study: SweepStudy, trial: FrozenTrial, folder: Path | None) -> dict[str, Any]:
-    import yaml
-
     searched = [dimension.key for dimension in study.space]
     parameters: dict[str, Any] = {}
     if folder is not None:
-        resolved = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
-        leaves = {key: setting(resolved, key) for key in dict.fromkeys((*_HEADLINE, *searched)) if "." in key}
+        config = read_config(folder)
+        leaves = {key: setting(config, key) for key in dict.fromkeys((*_HEADLINE, *searched)) if "." in key}
         parameters = {k: json.dumps(leaf) if isinstance(leaf, list | dict) else leaf for k, leaf in leaves.items()}
     # A group is a parameter by its option's name; what it sets is in the configuration.
     return parameters | {key: trial.params[key] for key in searched if key in trial.params and key not in parameters}
@@ -287,11 +285,7 @@ def _tags(study: SweepStudy, dataset: Described, scores: Scores) -> dict[str, st
     }
     if choice is not None:
         run_id = study.trial(choice.number).user_attrs.get(keys.RUN_ID, "")
-        tags |= {
-            keys.CHOSEN: str(choice.number),
-            keys.CHOSEN_RUN: run_id,
-            keys.RULE: choice.reason,
-        }
+        tags |= {keys.CHOSEN: str(choice.number), keys.CHOSEN_RUN: run_id, keys.RULE: choice.reason}
     return tags
 
 

@@ -26,10 +26,7 @@ def print_plan(config: Config) -> None:
     print("One experiment.")
     if work.finished:
         print("The same configuration has finished on the same data before; it would be run anew.")
-    print(_members(work.members, work.trainings, work.known))
-    print(_rankings(work.rankings, work.cached))
-    print(_time(estimated, 1, 1))
-    _print_reading_and_memory(estimated, 1)
+    _print_work(estimated, (work.members, work.trainings, work.known), 1)
     _print_warnings(estimated)
 
 
@@ -69,11 +66,8 @@ def print_sweep_plan(
     print(f"Finished before, and reused: {finished}.")
     left = [trial_work for trial_work in work if not trial_work.finished]
     models = [(trial_work.members, trial_work.trainings, trial_work.known) for trial_work in left] or [(0, 0, 0)]
-    print(_members(*(round(share * sum(numbers)) for numbers in zip(*models, strict=True))))
-    # Rankings by baselines do not depend on the model: all trials share them.
-    print(_rankings(max(trial_work.rankings for trial_work in work), max(trial_work.cached for trial_work in work)))
-    print(_time(estimated, todo, n_workers, n_pairs(config) if raced else 1))
-    _print_reading_and_memory(estimated, n_workers)
+    members = tuple(round(share * sum(numbers)) for numbers in zip(*models, strict=True))
+    _print_work(estimated, members, todo, n_workers, n_pairs(config) if raced else 1)
     for line in rules(config, raced=raced):
         print(line)
     _print_warnings(estimated)
@@ -114,8 +108,15 @@ def _estimate(configs: Sequence[Config]) -> Estimated:
     return served(answer, Estimated)
 
 
-def _print_reading_and_memory(estimated: Estimated, n_workers: int) -> None:
-    """Print what reading a large file takes, and whether the memory of this machine is enough."""
+def _print_work(estimated: Estimated, members: tuple[int, ...], todo: int, n_workers: int = 1, pairs: int = 1) -> None:
+    """Print models and rankings, their time, what reading a large file takes, and whether the memory is enough."""
+    new, trainings, known_models = members
+    beside = f" The cache holds {known_models} more." if known_models else ""
+    print(f"Members to train: {new}, in {trainings} trainings.{beside}")
+    # Rankings by baselines do not depend on the model: all trials share them.
+    rankings, cached = (max(getattr(work, what) for work in estimated.work) for what in ("rankings", "cached"))
+    print(f"Rankings by baselines: {rankings}, of which the cache holds {cached}.")
+    print(_time(estimated, todo, n_workers, pairs))
     if estimated.reading_seconds:
         known = not math.isnan(estimated.reading_seconds)
         seconds = f"about {duration(estimated.reading_seconds)}" if known else "a time that is not known"
@@ -132,15 +133,6 @@ def _print_reading_and_memory(estimated: Estimated, n_workers: int) -> None:
 def _print_warnings(estimated: Estimated) -> None:
     for warning in estimated.warnings:
         sys.stderr.write(f"Warning: {warning}\n")
-
-
-def _members(new: int, trainings: int, known: int) -> str:
-    beside = f" The cache holds {known} more." if known else ""
-    return f"Members to train: {new}, in {trainings} trainings.{beside}"
-
-
-def _rankings(number: int, cached: int) -> str:
-    return f"Rankings by baselines: {number}, of which the cache holds {cached}."
 
 
 def _time(estimated: Estimated, todo: int, n_workers: int, pairs: int = 1) -> str:

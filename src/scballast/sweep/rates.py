@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from scballast.results import MARKER
+from scballast.results import MARKER, read_config, read_json
 
 MOST_RUNS = 30
 """So many of the newest runs are looked at."""
@@ -84,8 +82,7 @@ def _times(folder: Path, model: str) -> dict[str, float] | None:
     import yaml
 
     try:
-        config: dict[str, Any] = yaml.safe_load((folder / "config" / "resolved.yaml").read_text(encoding="utf-8"))
-        metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        config, metrics = read_config(folder), dict(read_json(folder / "metrics.json"))
         path = folder / "tables" / "training.csv"
         rows = _rows(path) if path.is_file() else []
         populations = _rows(folder / "tables" / "populations.csv")

@@ -14,7 +14,7 @@ from typing import Any
 from scballast.config.compose import check_keys, config_groups
 from scballast.config.hydra_compat import choices_of, parse_override
 from scballast.config.schema import Config
-from scballast.config.values import unknown_key
+from scballast.config.values import unknown_key, written
 from scballast.errors import ConfigError
 from scballast.sweep.optuna_compat import Trial
 
@@ -144,8 +144,8 @@ def split_words(
 def entry_words(key: str, value: Any) -> str:
     """Return one entry of ``sweep.search_space`` as a word of the command line."""
     if isinstance(value, list | tuple):
-        return f"{key}={','.join(_plain(item) for item in value)}" if len(value) != 1 else f"{key}=choice({value[0]})"
-    return f"{key}={_plain(value)}"
+        return f"{key}={','.join(map(written, value))}" if len(value) != 1 else f"{key}=choice({value[0]})"
+    return f"{key}={written(value)}"
 
 
 def parse_dimension(word: str, *, loader: Any = None) -> Dimension:
@@ -294,12 +294,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _parse(word: str, loader: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,6 +135,4 @@ def _value(study: SweepStudy, scores: Scores, trial: FrozenTrial, metric: str, *
         return f"{value:.4g} (failed fit)"
     if len(pairs) < 2 or not with_error:
         return f"{value:.4g}"
-    mean = sum(pairs) / len(pairs)
-    error = (sum((x - mean) ** 2 for x in pairs) / (len(pairs) - 1) / len(pairs)) ** 0.5
-    return f"{value:.4g} ±{error:.2g}"
+    return f"{value:.4g} ±{statistics.stdev(pairs) / len(pairs) ** 0.5:.2g}"

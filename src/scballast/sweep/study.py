@@ -26,7 +26,7 @@ from scballast.sweep.space import Point, Space
 from scballast.sweep.stopping import stop_reason
 from scballast.sweep.storage import StorageAddress, open_storage, sweep_lock
 from scballast.tracking.leftovers import SILENT_DEATH
-from scballast.tracking.liveness import ProcessIdentity, current_process
+from scballast.tracking.liveness import HEARTBEAT_SECONDS, ProcessIdentity, current_process
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 # Parameters whose process died while their worker lived on are tried so often in all: memory may have
 # been short for another's sake, but a trial that is too large stays so.
 MOST_ATTEMPTS = 3
-HEARTBEAT_SECONDS = 60.0
 # A trial that ended so, or as `SILENT_DEATH` says, failed for no fault of its own.
 INTERRUPTED = "interrupted by the user"
 

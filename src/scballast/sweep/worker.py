@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -75,47 +75,50 @@ class Worker:
     since: float
     raced: bool = False
     process: TrialProcess = field(default_factory=TrialProcess)
-    _composer: Composer | None = None
+    _study: SweepStudy = field(init=False, repr=False)
+    _tracking: Tracking = field(init=False, repr=False)
 
     def __call__(self, _: DictConfig) -> None:
         """Work until no trial waits."""
-        study = SweepStudy.join(self.name, self.address, self.config, self.space, self.total)
-        tracking = open_tracking(self.config)
+        self._study = SweepStudy.join(self.name, self.address, self.config, self.space, self.total)
+        self._tracking = open_tracking(self.config)
         try:
-            while study.failures_in_a_row(self.since) < self.config.sweep.max_failures:
-                claims = self._claim(study, tracking)
+            while self._study.failures_in_a_row(self.since) < self.config.sweep.max_failures:
+                claims = self._claim()
                 if not claims:
                     return
-                with study.heartbeat(claims):
-                    self._run_together(study, tracking, claims)
+                with self._study.heartbeat(claims):
+                    self._run_together(claims)
         finally:
             self.process.close()
+            # A worker that is sent elsewhere next opens its own.
+            del self._study, self._tracking
 
-    def _claim(self, study: SweepStudy, tracking: Tracking) -> list[Claim]:
+    def _claim(self) -> list[Claim]:
         """Take as many trials as are trained together, or those that are left."""
         claims: list[Claim] = []
         while len(claims) < self.config.sweep.fused:
-            claim = study.claim(partial(finished_run, tracking, self.name))
+            claim = self._study.claim(partial(finished_run, self._tracking, self.name))
             if claim is None:
                 break
             claims.append(claim)
         return claims
 
-    def _run_together(self, study: SweepStudy, tracking: Tracking, claims: Sequence[Claim]) -> None:
+    def _run_together(self, claims: Sequence[Claim]) -> None:
         """Train the models of all claims as one ensemble, then run one after another; give back what is not begun."""
         waiting = list(claims)
         try:
             if len(claims) > 1:
                 self._train_ahead(claims)
             while waiting:
-                over = study.failures_in_a_row(self.since) >= self.config.sweep.max_failures
-                if len(waiting) < len(claims) and (over or study.progress().stop):
+                over = self._study.failures_in_a_row(self.since) >= self.config.sweep.max_failures
+                if len(waiting) < len(claims) and (over or self._study.progress().stop):
                     return
-                self._run(study, tracking, waiting.pop(0))
-                keep_parent(study, tracking, self.parent_run_id)
+                self._run(waiting.pop(0))
+                keep_parent(self._study, self._tracking, self.parent_run_id)
         finally:
             for claim in waiting:
-                study.fail(claim.number, INTERRUPTED, again=True)
+                self._study.fail(claim.number, INTERRUPTED, again=True)
 
     def _train_ahead(self, claims: Sequence[Claim]) -> None:
         """Fill the cache with the models of several trials; what goes wrong here is met again by the trial it is of."""
@@ -143,23 +146,23 @@ class Worker:
         # What is left in its memory may be too much for the first of them too.
         self.process.close()
 
-    def _run(self, study: SweepStudy, tracking: Tracking, claim: Claim) -> None:
+    def _run(self, claim: Claim) -> None:
         start = time.perf_counter()
         config: Config | None = None
         answer: Answer
         try:
             composed = self._compose(claim)
             config = config_of(composed)
-            study.note(claim.number, {keys.CONFIG_HASH: config_hash(config)})
-            answer = self._run_job(study, tracking, composed, config, claim)
+            self._study.note(claim.number, {keys.CONFIG_HASH: config_hash(config)})
+            answer = self._run_job(composed, config, claim)
         except ProcessDiedError as error:
             answer = Failed(str(error), died=True)
             if isinstance(error, TrialTimeoutError):
                 # Asked again it would take as long.
                 answer = Failed(f"sweep.trial_timeout={self.config.sweep.trial_timeout}: it took longer, and was ended")
-            finished = finished_run(tracking, self.name, claim.number)
-            if finished is not None and not study.missing_objectives(finished[0]):
-                study.complete(claim.number, *finished)
+            finished = finished_run(self._tracking, self.name, claim.number)
+            if finished is not None and not self._study.missing_objectives(finished[0]):
+                self._study.complete(claim.number, *finished)
                 return
         except ScballastError as error:
             answer = Failed(str(error))
@@ -168,30 +171,27 @@ class Worker:
             self.process.interrupt()
             reason = INTERRUPTED if interrupted else f"{type(error).__name__}: {error}"
             if interrupted:
-                interrupt_trial_run(tracking, self.name, claim.number)
-            study.fail(claim.number, reason, again=True)
+                interrupt_trial_run(self._tracking, self.name, claim.number)
+            self._study.fail(claim.number, reason, again=True)
             raise
         if isinstance(answer, Interrupted):
             # Somebody stopped the trial's process alone: its parameters are asked again.
             answer = Failed(INTERRUPTED, died=True)
-        self._end(study, tracking, claim, config, answer, seconds=time.perf_counter() - start)
+        self._end(claim, config, answer, seconds=time.perf_counter() - start)
 
+    @cached_property
     def composer(self) -> Composer:
-        """Return what composes the configurations of its trials."""
-        if self._composer is None:
-            self._composer = Composer(self.hydra_context.config_loader, self.master, self.words, self.space)
-        return self._composer
+        """What composes the configurations of its trials."""
+        return Composer(self.hydra_context.config_loader, self.master, self.words, self.space)
 
     def _compose(self, claim: Claim) -> DictConfig:
-        composed = self.composer().composed(claim.point)
+        composed = self.composer.composed(claim.point)
         with open_dict(composed):
             composed.hydra.job.id = f"{self.name}-{claim.number}"
             composed.hydra.job.num = claim.number
         return composed
 
-    def _run_job(
-        self, study: SweepStudy, tracking: Tracking, composed: DictConfig, config: Config, claim: Claim
-    ) -> Answer:
+    def _run_job(self, composed: DictConfig, config: Config, claim: Claim) -> Answer:
         """Run a trial as a Hydra job, with a job's folder, log and callbacks."""
         folder = Path(composed.hydra.sweep.dir).absolute() / str(composed.hydra.sweep.subdir)
         shown = self._shown(folder)
@@ -214,7 +214,7 @@ class Worker:
         def task(_: DictConfig) -> Answer:
             # In the job, since Hydra knows the job's folder, and with it the place of its log, only there.
             request = TrialRequest(without_storage(config), place, _logging_of(composed))
-            left = self._race(study, tracking, claim, request, deadline) if self.raced else request
+            left = self._race(claim, request, deadline) if self.raced else request
             answer = self.process.call(left, deadline) if isinstance(left, TrialRequest) else left
             run_id = answer.run_id if isinstance(answer, TrialDone) else None
             links = {"study": self.name, "trial": claim.number, "run_id": run_id}
@@ -224,9 +224,7 @@ class Worker:
         answer: Answer = run_as_job(self.hydra_context, composed, task)
         return answer
 
-    def _race(
-        self, study: SweepStudy, tracking: Tracking, claim: Claim, request: TrialRequest, deadline: float
-    ) -> TrialRequest | Answer:
+    def _race(self, claim: Claim, request: TrialRequest, deadline: float) -> TrialRequest | Answer:
         """Give a trial its pairs of replicates one by one, as long as it can reach the front.
 
         Returns
@@ -241,14 +239,14 @@ class Worker:
             if not isinstance(done, PairDone):
                 return done
             add_pair(values, done.values, self.config.objectives)
-            study.note(claim.number, {keys.PAIRS: json.dumps(values)})
-            keep_parent(study, tracking, self.parent_run_id)
-            stopped = judge(self.config, values, study.trials())
+            self._study.note(claim.number, {keys.PAIRS: json.dumps(values)})
+            keep_parent(self._study, self._tracking, self.parent_run_id)
+            stopped = judge(self.config, values, self._study.trials())
             if stopped is not None:
                 notes = {keys.STOPPED: stopped.reason, keys.RUNG: str(2 * stopped.pairs)}
                 if stopped.rivals:
                     notes[keys.STOPPED_BY] = ", ".join(map(str, stopped.rivals))
-                study.note(claim.number, notes)
+                self._study.note(claim.number, notes)
                 resample = replace(request.config.resample, n_replicates=2 * stopped.pairs)
                 return replace(
                     request,
@@ -257,39 +255,31 @@ class Worker:
                 )
         return request
 
-    def _end(
-        self,
-        study: SweepStudy,
-        tracking: Tracking,
-        claim: Claim,
-        config: Config | None,
-        answer: Answer,
-        *,
-        seconds: float,
-    ) -> None:
+    def _end(self, claim: Claim, config: Config | None, answer: Answer, *, seconds: float) -> None:
         """Tell Optuna and MLflow the same about a trial's end."""
         if isinstance(answer, TrialDone):
-            missing = study.missing_objectives(answer.metrics)
-            stopped = study.trial(claim.number).user_attrs.get(keys.STOPPED)
+            missing = self._study.missing_objectives(answer.metrics)
+            stopped = self._study.trial(claim.number).user_attrs.get(keys.STOPPED)
             notes = {keys.RUN_ID: answer.run_id, keys.RESULTS: self._shown(Path(answer.folder))}
             if stopped:
-                study.stop(claim.number, notes)
-                self._say(study, claim, seconds, f"stopped: {stopped}")
+                self._study.stop(claim.number, notes)
+                self._say(claim, seconds, f"stopped: {stopped}")
                 return
             if not missing:
                 if answer.duplicate_of:
                     notes[keys.DUPLICATE_OF] = answer.duplicate_of
-                study.complete(claim.number, answer.metrics, notes)
-                self._say(study, claim, seconds, "reused" if answer.duplicate_of else "done")
+                self._study.complete(claim.number, answer.metrics, notes)
+                self._say(claim, seconds, "reused" if answer.duplicate_of else "done")
                 return
             answer = Failed(
                 f"the objectives {', '.join(missing)} were not measured. Choose objectives among what this "
                 f"configuration logs: {', '.join(sorted(answer.metrics)[:30])}"
             )
         failed = answer if isinstance(answer, Failed) else Failed(f"an answer of another kind: {answer}")
-        fail_trial_run(tracking, self.name, claim.number, self.parent_run_id, config, failed.reason, failed.traceback)
-        study.fail(claim.number, failed.reason, failed.traceback, again=failed.died, died=failed.died)
-        self._say(study, claim, seconds, f"failed: {failed.reason.rstrip('.')}")
+        trial = (self.name, claim.number, self.parent_run_id, config)
+        fail_trial_run(self._tracking, *trial, failed.reason, failed.traceback)
+        self._study.fail(claim.number, failed.reason, failed.traceback, again=failed.died, died=failed.died)
+        self._say(claim, seconds, f"failed: {failed.reason.rstrip('.')}")
         if failed.kind == "memory":
             # What is left in its memory may be too much for the next trial too.
             self.process.close()
@@ -298,10 +288,10 @@ class Worker:
         root = runs_dir(self.config)
         return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else str(folder)
 
-    def _say(self, study: SweepStudy, claim: Claim, seconds: float, what: str) -> None:
+    def _say(self, claim: Claim, seconds: float, what: str) -> None:
         varied = tuple(dimension for dimension in self.space if len(dimension.choices) != 1)
         point = ", ".join(point_words(varied, claim.point)) or "no parameters"
-        logger.info("Trial %d (%s) %s, %.0f s. %s.", claim.number, point, what, seconds, study.progress())
+        logger.info("Trial %d (%s) %s, %.0f s. %s.", claim.number, point, what, seconds, self._study.progress())
 
 
 def without_storage(config: Config) -> Config:

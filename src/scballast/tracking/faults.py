@@ -87,12 +87,12 @@ def translate(error: Exception, settings: TrackingSettings) -> ScballastError | 
             f"{settings.shown_uri}: is no intact SQLite database.\n"
             "Move it away: scballast-ui --sync then fills a new one from the result folders."
         )
-    if _is_mlflow(error) and _code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+    if _mlflow_code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return ScballastError(
             f"{settings.shown_uri}: the server refuses access ({_first_line(error)}).\n"
             "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
         )
-    if _is_mlflow(error):
+    if _mlflow_code(error) is not None:
         return ScballastError(f"{settings.shown_uri}: MLflow did not accept a request: {_first_line(error)}")
     return None
 
@@ -111,12 +111,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
-def _is_mlflow(error: Exception) -> bool:
-    return type(error).__module__.split(".")[0] == "mlflow"
-
-
-def _code(error: Exception) -> str:
-    return str(getattr(error, "error_code", ""))
+def _mlflow_code(error: Exception) -> str | None:
+    """Return the code of an error of MLflow's; None for any other."""
+    return str(getattr(error, "error_code", "")) if type(error).__module__.split(".")[0] == "mlflow" else None
 
 
 def _is_passing(error: Exception) -> bool:
@@ -124,7 +121,7 @@ def _is_passing(error: Exception) -> bool:
     return (
         module in ("requests", "urllib3")
         or isinstance(error, ConnectionError | TimeoutError)
-        or (_is_mlflow(error) and _code(error) in _PASSING)
+        or _mlflow_code(error) in _PASSING
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -96,8 +97,8 @@ def _identity(pid: int) -> ProcessIdentity:
 
     return ProcessIdentity(
         host=socket.gethostname(),
-        boot=_first_line("/proc/sys/kernel/random/boot_id"),
-        namespace=_link("/proc/self/ns/pid"),
+        boot=_of_linux("/proc/sys/kernel/random/boot_id", _text),
+        namespace=_of_linux("/proc/self/ns/pid", os.readlink),
         pid=pid,
         created=_started(psutil.Process(pid)),
     )
@@ -105,23 +106,20 @@ def _identity(pid: int) -> ProcessIdentity:
 
 def _started(process: psutil.Process) -> float:
     """Return when a process of this machine started; setting the clock does not change it on Linux."""
-    stat = _first_line(f"/proc/{process.pid}/stat")
+    stat = _of_linux(f"/proc/{process.pid}/stat", _text)
     if stat:
         # The name, in brackets, may hold anything; the start is the 22nd field, the 20th after it.
         return int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
     return float(process.create_time())
 
 
-def _first_line(path: str) -> str:
+def _of_linux(path: str, read: Callable[[str], str]) -> str:
     # Only Linux has these; elsewhere the host name alone tells machines apart.
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+        return read(path)
     except OSError:
         return ""
 
 
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8", errors="replace").strip()

@@ -6,7 +6,6 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from scballast.config.addresses import without_password
 from scballast.errors import ConfigError
@@ -66,11 +65,6 @@ class TrackingSettings:
     def is_server(self) -> bool:
         """Whether the store is an MLflow server, which may be out of reach."""
         return self.store_uri.startswith(("http://", "https://"))
-
-    @property
-    def is_on_loopback(self) -> bool:
-        """Whether the store is a server of this machine."""
-        return self.is_server and is_loopback(urlsplit(self.store_uri).hostname or "")
 
     @property
     def database(self) -> Path | None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from scballast.config import keys
-from scballast.results import MARKER, link_or_copy, whole
+from scballast.config.values import written
+from scballast.results import MARKER, link_or_copy, read_json, whole
 from scballast.tracking.mlflow_compat import local_path
 
 PUBLISHED_MARKER = "published.json"
@@ -51,8 +52,8 @@ def publish_folder(client: Any, run_id: str, folder: Path, *, finished: int) -> 
         When the folder was finished, in milliseconds since the epoch; the time of every metric.
     """
     run = client.get_run(run_id)
-    tags = {**clean_tags(_read_json(folder / "tags.json", {})), keys.RESULT: folder_digest(folder)}
-    warnings = _read_json(folder / "warnings.json", [])
+    tags = {**clean_tags(read_json(folder / "tags.json", {})), keys.RESULT: folder_digest(folder)}
+    warnings = read_json(folder / "warnings.json", [])
     if warnings:
         tags[keys.WARNINGS] = _cut("\n".join(str(w) for w in warnings), _MAX_TAG_LENGTH, "report.html")
     note = folder / "description.md"
@@ -64,7 +65,7 @@ def publish_folder(client: Any, run_id: str, folder: Path, *, finished: int) -> 
         tags["mlflow.loggedArtifacts"] = json.dumps(logged)
 
     _log_files(client, run_id, run.info.artifact_uri, folder, compared)
-    log_params(client, run_id, _read_json(folder / "params.json", {}), known=run.data.params)
+    log_params(client, run_id, read_json(folder / "params.json", {}), known=run.data.params)
     _log_metrics(client, run_id, folder, finished)
     _log_dataset(client, run_id, tags)
     # The description and the digest come last: they say that all before them is there.
@@ -114,13 +115,7 @@ def finished_time(folder: Path) -> int:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | tuple) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | tuple) else written(value)
 
 
 def _key(name: str) -> str:
@@ -134,10 +129,6 @@ def _cut(text: str, length: int, whole: str) -> str:
     return text[: length - len(end)] + end
 
 
-def _read_json(path: Path, default: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else default
-
-
 def _chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
@@ -149,8 +140,8 @@ def _log_metrics(client: Any, run_id: str, folder: Path, finished: int) -> None:
     """
     from mlflow.entities import Metric
 
-    history: dict[str, list[tuple[float, float | None]]] = _read_json(folder / "history.json", {})
-    metrics: dict[str, float | None] = _read_json(folder / "metrics.json", {})
+    history: dict[str, list[tuple[float, float | None]]] = read_json(folder / "history.json", {})
+    metrics: dict[str, float | None] = read_json(folder / "metrics.json", {})
     points = [(name, value, 0) for name, value in metrics.items() if name not in history]
     points += [(name, value, int(epoch)) for name, curve in history.items() for epoch, value in curve]
     logged = [
@@ -169,19 +160,8 @@ def _log_dataset(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
     name, digest = tags.get(keys.DATASET), tags.get(keys.DATASET_DIGEST)
     if not name or not digest:
         return
-    source = {"uri": tags.get(keys.DATASET_SOURCE, name)}
-    profile = {
-        key.removeprefix("scballast."): int(tags[key])
-        for key in (keys.N_CELLS, keys.N_GENES, keys.N_POPULATIONS)
-        if tags.get(key, "").isdigit()
-    }
-    dataset = Dataset(
-        name=name,
-        digest=digest[:_MAX_DIGEST_LENGTH],
-        source_type="local",
-        source=json.dumps(source, ensure_ascii=False),
-        profile=json.dumps(profile),
-    )
+    source = json.dumps({"uri": name}, ensure_ascii=False)
+    dataset = Dataset(name, digest[:_MAX_DIGEST_LENGTH], source_type="local", source=source, profile="{}")
     inputs = [DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])]
     for attempt in range(1, _DATASET_ATTEMPTS + 1):
         try:

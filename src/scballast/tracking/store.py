@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from scballast.config import keys
 from scballast.errors import ScballastError
@@ -17,7 +18,7 @@ from scballast.tracking import mlflow_compat
 from scballast.tracking.database import quiet_mlflow
 from scballast.tracking.faults import UnreachableError, clear_faults
 from scballast.tracking.liveness import ProcessIdentity
-from scballast.tracking.location import TrackingSettings
+from scballast.tracking.location import TrackingSettings, is_loopback
 from scballast.tracking.outbox import OutboxEntry
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -81,7 +82,7 @@ class Store:
             if self.settings.is_server:
                 for name, value in _HTTP_SETTINGS.items():
                     os.environ.setdefault(name, value)
-                if self.settings.is_on_loopback:
+                if is_loopback(urlsplit(self.settings.store_uri).hostname or ""):
                     _no_proxy_for_loopback()
             elif self.settings.database is None:
                 mlflow_compat.retry_briefly()

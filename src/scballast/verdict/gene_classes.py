@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
@@ -63,46 +64,30 @@ def gene_classes(symbol: str) -> tuple[str, ...]:
     return (*by_pattern, *(gene_class for gene_class, members in _MEMBERS.items() if name in members))
 
 
-def gene_flags(
-    population: str,
-    genes: Sequence[str],
-    symbols: Sequence[str],
-    markers: Mapping[str, frozenset[str]],
-    means: Mapping[str, FloatArray],
-) -> list[str]:
-    """Say of each gene of a list what a reader should know before believing it.
+def gene_flags(population: str, symbol: str, means: Mapping[str, float], markers: Collection[str]) -> str:
+    """Say of a gene of a list what a reader should know before believing it.
 
     Parameters
     ----------
     population
         Whose list it is.
-    genes, symbols
-        Names and symbols, in the same order.
-    markers
-        By population, the genes of its marker list.
+    symbol
+        Of the gene.
     means
-        By population, (n_genes,) mean counts per 10,000 of these genes in it.
+        By population, its mean counts per 10,000.
+    markers
+        The populations that have it in their marker lists.
 
     Returns
     -------
-    list of str
-        For each gene its classes and "marker of X": a gene of another population's marker list that is at least
-        ``MARKER_RATIO`` times as abundant there, which doublets and ambient counts carry over; of several the one
-        with the highest mean. Joined by ", "; "" for nothing to say.
+    str
+        Its classes and "marker of X": a gene of another population's marker list that is at least ``MARKER_RATIO``
+        times as abundant there, which doublets and ambient counts carry over; of several the one with the highest
+        mean. Joined by ", "; "" for nothing to say.
     """
-    flags = []
-    for place, (gene, symbol) in enumerate(zip(genes, symbols, strict=True)):
-        flags_of_gene = list(gene_classes(symbol))
-        level = means[population][place]
-        rivals = [
-            (means[other][place], other)
-            for other, listed in markers.items()
-            if other != population and gene in listed and means[other][place] >= MARKER_RATIO * level
-        ]
-        if rivals:
-            flags_of_gene.append(f"marker of {max(rivals)[1]}")
-        flags.append(", ".join(flags_of_gene))
-    return flags
+    least = MARKER_RATIO * means[population]
+    rivals = [(means[other], other) for other in markers if other != population and means[other] >= least]
+    return ", ".join([*gene_classes(symbol), *([f"marker of {max(rivals)[1]}"] if rivals else [])])
 
 
 def with_flags(
@@ -124,14 +109,16 @@ def with_flags(
     place = {gene: position for position, gene in enumerate(genes)}
     known = table if markers is None else markers
     of_markers = known[known["estimand"] == "marker"]
-    lists = {str(name): frozenset(rows["gene"]) for name, rows in of_markers.groupby("population", sort=False)}
+    listing: dict[str, list[str]] = defaultdict(list)
+    for population, gene in zip(of_markers["population"], of_markers["gene"], strict=True):
+        listing[gene].append(str(population))
     flagged = table.assign(flags="")
     for population, rows in table.groupby("population", sort=False):
-        each = rows.drop_duplicates("gene")  # the lists of several methods have it
-        at = [place[gene] for gene in each["gene"]]
-        here = {name: values[at] for name, values in means.items()}
-        flags = gene_flags(str(population), list(each["gene"]), list(each["symbol"]), lists, here)
-        flagged.loc[rows.index, "flags"] = rows["gene"].map(dict(zip(each["gene"], flags, strict=True)))
+        flags = {}
+        for gene, symbol in dict(zip(rows["gene"], rows["symbol"], strict=True)).items():
+            levels = {name: values[place[gene]] for name, values in means.items()}
+            flags[gene] = gene_flags(str(population), symbol, levels, listing[gene])
+        flagged.loc[rows.index, "flags"] = rows["gene"].map(flags)
     return flagged
 
 

@@ -71,18 +71,14 @@ def association_table(
             "auroc": association.auroc.T.ravel(),
             "eta2": association.eta2.T.ravel(),
             "p_value": association.p_value.T.ravel(),
+            "q_value": np.nan,  # of all tests together, below
             "replicate": replicate,
             "reason": np.repeat(np.asarray(reasons, dtype=object), n_dimensions),
             "permuted": np.repeat(np.asarray(permuted, dtype=object), n_dimensions),
         }
         parts.append(pd.DataFrame(part))
-    columns = ["key", "category", "dimension", "smd", "auroc", "eta2", "p_value", "q_value", "replicate", "reason"]
-    columns.append("permuted")
-    if not parts:
-        return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)
-    table["q_value"] = bh_q_values(table["p_value"].to_numpy())
-    return table[columns]
+    return table.assign(q_value=bh_q_values(table["p_value"].to_numpy()))
 
 
 def axis_purity_table(results: Mapping[int, AxisPurity], populations: Sequence[str]) -> pd.DataFrame:
@@ -117,5 +113,4 @@ def axis_purity_table(results: Mapping[int, AxisPurity], populations: Sequence[s
         for dimension in range(purities.purity.shape[0])
         for side, end in enumerate(("low", "high"))
     ]
-    columns = ["replicate", "dimension", "end", "population", "purity", "base_rate", "expected", "p_value", "n_cells"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from scballast.agreement.ranking import rank_genes, tie_keys
 from scballast.arrays import BoolArray, FloatArray, IntArray
+from scballast.config.schema import ResampleConfig
 from scballast.methods.method import ESTIMANDS, NamedMethod
 
 
@@ -158,11 +159,7 @@ def rankings_table(score_set: ScoreSet) -> pd.DataFrame:
 
 
 def score_set_from_rankings(
-    table: pd.DataFrame,
-    *,
-    resample_kind: str,
-    deterministic: Collection[str] = (),
-    n_replicates: int | None = None,
+    table: pd.DataFrame, resample: ResampleConfig, deterministic: Collection[str] = ()
 ) -> ScoreSet:
     """Rebuild the score set from its stored table: all statistics can be computed again from it.
 
@@ -170,12 +167,10 @@ def score_set_from_rankings(
     ----------
     table
         From ``rankings_table``, also after a round trip through parquet or CSV.
-    resample_kind
-        How the replicates were drawn.
+    resample
+        How the replicates were drawn, and how many; the table has no row of those without a score.
     deterministic
         Names of the methods that are deterministic given the cells.
-    n_replicates
-        Number of replicates; default: the largest in the table, plus 1.
 
     Returns
     -------
@@ -185,9 +180,7 @@ def score_set_from_rankings(
     population_codes, populations = _codes(table["population"])
     gene_codes, genes = _codes(table["gene"])
     replicates = table["replicate"].to_numpy()
-    if n_replicates is None:
-        n_replicates = int(replicates.max()) + 1 if len(table) else 0
-    shape = (n_replicates, len(populations), len(genes))
+    shape = (resample.n_replicates, len(populations), len(genes))
     score_column, rank_column = table["score"].to_numpy(), table["rank"].to_numpy()
     scores: dict[str, FloatArray] = {}
     ranks: dict[str, IntArray] = {}
@@ -202,7 +195,7 @@ def score_set_from_rankings(
         if rows.size:
             estimand = table["estimand"].iloc[rows[0]]
             named_methods.append(NamedMethod(name, estimand, deterministic=name in deterministic))
-    return ScoreSet(tuple(genes), tuple(named_methods), tuple(populations), resample_kind, scores, ranks)
+    return ScoreSet(tuple(genes), tuple(named_methods), tuple(populations), resample.kind, scores, ranks)
 
 
 def _codes(column: pd.Series[Any]) -> tuple[IntArray, list[str]]:
