@@ -18,13 +18,20 @@ KEY = "scballast"
 _TABLES = ("answer", "stability", "consensus")
 
 
-def annotate(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, groupby: str, method: str | None = None) -> None:
+def annotate(
+    adata: AnnData,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    groupby: str,
+    method: str | None = None,
+    key_added: str = KEY,
+) -> None:
     """Write consensus genes into ``adata.uns`` as ``sc.tl.rank_genes_groups`` writes its own.
 
     ``sc.pl.rank_genes_groups(adata, key="scballast")`` and its relatives plot them. The scores are the
     negative mean ranks over replicates (-1: first in every replicate), since most of the best genes share a
     selection frequency of 1; the frequencies, the share of replicates that have the gene in their top k,
-    stand beside them as ``uns["scballast"]["selection_frequency"]``. Log2 fold changes are those of the tables: of the
+    stand beside them as ``uns[key_added]["selection_frequency"]``. Log2 fold changes are those of the tables: of the
     mean counts per 10,000 of the analysed cells, 1 added to both, whatever ``X`` holds.
 
     Parameters
@@ -38,6 +45,8 @@ def annotate(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, groupby: str
     method
         Whose genes; default: in each population the trusted marker method, and where the answer is
         "none" no genes.
+    key_added
+        Where in ``adata.uns``.
 
     Raises
     ------
@@ -56,7 +65,7 @@ def annotate(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, groupby: str
         methods = ", ".join(sorted(map(str, consensus["method"].unique())))
         message = f"no consensus genes for method={method!r}; methods with consensus lists: {methods}."
         raise DataError(message)
-    adata.uns[KEY] = {
+    adata.uns[key_added] = {
         "params": {"groupby": groupby, "reference": "rest", "method": method or KEY, "use_raw": False, "layer": None},
         "names": _records(lists, "gene", "U64"),
         "scores": _records(lists, "score", "f4"),
@@ -67,12 +76,8 @@ def annotate(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, groupby: str
     }
 
 
-def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame]) -> None:
+def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame], *, key_added: str = KEY) -> None:
     """Write the programs into ``adata``: activities of cells, weights of genes, and what is known of each program.
-
-    ``obsm["scballast_programs"]`` has a column per program, NaN in the cells of other populations and in those of a
-    large population that were not looked at; ``varm["scballast_programs"]`` the weights of the 200 genes of the
-    largest ones, 0 for the others; ``uns["scballast_programs"]`` the summary.
 
     Parameters
     ----------
@@ -80,6 +85,11 @@ def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame]) -> Non
         The cells; changed in place. Cells and genes are found by name.
     tables
         The tables of an experiment: ``programs``, ``program_summary``, ``program_activity``.
+    key_added
+        ``obsm[f"{key_added}_programs"]``: a column per program, NaN in the cells of other populations and
+        in those of a large population that were not looked at;
+        ``varm[f"{key_added}_programs"]``: weights of the 200 genes of the largest ones, 0 for the others;
+        ``uns[f"{key_added}_programs"]``: the summary.
 
     Raises
     ------
@@ -104,9 +114,9 @@ def annotate_programs(adata: AnnData, tables: Mapping[str, pd.DataFrame]) -> Non
         program_weights = weights[(weights["population"] == population) & (weights["program"] == program)]
         sizes = pd.Series(program_weights["weight"].to_numpy(), index=program_weights["gene"].astype(str))
         by_gene[label] = sizes.reindex(genes, fill_value=0.0).to_numpy()
-    adata.obsm[f"{KEY}_programs"] = pd.DataFrame(by_cell, index=adata.obs_names)
-    adata.varm[f"{KEY}_programs"] = pd.DataFrame(by_gene, index=adata.var_names)
-    adata.uns[f"{KEY}_programs"] = tables["program_summary"].copy()
+    adata.obsm[f"{key_added}_programs"] = pd.DataFrame(by_cell, index=adata.obs_names)
+    adata.varm[f"{key_added}_programs"] = pd.DataFrame(by_gene, index=adata.var_names)
+    adata.uns[f"{key_added}_programs"] = tables["program_summary"].copy()
 
 
 def _trusted(answer: pd.DataFrame, population: Any) -> str:
