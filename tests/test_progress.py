@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from scballast import progress
-from scballast.progress import TimeLeft, expected_to_take, is_progress_line, progress_bar, stepwise
+from scballast.progress import TimeLeft, expected_to_take, is_progress_line, progress_bar
 
 
 @pytest.fixture
@@ -52,18 +49,3 @@ def test_the_line_of_a_bar_says_it_where_it_is_known(capsys: pytest.CaptureFixtu
         "training ldvae (global): 10 models",
     ]
     assert all(map(is_progress_line, lines))
-
-
-def test_items_are_handed_out_in_order_under_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-
-    @contextmanager
-    def bar(*about: object, unit: str) -> Iterator[Callable[[int], None]]:
-        seen.append((*about, unit))
-        yield seen.append
-        seen.append("closed")
-
-    monkeypatch.setattr(progress, "progress_bar", bar)
-    for item in stepwise("held-out fit", "ab", unit="replicates"):
-        seen.append(item)
-    assert seen == [("held-out fit", 2, "replicates"), "a", 1, "b", 1, "closed"]

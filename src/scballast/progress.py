@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 Advance = Callable[[int], None]
-T = TypeVar("T")
 
 _FOUND = "are taken from the cache"
 _LEFT = "left in all"
@@ -106,14 +105,6 @@ def progress_bar(description: str, total: int, *, unit: str = "") -> Iterator[Ad
             bar.update(task, advance=n, in_all=in_all)
 
         yield advance
-
-
-def stepwise(description: str, items: Collection[T], *, unit: str) -> Iterator[T]:
-    """Yield items under a bar that each of them advances; arguments as of :func:`progress_bar`."""
-    with progress_bar(description, len(items), unit=unit) as advance:
-        for item in items:
-            yield item
-            advance(1)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from scballast.experiment.run import populations_table, prepare_dataset, run_exp
 from scballast.experiment.setup import Setup, replicates_of
 from scballast.experiment.stored import Rankings, stored_rankings
 from scballast.methods.registry import METHODS
-from scballast.progress import stepwise
+from scballast.progress import progress_bar
 from scballast.results import Results
 from scballast.threads import one_thread
 from scballast.verdict.list_check import check_lists
@@ -115,9 +115,9 @@ def run_check(
         population: _distinct(lists.lists[name], of_names, notes, name) for name, population in matched.items()
     }
     columns = {name: _columns(matches) for name, matches in matches_of_population.items()}
-    replicates = stepwise("testing lists", replicates_of(config, dataset), unit="replicates")
-    with one_thread():
-        check = check_lists(columns, rankings.score_set, cells, replicates, seed=config.seed)
+    replicates = replicates_of(config, dataset)
+    with progress_bar("testing lists", len(replicates), unit="replicates") as advance, one_thread():
+        check = check_lists(columns, rankings.score_set, cells, replicates, seed=config.seed, advance=advance)
     table = list_genes_table(matches_of_population, check.q_values, cells, populations, genes, symbols)
     n_named = table.groupby("population")["listed"].size()
     tables = {

@@ -14,7 +14,7 @@ from scballast.data.replicates import Replicate
 from scballast.engine.interface import HeldoutFit
 from scballast.experiment.setup import Setup, column_codes
 from scballast.experiment.training import MemberKey, TrainedModels
-from scballast.progress import stepwise
+from scballast.progress import progress_bar
 from scballast.seeds import Stream, at_most, generator_for
 
 COLUMNS = ("model", "replicate", "population", "n_cells", "heldout_nll", "heldout_elbo")
@@ -33,8 +33,10 @@ def fit_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
     """
     rows: list[tuple[Any, ...]] = []
     if setup.family.likelihood and setup.config.fit.n_mc_samples > 0:
-        for replicate in stepwise("held-out fit", setup.replicates, unit="replicates"):
-            rows.extend(_replicate_rows(setup, replicate, models))
+        with progress_bar("held-out fit", len(setup.replicates), unit="replicates") as advance:
+            for replicate in setup.replicates:
+                rows.extend(_replicate_rows(setup, replicate, models))
+                advance(1)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -15,7 +15,7 @@ from scballast.methods.cell_view import MOST_CELLS, evenly_over_depth
 from scballast.methods.hotspot import SMALLEST_POPULATION, first_of_each
 from scballast.methods.hotspot_modules import GeneModules, local_modules
 from scballast.methods.rankers import FactorView
-from scballast.progress import stepwise
+from scballast.progress import progress_bar
 from scballast.threads import one_thread
 
 METHOD = "hotspot"
@@ -46,12 +46,13 @@ def hotspot_modules_table(setup: Setup, models: TrainedModels) -> pd.DataFrame:
         population without modules.
     """
     of_replicates: list[list[GeneModules | None]] = []
-    with one_thread():
-        for replicate in stepwise("modules of genes", setup.replicates, unit="replicates"):
+    with progress_bar("modules of genes", len(setup.replicates), unit="replicates") as advance, one_thread():
+        for replicate in setup.replicates:
             view = factor_view(setup, replicate, models)
             if view is not None:
                 depth = setup.dataset.total_counts[replicate.cells]
                 of_replicates.append([_of_population(view, depth, code) for code in range(len(setup.populations))])
+            advance(1)
     rows: list[tuple[object, ...]] = []
     genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
     for population, (first, *others) in zip(setup.populations, zip(*of_replicates, strict=True), strict=False):
@@ -73,11 +74,19 @@ def _rows(first: GeneModules, others: list[GeneModules | None], names: Any) -> l
         inside = np.flatnonzero(first.module == module)
         genes = first.genes[inside]
         correlation = first.z[np.ix_(inside, inside)].sum(axis=1) / (inside.size - 1)
-        shares = [_share_together(owner[genes]) for owner in again] or [np.full(genes.size, np.nan)]
-        of_genes = (first.autocorrelation.z[genes], first.autocorrelation.q_value[genes], np.mean(shares, axis=0))
-        order = np.argsort(-correlation, kind="stable")
-        columns = (values[order].tolist() for values in (names[genes], correlation, *of_genes))
-        rows += [(module + 1, *row, len(again)) for row in zip(*columns, strict=True)]
+        together = np.mean([_share_together(owner[genes]) for owner in again], axis=0) if again else None
+        for place in np.argsort(-correlation, kind="stable"):
+            rows.append(
+                (
+                    module + 1,
+                    names[genes[place]],
+                    float(correlation[place]),
+                    float(first.autocorrelation.z[genes[place]]),
+                    float(first.autocorrelation.q_value[genes[place]]),
+                    float("nan") if together is None else float(together[place]),
+                    len(again),
+                )
+            )
     return rows
 
 

@@ -18,7 +18,7 @@ from scballast.experiment.scoring import factor_view
 from scballast.experiment.setup import Setup, sample_codes
 from scballast.experiment.training import MemberKey, TrainedModels
 from scballast.methods.rankers import FactorView, centred_loadings, local_loadings
-from scballast.progress import stepwise
+from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for, integer_for
 from scballast.threads import one_thread
 from scballast.verdict.latent_tables import association_table, axis_purity_table, factors_table
@@ -98,26 +98,27 @@ def _group_tables(setup: Setup, views: Mapping[int, FactorView]) -> dict[str, pd
     donors = sample_codes(dataset)
     associations: dict[tuple[str, int], tuple[Sequence[str], Association]] = {}
     purities = {}
-    with_view = [replicate for replicate in setup.replicates if replicate.number in views]
-    for replicate in stepwise("latent dimensions against groups", with_view, unit="replicates"):
-        view = views[replicate.number]
-        for key, (codes, names) in groupings.items():
-            group_association = association(
+    with progress_bar("latent dimensions against groups", len(views), unit="replicates") as advance:
+        for replicate in [replicate for replicate in setup.replicates if replicate.number in views]:
+            view = views[replicate.number]
+            for key, (codes, names) in groupings.items():
+                group_association = association(
+                    view.scores,
+                    codes[replicate.cells],
+                    len(names),
+                    n_permutations=config.association.n_permutations,
+                    generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, key),
+                    donors=None if donors is None else donors[replicate.cells],
+                )
+                associations[key, replicate.number] = (names, group_association)
+            codes, names = groupings[dataset.population_key]
+            purities[replicate.number] = axis_purity(
                 view.scores,
                 codes[replicate.cells],
                 len(names),
-                n_permutations=config.association.n_permutations,
-                generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, key),
-                donors=None if donors is None else donors[replicate.cells],
+                generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, "axis purity"),
             )
-            associations[key, replicate.number] = (names, group_association)
-        codes, names = groupings[dataset.population_key]
-        purities[replicate.number] = axis_purity(
-            view.scores,
-            codes[replicate.cells],
-            len(names),
-            generator=generator_for(config.seed, Stream.ASSOCIATION, replicate.number, "axis purity"),
-        )
+            advance(1)
     return {
         "association": association_table(associations),
         "axis_purity": axis_purity_table(purities, dataset.labels),

@@ -15,7 +15,7 @@ from scballast.agreement.minimal_set import MinimalSet, Separation, separation, 
 from scballast.arrays import FloatArray, IntArray, divided
 from scballast.experiment.setup import Setup
 from scballast.methods.cell_view import log_of, mean_log_counts
-from scballast.progress import stepwise
+from scballast.progress import progress_bar
 from scballast.threads import one_thread
 
 CANDIDATES_FROM = "min_rank_auc"
@@ -62,8 +62,8 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
     rows: list[dict[str, Any]] = []
     genes = setup.dataset.adata.var_names.to_numpy(dtype=str)
     sets_of_population: dict[int, list[_Found]] = {position: [] for position in range(len(setup.populations))}
-    with one_thread():
-        for row, replicate in enumerate(stepwise("minimal sets", setup.replicates, unit="replicates")):
+    with progress_bar("minimal sets", len(setup.replicates), unit="replicates") as advance, one_thread():
+        for row, replicate in enumerate(setup.replicates):
             codes = [setup.dataset.population_codes[cells] for cells in (replicate.cells, replicate.heldout)]
             counts, totals = setup.counts[replicate.cells], setup.dataset.total_counts[replicate.cells]
             means = mean_log_counts(counts, totals, codes[0], len(setup.populations))
@@ -82,6 +82,7 @@ def minimal_sets_table(setup: Setup, scores: Mapping[str, FloatArray]) -> pd.Dat
                 taken = np.logical_and.reduce(values > chosen.thresholds, axis=1)
                 gene_set = _of_counts(chosen, columns.tolist(), separation(taken, codes[1] == position))
                 sets_of_population[position].append(gene_set)
+            advance(1)
     for position, sets in sets_of_population.items():
         rows += _rows(setup.populations[position], sets, genes)
     return pd.DataFrame(rows, columns=list(_COLUMNS))

@@ -26,7 +26,7 @@ from scballast.arrays import FloatArray, IntArray
 from scballast.experiment.program_flags import CellFacts, Flags, cell_facts, flags_of
 from scballast.experiment.setup import Setup, sample_codes
 from scballast.methods.cell_view import MOST_CELLS, evenly_over_depth
-from scballast.progress import stepwise
+from scballast.progress import progress_bar
 from scballast.seeds import Stream, generator_for
 from scballast.threads import one_thread
 
@@ -54,10 +54,12 @@ def program_tables(setup: Setup) -> dict[str, pd.DataFrame]:
     codes, totals = setup.dataset.population_codes, setup.dataset.total_counts
     of_populations = [np.flatnonzero(codes == code) for code in range(len(names))]
     cells = [evenly_over_depth(inside, totals, setup.counts, 2 * MOST_CELLS) for inside in of_populations]
-    populations = list(zip(names, cells, strict=True))
-    with one_thread():
-        steps = stepwise("finding programs", populations, unit="populations")
-        all_programs = _above_other_populations([_of_population(setup, name, inside) for name, inside in steps])
+    all_programs: list[PopulationPrograms] = []
+    with progress_bar("finding programs", len(names), unit="populations") as advance, one_thread():
+        for name, inside in zip(names, cells, strict=True):
+            all_programs.append(_of_population(setup, name, inside))
+            advance(1)
+        all_programs = _above_other_populations(all_programs)
     facts = cell_facts(setup)
     flags = [
         flags_of(programs, facts, inside, code)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,13 @@ class ListCheck:
 
 
 def check_lists(
-    lists: Mapping[str, IntArray], score_set: ScoreSet, cells: Cells, replicates: Iterable[Replicate], *, seed: int
+    lists: Mapping[str, IntArray],
+    score_set: ScoreSet,
+    cells: Cells,
+    replicates: Sequence[Replicate],
+    *,
+    seed: int,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> ListCheck:
     """Hold lists against replicates.
 
@@ -97,6 +103,7 @@ def check_lists(
     check = _Check(lists, score_set, cells, seed)
     for row, replicate in enumerate(replicates):
         check.replicate(row, replicate)
+        advance(1)
     summary, methods = [], []
     q_values: dict[tuple[str, str], FloatArray] = {}
     for population in lists:
