@@ -116,7 +116,7 @@ def with_flags(
     for population, rows in table.groupby("population", sort=False):
         flags = {}
         for gene, symbol in dict(zip(rows["gene"], rows["symbol"], strict=True)).items():
-            levels = {name: values[place[gene]] for name, values in means.items()}
+            levels = {name: means[name][place[gene]] for name in (str(population), *listing[gene])}
             flags[gene] = gene_flags(str(population), symbol, levels, listing[gene])
         flagged.loc[rows.index, "flags"] = rows["gene"].map(flags)
     return flagged
