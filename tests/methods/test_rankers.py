@@ -21,13 +21,14 @@ from scballast.methods.rankers import (
     mean_expression,
     spread,
 )
+from scballast.methods.registry import METHODS
 
 N_GENES, N_FACTORS = 60, 4
-OF_A_RANKER = {"view": "FactorView", "population": "int", "return": "FloatArray"}
+OF_A_RANKER = ["FactorView", "int", "FloatArray"]
 RANKERS = {
     name: score
     for name, score in vars(rankers).items()
-    if name[0] != "_" and getattr(score, "__annotations__", None) == OF_A_RANKER
+    if name[0] != "_" and list(getattr(score, "__annotations__", {}).values()) == OF_A_RANKER
 }
 # What reads single axes sees which way they are turned.
 OF_AXES = {"axis"}
@@ -52,6 +53,7 @@ def rotated(view: FactorView, seed: int = 1) -> FactorView:
 
 def test_these_are_the_rankers() -> None:
     assert set(RANKERS) >= {"axis", "contrast", "local", "spread"}
+    assert set(RANKERS) <= set(METHODS), "a function of a ranker that has no entry in the registry"
 
 
 @pytest.mark.parametrize("name", sorted(set(RANKERS) - OF_AXES))

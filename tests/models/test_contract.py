@@ -6,6 +6,7 @@ from functools import cache
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -23,17 +24,21 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 @cache
-def trained(name: str) -> TrainedEnsemble:
-    """Return the same cells under two seeds, and other cells."""
+def trained(name: str, *, covariate: int | None = None) -> TrainedEnsemble:
+    """Return the same cells under two seeds, and other cells; conditioned on groups that a seed draws."""
     rng = np.random.default_rng(0)
     activity = rng.normal(size=(N_CELLS, 2))
     log_rate = rng.normal(1.5, 0.5, N_GENES) + activity @ rng.normal(0, 0.5, (2, N_GENES))
     adata = anndata.AnnData(sparse.csr_matrix(rng.poisson(np.exp(log_rate)), dtype=np.float32))
+    if covariate is not None:
+        groups = np.random.default_rng(covariate).choice(["a", "b"], N_CELLS)
+        adata.obs["group"] = pd.Categorical(groups)
     family, words = FAMILIES[name], ["device=cpu", f"model={name}", f"model.n_latent={N_LATENT}"]
     words += ["train.max_epochs=2", "train.batch_size=50"] if family.epochs else []
     words += ["++model.n_runs=3"] if name == "cnmf" else []
     members = [Member(CELLS, seed=1), Member(CELLS, seed=2), Member(np.arange(90), seed=1)]
-    return family.fit(FitRequest(adata, members, compose_config(words)))
+    batch_key = None if covariate is None else "group"
+    return family.fit(FitRequest(adata, members, compose_config(words), batch_key))
 
 
 @pytest.mark.parametrize("family", TRAINABLE, ids=lambda family: family.name)
@@ -58,6 +63,13 @@ def test_the_cells_alone_decide_the_result_where_the_family_says_so(family: Mode
     ensemble = trained(family.name)
     one, other = (np.abs(ensemble.posterior_means(member)) for member in (0, 1))
     assert np.allclose(one, other, rtol=1e-6) == family.deterministic
+
+
+@pytest.mark.parametrize("family", [f for f in TRAINABLE if f.conditional], ids=lambda family: family.name)
+def test_a_model_that_can_be_conditioned_depends_on_the_covariate(family: ModelFamily) -> None:
+    one, other = (trained(family.name, covariate=groups).posterior_means(0) for groups in (1, 2))
+    assert np.isfinite(one).all()
+    assert not np.allclose(one, other, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", TRAINABLE, ids=lambda family: family.name)

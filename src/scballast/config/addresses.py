@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 
-from scballast.config.schema import Config, to_leaves
+from scballast.config.schema import FAMILY_KEYS, Config, to_leaves
 
 
 def without_password(uri: str) -> str:
@@ -49,7 +49,7 @@ def params_of(config: Config, *, of_sweep: bool = False) -> dict[str, str]:
         "data.path": config.data.kind == "file",
         "data.labels": config.data.kind == "file",
         "data.condition_": config.data.condition_key is not None,
-        "model.n_runs": config.model.name == "cnmf",
+        **{f"model.{key}": config.model.name == family for key, family in FAMILY_KEYS.items()},
         "train.data": config.train.data != "memory",
         "train.early_stopping_patience": config.train.early_stopping,
         "sweep.": of_sweep,

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,11 @@ class ModelConfig:
     dropout_rate: float = key_field(0.1, "dropout of the encoder", minimum=0.0, below=1.0)
     dispersion: str = one_of("one dispersion per gene, or per gene and batch", "gene", "gene-batch")
     use_observed_lib_size: bool = key_field(default=False, about="take a cell's total as its library size, or model it")
-    n_runs: int = key_field(100, "runs of NMF behind a consensus; cnmf only", minimum=2)
+    n_runs: int = key_field(100, "runs of NMF behind a consensus; cnmf only", minimum=2, family="cnmf")
+
+
+FAMILY_KEYS = {key.name: key.metadata["family"] for key in fields(ModelConfig) if "family" in key.metadata}
+"""The families that have keys of ``model`` for themselves, by the keys' names."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from scballast.config.schema import Config
+from scballast.config.schema import FAMILY_KEYS, Config
 from scballast.engine.interface import TrainedEnsemble
 from scballast.engine.windows import Windows
 from scballast.models.family import Fit, FitRequest, ModelFamily
@@ -47,7 +47,9 @@ def _member_settings(config: Config) -> dict[str, Any]:
 def settings_of(config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of model and training by scvi-tools' names."""
     model, train = asdict(config.model), asdict(config.train)
-    del model["name"], model["n_runs"], train["engine"], train["data"]
+    for key in ("name", *FAMILY_KEYS):
+        del model[key]
+    del train["engine"], train["data"]
     return model, train
 
 
