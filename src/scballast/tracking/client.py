@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,16 +68,19 @@ class Tracking:
         ScballastError
             The folder cannot be written, the disk is full, the database is broken, access is refused.
         """
-        with self._silence_told():
-            if not self.settings.is_server:
-                with database.store_lock(self.settings):
-                    database.create_or_migrate(self.settings)
-                    database.relocate(self.settings)
-                    if create_experiment:
-                        self._store.experiment_id(self.settings.experiment)
-            else:
-                self._store.experiment_id(self.settings.experiment)
+        try:
+            with self._store.access():
+                if not self.settings.is_server:
+                    with database.store_lock(self.settings):
+                        database.create_or_migrate(self.settings)
+                        database.relocate(self.settings)
+                        if create_experiment:
+                            self._store.experiment_id(self.settings.experiment)
+                else:
+                    self._store.experiment_id(self.settings.experiment)
             self._settle(send=send)
+        except UnreachableError as error:
+            self._warn_unreachable(error)
 
     def start_run(
         self,
@@ -119,8 +121,11 @@ class Tracking:
             folder=None if folder is None else self._delivery.place(folder),
         )
         self._write(entry)
-        with self._silence_told():
-            entry = self._delivery.introduce(entry, fresh=True)
+        try:
+            with self._store.access():
+                entry = self._delivery.introduce(entry, fresh=True)
+        except UnreachableError as error:
+            self._warn_unreachable(error)
         self._heartbeat.add(entry.key, entry.run_id)
         return entry.reference
 
@@ -181,10 +186,12 @@ class Tracking:
         """Set tags of a run: progress, links."""
         clean = publish.clean_tags(tags)
         entry = self._entry(run_id)
-        with self._silence_told():
-            publish.log_tags(self._store.client, self._delivery.introduce(entry).reference, clean)
-            return
-        self._write(replace(entry, late_tags={**entry.late_tags, **clean}))
+        try:
+            with self._store.access():
+                publish.log_tags(self._store.client, self._delivery.introduce(entry).reference, clean)
+        except UnreachableError as error:
+            self._write(replace(entry, late_tags={**entry.late_tags, **clean}))
+            self._warn_unreachable(error)
 
     def reap_stale(self) -> list[str]:
         """End as FAILED the runs that are RUNNING although their process is gone.
@@ -296,9 +303,12 @@ class Tracking:
     def _end(self, entry: OutboxEntry) -> str | None:
         self._heartbeat.remove(entry.key)
         self._write(entry)
-        with self._silence_told():
-            return self._delivery.deliver(entry).run_id
-        return None
+        try:
+            with self._store.access():
+                return self._delivery.deliver(entry).run_id
+        except UnreachableError as error:
+            self._warn_unreachable(error)
+            return None
 
     def _end_anyway(self, run_id: str, **how: Any) -> None:
         """End a run that went wrong; what goes wrong in that must not hide why."""
@@ -325,13 +335,11 @@ class Tracking:
             store=self.settings.shown_uri if known else None,
         )
 
-    @contextmanager
-    def _silence_told(self) -> Iterator[None]:
-        """Guard requests to the store; one that gives no answer ends the block, and is told of once."""
-        try:
-            with self._store.access():
-                yield
-        except UnreachableError as error:
-            text = "%s. Results are kept in %s and sent later: by the next run, or by scballast-ui --sync"
-            if not error.told:
-                _log.warning(text, error, self.settings.root)
+    def _warn_unreachable(self, error: UnreachableError) -> None:
+        if error.told:
+            return
+        _log.warning(
+            "%s. Results are kept in %s and sent later: by the next run, or by scballast-ui --sync",
+            error,
+            self.settings.root,
+        )
