@@ -69,10 +69,10 @@ def alike(values: np.ndarray, correlation: float) -> np.ndarray:
     return values
 
 
-def front_lost(costs: np.ndarray, ends: np.ndarray) -> tuple[int, int]:
-    """Race trials and return how many of those that would end on the front are stopped, and the front's size."""
+def front_lost(costs: np.ndarray, ends: np.ndarray, *, first: int = 0) -> tuple[int, int]:
+    """Race trials; return how many from the ``first`` on that would end on the front are stopped, and how many do."""
     stopped, _ = race(costs, ends)
-    front = set(front_of(dict(enumerate(ends))))
+    front = {number for number in front_of(dict(enumerate(ends))) if number >= first}
     return len(stopped & front), len(front)
 
 
@@ -105,16 +105,18 @@ def test_of_equal_trials_few_that_end_on_the_front_are_stopped_however_often_one
     assert stopped / of_front <= LEVEL
 
 
-@pytest.mark.parametrize("kind", ["normal", "heavy", "uneven"])
-def test_trials_that_compete_in_one_objective_alone_are_rarely_stopped(kind: str) -> None:
+# Such a trial is raced on the other objective alone.
+@pytest.mark.parametrize("kind", ["heavy", "index"])
+def test_trials_that_are_far_behind_in_one_objective_are_rarely_stopped(kind: str) -> None:
     generator = np.random.default_rng(7)
     stopped, of_front = 0, 0
-    for _ in range(50):
+    for _ in range(150):
         costs = noise(generator, 40, 2, kind)
-        costs[::2, :, 0] += 10.0
-        costs[1::2, :, 1] += 10.0
-        lost, front = front_lost(costs, costs.mean(axis=1))
+        costs[20:, :, 0] += 20.0
+        aside = 0.5 * (kind == "index") * generator.standard_normal((40, 2))
+        lost, front = front_lost(costs, costs.mean(axis=1) + aside, first=20)
         stopped, of_front = stopped + lost, of_front + front
+    assert of_front > 80
     assert stopped / of_front <= LEVEL
 
 
@@ -129,7 +131,7 @@ def test_two_objectives_whose_noise_is_the_same_are_held_to_the_bound_of_one() -
         # The least distance behind the others, in all objectives, at which the first pair is enough.
         worse = np.linspace(0.0, 10.0, 401)
         first = np.max([values[:1] for values in finished.values()], axis=0)
-        bounds.append(next(x for x in worse if len(beaten(first + x * np.array([1.0, 2.0])[: first.size], finished))))
+        bounds.append(next(x for x in worse if len(beaten(first + x * np.array([1.0, 100.0])[: first.size], finished))))
     assert bounds[1] == bounds[0] > bounds[2]
 
 

@@ -61,6 +61,10 @@ def test_undefined_precisions_say_why():
     assert average_precision([np.nan, np.nan], [0, 1]).reason == "no gene has a score"
     assert precision_at_k([1, 2], [0, 0], 1).reason == "no gene is planted"
     assert precision_at_k([1, 2], [0, 1], 3).reason == "k = 3 exceeds the 2 genes"
+    with pytest.raises(ValueError, match="one length"):
+        average_precision([1.0, 2.0], [True])
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        precision_at_k([1, 2], [0, 1], 0)
 
 
 @given(st.permutations(range(1, 13)), st.integers(1, 12), st.integers(0, 2**12 - 1))

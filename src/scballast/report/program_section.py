@@ -59,8 +59,10 @@ def section(results: ResultFolder, counts: pd.DataFrame) -> Section:
     Parameters
     ----------
     results
-        Result folder; read: ``programs``, ``program_summary``, ``program_counts``, ``program_map``,
-        ``program_activity``, ``program_enrichment``.
+        Result folder; read: ``programs``, ``program_summary``, ``program_map``, ``program_activity``,
+        ``program_enrichment``.
+    counts
+        Its table ``program_counts``.
     """
     title = "Programs"
     lead = (

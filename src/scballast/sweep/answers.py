@@ -93,8 +93,8 @@ def _run(request: messages.TrialRequest, dataset: Dataset) -> messages.TrialDone
     if original is not None:
         return _reuse(config, place, tracking, *original)
     if request.pair is not None:
-        pair = pair_setup(config, dataset, request.pair)
         with memory_errors():
+            pair = pair_setup(config, dataset, request.pair)
             return messages.PairDone(setup_objectives(pair, cache_dir=cache_dir(config)))
     outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset)
     metrics = {name: v for name, v in outcome.experiment.results.metrics.items() if math.isfinite(v)}

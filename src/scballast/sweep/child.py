@@ -114,8 +114,9 @@ class TrialProcess:
         """Kill the process under a thread that waits for its answer, and start none for a thread about to ask."""
         with self._starting:
             self._ended = True
-            if self._process is not None:
-                self._process.kill()
+            process = self._process  # the thread that waits may forget it just now
+            if process is not None:
+                process.kill()
 
     def interrupt(self) -> None:
         """Pass Ctrl-C on, and wait until the process has ended its trial; kill it when it takes too long."""

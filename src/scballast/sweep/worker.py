@@ -75,8 +75,8 @@ class Worker:
     since: float
     raced: bool = False
     process: TrialProcess = field(default_factory=TrialProcess)
-    _study: SweepStudy = field(init=False, repr=False)
-    _tracking: Tracking = field(init=False, repr=False)
+    _study: SweepStudy = field(init=False, repr=False, compare=False)
+    _tracking: Tracking = field(init=False, repr=False, compare=False)
 
     def __call__(self, _: DictConfig) -> None:
         """Work until no trial waits."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from scballast.agreement.ranking import rank_spans, top_k
 from scballast.agreement.statistic import Statistic, undefined
-from scballast.arrays import FloatArray
+from scballast.arrays import BoolArray, FloatArray
 from scballast.data.simulate import Truth
 from scballast.verdict.score_set import ScoreSet
 
@@ -34,6 +36,11 @@ def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> Statis
         In (0, 1]; 1 when every planted gene scores above every other; about the share of planted genes by
         chance. NaN with a reason when no gene is planted or none has a score.
 
+    Raises
+    ------
+    ValueError
+        The vectors differ in length.
+
     References
     ----------
     Manning, Raghavan & Schütze (2008), Introduction to information retrieval, ch. 8; the variant of
@@ -45,6 +52,7 @@ def average_precision(scores: npt.ArrayLike, positives: npt.ArrayLike) -> Statis
     0.833
     """
     values, planted = np.asarray(scores, dtype=np.float64), np.asarray(positives, dtype=bool)
+    _same_length(values, planted)
     n_planted = int(planted.sum())
     if n_planted == 0:
         return undefined("no gene is planted")
@@ -76,12 +84,21 @@ def precision_at_k(ranks: npt.ArrayLike, positives: npt.ArrayLike, k: int) -> St
     Statistic
         In [0, 1]. NaN with a reason when k exceeds the number of genes, or no gene is planted.
 
+    Raises
+    ------
+    ValueError
+        The vectors differ in length, or k is below 1.
+
     Examples
     --------
     >>> float(precision_at_k([1, 2, 3], [1, 0, 1], 2))
     0.5
     """
     values, planted = np.asarray(ranks), np.asarray(positives, dtype=bool)
+    _same_length(values, planted)
+    if k < 1:
+        message = f"k must be at least 1, got {k}"
+        raise ValueError(message)
     if k > values.size:
         return undefined(f"k = {k} exceeds the {values.size} genes")
     if not planted.any():
@@ -164,3 +181,9 @@ def _correlation(scores: FloatArray, truth_midranks: FloatArray) -> float:
     centred, truth_centred = midranks - midranks.mean(), truth_midranks - truth_midranks.mean()
     size = float(np.sqrt((centred @ centred) * (truth_centred @ truth_centred)))
     return float(centred @ truth_centred) / size if size > 0 else float("nan")
+
+
+def _same_length(values: npt.NDArray[Any], positives: BoolArray) -> None:
+    if values.ndim != 1 or values.shape != positives.shape:
+        message = f"scores or ranks {values.shape} and positives {positives.shape} must be vectors of one length"
+        raise ValueError(message)
