@@ -93,6 +93,7 @@ def main(words: Sequence[str] = ()) -> bool:
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_fused"))
     options = parser.parse_args(words)
     options.folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))  # tests run their commands on one thread
     sides = [name for name in options.sides if name != "autotune" or "SCBALLAST_AUTOTUNE_PYTHON" in os.environ]
     found = {name: side(name, options) for name in sides}
     fine = True
