@@ -34,13 +34,13 @@ from scballast.experiment.gene_table import genes_table, with_symbols
 from scballast.experiment.heldout_fit import fit_table
 from scballast.experiment.hotspot_modules import METHOD as HOTSPOT
 from scballast.experiment.hotspot_modules import hotspot_modules_table
+from scballast.experiment.kept import Kept
 from scballast.experiment.latent import grouping, latent_tables
 from scballast.experiment.marker_effects import marker_effects_table
 from scballast.experiment.memory import cache_obstacle, check_fits, expected_need, memory_need
 from scballast.experiment.metrics import collect_metrics, logged_metrics, mean_history
 from scballast.experiment.minimal_sets import CANDIDATES_FROM, minimal_sets_table
 from scballast.experiment.program_models import program_models_table
-from scballast.experiment.programs import program_tables
 from scballast.experiment.scoring import baseline_scores, model_scores, score_set_of
 from scballast.experiment.setup import Setup, replicates_of
 from scballast.experiment.subsamples import subsamples_table
@@ -118,7 +118,12 @@ def _check_outline(config: Config, outline: Outline) -> None:
 
 
 def run_experiment(
-    config: Config, dataset: Dataset, *, cache_dir: Path | None, on_first_answer: OnFirstAnswer | None = None
+    config: Config,
+    dataset: Dataset,
+    *,
+    cache_dir: Path | None,
+    on_first_answer: OnFirstAnswer | None = None,
+    kept: Kept | None = None,
 ) -> Experiment:
     """Draw replicates, train, score, evaluate.
 
@@ -134,6 +139,8 @@ def run_experiment(
     on_first_answer
         Called with ``answer`` and ``answer_genes`` of the methods that look at cells alone, before models are trained;
         not called where none are.
+    kept
+        Of earlier experiments on the same data, what no model decides; this one's is kept there.
     """
     cache, seconds = ScoreCache(cache_dir), dict[str, float]()
     tables: dict[str, pd.DataFrame] = {}
@@ -143,7 +150,7 @@ def run_experiment(
             thinned = thin_dataset(dataset, config.seed)
             tables["circularity"] = circularity_table(config, thinned)
             circular, dataset = circular_warnings(tables["circularity"]), thinned.again
-    setup = Setup.of(config, dataset)
+    setup, kept = Setup.of(config, dataset), kept or Kept()
     gene_sets = read_gmt(config.programs.gene_sets) if config.programs.find and config.programs.gene_sets else None
     for name, obstacle in left_out(config, has_samples=dataset.sample_key is not None).items():
         logger.info("%s is left out: %s.", name, obstacle)
@@ -169,12 +176,14 @@ def run_experiment(
     undertrained = undertrained_methods(setup, tables.get("training"))
     if config.programs.find:
         with _timed(seconds, "programs"):
-            tables.update(program_tables(setup))
+            tables.update(kept.programs(setup))
             if models is not None:
                 tables["program_models"] = program_models_table(setup, models, tables["program_activity"])
     with _timed(seconds, "confirmation"), one_thread():
         score_set, top_k = score_set_of(setup, scores), config.rank.top_k
+        tested = {**kept.p_values(setup, scores), **tested}
         confirmation = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed, known=tested)
+        kept.keep_p_values(setup, scores, confirmation.p_values)
     with _timed(seconds, "statistics"), one_thread():
         tables.update(statistics_tables(score_set, confirmation, top_k, dataset.truth, undertrained))
         tables.update(gene_list_tables(setup, cells, tables))

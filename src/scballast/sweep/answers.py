@@ -7,7 +7,7 @@ import logging.config
 import math
 import shutil
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scballast.config import keys
@@ -15,6 +15,7 @@ from scballast.config.addresses import params_of
 from scballast.config.schema import Config, DataConfig, config_hash
 from scballast.data.dataset import Dataset
 from scballast.errors import ScballastError, memory_errors
+from scballast.experiment.kept import Kept
 from scballast.experiment.pairs import pair_setup, setup_objectives
 from scballast.experiment.run import check_against_data, model_cache, prepare_dataset
 from scballast.experiment.setup import Setup
@@ -37,6 +38,7 @@ class Answers:
 
     _key: tuple[DataConfig, int, bool] | None = None
     _dataset: Dataset | None = None
+    _kept: Kept = field(default_factory=Kept)
 
     def load(self, config: Config) -> Dataset:
         """Return the data of a configuration, which is checked against them."""
@@ -44,6 +46,7 @@ class Answers:
         key = (config.data, config.seed, config.plan is True)
         if self._key != key or self._dataset is None:
             self._dataset, self._key = prepare_dataset(config, outlined=config.plan is True), key
+            self._kept = Kept()
         else:
             check_against_data(config, self._dataset)
         return self._dataset
@@ -60,7 +63,7 @@ class Answers:
             case messages.TrialRequest():
                 if request.logging:
                     logging.config.dictConfig(dict(request.logging))
-                return _run(request, self.load(request.config))
+                return _run(request, self.load(request.config), self._kept)
             case messages.DrawRequest():
                 add_page(Path(request.folder))
                 return messages.Drawn()
@@ -86,7 +89,7 @@ def _describe(config: Config, dataset: Dataset) -> messages.Described:
     return messages.Described(dataset.name, dataset.digest, tuple(method.name for method in methods))
 
 
-def _run(request: messages.TrialRequest, dataset: Dataset) -> messages.TrialDone | messages.PairDone:
+def _run(request: messages.TrialRequest, dataset: Dataset, kept: Kept) -> messages.TrialDone | messages.PairDone:
     config, place, tracking = request.config, request.place, open_tracking(request.config)
     # Of the pairs of a trial the first asks for all.
     original = None if request.pair else _finished_before(config, dataset, tracking)
@@ -96,7 +99,7 @@ def _run(request: messages.TrialRequest, dataset: Dataset) -> messages.TrialDone
         with memory_errors():
             pair = pair_setup(config, dataset, request.pair)
             return messages.PairDone(setup_objectives(pair, cache_dir=cache_dir(config)))
-    outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset)
+    outcome = run_trial(config, place=place, prepared=tracking, dataset=dataset, kept=kept)
     metrics = {name: v for name, v in outcome.experiment.results.metrics.items() if math.isfinite(v)}
     return messages.TrialDone(outcome.run_id, str(outcome.folder), metrics)
 

@@ -25,6 +25,7 @@ from scballast.engine.cache_folders import settle_matplotlib
 from scballast.engine.native import precompile
 from scballast.errors import ConfigError, ScballastError, memory_errors
 from scballast.experiment.first_answer import OnFirstAnswer
+from scballast.experiment.kept import Kept
 from scballast.experiment.run import Experiment, prepare_dataset, run_experiment
 from scballast.methods.registry import METHODS
 from scballast.models import FAMILIES
@@ -94,6 +95,7 @@ def run_trial(
     dataset: Dataset | None = None,
     on_checked: Callable[[], None] | None = None,
     on_first_answer: OnFirstAnswer | None = None,
+    kept: Kept | None = None,
 ) -> TrialOutcome:
     """Run one experiment and publish it.
 
@@ -115,6 +117,8 @@ def run_trial(
     on_first_answer
         Shown the answer of the methods that look at cells alone before models are trained; it is logged as the run's
         description too. None, as for a sweep's trials: there is no first answer.
+    kept
+        See :func:`scballast.experiment.run.run_experiment`.
     """
     settle_matplotlib()
     root = runs_dir(config)
@@ -143,9 +147,8 @@ def run_trial(
 
     try:
         with signals_interrupt(), memory_errors(), expected_to_take(expected):
-            experiment = run_experiment(
-                config, dataset, cache_dir=cache_dir(config), on_first_answer=None if on_first_answer is None else told
-            )
+            tell = None if on_first_answer is None else told
+            experiment = run_experiment(config, dataset, cache_dir=cache_dir(config), on_first_answer=tell, kept=kept)
             results = replace(experiment.results, tags={**experiment.results.tags, **tags})
             experiment = replace(experiment, results=results)
             # Whole before the report: a page that fails, or is killed, takes no result with it.
