@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 import pandas as pd
 
@@ -46,6 +47,7 @@ MARKER_RATIO = 2.0
 """A gene is another population's marker if that population has at least so many times its counts."""
 
 
+@lru_cache(maxsize=65_536)  # lists of all methods and trials name the same genes
 def gene_classes(symbol: str) -> tuple[str, ...]:
     """Return the classes of a gene by its symbol, human or mouse; none for most genes.
 
