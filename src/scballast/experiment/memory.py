@@ -16,6 +16,7 @@ from scballast.errors import ConfigError
 from scballast.methods.cell_view import MOST_CELLS
 from scballast.methods.logreg import MOST_DENSE
 from scballast.methods.registry import METHODS
+from scballast.models import FAMILIES
 from scballast.threads import at_once
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ DENSE_BYTES = 24
 """Per number of a dense matrix: itself and two copies at work."""
 HOTSPOT_BYTES = 40
 """The same of hotspot, which has its expectations and variances besides."""
-GLMPCA_BYTES = 110
-"""The same of glmpca, over all cells of a replicate: counts, rates and steps; measured."""
 DENSE_BY_POPULATION = (
     *("within_pca", "residual_pca", "cross_covariance", "sparse_factors"),
     *("within_dispersion", "hotspot"),
@@ -158,8 +157,8 @@ def _need(
         dense = max(dense, share * n_cells * n_genes * DENSE_BYTES)
     roles = {role for name in methods if name in METHODS for role in METHODS[name].roles}
     models = config.methods is None or bool(roles)
-    if config.model.name == "glmpca" and models:
-        dense = max(dense, share * n_cells * n_genes * GLMPCA_BYTES)
+    if models:
+        dense = max(dense, share * n_cells * n_genes * FAMILIES[config.model.name].dense_bytes)
     working = share * n_values * WORKING_BYTES + dense
     counts, streamed = _count_bytes(n_cells, n_values), config.train.data == "stream"
     if streamed:

@@ -86,6 +86,8 @@ class ModelFamily:
     seconds_per_cell
         Of training, in an epoch if it has such, of 2,000 genes on two cores: what a plan says where no run has been
         timed. NaN: nothing.
+    dense_bytes
+        Bytes that training holds for each cell and gene of a replicate, where it makes all its cells dense.
     """
 
     name: str
@@ -103,3 +105,4 @@ class ModelFamily:
     settings: Callable[[Config], Mapping[str, Any]] | None = None
     obstacle: str | None = None
     seconds_per_cell: float = math.nan
+    dense_bytes: float = 0.0

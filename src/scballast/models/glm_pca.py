@@ -298,4 +298,5 @@ GLMPCA = ModelFamily(
     conditional=True,
     deterministic=True,
     gene_likelihoods=("nb", "poisson"),
+    dense_bytes=110,  # counts, rates and steps; measured
 )
