@@ -32,7 +32,7 @@ WRAPPED = (
     ("scballast.experiment.run", "gene_list_tables", "statistics: lists"),
     ("scballast.experiment.run", "marker_effects_table", "statistics: marker effects"),
     ("scballast.experiment.run", "minimal_sets_table", "statistics: minimal sets"),
-    ("scballast.experiment.run", "program_tables", "programs: search"),
+    ("scballast.experiment.kept", "program_tables", "programs: search"),
     ("scballast.experiment.run", "program_models_table", "programs: models"),
     ("scballast.experiment.run", "caveats", "caveats"),
     ("scballast.experiment.latent", "factors_table", "latent: factors"),

@@ -203,7 +203,7 @@ def read_only(stage: str) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     if stage == "cache":
-        scballast.methods.cache._write = refuse  # type: ignore[assignment]
+        scballast.methods.cache.whole = refuse  # type: ignore[assignment]
     else:
         scballast.sweep.trial.write_results = refuse  # type: ignore[assignment]
 
