@@ -27,11 +27,11 @@ class Kept:
     _p_values: dict[str, tuple[str, FloatArray]] = field(default_factory=dict)
 
     def programs(self, setup: Setup) -> dict[str, pd.DataFrame]:
-        """Return `program_tables`, which the caller may change."""
+        """Return `program_tables`; the caller may add and leave out rows and columns, and change no value."""
         self._hold(setup)
         if not self._programs:
             self._programs = program_tables(setup)
-        return {name: table.copy() for name, table in self._programs.items()}
+        return {name: table.copy(deep=False) for name, table in self._programs.items()}
 
     def p_values(self, setup: Setup, scores: Scores) -> dict[str, FloatArray]:
         """Return the p-values of baselines that were tested with the same scores, by their names."""
