@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+from tests.helpers.prepared_processes import run
+from tests.helpers.sweep_helpers import TINY, trial_states
 
 from scballast.config.compose import compose_config
 from scballast.config.schema import Config
@@ -97,3 +101,11 @@ def test_what_decides_it_has_it_computed_again(
     alone = run_experiment(trial("model.n_latent=2", word), dataset, cache_dir=None).results.tables
     for name, table in again[2].items():
         pd.testing.assert_frame_equal(table, alone[name], check_exact=True, obj=name)
+
+
+def test_the_trials_of_a_sweep_share_it(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    said = run(runs, "-m", *TINY, "model.n_latent=2,3", "methods=[t_test,contrast]")
+    assert trial_states(runs) == {"COMPLETE": 2}
+    assert said.count("training pca (global): ") == 2
+    assert said.count("finding programs: ") == 1
