@@ -87,6 +87,33 @@ template <class V> ALWAYS_INLINE V root_of(V x) {
 }
 #endif
 
+// a * b + c rounded once, wherever the target can: a compiler that decides by itself rounds the sums of one tile twice and
+// those of another once (gcc for AMD's processors), and a cell's values would depend on the cells beside it.
+#if VECTOR_BYTES == 64 && defined(__AVX512F__)
+ALWAYS_INLINE vec<float> fused(vec<float> a, vec<float> b, vec<float> c) {
+    return (vec<float>)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+ALWAYS_INLINE vec<double> fused(vec<double> a, vec<double> b, vec<double> c) {
+    return (vec<double>)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+}
+#elif VECTOR_BYTES == 32 && defined(__FMA__)
+ALWAYS_INLINE vec<float> fused(vec<float> a, vec<float> b, vec<float> c) {
+    return (vec<float>)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+ALWAYS_INLINE vec<double> fused(vec<double> a, vec<double> b, vec<double> c) {
+    return (vec<double>)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+}
+#elif VECTOR_BYTES == 16 && defined(__aarch64__)
+ALWAYS_INLINE vec<float> fused(vec<float> a, vec<float> b, vec<float> c) {
+    return (vec<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+ALWAYS_INLINE vec<double> fused(vec<double> a, vec<double> b, vec<double> c) {
+    return (vec<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+#else
+template <class V> ALWAYS_INLINE V fused(V a, V b, V c) { return a * b + c; }
+#endif
+
 // A polynomial by Horner's rule, from the value p of its highest terms and the coefficients of the others.
 template <class V, class... C> ALWAYS_INLINE V horner(V x, V p, C... lower) {
     ((p = p * x + lower), ...);

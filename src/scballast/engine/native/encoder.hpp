@@ -13,7 +13,9 @@
 constexpr double VARIANCE_EPS = 1e-4;
 constexpr int SPARSE_VECTORS = N_REGISTERS / 2;   // sums held in registers along a row of the first layer
 constexpr int GENES_AHEAD = 4, ROWS_AHEAD = 4;    // pieces of a row between the call for memory and its use
-constexpr size_t TILE_BYTES = 192 << 10;          // of the first layer's weights: they stay in a core's own cache
+// Of what a core reads again and again so much at a time: where a piece is a whole row of 128 or 256 hidden units, it
+// stays in the second cache; narrower pieces are laid out one after another, for the first.
+constexpr size_t TILE_BYTES = VECTOR_BYTES == 64 ? 192 << 10 : 28 << 10;
 
 // A minibatch as rows of (gene, log1p(count)), and the same by gene for the gradient of the first layer.
 template <class T> struct Minibatch {
@@ -74,32 +76,46 @@ template <class T, class Use> ALWAYS_INLINE void for_pieces(int width, Use use) 
 }
 
 // out (n, width) = bias + sum over the non-zero genes of value * weight row; width a multiple of 16. Tile by tile
-// of the genes: every cell sees a tile before the next one, while its weights are near.
-template <class T> void sparse_linear(const Minibatch<T>& x, int n_genes, const T* weight, const T* bias, int width, T* out) {
+// of the genes: every cell sees a tile before the next one, while its weights are near. `packed` is room for a tile.
+template <class T>
+void sparse_linear(const Minibatch<T>& x, int n_genes, const T* weight, const T* bias, int width, std::vector<T>& packed, T* out) {
     constexpr int W = Vec<T>::width;
     const size_t stride = width;
-    const int tile = std::max<int>(16, TILE_BYTES / (stride * sizeof(T)));
+    const int tile = std::max<int>(16, TILE_BYTES / (std::min(width, SPARSE_VECTORS * W) * sizeof(T)));
     std::vector<int32_t> first(x.row.begin(), x.row.end() - 1), last(first);
     for (int b = 0; b < x.n; ++b) std::copy_n(bias, width, out + b * stride);
-    for (int end = tile;; end += tile) {
+    for (int begin = 0; begin < n_genes; begin += tile) {
+        const int end = std::min(begin + tile, n_genes);
         for (int b = 0; b < x.n; ++b)
             while (last[b] < x.row[b + 1] && x.gene[last[b]] < end) ++last[b];
         for_pieces<T>(width, [&](auto n, int from) {
             constexpr int VECTORS = decltype(n)::value;
-            for (int b = 0; b < x.n; ++b) {
-                T* target = out + b * stride + from;
-                vec<T> sum[VECTORS];
-                for (int j = 0; j < VECTORS; ++j) sum[j] = load(target + j * W);
-                for (int i = first[b]; i < last[b]; ++i) {
-                    const T *row = weight + x.gene[i] * stride + from, *later = weight + x.gene[i + ROWS_AHEAD] * stride + from;
-                    for (int j = 0; j < VECTORS * W; j += 64 / sizeof(T)) __builtin_prefetch(later + j);
-                    const vec<T> value = broadcast(x.log_count[i]);
-                    for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(row + j * W);
+            const T* rows = weight + begin * stride + from;
+            const auto add = [&](auto in_order, size_t row_size) {
+                for (int b = 0; b < x.n; ++b) {
+                    T* target = out + b * stride + from;
+                    vec<T> sum[VECTORS];
+                    for (int j = 0; j < VECTORS; ++j) sum[j] = load(target + j * W);
+                    for (int i = first[b]; i < last[b]; ++i) {
+                        const T* row = rows + (x.gene[i] - begin) * row_size;
+                        if constexpr (!decltype(in_order)::value) {
+                            const T* later = weight + x.gene[i + ROWS_AHEAD] * stride + from;
+                            for (int j = 0; j < VECTORS * W; j += 64 / sizeof(T)) __builtin_prefetch(later + j);
+                        }
+                        const vec<T> value = broadcast(x.log_count[i]);
+                        for (int j = 0; j < VECTORS; ++j) sum[j] = fused(value, load(row + j * W), sum[j]);
+                    }
+                    for (int j = 0; j < VECTORS; ++j) store(target + j * W, sum[j]);
                 }
-                for (int j = 0; j < VECTORS; ++j) store(target + j * W, sum[j]);
-            }
+            };
+            if (VECTORS * W == width) return add(std::false_type{}, stride);
+            // Rows far apart share few lines of a cache.
+            packed.resize(static_cast<size_t>(tile) * VECTORS * W);
+            for (int g = 0; g < end - begin; ++g)
+                for (int j = 0; j < VECTORS; ++j) store(&packed[(g * VECTORS + j) * W], load(rows + g * stride + j * W));
+            rows = packed.data();
+            add(std::true_type{}, VECTORS * W);
         });
-        if (end >= n_genes) break;
         first = last;
     }
 }
@@ -124,7 +140,7 @@ void sparse_linear_gradient(const Minibatch<T>& x, int n_genes, const T* d_out, 
             for (int i = x.gene_start[g]; i < x.gene_start[g + 1]; ++i) {
                 const T* d = piece + x.gene_cell[i] * (VECTORS * W);
                 const vec<T> value = broadcast(x.gene_log_count[i]);
-                for (int j = 0; j < VECTORS; ++j) sum[j] += value * load(d + j * W);
+                for (int j = 0; j < VECTORS; ++j) sum[j] = fused(value, load(d + j * W), sum[j]);
             }
             use(n, static_cast<size_t>(g) * width + from, sum);
         }

@@ -83,7 +83,7 @@ template <class T> class Workspace {
         const int64_t mask = static_cast<int64_t>(n) * l.hidden;
         const uint8_t* keep[2] = {noise.keep.data(), noise.keep.data() + mask * l.layers};
         hidden[0].resize(n, W);
-        sparse_linear(x, l.genes, p + l.input_weight, p + l.input_bias, W, hidden[0].x_hat.data());
+        sparse_linear(x, l.genes, p + l.input_weight, p + l.input_bias, W, packed, hidden[0].x_hat.data());
         hidden[0].forward(n, W, H, l.hidden, p + l.input_gamma, p + l.input_beta, running + l.input_running,
                           running + l.input_running + W, training, drop ? keep : nullptr, keep_scale);
         const T* below = hidden[0].out.data();

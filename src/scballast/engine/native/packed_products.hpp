@@ -70,7 +70,7 @@ template <class T> class PackedProducts {
             vec<T> w[VECTORS];
             for (int r = 0; r < VECTORS; ++r) w[r] = load(b + (j * VECTORS + r) * W);
             for (int i = 0; i < TILE_ROWS; ++i)
-                for (int r = 0; r < VECTORS; ++r) sum[i][r] += a[j * TILE_ROWS + i] * w[r];
+                for (int r = 0; r < VECTORS; ++r) sum[i][r] = fused(broadcast(a[j * TILE_ROWS + i]), w[r], sum[i][r]);
         }
         if (width < TILE_COLUMNS) {
             T rest[TILE_COLUMNS];

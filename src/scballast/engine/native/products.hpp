@@ -39,7 +39,7 @@ ALWAYS_INLINE void product_tile(int inner, Strided<T> a, const T* b, size_t b_ro
         for (int v = 0; v < VECTORS; ++v) right[v] = held(load(b + i * b_row + v * W));
         for (int r = 0; r < ROWS; ++r) {
             const vec<T> left = broadcast(a.at[r * a.row + i * a.column]);
-            for (int v = 0; v < VECTORS; ++v) sum[r][v] += left * right[v];
+            for (int v = 0; v < VECTORS; ++v) sum[r][v] = fused(left, right[v], sum[r][v]);
         }
     }
     for (int r = 0; r < ROWS; ++r)
@@ -85,7 +85,7 @@ ALWAYS_INLINE void dot_tile(int length, const T* a, size_t a_row, const T* b, si
         for (int j = 0; j < COLUMNS; ++j) right[j] = held(load(b + (c + j) * b_row + i));
         for (int k = 0; k < ROWS; ++k) {
             const vec<T> left = load(a + (r + k) * a_row + i);
-            for (int j = 0; j < COLUMNS; ++j) sum[k][j] += left * right[j];
+            for (int j = 0; j < COLUMNS; ++j) sum[k][j] = fused(left, right[j], sum[k][j]);
         }
     }
     for (int k = 0; k < ROWS; ++k)
