@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from scballast.methods.method import ESTIMANDS
 from scballast.report import style
-from scballast.report.html import Grid, Picture, Section, grid_of
+from scballast.report.html import Drawing, Grid, Picture, Section, grid_of
 from scballast.report.stored_tables import ResultFolder
 from scballast.report.wording import of_drawn
 
@@ -53,8 +53,8 @@ def confirmation(results: ResultFolder) -> Section:
     if table is None or table["confirmed"].isna().all():
         missing = "Left out: no list could be tested in unseen cells; the reasons are in tables/confirmation.csv."
         return Section("confirmation", "Confirmation", lead, missing=missing)
-    picture, grid = against_stability(results, table), _confirmation_grid(table)
-    return Section("confirmation", "Confirmation", lead, (picture,), (grid,))
+    drawings = (Drawing(against_stability, (table,)),)
+    return Section("confirmation", "Confirmation", lead, grids=(_confirmation_grid(table),), drawings=drawings)
 
 
 def against_stability(results: ResultFolder, table: pd.DataFrame) -> Picture:
@@ -130,7 +130,7 @@ def truth(results: ResultFolder, table: pd.DataFrame) -> Section:
     """
     lead = "These cells are simulated, so the genes that a method should find are known."
     grids = (_truth_grid(results, table), *_truth_differences(table, results.n_cells))
-    return Section("truth", "Truth", lead, (truth_figure(results, table),), grids)
+    return Section("truth", "Truth", lead, grids=grids, drawings=(Drawing(truth_figure, (table,)),))
 
 
 def _truth_grid(results: ResultFolder, table: pd.DataFrame) -> Grid:

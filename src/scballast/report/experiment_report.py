@@ -7,20 +7,22 @@ from pathlib import Path
 from scballast.models import FAMILIES
 from scballast.report.answer_section import Answer, answers
 from scballast.report.description import in_a_line, trial_description
+from scballast.report.drawing import drawers
 from scballast.report.evidence import evidence
+from scballast.report.findings import finding
 from scballast.report.gene_cards import cards
-from scballast.report.html import Fact, write_page
+from scballast.report.html import Fact, with_sentences, write_page
 from scballast.report.stored_tables import ResultFolder
-from scballast.report.style import figure_style
 from scballast.report.wording import again, error_bound, floor_parts, methods_text
 from scballast.results import setting
+from scballast.threads import at_once
 from scballast.verdict.answer import rule_steps
 
 MANY_POPULATIONS = 20
 """Beyond it the page begins with sums, answers are searched and sorted in a box, and cards are folded."""
 
 
-def render_trial_report(folder: Path) -> None:
+def render_trial_report(folder: Path, n_processes: int | None = None) -> None:
     """Write ``figures/``, ``report.html`` and ``description.md`` of one experiment.
 
     Parameters
@@ -28,6 +30,8 @@ def render_trial_report(folder: Path) -> None:
     folder
         A result folder. Read: ``tables/*``, ``history.json``, ``warnings.json`` and
         ``config/resolved.yaml``. A table that is absent costs its section, which then says why.
+    n_processes
+        Processes that draw figures, which do not depend on it; None: as many as the cores of this one, a few.
 
     Raises
     ------
@@ -35,9 +39,10 @@ def render_trial_report(folder: Path) -> None:
         The folder has no ``tables/stability.csv``: without it there is nothing to report.
     """
     results = ResultFolder(folder)
-    stored_answers = answers(results)
-    with figure_style():
-        sections = evidence(results)
+    with drawers(at_once() if n_processes is None else n_processes) as others:
+        stored_answers = answers(results)
+        sections = others.draw(results, evidence(results))
+    sections = with_sentences(sections, lambda stem: finding(results, stem))
     by_population: dict[str, list[Answer]] = {}
     for answer in stored_answers:
         by_population.setdefault(answer["population"], []).append(answer)

@@ -9,7 +9,7 @@ import pandas as pd
 from scballast.experiment.gene_sets import program_genes
 from scballast.report import style
 from scballast.report.figure_names import figure_labels
-from scballast.report.html import Grid, Picture, Section, grid_of
+from scballast.report.html import Drawing, Grid, Picture, Section, grid_of
 from scballast.report.stored_tables import ResultFolder
 
 _SHOWN_GENES = 12  # of a side of a program in the table, of a program in its map
@@ -74,17 +74,17 @@ def section(results: ResultFolder, counts: pd.DataFrame) -> Section:
     )
     summary, genes = results.table("program_summary"), results.table("programs")
     grids = []
-    pictures = []
+    drawings = []
     if summary is not None and genes is not None:
         write_gmt(results, genes)
         grids.append(_program_grid(results, summary, genes))
         shown = summary.sort_values("flags", key=lambda flags: flags != "", kind="stable").head(_MOST_MAPS)
-        pictures.append(maps(results, shown))
+        drawings.append(Drawing(maps, (shown,)))
     enrichment = results.table("program_enrichment")
     if enrichment is not None:
         grids.append(_enrichment_grid(enrichment))
     grids.append(_count_grid(counts))
-    return Section("programs", title, lead, tuple(pictures), tuple(grids))
+    return Section("programs", title, lead, grids=tuple(grids), drawings=tuple(drawings))
 
 
 def write_gmt(results: ResultFolder, genes: pd.DataFrame) -> None:

@@ -226,7 +226,8 @@ def _report(experiment: Experiment, folder: Path, *, in_sweep: bool) -> Scballas
     try:
         with result_folder(folder) as partial:
             share(folder, partial)
-            render_trial_report(partial)
+            # The trials of a sweep are what runs side by side.
+            render_trial_report(partial, 1 if in_sweep else None)
             metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
             write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
     except (Exception, KeyboardInterrupt) as error:
