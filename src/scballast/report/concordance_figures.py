@@ -191,7 +191,7 @@ def rank_against_rank(results: ResultFolder, x: str, y: str, ranks: pd.DataFrame
     for axes, name in zip(panels, chosen, strict=True):
         rows = ranks[ranks["population"] == name]
         _rank_panel(axes, rows[x].to_numpy(), rows[y].to_numpy(), rows["gene"].to_numpy(), results)
-        axes.set_title(labels[name], fontsize=9)
+        style.name_panel(axes, labels[name], fontsize=9)
     panels[0].set(xscale="log", yscale="log")
     for axes in panels:
         axes.minorticks_off()

@@ -196,7 +196,7 @@ def truth_figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
     drawing, panels = style.panels_of_rows(names, len(methods), 4, 0.6, 0.6)
     for axes, method in zip(panels, methods, strict=True):
         _truth_panel(axes, table[table["method"] == method], names)
-        axes.set_title(method)
+        style.name_panel(axes, method)
     panels[0].set(xlim=(-0.02, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     drawing.supxlabel("average precision against the planted genes", fontsize=10)
     caption = (

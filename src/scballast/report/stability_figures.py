@@ -65,7 +65,7 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
     left, colour = _left_limit(results), style.ESTIMAND_COLOURS[estimand]
     for axes, method in zip(panels, methods, strict=True):
         _dot_panel(axes, _by_population(results, method, names), left, colour)
-        axes.set_title(_wrapped(method, n_columns), fontsize=10 if n_columns < 5 else 9)
+        style.name_panel(axes, _wrapped(method, n_columns), fontsize=10 if n_columns < 5 else 9)
     panels[0].set(xlim=(left, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     figure.supxlabel(f"stability Φ of the top {results.top_k} genes (0 chance, 1 identical)", fontsize=10)
     _legend(figure, colour)
@@ -176,7 +176,8 @@ def _draw_cells(axes: Axes, phi: np.ndarray, beaten: np.ndarray, centres: np.nda
         value = float(phi[row, column])
         colour = style.text_colour(colours(min(1.0, max(0.0, value))))
         where = (float(centres[column]), float(row))
-        axes.text(*where, two(value), ha="center", va="center", color=colour, fontsize=size)
+        number = axes.text(*where, two(value), ha="center", va="center", color=colour, fontsize=size)
+        number.set_in_layout(False)  # within its cell: not to be measured
     return mesh
 
 
@@ -204,7 +205,7 @@ def against_size(results: ResultFolder) -> Picture:
         axes.vlines(cells, low, high, color=colour, linewidth=0.8, alpha=0.5)
         axes.scatter(cells, values["floor"], marker="_", s=30, color=style.GREY, linewidth=1.2)
         axes.scatter(cells, np.clip(values["phi"], left, 1), s=16, color=colour, edgecolor="white", linewidth=0.5)
-        axes.set_title(method, color=colour)
+        style.name_panel(axes, method, color=colour)
         axes.grid(axis="y")
     panels[0].set(xscale="log", ylim=(left, 1.04), yticks=[0, 0.5, 1], yticklabels=["0", "0.5", "1"])
     _plain_log_ticks(panels[0], cells)
@@ -287,7 +288,7 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
     for axes, ((first, second), rows) in zip(panels, pairs.items(), strict=True):
         _difference_panel(axes, rows.loc[names], limit)
         better, worse = int((rows["lower"] > 0).sum()), int((rows["upper"] < 0).sum())
-        axes.set_title(f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
+        style.name_panel(axes, f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
     panels[0].set_xlim(-limit, limit)
     figure.supxlabel(f"difference in stability Φ of the top {results.top_k} genes", fontsize=10)
     caption = (

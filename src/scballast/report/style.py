@@ -6,12 +6,13 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -68,8 +69,22 @@ _SETTINGS: dict[Any, Any] = {
 def figure_style() -> Iterator[None]:
     """Draw with the report's settings, whatever a user's own matplotlibrc says; put theirs back after."""
     defaults = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
-    with mpl.rc_context({**defaults, **_SETTINGS}):
+    with mpl.rc_context({**defaults, **_SETTINGS}), _fonts_found_once():
         yield
+
+
+@contextmanager
+def _fonts_found_once() -> Iterator[None]:
+    """Remember which file a font is in: matplotlib asks for each text ten times, and looks at its settings each time."""
+    manager = font_manager.fontManager
+    found = manager.__dict__.get("findfont")
+    manager.findfont = lru_cache(maxsize=None)(manager.findfont)
+    try:
+        yield
+    finally:
+        del manager.findfont
+        if found is not None:
+            manager.findfont = found
 
 
 def new_figure(height: float) -> Figure:
@@ -192,6 +207,9 @@ def finish(figure: Figure, folder: Path, stem: str, *, caption: str, alt: str) -
     Picture
         The figure for the page, with its text.
     """
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not axis.get_label_text():
+            axis.set_label_coords(0, 0)  # else matplotlib measures all ticks, five times, to place no words
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -209,6 +227,11 @@ def finish(figure: Figure, folder: Path, stem: str, *, caption: str, alt: str) -
     (target / f"{stem}.png").write_bytes(png.getvalue())
     (target / f"{stem}.svg").write_bytes(svg.getvalue())
     return Picture(stem, caption, alt, image_source(pixels, png.getvalue(), svg.getvalue()))
+
+
+def name_panel(axes: Axes, title: str, **text: Any) -> None:
+    """Write a title above a panel whose ticks have no common factor, which is what matplotlib makes room for."""
+    axes.set_title(title, y=1.0, **text)
 
 
 def name_rows(axes: Axes, labels: Sequence[str], **text: Any) -> None:
