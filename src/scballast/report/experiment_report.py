@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from scballast.models import FAMILIES
 from scballast.report.answer_section import Answer, answers
 from scballast.report.description import in_a_line, trial_description
-from scballast.report.drawing import drawers
+from scballast.report.drawing import Drawers, drawers
 from scballast.report.evidence import evidence
 from scballast.report.findings import finding
 from scballast.report.gene_cards import cards
@@ -22,7 +23,7 @@ MANY_POPULATIONS = 20
 """Beyond it the page begins with sums, answers are searched and sorted in a box, and cards are folded."""
 
 
-def render_trial_report(folder: Path, n_processes: int | None = None) -> None:
+def render_trial_report(folder: Path, others: Drawers | None = None) -> None:
     """Write ``figures/``, ``report.html`` and ``description.md`` of one experiment.
 
     Parameters
@@ -30,8 +31,9 @@ def render_trial_report(folder: Path, n_processes: int | None = None) -> None:
     folder
         A result folder. Read: ``tables/*``, ``history.json``, ``warnings.json`` and
         ``config/resolved.yaml``. A table that is absent costs its section, which then says why.
-    n_processes
-        Processes that draw figures, which do not depend on it; None: as many as the cores of this one, a few.
+    others
+        Processes that draw the figures, which do not depend on them; None: as many as this one has cores, a few, are
+        started for it.
 
     Raises
     ------
@@ -39,10 +41,10 @@ def render_trial_report(folder: Path, n_processes: int | None = None) -> None:
         The folder has no ``tables/stability.csv``: without it there is nothing to report.
     """
     results = ResultFolder(folder)
-    with drawers(at_once() if n_processes is None else n_processes) as others:
+    with drawers(at_once()) if others is None else nullcontext(others) as processes:
         stored_answers = answers(results)
-        sections = others.draw(results, evidence(results))
-    sections = with_sentences(sections, lambda stem: finding(results, stem))
+        drawn = processes.draw(results, evidence(results))
+    sections = with_sentences(drawn, lambda stem: finding(results, stem))
     by_population: dict[str, list[Answer]] = {}
     for answer in stored_answers:
         by_population.setdefault(answer["population"], []).append(answer)

@@ -75,16 +75,15 @@ def figure_style() -> Iterator[None]:
 
 @contextmanager
 def _fonts_found_once() -> Iterator[None]:
-    """Remember which file a font is in: matplotlib asks for each text ten times, and looks at its settings each time."""
-    manager = font_manager.fontManager
-    found = manager.__dict__.get("findfont")
-    manager.findfont = lru_cache(maxsize=None)(manager.findfont)
+    """Remember which file a font is in: matplotlib asks ten times for each text, and reads its settings each time."""
+    manager = vars(font_manager.fontManager)
+    before = dict(manager)
+    manager["findfont"] = lru_cache(maxsize=None)(font_manager.fontManager.findfont)
     try:
         yield
     finally:
-        del manager.findfont
-        if found is not None:
-            manager.findfont = found
+        del manager["findfont"]
+        manager.update((name, value) for name, value in before.items() if name == "findfont")
 
 
 def new_figure(height: float) -> Figure:

@@ -36,19 +36,23 @@ def add_page(folder: Path, *, of_finished: bool = True, n_processes: int | None 
         Its run in MLflow has finished. The folder then counts as not published until it is published with its page:
         if this process is killed in between, the next command sends it.
     n_processes
-        As for `scballast.report.experiment_report.render_trial_report`.
+        Processes that draw figures, which do not depend on it; None: as many as this one has cores, a few.
 
     Raises
     ------
     OSError
         It cannot be written.
     """
+    from scballast.report.drawing import drawers
     from scballast.report.experiment_report import render_trial_report
 
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as scratch:
+    with (
+        drawers(at_once() if n_processes is None else n_processes) as others,
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as scratch,
+    ):
         made = Path(scratch) / folder.name
         share(folder, made)
-        render_trial_report(made, n_processes)
+        render_trial_report(made, others)
         shutil.copytree(made / "figures", folder / "figures", dirs_exist_ok=True)
         if of_finished:
             (folder / PUBLISHED_MARKER).unlink(missing_ok=True)
