@@ -188,17 +188,17 @@ def rank_against_rank(results: ResultFolder, x: str, y: str, ranks: pd.DataFrame
     labels = figure_labels(chosen, 30)
     figure, panels = style.panels(len(chosen), 4, 1.95, 0.5, sharey=True)
     n_genes = int(max(ranks[x].max(), ranks[y].max()))
+    limits = (0.8, n_genes * 1.3)
+    panels[0].set(xscale="log", yscale="log", xlim=limits, ylim=limits)
     for axes, name in zip(panels, chosen, strict=True):
         rows = ranks[ranks["population"] == name]
         _rank_panel(axes, rows[x].to_numpy(), rows[y].to_numpy(), rows["gene"].to_numpy(), results)
         style.name_panel(axes, labels[name], fontsize=9)
-    panels[0].set(xscale="log", yscale="log")
     for axes in panels:
         axes.minorticks_off()
     ticks = [10**power for power in range(math.floor(math.log10(max(n_genes, 10))) + 1)]
     for axis in (panels[0].xaxis, panels[0].yaxis):
         axis.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
-    panels[0].set(xlim=(0.8, n_genes * 1.3), ylim=(0.8, n_genes * 1.3))
     figure.supxlabel(f"mean rank under {x} (1 = best, log scale)", fontsize=10)
     figure.supylabel(f"mean rank under {y}", fontsize=10)
     some = "" if len(chosen) == len(everyone) else f"{len(chosen)} of {len(everyone)} populations are shown, "

@@ -194,10 +194,10 @@ def truth_figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
     methods = [m for estimand in ESTIMANDS for m in results.methods(estimand) if m in set(table["method"])]
     names = results.drawn_of(table)
     drawing, panels = style.panels_of_rows(names, len(methods), 4, 0.6, 0.6)
+    panels[0].set(xlim=(-0.02, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     for axes, method in zip(panels, methods, strict=True):
         _truth_panel(axes, table[table["method"] == method], names)
         style.name_panel(axes, method)
-    panels[0].set(xlim=(-0.02, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     drawing.supxlabel("average precision against the planted genes", fontsize=10)
     caption = (
         "Simulated data: how well each method finds the planted genes of each population (average precision; "
