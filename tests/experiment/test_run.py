@@ -343,11 +343,11 @@ def test_a_report_that_fails_takes_no_result_with_it(
     words = ["data=h5ad", f'data.path="{counts_file}"', f"runs_dir={tmp_path}", *WORDS, "resample.n_replicates=2"]
     config = compose_config([*words, "methods=[wilcoxon,residual_pca]", "programs.find=false"])
 
-    def fails(folder: Path) -> None:
+    def fails(folder: Path, others: object) -> None:
         message = "no height"
         raise ZeroDivisionError(message)
 
-    def interrupted(folder: Path) -> None:
+    def interrupted(folder: Path, others: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -368,7 +368,7 @@ def test_a_report_that_fails_takes_no_result_with_it(
     assert not (folder / "report.html").exists()
     command = [folder.name, "--runs-dir", str(tmp_path), "--no-browser"]
 
-    def denied(folder: Path) -> None:
+    def denied(folder: Path, others: object) -> None:
         (folder / "report.html").write_text("half a page", encoding="utf-8")
         raise PermissionError(errno.EACCES, "Permission denied")
 

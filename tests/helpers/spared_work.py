@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def plain_figure(figure: Figure, folder: Path, stem: str, *, caption: str, alt: 
     target.mkdir(parents=True, exist_ok=True)
     (target / f"{stem}.png").write_bytes(PNG)
     (target / f"{stem}.svg").write_bytes(SVG)
-    return Picture(stem, caption, alt, PNG, SVG)
+    return Picture(stem, caption, alt, f"data:image/svg+xml;base64,{b64encode(SVG).decode('ascii')}")
 
 
 def copied_database(uri: str, artifact_root: str) -> None:

@@ -253,7 +253,9 @@ def test_names_keep_apart_in_the_matrices(large: Path, drawn: list[object]) -> N
     results = ResultFolder(large)
     pairs = concordance_figures.mean_pairs(results, "marker")
     association, loadings = results.table("association"), results.table("loadings")
+    ranks = concordance_figures.paired_ranks(results, "wilcoxon", "contrast")
     assert pairs is not None
+    assert ranks is not None
     assert association is not None
     assert loadings is not None
     with style.figure_style():
@@ -261,7 +263,7 @@ def test_names_keep_apart_in_the_matrices(large: Path, drawn: list[object]) -> N
         concordance_figures.ranges(results, "marker", pairs)
         latent_figures.association(results, association, "leiden")
         latent_figures.loadings(results, loadings)
-        concordance_figures.rank_against_rank(results, "wilcoxon", "contrast")
+        concordance_figures.rank_against_rank(results, "wilcoxon", "contrast", ranks)
     for figure in drawn[:4]:
         assert overlapping(figure.axes[0].get_yticklabels()) == []  # type: ignore[attr-defined]
     assert {t.get_fontstyle() for t in drawn[3].axes[0].get_yticklabels()} == {"italic"}  # type: ignore[attr-defined]

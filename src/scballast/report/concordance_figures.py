@@ -137,20 +137,20 @@ def ranges(results: ResultFolder, estimand: str, pairs: pd.DataFrame) -> Picture
     return style.finish(figure, results.path, f"concordance_range_{estimand}", caption=caption, alt=alt)
 
 
-def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
-    """Draw every gene's mean rank under one method against its mean rank under another, by population.
+def paired_ranks(results: ResultFolder, x: str, y: str) -> pd.DataFrame | None:
+    """Put the mean ranks of the genes under two methods beside each other.
 
     Parameters
     ----------
     results
-        Result folder; read: ``rankings``, ``concordance``, ``populations``.
+        Result folder; read: ``rankings``, ``populations``.
     x, y
         Two methods of one estimand.
 
     Returns
     -------
-    Picture or None
-        ``ranks_<y>_vs_<x>``; None where the rankings lack one of the two.
+    DataFrame or None
+        Columns population, gene, and one for each method; None where the rankings lack one of the two.
     """
     ranks = results.mean_ranks([x, y])
     if ranks is None:
@@ -160,27 +160,45 @@ def rank_against_rank(results: ResultFolder, x: str, y: str) -> Picture | None:
         return None
     wide = wide.dropna(subset=[x, y]).reset_index()
     wide["population"] = wide["population"].astype(str)
+    return wide if results.populations_of(wide) else None
+
+
+def rank_against_rank(results: ResultFolder, x: str, y: str, ranks: pd.DataFrame) -> Picture:
+    """Draw every gene's mean rank under one method against its mean rank under another, by population.
+
+    Parameters
+    ----------
+    results
+        Result folder; read: ``concordance``, ``populations``.
+    x, y
+        Two methods of one estimand.
+    ranks
+        From `paired_ranks`.
+
+    Returns
+    -------
+    Picture
+        ``ranks_<y>_vs_<x>``.
+    """
     overlap = _pair_overlap(results, x, y)
-    everyone = results.populations_of(wide)
-    if not everyone:
-        return None
+    everyone = results.populations_of(ranks)
     everyone.sort(key=lambda name: -overlap.get(name, -1.0))
     count = min(MAX_PANELS, len(everyone))
     chosen = [everyone[i] for i in np.unique(np.linspace(0, len(everyone) - 1, count).round().astype(int))]
     labels = figure_labels(chosen, 30)
     figure, panels = style.panels(len(chosen), 4, 1.95, 0.5, sharey=True)
-    n_genes = int(max(wide[x].max(), wide[y].max()))
+    n_genes = int(max(ranks[x].max(), ranks[y].max()))
+    limits = (0.8, n_genes * 1.3)
+    panels[0].set(xscale="log", yscale="log", xlim=limits, ylim=limits)
     for axes, name in zip(panels, chosen, strict=True):
-        rows = wide[wide["population"] == name]
+        rows = ranks[ranks["population"] == name]
         _rank_panel(axes, rows[x].to_numpy(), rows[y].to_numpy(), rows["gene"].to_numpy(), results)
-        axes.set_title(labels[name], fontsize=9)
-    panels[0].set(xscale="log", yscale="log")
+        style.name_panel(axes, labels[name], fontsize=9)
     for axes in panels:
         axes.minorticks_off()
     ticks = [10**power for power in range(math.floor(math.log10(max(n_genes, 10))) + 1)]
     for axis in (panels[0].xaxis, panels[0].yaxis):
         axis.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
-    panels[0].set(xlim=(0.8, n_genes * 1.3), ylim=(0.8, n_genes * 1.3))
     figure.supxlabel(f"mean rank under {x} (1 = best, log scale)", fontsize=10)
     figure.supylabel(f"mean rank under {y}", fontsize=10)
     some = "" if len(chosen) == len(everyone) else f"{len(chosen)} of {len(everyone)} populations are shown, "

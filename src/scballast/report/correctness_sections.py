@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from scballast.methods.method import ESTIMANDS
 from scballast.report import style
-from scballast.report.html import Grid, Picture, Section, grid_of
+from scballast.report.html import Drawing, Grid, Picture, Section, grid_of
 from scballast.report.stored_tables import ResultFolder
 from scballast.report.wording import of_drawn
 
@@ -53,8 +53,8 @@ def confirmation(results: ResultFolder) -> Section:
     if table is None or table["confirmed"].isna().all():
         missing = "Left out: no list could be tested in unseen cells; the reasons are in tables/confirmation.csv."
         return Section("confirmation", "Confirmation", lead, missing=missing)
-    picture, grid = against_stability(results, table), _confirmation_grid(table)
-    return Section("confirmation", "Confirmation", lead, (picture,), (grid,))
+    drawings = (Drawing(against_stability, (table,)),)
+    return Section("confirmation", "Confirmation", lead, grids=(_confirmation_grid(table),), drawings=drawings)
 
 
 def against_stability(results: ResultFolder, table: pd.DataFrame) -> Picture:
@@ -130,7 +130,7 @@ def truth(results: ResultFolder, table: pd.DataFrame) -> Section:
     """
     lead = "These cells are simulated, so the genes that a method should find are known."
     grids = (_truth_grid(results, table), *_truth_differences(table, results.n_cells))
-    return Section("truth", "Truth", lead, (truth_figure(results, table),), grids)
+    return Section("truth", "Truth", lead, grids=grids, drawings=(Drawing(truth_figure, (table,)),))
 
 
 def _truth_grid(results: ResultFolder, table: pd.DataFrame) -> Grid:
@@ -194,10 +194,10 @@ def truth_figure(results: ResultFolder, table: pd.DataFrame) -> Picture:
     methods = [m for estimand in ESTIMANDS for m in results.methods(estimand) if m in set(table["method"])]
     names = results.drawn_of(table)
     drawing, panels = style.panels_of_rows(names, len(methods), 4, 0.6, 0.6)
+    panels[0].set(xlim=(-0.02, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     for axes, method in zip(panels, methods, strict=True):
         _truth_panel(axes, table[table["method"] == method], names)
-        axes.set_title(method)
-    panels[0].set(xlim=(-0.02, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
+        style.name_panel(axes, method)
     drawing.supxlabel("average precision against the planted genes", fontsize=10)
     caption = (
         "Simulated data: how well each method finds the planted genes of each population (average precision; "

@@ -12,8 +12,7 @@ from scballast.report import (
     program_section,
     stability_figures,
 )
-from scballast.report.findings import finding
-from scballast.report.html import Grid, Picture, Section, grid_of, with_sentences
+from scballast.report.html import Drawing, Grid, Section, grid_of
 from scballast.report.stored_tables import ResultFolder
 from scballast.report.wording import again
 from scballast.results import setting
@@ -58,7 +57,7 @@ MAX_KEYS = 4  # columns of the cells whose association is drawn
 
 
 def evidence(results: ResultFolder) -> list[Section]:
-    """Draw every figure of a trial and put it under its question.
+    """Put every figure of a trial, which is still to be drawn, under its question.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def evidence(results: ResultFolder) -> list[Section]:
         sections.insert(2, program_section.section(results, table))
     if (table := results.table("truth")) is not None:
         sections.insert(0, correctness_sections.truth(results, table))
-    return with_sentences(sections, lambda stem: finding(results, stem))
+    return sections
 
 
 def _genes(results: ResultFolder) -> list[Section]:
@@ -96,7 +95,9 @@ def _genes(results: ResultFolder) -> list[Section]:
     if table is None or not set(table["of"]) & set(results.drawn):
         return []
     lead = "Do the genes of an answer stand out in their population?"
-    return [Section("levels", "The genes in every population", lead, (gene_figures.dot_plot(results, table),))]
+    return [
+        Section("levels", "The genes in every population", lead, drawings=(Drawing(gene_figures.dot_plot, (table,)),))
+    ]
 
 
 def _minimal_sets(results: ResultFolder) -> list[Section]:
@@ -149,20 +150,21 @@ def _hotspot_modules(results: ResultFolder) -> list[Section]:
 
 
 def _stability(results: ResultFolder) -> Section:
-    pictures = [stability_figures.heat_map(results)]
-    pictures += [stability_figures.dots(results, estimand) for estimand in ESTIMANDS if results.methods(estimand)]
+    drawings = [Drawing(stability_figures.heat_map)]
+    drawings += [Drawing(stability_figures.dots, (name,)) for name in ESTIMANDS if results.methods(name)]
     missing = ""
     if set(results.populations) <= set(results.n_cells):
-        pictures.append(stability_figures.against_size(results))
+        drawings.append(Drawing(stability_figures.against_size))
     else:
         missing = "Stability against population size is left out: tables/populations.csv does not give every size."
     differences = stability_figures.paired_differences(results)
     if differences:
-        pictures.append(stability_figures.differences(results, differences))
+        drawings.append(Drawing(stability_figures.differences, (differences,)))
     else:
         missing += " Differences between methods are left out: tables/differences.csv holds none of the pairs to show."
     lead = f"Does a method give the same list again {again(setting(results.config, 'resample.kind'))}?"
-    return Section("stability", "Stability", lead, tuple(pictures), (_method_grid(results),), missing.strip())
+    grids = (_method_grid(results),)
+    return Section("stability", "Stability", lead, grids=grids, missing=missing.strip(), drawings=tuple(drawings))
 
 
 def _method_grid(results: ResultFolder) -> Grid:
@@ -186,47 +188,51 @@ def _method_grid(results: ResultFolder) -> Grid:
 
 
 def _concordance(results: ResultFolder) -> Section:
-    pictures: list[Picture] = []
+    drawings: list[Drawing] = []
     for estimand in ESTIMANDS:
         pairs = concordance_figures.mean_pairs(results, estimand)
         if pairs is not None:
-            pictures.append(concordance_figures.matrix(results, estimand, pairs))
-            pictures.append(concordance_figures.ranges(results, estimand, pairs))
-    missing = "" if pictures else "Left out: tables/concordance.csv is missing or has no pair of methods."
+            drawings.append(Drawing(concordance_figures.matrix, (estimand, pairs)))
+            drawings.append(Drawing(concordance_figures.ranges, (estimand, pairs)))
+    missing = "" if drawings else "Left out: tables/concordance.csv is missing or has no pair of methods."
     lead = "Do methods that ask the same question name the same genes? Only methods of one estimand are compared."
-    return Section("concordance", "Concordance", lead, tuple(pictures), missing=missing)
+    return Section("concordance", "Concordance", lead, missing=missing, drawings=tuple(drawings))
 
 
 def _ranks(results: ResultFolder) -> Section:
-    drawn = {f"{y} against {x}": concordance_figures.rank_against_rank(results, x, y) for x, y in RANK_PAIRS}
-    absent = " and ".join(pair for pair, picture in drawn.items() if picture is None)
-    pictures = [picture for picture in drawn.values() if picture is not None]
+    ranks = {(x, y): concordance_figures.paired_ranks(results, x, y) for x, y in RANK_PAIRS}
+    absent = " and ".join(f"{y} against {x}" for (x, y), pair_ranks in ranks.items() if pair_ranks is None)
+    drawings = tuple(
+        Drawing(concordance_figures.rank_against_rank, (*pair, pair_ranks))
+        for pair, pair_ranks in ranks.items()
+        if pair_ranks is not None
+    )
     missing = f"Left out: {absent}, since tables/rankings.parquet lacks one of the two methods." if absent else ""
     lead = "Where two methods part ways, gene by gene."
-    return Section("ranks", "Rank against rank", lead, tuple(pictures), missing=missing)
+    return Section("ranks", "Rank against rank", lead, missing=missing, drawings=drawings)
 
 
 def _fit(results: ResultFolder) -> Section:
     lead = "Does a population's own model describe its cells better than the one model of all cells?"
     pairs = fit_figures.paired_fit(results)
-    pictures = () if pairs is None else (fit_figures.fit_by_population(results, pairs),)
+    drawings = () if pairs is None else (Drawing(fit_figures.fit_by_population, (pairs,)),)
     missing = "Left out: tables/fit.csv does not hold global and per-population models on the same cells."
-    return Section("fit", "Held-out fit", lead, pictures, missing="" if pictures else missing)
+    return Section("fit", "Held-out fit", lead, missing="" if drawings else missing, drawings=drawings)
 
 
 def _latent(results: ResultFolder) -> Section:
-    pictures: list[Picture] = []
+    drawings: list[Drawing] = []
     absent: list[str] = []
     table = results.table("embedding")
     if table is not None:
-        pictures.append(gene_figures.latent_map(results, table))
+        drawings.append(Drawing(gene_figures.latent_map, (table,)))
     table = results.table("association")
     if table is None:
         absent.append("the association of dimensions with populations (no tables/association.csv)")
     else:
         populations = setting(results.config, "data.population_key")
         keys = sorted(dict.fromkeys(table["key"]), key=lambda key: key != populations)
-        pictures += [latent_figures.association(results, table, key) for key in keys[:MAX_KEYS]]
+        drawings += [Drawing(latent_figures.association, (table, key)) for key in keys[:MAX_KEYS]]
         if len(keys) > MAX_KEYS:
             absent.append(f"{len(keys) - MAX_KEYS} more association keys (they are in tables/association.csv)")
     for name, draw, label in (
@@ -237,10 +243,10 @@ def _latent(results: ResultFolder) -> Section:
         if table is None:
             absent.append(f"{label} (no table {name})")
         else:
-            pictures.append(draw(results, table))
+            drawings.append(Drawing(draw, (table,)))
     missing = f"Left out: {'; '.join(absent)}." if absent else ""
     lead = "What do the latent dimensions follow, and is a population an extreme on one of them?"
-    return Section("latent", "Latent space", lead, tuple(pictures), missing=missing)
+    return Section("latent", "Latent space", lead, missing=missing, drawings=tuple(drawings))
 
 
 def _factors(results: ResultFolder) -> Section:
@@ -261,7 +267,7 @@ def _factors(results: ResultFolder) -> Section:
 
 def _training(results: ResultFolder) -> Section:
     lead = "Were the models trained long enough?"
-    picture = fit_figures.training_curves(results)
+    drawings = (Drawing(fit_figures.training_curves),) if fit_figures.curve_groups(results.history) else ()
     grids: tuple[Grid, ...] = ()
     table = results.table("training")
     if table is not None and "n_steps" in table and (table["n_steps"] > 0).any():
@@ -269,6 +275,5 @@ def _training(results: ResultFolder) -> Section:
         fewest = roles[["n_cells", "n_steps", "epochs", "final_kl_weight"]].min()
         records = fewest.assign(n=roles.size()).reset_index().to_dict("records")
         grids = (grid_of("Trained models by role.", _TRAINING, records),)
-    pictures = () if picture is None else (picture,)
-    missing = "" if pictures else "Left out: history.json holds no training curve."
-    return Section("training", "Training", lead, pictures, grids, missing)
+    missing = "" if drawings else "Left out: history.json holds no training curve."
+    return Section("training", "Training", lead, grids=grids, missing=missing, drawings=drawings)

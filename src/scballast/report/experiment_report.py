@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from scballast.models import FAMILIES
 from scballast.report.answer_section import Answer, answers
 from scballast.report.description import in_a_line, trial_description
+from scballast.report.drawing import Drawers, drawers
 from scballast.report.evidence import evidence
+from scballast.report.findings import finding
 from scballast.report.gene_cards import cards
-from scballast.report.html import Fact, write_page
+from scballast.report.html import Fact, with_sentences, write_page
 from scballast.report.stored_tables import ResultFolder
-from scballast.report.style import figure_style
 from scballast.report.wording import again, error_bound, floor_parts, methods_text
 from scballast.results import setting
+from scballast.threads import at_once
 from scballast.verdict.answer import rule_steps
 
 MANY_POPULATIONS = 20
 """Beyond it the page begins with sums, answers are searched and sorted in a box, and cards are folded."""
 
 
-def render_trial_report(folder: Path) -> None:
+def render_trial_report(folder: Path, others: Drawers | None = None) -> None:
     """Write ``figures/``, ``report.html`` and ``description.md`` of one experiment.
 
     Parameters
@@ -28,6 +31,9 @@ def render_trial_report(folder: Path) -> None:
     folder
         A result folder. Read: ``tables/*``, ``history.json``, ``warnings.json`` and
         ``config/resolved.yaml``. A table that is absent costs its section, which then says why.
+    others
+        Processes that draw the figures, which do not depend on them; None: as many as this one has cores, a few, are
+        started for it.
 
     Raises
     ------
@@ -35,9 +41,10 @@ def render_trial_report(folder: Path) -> None:
         The folder has no ``tables/stability.csv``: without it there is nothing to report.
     """
     results = ResultFolder(folder)
-    stored_answers = answers(results)
-    with figure_style():
-        sections = evidence(results)
+    with drawers(at_once()) if others is None else nullcontext(others) as processes:
+        stored_answers = answers(results)
+        drawn = processes.draw(results, evidence(results))
+    sections = with_sentences(drawn, lambda stem: finding(results, stem))
     by_population: dict[str, list[Answer]] = {}
     for answer in stored_answers:
         by_population.setdefault(answer["population"], []).append(answer)

@@ -128,22 +128,20 @@ def curve_groups(history: dict[str, list[list[float]]]) -> dict[str, dict[str, l
     return groups
 
 
-def training_curves(results: ResultFolder) -> Picture | None:
+def training_curves(results: ResultFolder) -> Picture:
     """Draw the stored epoch curves.
 
     Parameters
     ----------
     results
-        Result folder; read: ``history.json``.
+        Result folder; read: ``history.json``, which holds a curve (`curve_groups`).
 
     Returns
     -------
-    Picture or None
-        ``training_curves``; None where no curve is stored.
+    Picture
+        ``training_curves``.
     """
     groups = list(curve_groups(results.history).items())[:MAX_CURVES]
-    if not groups:
-        return None
     figure, panels = style.panels(len(groups), 3, 2.1, 0.5)
     for axes, (title, curves) in zip(panels, groups, strict=True):
         tails = []

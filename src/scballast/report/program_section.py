@@ -9,7 +9,7 @@ import pandas as pd
 from scballast.experiment.gene_sets import program_genes
 from scballast.report import style
 from scballast.report.figure_names import figure_labels
-from scballast.report.html import Grid, Picture, Section, grid_of
+from scballast.report.html import Drawing, Grid, Picture, Section, grid_of
 from scballast.report.stored_tables import ResultFolder
 
 _SHOWN_GENES = 12  # of a side of a program in the table, of a program in its map
@@ -74,17 +74,17 @@ def section(results: ResultFolder, counts: pd.DataFrame) -> Section:
     )
     summary, genes = results.table("program_summary"), results.table("programs")
     grids = []
-    pictures = []
+    drawings = []
     if summary is not None and genes is not None:
         write_gmt(results, genes)
         grids.append(_program_grid(results, summary, genes))
         shown = summary.sort_values("flags", key=lambda flags: flags != "", kind="stable").head(_MOST_MAPS)
-        pictures.append(maps(results, shown))
+        drawings.append(Drawing(maps, (shown,)))
     enrichment = results.table("program_enrichment")
     if enrichment is not None:
         grids.append(_enrichment_grid(enrichment))
     grids.append(_count_grid(counts))
-    return Section("programs", title, lead, tuple(pictures), tuple(grids))
+    return Section("programs", title, lead, grids=tuple(grids), drawings=tuple(drawings))
 
 
 def write_gmt(results: ResultFolder, genes: pd.DataFrame) -> None:
@@ -117,6 +117,7 @@ def maps(results: ResultFolder, summary: pd.DataFrame) -> Picture:
     tiles, activity = results.table("program_map"), results.table("program_activity")
     assert tiles is not None
     assert activity is not None  # written together with the summary
+    tiles_of, cells_of = (dict(iter(table.groupby(["population", "program"]))) for table in (tiles, activity))
     n_rows = math.ceil(len(summary) / _MAPS_IN_ROW)
     figure = style.new_figure(2.75 * n_rows + 0.5)
     grid = figure.subplots(2 * n_rows, _MAPS_IN_ROW, squeeze=False, height_ratios=[1, 4] * n_rows)
@@ -124,7 +125,7 @@ def maps(results: ResultFolder, summary: pd.DataFrame) -> Picture:
     for place, item in enumerate(summary.to_dict("records")):
         row, column = divmod(place, _MAPS_IN_ROW)
         above, below = grid[2 * row, column], grid[2 * row + 1, column]
-        program_tiles = tiles[(tiles["population"] == item["population"]) & (tiles["program"] == item["program"])]
+        program_tiles = tiles_of[item["population"], item["program"]]
         genes = list(dict.fromkeys(program_tiles["gene"]))[:_SHOWN_GENES]
         values = program_tiles.pivot_table(index="gene", columns="bin", values="value").loc[genes].to_numpy(dtype=float)
         below.imshow(values, aspect="auto", cmap=style.DIVERGING, vmin=-_LIMIT, vmax=_LIMIT, interpolation="nearest")
@@ -132,7 +133,7 @@ def maps(results: ResultFolder, summary: pd.DataFrame) -> Picture:
         labels = figure_labels(symbols, 16)
         style.name_rows(below, [labels[symbol] for symbol in symbols], fontsize=6.5)
         below.set_xticks([])
-        cells = activity[(activity["population"] == item["population"]) & (activity["program"] == item["program"])]
+        cells = cells_of[item["population"], item["program"]]
         above.hist(cells["activity"].to_numpy(dtype=float), bins=30, color=style.ESTIMAND_COLOURS["program"])
         above.set_yticks([])
         above.spines[:].set_visible(False)

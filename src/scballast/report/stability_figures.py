@@ -63,10 +63,11 @@ def dots(results: ResultFolder, estimand: str) -> Picture:
     n_columns = math.ceil(len(methods) / math.ceil(len(methods) / widest))
     figure, panels = style.panels_of_rows(names, len(methods), n_columns, 0.75, 0.5)
     left, colour = _left_limit(results), style.ESTIMAND_COLOURS[estimand]
+    # Before the panels are filled: else the limits that they share are found anew for each thing drawn.
+    panels[0].set(xlim=(left, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     for axes, method in zip(panels, methods, strict=True):
         _dot_panel(axes, _by_population(results, method, names), left, colour)
-        axes.set_title(_wrapped(method, n_columns), fontsize=10 if n_columns < 5 else 9)
-    panels[0].set(xlim=(left, 1.04), xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
+        style.name_panel(axes, _wrapped(method, n_columns), fontsize=10 if n_columns < 5 else 9)
     figure.supxlabel(f"stability Φ of the top {results.top_k} genes (0 chance, 1 identical)", fontsize=10)
     _legend(figure, colour)
     caption = (
@@ -176,7 +177,8 @@ def _draw_cells(axes: Axes, phi: np.ndarray, beaten: np.ndarray, centres: np.nda
         value = float(phi[row, column])
         colour = style.text_colour(colours(min(1.0, max(0.0, value))))
         where = (float(centres[column]), float(row))
-        axes.text(*where, two(value), ha="center", va="center", color=colour, fontsize=size)
+        number = axes.text(*where, two(value), ha="center", va="center", color=colour, fontsize=size)
+        number.set_in_layout(False)  # within its cell: not to be measured
     return mesh
 
 
@@ -197,6 +199,8 @@ def against_size(results: ResultFolder) -> Picture:
     figure, panels = style.panels(len(pairs), 4, 1.55, 0.6, sharey=True)
     cells = np.array([results.n_cells[name] for name in results.populations], dtype=float)
     left = _left_limit(results)
+    panels[0].set(xscale="log", ylim=(left, 1.04), yticks=[0, 0.5, 1], yticklabels=["0", "0.5", "1"])
+    _plain_log_ticks(panels[0], cells)
     for axes, (estimand, method) in zip(panels, pairs, strict=True):
         values = _by_population(results, method, results.populations)
         colour = style.ESTIMAND_COLOURS[estimand]
@@ -204,10 +208,8 @@ def against_size(results: ResultFolder) -> Picture:
         axes.vlines(cells, low, high, color=colour, linewidth=0.8, alpha=0.5)
         axes.scatter(cells, values["floor"], marker="_", s=30, color=style.GREY, linewidth=1.2)
         axes.scatter(cells, np.clip(values["phi"], left, 1), s=16, color=colour, edgecolor="white", linewidth=0.5)
-        axes.set_title(method, color=colour)
+        style.name_panel(axes, method, color=colour)
         axes.grid(axis="y")
-    panels[0].set(xscale="log", ylim=(left, 1.04), yticks=[0, 0.5, 1], yticklabels=["0", "0.5", "1"])
-    _plain_log_ticks(panels[0], cells)
     figure.supxlabel("cells in the population (log scale)", fontsize=10)
     figure.supylabel(f"stability Φ, top {results.top_k}", fontsize=10)
     caption = (
@@ -284,11 +286,11 @@ def differences(results: ResultFolder, pairs: dict[tuple[str, str], pd.DataFrame
     figure, panels = style.panels_of_rows(names, len(pairs), 3, 0.75, 0.4)
     widest = max(0.1, *(float(np.nanmax(np.abs(rows["difference"]))) for rows in pairs.values()))
     limit = min(1.0, 1.25 * widest)
+    panels[0].set_xlim(-limit, limit)
     for axes, ((first, second), rows) in zip(panels, pairs.items(), strict=True):
         _difference_panel(axes, rows.loc[names], limit)
         better, worse = int((rows["lower"] > 0).sum()), int((rows["upper"] < 0).sum())
-        axes.set_title(f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
-    panels[0].set_xlim(-limit, limit)
+        style.name_panel(axes, f"{first}\n− {second}\nmore stable {better}, less {worse}", fontsize=9)
     figure.supxlabel(f"difference in stability Φ of the top {results.top_k} genes", fontsize=10)
     caption = (
         "Is one method more stable than another on the same cells? Dot: Φ of the first method less Φ of the second; "

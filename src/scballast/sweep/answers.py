@@ -65,7 +65,7 @@ class Answers:
                     logging.config.dictConfig(dict(request.logging))
                 return _run(request, self.load(request.config), self._kept)
             case messages.DrawRequest():
-                add_page(Path(request.folder))
+                add_page(Path(request.folder), n_processes=request.n_processes)
                 return messages.Drawn()
 
     def _train(self, request: messages.TrainRequest) -> messages.Trained:

@@ -165,9 +165,10 @@ class TrialDone:
 
 @dataclass(frozen=True)
 class DrawRequest:
-    """Draw the figures and the page of a folder of results that has none."""
+    """Draw the figures and the page of a folder of results that has none, by so many processes."""
 
     folder: str
+    n_processes: int = 1
 
 
 @dataclass(frozen=True)

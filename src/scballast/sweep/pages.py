@@ -25,7 +25,7 @@ from scballast.tracking.publish import PUBLISHED_MARKER
 logger = logging.getLogger(__name__)
 
 
-def add_page(folder: Path, *, of_finished: bool = True) -> None:
+def add_page(folder: Path, *, of_finished: bool = True, n_processes: int | None = None) -> None:
     """Add figures and page to a folder of results that has none, the page last.
 
     Parameters
@@ -35,18 +35,24 @@ def add_page(folder: Path, *, of_finished: bool = True) -> None:
     of_finished
         Its run in MLflow has finished. The folder then counts as not published until it is published with its page:
         if this process is killed in between, the next command sends it.
+    n_processes
+        Processes that draw figures, which do not depend on it; None: as many as this one has cores, a few.
 
     Raises
     ------
     OSError
         It cannot be written.
     """
+    from scballast.report.drawing import drawers
     from scballast.report.experiment_report import render_trial_report
 
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as scratch:
+    with (
+        drawers(at_once() if n_processes is None else n_processes) as others,
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part") as scratch,
+    ):
         made = Path(scratch) / folder.name
         share(folder, made)
-        render_trial_report(made)
+        render_trial_report(made, others)
         shutil.copytree(made / "figures", folder / "figures", dirs_exist_ok=True)
         if of_finished:
             (folder / PUBLISHED_MARKER).unlink(missing_ok=True)
@@ -78,13 +84,14 @@ def draw_front(study: SweepStudy, tracking: Tracking) -> None:
     with filelock.FileLock(place.with_name(f".{place.name}.lock")):
         folders = _without_page(study, tracking.settings.root)
         processes = [TrialProcess() for _ in range(min(at_once(), len(folders)))]
+        n_each = at_once() // max(1, len(processes))
         free: SimpleQueue[TrialProcess] = SimpleQueue()
         for process in processes:
             free.put(process)
         pool = ThreadPoolExecutor(max(1, len(processes)))
         try:
             with progress_bar("drawing reports of the Pareto front", len(folders), unit="trials") as advance:
-                drawing = {pool.submit(_draw, folder, free): run_id for run_id, folder in folders.items()}
+                drawing = {pool.submit(_draw, folder, free, n_each): run_id for run_id, folder in folders.items()}
                 for drawn in as_completed(drawing):
                     run_id = drawing[drawn]
                     if _is_drawn(drawn.result(), folders[run_id]):
@@ -121,11 +128,11 @@ def _without_page(study: SweepStudy, root: Path) -> dict[str, Path]:
     return folders
 
 
-def _draw(folder: Path, free: SimpleQueue[TrialProcess]) -> Answer:
+def _draw(folder: Path, free: SimpleQueue[TrialProcess], n_processes: int) -> Answer:
     """Draw a page in a process that is free."""
     process = free.get()
     try:
-        return process.call(DrawRequest(str(folder)))
+        return process.call(DrawRequest(str(folder), n_processes))
     except ProcessDiedError as error:
         return Failed(str(error), died=True)
     finally:

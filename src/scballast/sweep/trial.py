@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -36,9 +36,13 @@ from scballast.sweep.estimate import stage_seconds
 from scballast.sweep.messages import SweepPlace
 from scballast.sweep.pages import share
 from scballast.sweep.signals import how_stopped, signals_interrupt
+from scballast.threads import at_once
 from scballast.tracking import Tracking, TrackingSettings
 from scballast.tracking.faults import READ_ONLY
 from scballast.tracking.publish import DESCRIPTION
+
+if TYPE_CHECKING:
+    from scballast.report.drawing import Drawers
 
 logger = logging.getLogger(__name__)
 
@@ -151,14 +155,15 @@ def run_trial(
             experiment = run_experiment(config, dataset, cache_dir=cache_dir(config), on_first_answer=tell, kept=kept)
             results = replace(experiment.results, tags={**experiment.results.tags, **tags})
             experiment = replace(experiment, results=results)
-            # Whole before the report: a page that fails, or is killed, takes no result with it.
-            with _writable(root), result_folder(folder) as partial:
-                write_results(experiment.results, partial)
-                _save_model(experiment, partial)
-                if not has_page:
-                    _describe(folder.name, config, partial)
-            with _writable(root):
-                failure = _report(experiment, folder, in_sweep=place is not None) if has_page else None
+            # The trials of a sweep are themselves what runs side by side.
+            with _drawers(at_once() if has_page and place is None else 1) as others, _writable(root):
+                # Whole before the report: a page that fails, or is killed, takes no result with it.
+                with result_folder(folder) as partial:
+                    write_results(experiment.results, partial)
+                    _save_model(experiment, partial)
+                    if not has_page:
+                        _describe(folder.name, config, partial)
+                failure = _report(experiment, folder, others, in_sweep=place is not None) if has_page else None
             tracking.publish(run_id, folder)
     except KeyboardInterrupt as error:
         tracking.interrupt_run(run_id, how_stopped(error))
@@ -215,18 +220,34 @@ def _describe(name: str, config: Config, folder: Path) -> None:
         logger.exception("%s: the description failed.", name)
 
 
-def _report(experiment: Experiment, folder: Path, *, in_sweep: bool) -> ScballastError | None:
+@contextmanager
+def _drawers(n_processes: int) -> Iterator[Drawers | None]:
+    """Let the processes that will draw load their libraries while tables are written; None: there is but this one."""
+    if n_processes == 1:
+        yield None
+        return
+    try:
+        from scballast.report.drawing import drawers
+    except Exception:  # the report says why, when the tables are whole
+        yield None
+        return
+    with drawers(n_processes) as others:
+        yield others
+
+
+def _report(experiment: Experiment, folder: Path, others: Drawers | None, *, in_sweep: bool) -> ScballastError | None:
     """Add the report to a folder of results; where it cannot be made, return what to say, and leave the folder.
 
     An interrupt ends the drawing alone, of a sweep all.
     """
+    from scballast.report.drawing import Drawers
     from scballast.report.experiment_report import render_trial_report
 
     start = time.perf_counter()
     try:
         with result_folder(folder) as partial:
             share(folder, partial)
-            render_trial_report(partial)
+            render_trial_report(partial, others or Drawers(1))
             metrics = {**experiment.results.metrics, "seconds/report": time.perf_counter() - start}
             write_results(replace(experiment.results, metrics=metrics, tables={}), partial)
     except (Exception, KeyboardInterrupt) as error:
