@@ -16,7 +16,7 @@ from scballast.config.schema import ResampleConfig
 from scballast.methods.method import NamedMethod
 from scballast.verdict import tables
 from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
-from scballast.verdict.tables import concordance_table, stability_table
+from scballast.verdict.tables import concordance_table, differences_table, stability_table
 
 
 def example() -> ScoreSet:
@@ -71,7 +71,7 @@ def test_the_table_has_a_row_for_each_gene_of_each_list() -> None:
 def test_what_is_known_of_the_same_lists_is_taken_and_of_others_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"contrast": signal(0, 1.0), "t_test": signal(1, 1.0), "spread": signal(2, 1.0), "local": signal(3, 1.0)}
     earlier = ranked({**scores, "contrast": signal(4, 1.0)}, program=["spread", "local"])
-    for table in (stability_table, concordance_table):
+    for table in (stability_table, concordance_table, differences_table):
         table(earlier, 15)
     known = earlier.only([method for method in earlier.methods if method.name != "local"])
     score_set = ranked(scores, program=["spread", "local"], earlier=known)
@@ -85,7 +85,7 @@ def test_what_is_known_of_the_same_lists_is_taken_and_of_others_is_not(monkeypat
         return agreement_by_replicate(first, second, *others)
 
     monkeypatch.setattr(tables, "agreement_by_replicate", noted)
-    for table in (stability_table, concordance_table):
+    for table in (stability_table, concordance_table, differences_table):
         pd.testing.assert_frame_equal(table(score_set, 15), table(alone, 15), check_exact=True)
     n_populations, both_pairs, twice = len(alone.populations), 2, 2
     assert len(agreed) == n_populations * both_pairs * twice  # neither pair is known whole

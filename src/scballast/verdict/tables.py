@@ -104,17 +104,10 @@ def differences_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
     for (position, population), (first, second) in product(
         enumerate(score_set.populations), _estimand_pairs(score_set)
     ):
-        both = _both_scored(score_set, first, second, position)
-        reason = score_set.without_stability(first) or score_set.without_stability(second)
-        reason = reason or degenerate_size(top_k, len(score_set.genes))
-        if reason or both.size == 0:
-            interval = no_interval(reason or "no replicate has scores of both")
-        else:
-            first_overlaps, second_overlaps = (
-                pairwise_kuncheva(select(score_set.ranks[method.name][both, position], top_k))
-                for method in (first, second)
-            )
-            interval = jackknife_interval(first_overlaps - second_overlaps)
+        key = ("difference", (first.name, second.name), position, top_k)
+        if key not in score_set.agreements:
+            score_set.agreements[key] = _difference(score_set, first, second, position, top_k)
+        interval = score_set.agreements[key]
         names = _pair_names(first, second, population, top_k)
         rows.append({**names, **_limits("difference", interval), "reason": interval.reason})
     return pd.DataFrame(rows, columns=list(_DIFFERENCE_COLUMNS))
@@ -242,7 +235,7 @@ def _stability_rows(
         phi = no_interval(reason)
         floor = other_populations = disjoint = math.nan
         if not reason:
-            phi = _phi(score_set.ranks[method.name][scored_replicates, position], k)
+            phi = _phi(score_set, method, position, k)
             floor = between[k].floor(position, phi.estimate)
             other_populations = between[k].between_populations(position)
             disjoint = between[k].without_shared_cells(position)
@@ -261,6 +254,19 @@ def _stability_rows(
     return rows
 
 
+def _difference(score_set: ScoreSet, first: NamedMethod, second: NamedMethod, position: int, k: int) -> Interval:
+    """Return the stability of one method less that of another, where both have scores."""
+    both = _both_scored(score_set, first, second, position)
+    reason = score_set.without_stability(first) or score_set.without_stability(second)
+    reason = reason or degenerate_size(k, len(score_set.genes))
+    if reason or both.size == 0:
+        return no_interval(reason or "no replicate has scores of both")
+    first_overlaps, second_overlaps = (
+        pairwise_kuncheva(select(score_set.ranks[method.name][both, position], k)) for method in (first, second)
+    )
+    return jackknife_interval(first_overlaps - second_overlaps)
+
+
 def _pair_names(first: NamedMethod, second: NamedMethod, population: str, k: int) -> dict[str, object]:
     names = {"method_a": first.name, "method_b": second.name, "estimand": first.estimand}
     return {**names, "population": population, "k": k}
@@ -270,8 +276,17 @@ def _limits(name: str, interval: Interval) -> dict[str, object]:
     return {name: interval.estimate, "lower": interval.lower, "upper": interval.upper}
 
 
-def _phi(ranks: IntArray, k: int) -> Interval:
-    """Nogueira's stability with its jackknife interval."""
+def _phi(score_set: ScoreSet, method: NamedMethod, position: int, k: int) -> Interval:
+    """Nogueira's stability with its jackknife interval, of the replicates with scores."""
+    key = ("phi", (method.name,), position, k)
+    if key not in score_set.agreements:
+        scored_replicates = score_set.scored(method.name)[:, position]
+        score_set.agreements[key] = _stability(score_set.ranks[method.name][scored_replicates, position], k)
+    interval: Interval = score_set.agreements[key]
+    return interval
+
+
+def _stability(ranks: IntArray, k: int) -> Interval:
     reason = degenerate_size(k, ranks.shape[1])
     if reason:
         return no_interval(reason)
