@@ -23,6 +23,9 @@ from tests.helpers.agreement_oracles import (
     weighted_tau,
 )
 
+from scballast.agreement.concordance import agreement_by_replicate
+from scballast.agreement.ranking import rank_spans
+
 Array = npt.NDArray[Any]
 TIED = hnp.arrays(np.float64, 4, elements=st.integers(0, 2).map(float))
 INDICES = (overlap_at_k, area_under_concordance_curve)
@@ -197,3 +200,9 @@ class TestCompareMethods:
             compare_methods(scores, scores, k=2, p=1.5)
         with pytest.raises(ValueError, match="k must be a whole number"):
             compare_methods(scores, scores, k=-2)
+
+
+def test_methods_without_a_common_replicate_have_no_agreement() -> None:
+    nothing = rank_spans(np.zeros((0, 30)))
+    for index, values in agreement_by_replicate(nothing, nothing, 5, 0.98).items():
+        assert values.shape == (0,), index

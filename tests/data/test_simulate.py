@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.sparse import csr_matrix
-from scipy.special import gammaln
+from scipy.special import gammaln, logsumexp
 
 from scballast.config.simulation import SimulationConfig
 from scballast.data import simulation_fit
@@ -394,3 +394,12 @@ class TestDefaults:
             strength = component_strength(pearson_residuals(adata.X[codes == code]), config.n_programs)
             assert truth.program_sets[code].mean() == 0.08
             assert average_precision_score(truth.program_sets[code], strength) > 0.85
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 800.0])
+def test_the_sum_of_exponentials_is_scipys_to_the_last_bit(scale: float, axis: int) -> None:
+    generator = np.random.default_rng(0)
+    for values in (generator.normal(size=(25, 60)) * scale, generator.integers(-3, 3, (25, 60)) * scale):
+        expected = logsumexp(values, axis=axis, keepdims=True)
+        np.testing.assert_array_equal(simulation_fit._log_sum_exp(values, axis), expected)

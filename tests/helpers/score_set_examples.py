@@ -15,7 +15,12 @@ Array = npt.NDArray[Any]
 
 
 def ranked(
-    scores: Mapping[str, Array], *, kind: str = "subsample", program: Sequence[str] = (), deterministic: str = ""
+    scores: Mapping[str, Array],
+    *,
+    kind: str = "subsample",
+    program: Sequence[str] = (),
+    deterministic: str = "",
+    earlier: ScoreSet | None = None,
 ) -> ScoreSet:
     """Score set of (replicate, population, gene) scores; the methods named in ``program`` have that estimand."""
     _, n_populations, n_genes = next(iter(scores.values())).shape
@@ -29,6 +34,7 @@ def ranked(
         genes=[f"gene{gene}" for gene in range(n_genes)],
         resample_kind=kind,
         seed=0,
+        earlier=earlier,
     )
 
 

@@ -10,10 +10,13 @@ import pandas as pd
 import pytest
 from tests.helpers.score_set_examples import ranked, signal
 
+from scballast.agreement.concordance import agreement_by_replicate
 from scballast.agreement.ranking import rank_genes, tie_keys
 from scballast.config.schema import ResampleConfig
 from scballast.methods.method import NamedMethod
+from scballast.verdict import tables
 from scballast.verdict.score_set import ScoreSet, rank_scores, rankings_table, score_set_from_rankings
+from scballast.verdict.tables import concordance_table, differences_table, stability_table
 
 
 def example() -> ScoreSet:
@@ -63,6 +66,51 @@ def test_the_table_has_a_row_for_each_gene_of_each_list() -> None:
     assert (row.estimand, row.gene) == ("program", "gene7")
     assert row.score == score_set.scores["spread"][4, 1, 7]
     assert row["rank"] == score_set.ranks["spread"][4, 1, 7]
+
+
+def test_what_is_known_of_the_same_lists_is_taken_and_of_others_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {"contrast": signal(0, 1.0), "t_test": signal(1, 1.0), "spread": signal(2, 1.0), "local": signal(3, 1.0)}
+    earlier = ranked({**scores, "contrast": signal(4, 1.0)}, program=["spread", "local"])
+    for table in (stability_table, concordance_table, differences_table):
+        table(earlier, 15)
+    known = earlier.only([method for method in earlier.methods if method.name != "local"])
+    score_set = ranked(scores, program=["spread", "local"], earlier=known)
+    assert {name for key in score_set.agreements for name in key[1]} == {"t_test", "spread"}
+    alone = ranked(scores, program=["spread", "local"])
+    assert_same(score_set, alone)
+    agreed: list[tuple[float, float]] = []
+
+    def noted(first: Any, second: Any, *others: Any) -> Any:
+        agreed.append((first.top.sum(), second.top.sum()))
+        return agreement_by_replicate(first, second, *others)
+
+    monkeypatch.setattr(tables, "agreement_by_replicate", noted)
+    for table in (stability_table, concordance_table, differences_table):
+        pd.testing.assert_frame_equal(table(score_set, 15), table(alone, 15), check_exact=True)
+    n_populations, both_pairs, twice = len(alone.populations), 2, 2
+    assert len(agreed) == n_populations * both_pairs * twice  # neither pair is known whole
+
+    agreed.clear()
+    again = ranked(scores, program=["spread", "local"], earlier=score_set)
+    pd.testing.assert_frame_equal(concordance_table(again, 15), concordance_table(alone, 15), check_exact=True)
+    assert not agreed
+    pd.testing.assert_frame_equal(
+        concordance_table(again, 10),
+        concordance_table(ranked(scores, program=["spread", "local"]), 10),
+        check_exact=True,
+    )
+    assert len(agreed) == n_populations * both_pairs * twice  # lists of another length
+
+
+@pytest.mark.parametrize("changed", ["genes", "populations", "resample_kind"])
+def test_lists_of_other_genes_populations_or_replicates_are_not_taken(changed: str) -> None:
+    earlier = example()
+    stability_table(earlier, 15)
+    names: dict[str, Any] = {name: getattr(earlier, name) for name in ("genes", "populations", "resample_kind")}
+    names[changed] = "bootstrap" if changed == "resample_kind" else names[changed][::-1]
+    score_set = rank_scores(earlier.scores, methods=earlier.methods, seed=0, earlier=earlier, **names)
+    assert not score_set.agreements
+    assert_same(score_set, rank_scores(earlier.scores, methods=earlier.methods, seed=0, **names))
 
 
 @pytest.mark.parametrize("suffix", ["memory", "parquet", "csv"])

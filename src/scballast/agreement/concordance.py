@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scballast.agreement.overlap import concordance_curve_weights, expected_overlap, rank_biased_weights, top_k_weights
+from scballast.agreement.overlap import concordance_curve_weights, expected_overlaps, rank_biased_weights, top_k_weights
 from scballast.agreement.ranking import RankSpans
 from scballast.arrays import FloatArray, divided
 
@@ -30,11 +30,17 @@ def agreement_by_replicate(first: RankSpans, second: RankSpans, k: int, p: float
         ``overlap``, ``rbo``, ``aucc`` and ``spearman``; NaN where undefined.
     """
     n_replicates, n_genes = first.top.shape
+    weights = {"rbo": rank_biased_weights(n_genes, p)}
+    if 0 < k < n_genes:
+        weights["overlap"] = top_k_weights(k)
+    if 0 < k <= n_genes:
+        weights["aucc"] = concordance_curve_weights(k)
     nothing = np.full(n_replicates, np.nan)
+    overlaps = dict(zip(weights, expected_overlaps(first, second, list(weights.values())), strict=True))
     return {
-        "overlap": expected_overlap(first, second, top_k_weights(k)) if 0 < k < n_genes else nothing,
-        "rbo": expected_overlap(first, second, rank_biased_weights(n_genes, p)),
-        "aucc": expected_overlap(first, second, concordance_curve_weights(k)) if 0 < k <= n_genes else nothing,
+        "overlap": overlaps.get("overlap", nothing),
+        "rbo": overlaps["rbo"],
+        "aucc": overlaps.get("aucc", nothing),
         "spearman": rowwise_correlation(first.midranks, second.midranks),
     }
 

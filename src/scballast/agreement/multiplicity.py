@@ -201,9 +201,10 @@ def hommel_number(p_values: npt.ArrayLike, level: float = 0.95) -> int:
     """
     ordered = np.sort(np.asarray(p_values, dtype=np.float64))
     alpha = 1.0 - level
+    limits = np.arange(1, ordered.size + 1) * alpha
     for size in range(ordered.size, 0, -1):
         # Of all sets of one size, that of the largest p-values is rejected last.
-        if np.all(size * ordered[ordered.size - size :] > np.arange(1, size + 1) * alpha):
+        if (size * ordered[ordered.size - size :] > limits[:size]).all():
             return size
     return 0
 

@@ -14,7 +14,9 @@ Corsi & Urbano (2024), The treatment of ties in rank-biased overlap, SIGIR.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -67,9 +69,12 @@ def depth_weights(weights: FloatArray, beyond: float = 0.0) -> DepthWeights:
     """
     depth = np.arange(1, len(weights) + 1, dtype=np.float64)
     moments = np.cumsum(np.stack([weights, weights * depth, weights * depth**2]), axis=1)
-    return DepthWeights(np.concatenate([np.zeros((3, 1)), moments], axis=1), beyond)
+    with_none = np.concatenate([np.zeros((3, 1)), moments], axis=1)
+    with_none.flags.writeable = False  # shared by all who ask for the same weights
+    return DepthWeights(with_none, beyond)
 
 
+@cache
 def rank_biased_weights(n_genes: int, p: float) -> DepthWeights:
     r"""Weights of rank-biased overlap: :math:`(1-p) p^{d-1} / d`, and the rest as if agreement were complete.
 
@@ -81,11 +86,13 @@ def rank_biased_weights(n_genes: int, p: float) -> DepthWeights:
     return depth_weights((1.0 - p) * p ** (depth - 1.0) / depth, beyond=p**n_depths)
 
 
+@cache
 def concordance_curve_weights(k: int) -> DepthWeights:
     r"""Weights of the area under the concordance curve: :math:`2 / (k (k + 1))` at each depth up to k."""
     return depth_weights(np.full(k, 2.0 / (k * (k + 1.0))))
 
 
+@cache
 def top_k_weights(k: int) -> DepthWeights:
     """Weights of overlap at k: 1 / k at depth k."""
     weights = np.zeros(k)
@@ -108,15 +115,26 @@ def expected_overlap(first: RankSpans, second: RankSpans, weights: DepthWeights)
     (...) float
         One number per pair of rankings.
     """
-    # Only genes that both rankings can have within the weighted depths count, and most of these are not tied.
-    counts = _any_list(np.maximum(first.top, second.top) <= weights.n_depths)
-    tied = counts & _any_list((first.top != first.bottom) | (second.top != second.bottom))
-    plain = np.flatnonzero(counts & ~tied)
-    total = weights.from_depth(np.maximum(first.top[..., plain], second.top[..., plain])).sum(axis=-1)
-    if tied.any():
-        columns = np.flatnonzero(tied)
-        total = total + _tied_overlap(first[..., columns], second[..., columns], weights)
-    return np.asarray(total + weights.beyond)
+    return expected_overlaps(first, second, [weights])[0]
+
+
+def expected_overlaps(first: RankSpans, second: RankSpans, by_index: Sequence[DepthWeights]) -> list[FloatArray]:
+    """Return :func:`expected_overlap` of the same rankings by several weights."""
+    later_top = np.maximum(first.top, second.top)
+    is_tied = _any_list((first.top != first.bottom) | (second.top != second.bottom))
+    nearest = later_top.reshape(-1, later_top.shape[-1]).min(
+        axis=0, initial=np.iinfo(np.int64).max
+    )  # of no list: too deep
+    overlaps = []
+    for weights in by_index:
+        # Only genes that both rankings can have within the weighted depths count, and most of these are not tied.
+        counts = nearest <= weights.n_depths
+        tied = np.flatnonzero(counts & is_tied)
+        total = weights.from_depth(later_top[..., counts & ~is_tied]).sum(axis=-1)
+        if tied.size:
+            total = total + _tied_overlap(first[..., tied], second[..., tied], weights)
+        overlaps.append(np.asarray(total + weights.beyond))
+    return overlaps
 
 
 def _any_list(genes: BoolArray) -> BoolArray:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import pandas as pd
 
 from scballast.arrays import FloatArray
 from scballast.experiment.gene_lists import gene_list_tables
-from scballast.experiment.scoring import Scores, score_set_of
 from scballast.experiment.setup import Setup
 from scballast.methods.registry import CONTROLS
 from scballast.verdict.answer import answer_table
 from scballast.verdict.confirmation import confirm
+from scballast.verdict.score_set import ScoreSet
 from scballast.verdict.tables import concordance_table, consensus_table, stability_table
 from scballast.verdict.unseen import Cells
 
@@ -21,15 +20,15 @@ OnFirstAnswer = Callable[[Mapping[str, "pd.DataFrame"]], None]
 """What is done with the tables ``answer`` and ``answer_genes`` of the methods that look at cells alone."""
 
 
-def tell_first_answer(setup: Setup, scores: Scores, cells: Cells, tell: OnFirstAnswer) -> dict[str, FloatArray]:
+def tell_first_answer(setup: Setup, score_set: ScoreSet, cells: Cells, tell: OnFirstAnswer) -> dict[str, FloatArray]:
     """Decide the answer among the methods that look at cells alone, and tell it.
 
     Parameters
     ----------
     setup
         The experiment.
-    scores
-        Scores of ``setup.from_cells``.
+    score_set
+        Of ``setup.from_cells``.
     cells
         All cells.
     tell
@@ -43,7 +42,6 @@ def tell_first_answer(setup: Setup, scores: Scores, cells: Cells, tell: OnFirstA
     if all(method.name in CONTROLS for method in setup.from_cells):
         return {}
     top_k = setup.config.rank.top_k
-    score_set = score_set_of(replace(setup, methods=tuple(setup.from_cells)), scores)
     confirmation = confirm(score_set, cells, setup.replicates, top_k, seed=setup.config.seed)
     stability, concordance = stability_table(score_set, top_k), concordance_table(score_set, top_k)
     tables = {

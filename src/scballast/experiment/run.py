@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -156,12 +156,13 @@ def run_experiment(
         logger.info("%s is left out: %s.", name, obstacle)
     with _timed(seconds, "baselines"):
         scores = baseline_scores(setup, cache)
-    cells, tested = cells_of(setup), {}
+    cells, tested, ranked = cells_of(setup), {}, kept.ranked(setup)
     models: TrainedModels | None = None
     if setup.from_models:
         if on_first_answer is not None:
             with _timed(seconds, "first_answer"), one_thread():
-                tested = tell_first_answer(setup, scores, cells, on_first_answer)
+                ranked = score_set_of(replace(setup, methods=tuple(setup.from_cells)), scores, ranked)
+                tested = tell_first_answer(setup, ranked, cells, on_first_answer)
         with _timed(seconds, "training"):
             models = train_models(setup, model_cache(config, cache_dir))
         with _timed(seconds, "rankings"), one_thread():
@@ -180,12 +181,13 @@ def run_experiment(
             if models is not None:
                 tables["program_models"] = program_models_table(setup, models, tables["program_activity"])
     with _timed(seconds, "confirmation"), one_thread():
-        score_set, top_k = score_set_of(setup, scores), config.rank.top_k
+        score_set, top_k = score_set_of(setup, scores, ranked), config.rank.top_k
         tested = {**kept.p_values(setup, scores), **tested}
         confirmation = confirm(score_set, cells, setup.replicates, top_k, seed=config.seed, known=tested)
         kept.keep_p_values(setup, scores, confirmation.p_values)
     with _timed(seconds, "statistics"), one_thread():
         tables.update(statistics_tables(score_set, confirmation, top_k, dataset.truth, undertrained))
+        kept.keep_ranked(setup, score_set)
         tables.update(gene_list_tables(setup, cells, tables))
         tables["marker_effects"] = marker_effects_table(setup)
         if CANDIDATES_FROM in scores:

@@ -129,8 +129,8 @@ def model_scores(setup: Setup, models: TrainedModels) -> Scores:
     return {name: np.stack(rows) for name, rows in scores.items()}
 
 
-def score_set_of(setup: Setup, scores: Scores) -> ScoreSet:
-    """Return the scores of a setup's methods as rankings."""
+def score_set_of(setup: Setup, scores: Scores, earlier: ScoreSet | None = None) -> ScoreSet:
+    """Return the scores of a setup's methods as rankings; ``earlier`` as for :func:`rank_scores`."""
     return rank_scores(
         scores,
         methods=setup.methods,
@@ -138,6 +138,7 @@ def score_set_of(setup: Setup, scores: Scores) -> ScoreSet:
         genes=[str(gene) for gene in setup.dataset.adata.var_names],
         resample_kind=setup.config.resample.kind,
         seed=setup.config.seed,
+        earlier=earlier,
     )
 
 

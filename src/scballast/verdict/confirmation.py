@@ -10,11 +10,12 @@ tests that each replicate makes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from scballast.agreement.confirmation import program_p_values
@@ -98,7 +99,7 @@ def confirm(
         tests.of_markers()
         tests.of_programs()
         untested |= tests.of_responses()
-    summaries, q_values, genes = [], {}, list[pd.DataFrame]()
+    summaries, q_values, genes = [], {}, list[_TestedList]()
     for method in score_set.methods:
         q_values[method.name] = np.full((len(score_set.populations), len(score_set.genes)), np.nan)
         for position in range(len(score_set.populations)):
@@ -111,9 +112,42 @@ def confirm(
             genes += of_genes
     return Confirmation(
         pd.DataFrame(summaries, columns=list(_COLUMNS)),
-        pd.concat(genes, ignore_index=True) if genes else pd.DataFrame(columns=list(_GENE_COLUMNS)),
+        _genes_table(score_set, genes),
         q_values,
         p_values,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _TestedList:
+    """One list that was tested: p-values and q-values of the ``genes`` at these positions."""
+
+    population: str
+    method: NamedMethod
+    replicate: int
+    genes: IntArray
+    p_values: FloatArray
+    q_values: FloatArray
+
+
+def _genes_table(score_set: ScoreSet, lists: Sequence[_TestedList]) -> pd.DataFrame:
+    if not lists:
+        return pd.DataFrame(columns=list(_GENE_COLUMNS))
+    lengths = [tested.genes.size for tested in lists]
+
+    def repeated(values: Iterable[object]) -> npt.NDArray[np.object_]:
+        return np.repeat(np.fromiter(values, dtype=object, count=len(lists)), lengths)
+
+    return pd.DataFrame(
+        {
+            "population": repeated(tested.population for tested in lists),
+            "estimand": repeated(tested.method.estimand for tested in lists),
+            "method": repeated(tested.method.name for tested in lists),
+            "replicate": np.repeat([tested.replicate for tested in lists], lengths),
+            "gene": np.asarray(score_set.genes, dtype=object)[np.concatenate([tested.genes for tested in lists])],
+            "p_value": np.concatenate([tested.p_values for tested in lists]),
+            "q_value": np.concatenate([tested.q_values for tested in lists]),
+        }
     )
 
 
@@ -125,14 +159,15 @@ def _of_method(
     top_k: int,
     n_unseen: IntArray,
     why: str,
-) -> tuple[dict[str, object], list[pd.DataFrame], FloatArray]:
-    """Return the row of a method's lists of one population, a table for each, and q-values, of (replicate, gene)."""
+) -> tuple[dict[str, object], list[_TestedList], FloatArray]:
+    """Return the row of a method's lists of one population, each as it was tested, and q-values over replicates."""
     names = {"population": score_set.populations[position], "estimand": method.estimand, "method": method.name}
-    genes, ranks = np.asarray(score_set.genes, dtype=object), score_set.ranks[method.name][:, position]
+    ranks = score_set.ranks[method.name][:, position]
     rows = np.flatnonzero(~np.isnan(p_values).all(axis=1))
     listed = [np.argsort(ranks[row], kind="stable")[:top_k] for row in rows]
     lists = [p_values[row, chosen] for row, chosen in zip(rows, listed, strict=True)]
-    reason, q_values = "", np.full(genes.size, np.nan)
+    list_q_values = [adaptive_q_values(p) for p in lists]
+    reason, q_values = "", np.full(ranks.shape[1], np.nan)
     if lists:
         combined = combined_p_values(np.where(np.isnan(p_values[rows]), 1.0, p_values[rows]))
         q_values = bh_q_values(combined, n_tests=min(2 * top_k, combined.size))
@@ -144,16 +179,16 @@ def _of_method(
     seen = n_unseen[rows] if lists else n_unseen
     summary = {
         **names,
-        **confirmed_shares(lists, top_k),
+        **confirmed_shares(lists, top_k, list_q_values),
         "n_genes": top_k,
         "n_cells_unseen": round(float(seen.mean())) if seen.size else 0,
         "reason": reason,
     }
-    tables = [
-        pd.DataFrame({**names, "replicate": row, "gene": genes[chosen], "p_value": p, "q_value": adaptive_q_values(p)})
-        for row, chosen, p in zip(rows, listed, lists, strict=True)
+    tested = [
+        _TestedList(score_set.populations[position], method, int(row), chosen, p, q)
+        for row, chosen, p, q in zip(rows, listed, lists, list_q_values, strict=True)
     ]
-    return summary, tables, q_values
+    return summary, tested, q_values
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -78,14 +79,15 @@ class BetweenReplicates:
         """Floor of the population's reported index; NaN where that is undefined."""
         if math.isnan(reported):
             return math.nan
-        floor = _mean(self._without_signal[:, position])
-        if not self.disjoint or np.isnan(self.same[:, position]).all():
+        floor = float(self._mean_without_signal[position])
+        same = float(self._mean_same[position])
+        if not self.disjoint or math.isnan(same):
             return floor
-        return floor + max(0.0, reported - _mean(self.same[:, position])) + self._error(position)
+        return floor + max(0.0, reported - same) + float(self._errors[position])
 
     def between_populations(self, position: int) -> float:
         """Mean index between the population's lists and the others': the first part of the floor but of response."""
-        return _mean(self.different[:, position])
+        return float(self._mean_different[position])
 
     @property
     def _without_signal(self) -> FloatArray:
@@ -93,7 +95,7 @@ class BetweenReplicates:
 
     def without_shared_cells(self, position: int) -> float:
         """Mean over replicates without a common cell; NaN where there are none."""
-        return _mean(self.same[:, position]) if self.disjoint else math.nan
+        return float(self._mean_same[position]) if self.disjoint else math.nan
 
     def corrected(self, k: int, n_genes: int) -> BetweenReplicates:
         """Turn the share of the top k in common into Kuncheva's index; NaN where k leaves no gene out."""
@@ -103,16 +105,30 @@ class BetweenReplicates:
         null = None if self.null is None else (self.null - chance) / most
         return BetweenReplicates(same, different, self.disjoint, null)
 
-    def _error(self, position: int) -> float:
-        """Upper limit of the error of the floor; 0 where fewer than 2 pairs leave it unknown."""
+    @cached_property
+    def _mean_same(self) -> FloatArray:
+        return _means_over_pairs(self.same)
+
+    @cached_property
+    def _mean_different(self) -> FloatArray:
+        return _means_over_pairs(self.different)
+
+    @cached_property
+    def _mean_without_signal(self) -> FloatArray:
+        return self._mean_different if self.null is None else _means_over_pairs(self.null)
+
+    @cached_property
+    def _errors(self) -> FloatArray:
+        """(n_populations,) Upper limit of the error of the floor; 0 where fewer than 2 pairs leave it unknown."""
         excess = self.same - self._without_signal
         counts = (~np.isnan(excess)).sum(axis=0)  # (population,)
         repeated = excess[:, counts > 1]
         degrees = int((counts[counts > 1] - 1).sum())
-        if degrees == 0 or counts[position] == 0:
-            return 0.0
+        if degrees == 0:
+            return np.zeros(counts.size)
         variance = float(np.nansum((repeated - np.nanmean(repeated, axis=0)) ** 2)) / degrees
-        return student_quantile(LEVEL, degrees) * math.sqrt(variance * (1.0 + 1.0 / counts[position]))
+        quantile = student_quantile(LEVEL, degrees)
+        return np.where(counts > 0, quantile * np.sqrt(variance * (1.0 + divided(1.0, counts))), 0.0)
 
 
 def between_replicates(
@@ -140,16 +156,31 @@ def between_replicates(
     """
     controls = [method for method in score_set.methods if method.name == RESPONSE_NULL]
     asked, pairs = pairs, [*pairs, *((control, control) for control in controls)]
+    stacked = _compared(score_set, pairs, ks, curve_k, p)
+    return [
+        _against_null(by_index, stacked[-1] if controls else None) if first.estimand == "response" else by_index
+        for (first, _), by_index in zip(asked, stacked, strict=False)
+    ]
+
+
+def _compared(
+    score_set: ScoreSet, pairs: Sequence[tuple[NamedMethod, NamedMethod]], ks: Sequence[int], curve_k: int, p: float
+) -> list[dict[Index, BetweenReplicates]]:
+    """Return each index of each pair of methods, those that are known already as they are."""
+    identities = [("between", (first.name, second.name), (*ks,), curve_k, p) for first, second in pairs]
+    unknown = {
+        identity: pair for identity, pair in zip(identities, pairs, strict=True) if identity not in score_set.agreements
+    }
     replicates, disjoint = _replicates_to_compare(score_set.n_replicates, score_set.resample_kind)
-    names = {method.name for pair in pairs for method in pair}
-    values_by_pair: list[dict[Index, list[tuple[FloatArray, FloatArray]]]] = [defaultdict(list) for _ in pairs]
+    names = {method.name for pair in unknown.values() for method in pair}
+    values_by_pair: list[dict[Index, list[tuple[FloatArray, FloatArray]]]] = [defaultdict(list) for _ in unknown]
     for replicate_a, replicate_b in replicates:
         lists = {
             (name, replicate): _Lists.of(score_set, name, replicate, ks, curve_k, p)
             for name in names
             for replicate in {replicate_a, replicate_b}
         }
-        for (first, second), by_index in zip(pairs, values_by_pair, strict=True):
+        for (first, second), by_index in zip(unknown.values(), values_by_pair, strict=True):
             indices = _indices(lists[first.name, replicate_a], lists[second.name, replicate_b])
             if first.name == second.name:
                 mirrored = {index: values.T for index, values in indices.items()}
@@ -157,13 +188,11 @@ def between_replicates(
                 mirrored = _indices(lists[first.name, replicate_b], lists[second.name, replicate_a])
             for index, values in indices.items():
                 by_index[index].append(_same_and_different(values, mirrored[index]))
-    stacked = [
-        {index: _stack(values, disjoint=disjoint) for index, values in by_index.items()} for by_index in values_by_pair
-    ]
-    return [
-        _against_null(by_index, stacked[-1] if controls else None) if first.estimand == "response" else by_index
-        for (first, _), by_index in zip(asked, stacked, strict=False)
-    ]
+    for identity, by_index in zip(unknown, values_by_pair, strict=True):
+        score_set.agreements[identity] = {
+            index: _stack(values, disjoint=disjoint) for index, values in by_index.items()
+        }
+    return [score_set.agreements[identity] for identity in identities]
 
 
 def _against_null(
@@ -245,5 +274,8 @@ def _column_means(values: FloatArray) -> FloatArray:
     return divided(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0), np.nan)
 
 
-def _mean(values: FloatArray) -> float:
-    return float(_column_means(values[:, None])[0])
+def _means_over_pairs(values: FloatArray) -> FloatArray:
+    """(n_populations,) mean of each column, added up along it: no other population decides its last digit."""
+    known = ~np.isnan(values)
+    sums = np.ascontiguousarray(np.where(known, values, 0.0).T).sum(axis=1)
+    return divided(sums, known.sum(axis=0), np.nan)

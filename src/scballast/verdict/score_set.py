@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ class ScoreSet:
     ranks
         By method name: (n_replicates, n_populations, n_genes) int; 1 is the best, ties broken by hash
         (``ranking.rank_genes``), 0 where there is no score.
+    agreements
+        What the tables have computed of pairs of lists, by what was computed, the names of the methods, and the rest
+        that decides it: another table, or the next score set with the same scores, asks for the same.
     """
 
     genes: tuple[str, ...]
@@ -41,6 +44,7 @@ class ScoreSet:
     resample_kind: str
     scores: Mapping[str, FloatArray]
     ranks: Mapping[str, IntArray]
+    agreements: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         shape = (self.n_replicates, len(self.populations), len(self.genes))
@@ -64,6 +68,21 @@ class ScoreSet:
         """Methods with one estimand, in order."""
         return tuple(method for method in self.methods if method.estimand == estimand)
 
+    def only(self, methods: Sequence[NamedMethod]) -> ScoreSet:
+        """Return the score set of these of its methods, with what is known of them."""
+        names = {method.name for method in methods}
+        return replace(
+            self,
+            methods=tuple(methods),
+            scores={name: self.scores[name] for name in self.scores if name in names},
+            ranks={name: self.ranks[name] for name in self.ranks if name in names},
+            agreements=self.known_of(names),
+        )
+
+    def known_of(self, names: Collection[str]) -> dict[tuple[Any, ...], Any]:
+        """Return the ``agreements`` of these methods alone."""
+        return {key: value for key, value in self.agreements.items() if all(name in names for name in key[1])}
+
     def without_stability(self, method: NamedMethod) -> str:
         """Reason why replicates of this method say nothing; empty when they do."""
         return "n/a: deterministic" if self.resample_kind == "seed" and method.deterministic else ""
@@ -77,6 +96,7 @@ def rank_scores(
     genes: Sequence[str],
     resample_kind: str,
     seed: int,
+    earlier: ScoreSet | None = None,
 ) -> ScoreSet:
     """Rank the genes of every list.
 
@@ -90,6 +110,9 @@ def rank_scores(
         How the replicates were drawn.
     seed
         The experiment's seed: part of the identity that breaks ties.
+    earlier
+        A score set of the same seed: of methods that have the same scores in it, its ranks are taken, and what is known
+        of their agreement.
 
     Returns
     -------
@@ -100,10 +123,14 @@ def rank_scores(
     ValueError
         Scores that do not fit the names.
     """
+    known = frozenset[str]() if earlier is None else _same_lists(earlier, scores, (genes, populations, resample_kind))
     keys = tie_keys(genes)
     ranks: dict[str, IntArray] = {}
     for method in methods:
         values = scores[method.name]
+        if earlier is not None and method.name in known:
+            ranks[method.name] = earlier.ranks[method.name]
+            continue
         method_ranks = np.zeros(values.shape, dtype=np.int32)
         for replicate, position in np.argwhere(~np.isnan(values).all(axis=2)):
             identity = (seed, method.name, populations[position], int(replicate))
@@ -116,7 +143,23 @@ def rank_scores(
         resample_kind=resample_kind,
         scores={method.name: scores[method.name] for method in methods},
         ranks=ranks,
+        agreements={} if earlier is None else earlier.known_of(known),
     )
+
+
+def _same_lists(
+    earlier: ScoreSet, scores: Mapping[str, FloatArray], names: tuple[Sequence[str], Sequence[str], str]
+) -> frozenset[str]:
+    """Return the methods that have the same scores in an earlier score set, of the same genes and populations."""
+    genes, populations, resample_kind = names
+    if (tuple(genes), tuple(populations), resample_kind) != (
+        earlier.genes,
+        earlier.populations,
+        earlier.resample_kind,
+    ):
+        return frozenset()
+    both = scores.keys() & earlier.scores.keys()
+    return frozenset(name for name in both if np.array_equal(scores[name], earlier.scores[name], equal_nan=True))
 
 
 def rankings_table(score_set: ScoreSet) -> pd.DataFrame:

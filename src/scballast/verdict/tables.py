@@ -12,8 +12,9 @@ between replicates without a common cell, is held under it but for chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import combinations, product
 
 import numpy as np
@@ -22,7 +23,7 @@ import pandas as pd
 from scballast.agreement.concordance import agreement_by_replicate, standardised
 from scballast.agreement.overlap import concordance_curve_weights, pairwise_expected_overlap, rank_biased_weights
 from scballast.agreement.rank_agreement import consensus_ranking, kendall_w_of_spans
-from scballast.agreement.ranking import rank_spans, tie_keys
+from scballast.agreement.ranking import RankSpans, rank_spans, tie_keys
 from scballast.agreement.ranking import top_k as select
 from scballast.agreement.stability import degenerate_size, jackknife_interval, mean_interval, pairwise_kuncheva
 from scballast.agreement.statistic import Interval, no_interval
@@ -74,12 +75,18 @@ def stability_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
     methods = [method for method in score_set.methods if not score_set.without_stability(method)]
     pairs = [(method, method) for method in methods]
     between = between_replicates(score_set, pairs, ks, top_k, RBO_PERSISTENCE)
-    between_of_method = {method.name: by_index for method, by_index in zip(methods, between, strict=True)}
+    between_of_method = {
+        method.name: {
+            index: values.corrected(index, len(score_set.genes)) if isinstance(index, int) else values
+            for index, values in by_index.items()
+        }
+        for method, by_index in zip(methods, between, strict=True)
+    }
     rows = []
     for method in score_set.methods:
         for position, population in enumerate(score_set.populations):
             names = {"method": method.name, "estimand": method.estimand, "population": population}
-            values = _stability_rows(score_set, method, position, ks, between_of_method.get(method.name, {}))
+            values = _stability_rows(score_set, method, position, ks, top_k, between_of_method.get(method.name, {}))
             rows += [{**names, **row} for row in values]
     return pd.DataFrame(rows)
 
@@ -97,17 +104,10 @@ def differences_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
     for (position, population), (first, second) in product(
         enumerate(score_set.populations), _estimand_pairs(score_set)
     ):
-        both = _both_scored(score_set, first, second, position)
-        reason = score_set.without_stability(first) or score_set.without_stability(second)
-        reason = reason or degenerate_size(top_k, len(score_set.genes))
-        if reason or both.size == 0:
-            interval = no_interval(reason or "no replicate has scores of both")
-        else:
-            first_overlaps, second_overlaps = (
-                pairwise_kuncheva(select(score_set.ranks[method.name][both, position], top_k))
-                for method in (first, second)
-            )
-            interval = jackknife_interval(first_overlaps - second_overlaps)
+        key = ("difference", (first.name, second.name), position, top_k)
+        if key not in score_set.agreements:
+            score_set.agreements[key] = _difference(score_set, first, second, position, top_k)
+        interval = score_set.agreements[key]
         names = _pair_names(first, second, population, top_k)
         rows.append({**names, **_limits("difference", interval), "reason": interval.reason})
     return pd.DataFrame(rows, columns=list(_DIFFERENCE_COLUMNS))
@@ -128,13 +128,17 @@ def concordance_table(score_set: ScoreSet, top_k: int = 50) -> pd.DataFrame:
     between = between_replicates(score_set, pairs, [top_k], top_k, RBO_PERSISTENCE)
     rows = []
     for position, population in enumerate(score_set.populations):
-        spans = {method.name: rank_spans(score_set.scores[method.name][:, position]) for method in score_set.methods}
+        spans = _spans_of(score_set, position)
         self_agreements = {
             method.name: _self_agreement(score_set, method, position, top_k) for method in score_set.methods
         }
         for (first, second), by_index in zip(pairs, between, strict=True):
             both = _both_scored(score_set, first, second, position)
-            values = agreement_by_replicate(spans[first.name][both], spans[second.name][both], top_k, RBO_PERSISTENCE)
+            key = ("pair", (first.name, second.name), position, top_k)
+            values = score_set.agreements.get(key)
+            if values is None:
+                paired = spans(first.name)[both], spans(second.name)[both]
+                values = score_set.agreements[key] = agreement_by_replicate(*paired, top_k, RBO_PERSISTENCE)
             overlap = _interval(values["overlap"], top_k, len(score_set.genes))
             row: dict[str, object] = {
                 **_pair_names(first, second, population, top_k),
@@ -212,12 +216,13 @@ def _stability_rows(
     method: NamedMethod,
     position: int,
     ks: Sequence[int],
+    top_k: int,
     between: Mapping[Index, BetweenReplicates],
 ) -> list[dict[str, object]]:
     """Rows of one method and population, one for each k."""
     scored_replicates = np.flatnonzero(score_set.scored(method.name)[:, position])
     reason = score_set.without_stability(method) or ("" if scored_replicates.size else "no replicate has a score")
-    agreement = _self_agreement(score_set, method, position)
+    agreement = _self_agreement(score_set, method, position, top_k)
     by_rank: dict[str, float] = {
         "rbo": agreement["rbo"],
         "rbo_floor": math.nan if reason else between["rbo"].floor(position, agreement["rbo"]),
@@ -230,11 +235,10 @@ def _stability_rows(
         phi = no_interval(reason)
         floor = other_populations = disjoint = math.nan
         if not reason:
-            corrected = between[k].corrected(k, len(score_set.genes))
-            phi = _phi(score_set.ranks[method.name][scored_replicates, position], k)
-            floor = corrected.floor(position, phi.estimate)
-            other_populations = corrected.between_populations(position)
-            disjoint = corrected.without_shared_cells(position)
+            phi = _phi(score_set, method, position, k)
+            floor = between[k].floor(position, phi.estimate)
+            other_populations = between[k].between_populations(position)
+            disjoint = between[k].without_shared_cells(position)
         rows.append(
             {
                 "k": k,
@@ -250,6 +254,19 @@ def _stability_rows(
     return rows
 
 
+def _difference(score_set: ScoreSet, first: NamedMethod, second: NamedMethod, position: int, k: int) -> Interval:
+    """Return the stability of one method less that of another, where both have scores."""
+    both = _both_scored(score_set, first, second, position)
+    reason = score_set.without_stability(first) or score_set.without_stability(second)
+    reason = reason or degenerate_size(k, len(score_set.genes))
+    if reason or both.size == 0:
+        return no_interval(reason or "no replicate has scores of both")
+    first_overlaps, second_overlaps = (
+        pairwise_kuncheva(select(score_set.ranks[method.name][both, position], k)) for method in (first, second)
+    )
+    return jackknife_interval(first_overlaps - second_overlaps)
+
+
 def _pair_names(first: NamedMethod, second: NamedMethod, population: str, k: int) -> dict[str, object]:
     names = {"method_a": first.name, "method_b": second.name, "estimand": first.estimand}
     return {**names, "population": population, "k": k}
@@ -259,16 +276,38 @@ def _limits(name: str, interval: Interval) -> dict[str, object]:
     return {name: interval.estimate, "lower": interval.lower, "upper": interval.upper}
 
 
-def _phi(ranks: IntArray, k: int) -> Interval:
-    """Nogueira's stability with its jackknife interval."""
+def _phi(score_set: ScoreSet, method: NamedMethod, position: int, k: int) -> Interval:
+    """Nogueira's stability with its jackknife interval, of the replicates with scores."""
+    key = ("phi", (method.name,), position, k)
+    if key not in score_set.agreements:
+        scored_replicates = score_set.scored(method.name)[:, position]
+        score_set.agreements[key] = _stability(score_set.ranks[method.name][scored_replicates, position], k)
+    interval: Interval = score_set.agreements[key]
+    return interval
+
+
+def _stability(ranks: IntArray, k: int) -> Interval:
     reason = degenerate_size(k, ranks.shape[1])
     if reason:
         return no_interval(reason)
     return _within(jackknife_interval(pairwise_kuncheva(select(ranks, k))), -1.0)
 
 
-def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int = 0) -> dict[str, float]:
-    """Mean agreement of a method's lists over pairs of replicates, by each index; without k, of whole rankings."""
+def _spans_of(score_set: ScoreSet, position: int) -> Callable[[str], RankSpans]:
+    """Return what gives the rank spans of a method's lists of one population, each made when first asked for."""
+    return cache(lambda name: rank_spans(score_set.scores[name][:, position]))
+
+
+def _self_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int) -> Mapping[str, float]:
+    """Mean agreement of a method's lists over pairs of replicates, by each index."""
+    key = ("self", (method.name,), position, k)
+    if key not in score_set.agreements:
+        score_set.agreements[key] = _mean_agreement(score_set, method, position, k)
+    known: Mapping[str, float] = score_set.agreements[key]
+    return known
+
+
+def _mean_agreement(score_set: ScoreSet, method: NamedMethod, position: int, k: int) -> dict[str, float]:
     scored_replicates = np.flatnonzero(score_set.scored(method.name)[:, position])
     agreement = dict.fromkeys(("phi", "rbo", "aucc", "spearman", "kendall_w"), math.nan)
     if score_set.without_stability(method) or scored_replicates.size < 2 or len(score_set.genes) < 2:

@@ -154,10 +154,16 @@ class UnseenCells:
 
 def confirmed_share(lists: Sequence[FloatArray]) -> float:
     """Return the confirmed share of the p-values of one list, mean over replicates."""
-    return float(np.mean([(adaptive_q_values(p) <= FALSE_DISCOVERY_RATE).mean() for p in lists]))
+    return _share_of([adaptive_q_values(p) for p in lists])
 
 
-def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, float]:
+def _share_of(q_values: Sequence[FloatArray]) -> float:
+    return float(np.mean([(q <= FALSE_DISCOVERY_RATE).mean() for q in q_values]))
+
+
+def confirmed_shares(
+    lists: Sequence[FloatArray], n_genes: int, q_values: Sequence[FloatArray] | None = None
+) -> dict[str, float]:
     """Sum up the p-values of one list, or of one method's lists, over replicates.
 
     Parameters
@@ -166,6 +172,8 @@ def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, flo
         For each replicate in which it could be tested, (n_tested,) p-values.
     n_genes
         Genes of a list: what the bound is a share of.
+    q_values
+        ``adaptive_q_values`` of each of the lists, where the caller has them.
 
     Returns
     -------
@@ -177,7 +185,7 @@ def confirmed_shares(lists: Sequence[FloatArray], n_genes: int) -> dict[str, flo
         return dict.fromkeys(("confirmed", "lower", "pi"), float("nan"))
     bounds = [true_lower_bound(p, level=(1.0 + LEVEL) / 2.0) / n_genes for p in lists]
     return {
-        "confirmed": confirmed_share(lists),
+        "confirmed": confirmed_share(lists) if q_values is None else _share_of(q_values),
         "lower": combined_lower_bound(bounds),
         "pi": float(np.mean([true_share(p) for p in lists])),
     }
