@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import traceback
 import warnings
@@ -80,7 +81,7 @@ def main(connection: int) -> None:
 
     pipe = Connection(connection)
     try:
-        folder: StoredFolder = pickle.loads(pipe.recv_bytes())
+        folder: StoredFolder = pipe.recv()
         with figure_style():
             while True:
                 pipe.send(_portable(draw(pipe.recv(), folder)))
@@ -91,7 +92,8 @@ def main(connection: int) -> None:
 def _portable(drawn: Drawn) -> Drawn:
     """Put errors and warnings that cannot be sent into words."""
     try:
-        pickle.loads(pickle.dumps(drawn))
+        pickle.dumps(drawn)
+        copy.deepcopy((drawn.error, drawn.warned))  # put together again as what is sent is
     except Exception:
         error = None if drawn.error is None else RuntimeError(f"{type(drawn.error).__name__}: {drawn.error}")
         warned = tuple((str(message), *rest) for message, *rest in drawn.warned)
