@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy import stats
 
 from scballast.config import keys
-from scballast.config.schema import Config, Objective, build_config
-from scballast.sweep.racing import LEVEL, add_pair, as_costs, beaten_by, is_raced, judge, n_pairs, obstacle
+from scballast.config.schema import Config, Objective, SweepConfig, build_config
+from scballast.sweep.optuna_compat import hypervolume
+from scballast.sweep.racing import LEVEL, add_pair, as_costs, beaten_by, gain_below, is_raced, judge, n_pairs, obstacle
 
 PAIRS = 5
 
@@ -31,7 +32,7 @@ def beaten(own: np.ndarray, finished: dict[int, np.ndarray]) -> list[int]:
     return beaten_by(own, finished, {number: values.mean(axis=0) for number, values in finished.items()})
 
 
-def race(costs: np.ndarray, ends: np.ndarray) -> tuple[set[int], int]:
+def race(costs: np.ndarray, ends: np.ndarray, tolerance: float = SweepConfig().tolerance) -> tuple[set[int], int]:
     """Race trials one after another: (trial, pair, objective) costs, (trial, objective) costs in the end.
 
     Returns those stopped and the pairs that ran.
@@ -41,7 +42,8 @@ def race(costs: np.ndarray, ends: np.ndarray) -> tuple[set[int], int]:
     for number, own in enumerate(costs):
         for pair in range(1, PAIRS + 1):
             ran += 1
-            if pair < PAIRS and beaten_by(own[:pair], finished, {n: ends[n] for n in finished}):
+            known = own[:pair], finished, {n: ends[n] for n in finished}
+            if pair < PAIRS and (beaten_by(*known) or gain_below(tolerance, *known) is not None):
                 stopped.add(number)
                 break
         else:
@@ -69,9 +71,11 @@ def alike(values: np.ndarray, correlation: float) -> np.ndarray:
     return values
 
 
-def front_lost(costs: np.ndarray, ends: np.ndarray, *, first: int = 0) -> tuple[int, int]:
+def front_lost(
+    costs: np.ndarray, ends: np.ndarray, *, first: int = 0, tolerance: float = SweepConfig().tolerance
+) -> tuple[int, int]:
     """Race trials; return how many from the ``first`` on that would end on the front are stopped, and how many do."""
-    stopped, _ = race(costs, ends)
+    stopped, _ = race(costs, ends, tolerance)
     front = {number for number in front_of(dict(enumerate(ends))) if number >= first}
     return len(stopped & front), len(front)
 
@@ -114,7 +118,8 @@ def test_trials_that_are_far_behind_in_one_objective_are_rarely_stopped(kind: st
         costs = noise(generator, 40, 2, kind)
         costs[20:, :, 0] += 20.0
         aside = 0.5 * (kind == "index") * generator.standard_normal((40, 2))
-        lost, front = front_lost(costs, costs.mean(axis=1) + aside, first=20)
+        # That such a trial is on the front, by noise, is worth next to nothing.
+        lost, front = front_lost(costs, costs.mean(axis=1) + aside, first=20, tolerance=0.0)
         stopped, of_front = stopped + lost, of_front + front
     assert of_front > 80
     assert stopped / of_front <= LEVEL
@@ -144,7 +149,7 @@ def test_trials_that_are_worse_in_everything_stop_after_their_first_pair_and_the
         common, conflict = 10 * generator.random(n_trials), 3 * generator.random(n_trials)
         quality = np.stack([common + conflict, common - conflict], axis=1)
         costs = noise(generator, n_trials, 2, "normal") * 0.5 + quality[:, None, :]
-        stopped, ran = race(costs, costs.mean(axis=1))
+        stopped, ran = race(costs, costs.mean(axis=1), tolerance=0.0)
         front = set(front_of(dict(enumerate(costs.mean(axis=1)))))
         lost += bool(front & stopped)
         shares.append(ran / (n_trials * PAIRS))
@@ -177,6 +182,61 @@ def test_the_bound_is_that_of_a_prediction_from_the_pairs_so_far() -> None:
         distance = float(ends[best][0]) + excess * limit - expected
         own = (fitted.mean(axis=0)[:m] + distance)[:, None]
         assert beaten_by(own, finished, ends) == beaten
+
+
+def different(generator: np.random.Generator) -> np.ndarray:
+    """Return costs of trials that conflict in two objectives, many near the front, far apart beside their noise."""
+    along, behind = generator.random(40), 0.3 * generator.random(40)
+    quality = 20.0 * np.stack([along + behind, 1 - along + behind], axis=1)
+    return noise(generator, 40, 2, "normal") + quality[:, None, :]
+
+
+def test_trials_that_add_next_to_nothing_to_the_front_stop_and_its_volume_stays() -> None:
+    generator = np.random.default_rng(6)
+    shares, volumes = {0.0: list[float](), 0.005: list[float]()}, list[float]()
+    for _ in range(4):
+        costs = different(generator)
+        ends = costs.mean(axis=1)
+        for tolerance, of_sweeps in shares.items():
+            stopped, ran = race(costs, ends, tolerance)
+            of_sweeps.append(ran / (len(costs) * PAIRS))
+        kept = np.delete(ends, sorted(stopped), axis=0)
+        volumes.append(hypervolume(kept, ends.max(axis=0)) / hypervolume(ends, ends.max(axis=0)))
+    assert np.mean(shares[0.005]) < np.mean(shares[0.0]) - 0.15
+    assert np.mean(volumes) >= 0.98
+
+
+def test_the_gain_is_the_expected_improvement_and_too_little_below_the_tolerance() -> None:
+    generator = np.random.default_rng(8)
+    costs = 0.2 * noise(generator, 10, 1, "normal") + np.linspace(0.0, 5.0, 10)[:, None, None]
+    finished = dict(enumerate(costs))
+    ends = {number: own.mean(axis=0) for number, own in finished.items()}
+    values = np.array([end[0] for end in ends.values()])
+    own = costs.mean(axis=0)[:2] - costs.mean() + values.min() + 0.05  # 0.05 behind the best on each of two pairs
+    gain = gain_below(1e9, own, finished, ends)
+    assert gain is not None
+    residuals = costs - costs.mean(axis=0) - costs.mean(axis=1, keepdims=True) + costs.mean(axis=(0, 1))
+    scale = ((1 + 1 / 10) * (residuals**2).sum() / 36 * (1 / 2 - 1 / PAIRS)) ** 0.5
+    improvement = stats.t(36, values.min() + 0.05, scale).expect(lambda y: values.min() - y, ub=values.min())
+    assert gain == pytest.approx(improvement / np.ptp(values), rel=0.15)
+    # By the F test some of the differences between finished trials could be noise.
+    assert gain_below(1.2 * gain, own, finished, ends) == gain
+    assert gain_below(gain, own, finished, ends) is None
+    assert gain_below(0.0, own + 100.0, finished, ends) is None
+
+
+def test_where_finished_trials_may_be_equal_no_gain_is_too_little() -> None:
+    generator = np.random.default_rng(9)
+    costs = noise(generator, 8, 2, "normal")
+    finished = dict(enumerate(costs))
+    ends = {number: own.mean(axis=0) for number, own in finished.items()}
+    assert gain_below(1e9, costs[0][:1] + 50.0, finished, ends) is None
+    equal = dict.fromkeys(range(8), costs[0])
+    assert gain_below(1e9, costs[0][:1] + 50.0, equal, {n: costs[0].mean(axis=0) for n in equal}) is None
+    # One objective in which they differ for certain is enough.
+    costs = costs + np.arange(8.0)[:, None, None] * np.array([50.0, 0.0])
+    ends = {number: own.mean(axis=0) for number, own in enumerate(costs)}
+    assert gain_below(0.005, costs[0][:1] + 500.0, dict(enumerate(costs)), ends) == 0
 
 
 def test_a_trial_that_is_best_in_one_objective_is_never_stopped() -> None:
@@ -236,6 +296,20 @@ def test_a_trial_of_a_study_is_judged_against_its_front() -> None:
     # A configuration that has no value of an objective is not judged, and neither is a trial with all of its pairs.
     assert judge(config(), {"stability/contrast": [0.2]}, trials) is None
     assert judge(config(), {key: value * PAIRS for key, value in own.items()}, trials) is None
+
+
+def test_a_trial_that_would_hardly_add_to_the_front_stops_unless_the_whole_front_is_wanted() -> None:
+    trials = [finished_trial(n, 100.0 + n, 0.5 + 0.1 * n) for n in range(5)]
+    # Between trials 1 and 2 in fit, and no worse than trial 1 in stability but for a thousandth.
+    own = {"fit/heldout_nll": [101.01], "stability/contrast": [0.599]}
+    found = judge(config(), own, trials)
+    assert found is not None
+    assert (found.pairs, found.rivals) == (1, ())
+    assert 0 <= found.gain < 0.005
+    assert found.reason == f"after 2 replicates expected to add {found.gain:.2%} to the front's hypervolume"
+    whole_front = config(sweep=replace(config().sweep, tolerance=0.0))
+    assert judge(whole_front, own, trials) is None
+    assert judge(config(), {**own, "stability/contrast": [0.75]}, trials) is None
 
 
 def test_a_trial_whose_fit_has_failed_stops_even_where_it_is_the_stablest() -> None:

@@ -65,7 +65,7 @@ HELDOUT_NLL = "scballast.heldout_nll"
 PAIRS = "scballast.pairs"
 RACED = "scballast.raced"
 
-# A trial that racing stopped: why, after how many pairs of replicates, and the trials that beat it.
+# A trial that racing stopped: why, after how many pairs of replicates, and the trials that beat it, if any did.
 STOPPED = "scballast.stopped"
 RUNG = "scballast.rung"
 STOPPED_BY = "scballast.stopped_by"

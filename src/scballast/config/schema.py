@@ -172,7 +172,10 @@ class SweepConfig:
     trial_timeout: str | int | float | None = key_field(None, "a trial that takes longer ends as failed")
     stop: str = one_of("no_improvement: end when trials no longer move the front", "never", "no_improvement")
     patience: int = key_field(10, "so many trials in a row that do not", minimum=1)
-    racing: bool | None = key_field(None, "stop trials that cannot reach the front")
+    racing: bool | None = key_field(None, "stop trials that cannot move the front")
+    tolerance: float = key_field(
+        0.005, "of racing: stop trials expected to add less than this share to the front's volume", minimum=0
+    )
     fused: int = key_field(1, "trials of a worker whose models are trained together", minimum=1)
     confirm: bool = key_field(
         default=False, about="run the chosen configuration once more with another seed, beside its own values"

@@ -6,10 +6,11 @@ process that is silent from one that is gone by waiting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from optuna import Study as Study
@@ -41,10 +42,11 @@ def asked_parameters(trial: FrozenTrial) -> dict[str, Any]:
     return parameters
 
 
-def hypervolume(costs: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+def hypervolume(costs: npt.ArrayLike, reference: npt.ArrayLike) -> float:
     """Return the volume that points dominate up to a reference point, lower being better; those beyond it have none."""
     from optuna._hypervolume import compute_hypervolume
 
     bound = np.asarray(reference, dtype=np.float64)
-    inside = np.array([point for point in costs if (np.asarray(point) < bound).all()], dtype=np.float64)
+    points = np.asarray(costs, dtype=np.float64).reshape(-1, bound.size)
+    inside = points[(points < bound).all(axis=1)]
     return float(compute_hypervolume(inside, bound)) if inside.size else 0.0

@@ -12,7 +12,7 @@ from scballast.errors import ScballastError
 from scballast.progress import duration
 from scballast.sweep.child import ProcessDiedError, TrialProcess
 from scballast.sweep.messages import Estimated, EstimateRequest, served
-from scballast.sweep.racing import USUAL_SHARE, n_pairs, obstacle, share_trained
+from scballast.sweep.racing import n_pairs, obstacle, share_trained, usual_share
 from scballast.sweep.space import Space
 
 # Counting the work of a configuration takes a moment; of larger sweeps the first ones stand for all.
@@ -48,7 +48,7 @@ def print_sweep_plan(
     n_workers
         How many workers share the work.
     raced
-        Whether trials that cannot reach the front are stopped.
+        Whether trials that cannot move the front are stopped.
     """
     counted = list(configs[:_MOST_COUNTED])
     estimated = _estimate(counted)
@@ -67,7 +67,8 @@ def print_sweep_plan(
     left = [trial_work for trial_work in work if not trial_work.finished]
     models = [(trial_work.members, trial_work.trainings, trial_work.known) for trial_work in left] or [(0, 0, 0)]
     members = tuple(round(share * sum(numbers)) for numbers in zip(*models, strict=True))
-    _print_work(estimated, members, todo, n_workers, n_pairs(config) if raced else 1)
+    shares = (usual_share(config, todo), share_trained(todo, 1 / n_pairs(config))) if raced and todo else None
+    _print_work(estimated, members, todo, n_workers, shares)
     for line in rules(config, raced=raced):
         print(line)
     _print_warnings(estimated)
@@ -81,6 +82,10 @@ def rules(config: Config, *, raced: bool) -> list[str]:
             f"Racing: after each of {n_pairs(config)} pairs of replicates a trial that cannot reach the front is "
             "stopped; the numbers of members and trainings are without that."
         )
+        if sweep.tolerance > 0:
+            lines.append(
+                f"So is one expected to add less than {100 * sweep.tolerance:.3g} % to the front's hypervolume."
+            )
     elif obstacle(config) and sweep.racing is not False:
         lines.append(f"No racing: {obstacle(config)}.")
     if sweep.timeout is not None:
@@ -108,7 +113,13 @@ def _estimate(configs: Sequence[Config]) -> Estimated:
     return served(answer, Estimated)
 
 
-def _print_work(estimated: Estimated, members: tuple[int, ...], todo: int, n_workers: int = 1, pairs: int = 1) -> None:
+def _print_work(
+    estimated: Estimated,
+    members: tuple[int, ...],
+    todo: int,
+    n_workers: int = 1,
+    shares: tuple[float, float] | None = None,
+) -> None:
     """Print models and rankings, their time, what reading a large file takes, and whether the memory is enough."""
     new, trainings, known_models = members
     beside = f" The cache holds {known_models} more." if known_models else ""
@@ -116,7 +127,7 @@ def _print_work(estimated: Estimated, members: tuple[int, ...], todo: int, n_wor
     # Rankings by baselines do not depend on the model: all trials share them.
     rankings, cached = (max(getattr(work, what) for work in estimated.work) for what in ("rankings", "cached"))
     print(f"Rankings by baselines: {rankings}, of which the cache holds {cached}.")
-    print(_time(estimated, todo, n_workers, pairs))
+    print(_time(estimated, todo, n_workers, shares))
     if estimated.reading_seconds:
         known = not math.isnan(estimated.reading_seconds)
         seconds = f"about {duration(estimated.reading_seconds)}" if known else "a time that is not known"
@@ -135,8 +146,8 @@ def _print_warnings(estimated: Estimated) -> None:
         sys.stderr.write(f"Warning: {warning}\n")
 
 
-def _time(estimated: Estimated, todo: int, n_workers: int, pairs: int = 1) -> str:
-    """Say how long it takes; with racing over several pairs of replicates what to expect, and the least."""
+def _time(estimated: Estimated, todo: int, n_workers: int, shares: tuple[float, float] | None = None) -> str:
+    """Say how long it takes; of raced sweeps, by the shares that they train, what to expect and the least."""
     if not todo:
         return "Time: none; everything has finished before."
     rest_of_one = 0.0 if math.isnan(estimated.rest_seconds) else estimated.rest_seconds
@@ -152,7 +163,7 @@ def _time(estimated: Estimated, todo: int, n_workers: int, pairs: int = 1) -> st
         ", and some seconds per experiment for its statistics and report" if math.isnan(estimated.rest_seconds) else ""
     )
     raced = ""
-    if pairs > 1:
-        usual, least = (duration(seconds(share_trained(todo, of_others))) for of_others in (USUAL_SHARE, 1 / pairs))
+    if shares is not None:
+        usual, least = (duration(seconds(share)) for share in shares)
         raced = f" without racing; with it about {usual}, {least} at least"
     return f"Time: about {duration(seconds(1.0))}{raced}{shared}{rest} (from {estimated.source})."

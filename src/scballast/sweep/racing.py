@@ -1,4 +1,4 @@
-r"""Which trials go on: those that can still reach the front, judged on the replicates that they have had so far.
+r"""Which trials go on: those that can still move the front, judged on the replicates that they have had so far.
 
 A trial gets its replicates in complementary pairs. Each pair gives one value per objective: held-out fit and the
 confirmed share are the mean of the two, stability is the index between the two (which share no cell). Replicate r has
@@ -33,14 +33,30 @@ which holds too where trials are far apart in all objectives but one. Noise that
 correlation of residuals above 0.5) makes one of them. A trial as good as the front in truth, and behind it in all
 objectives on these replicates, may be stopped: the whole sweep would show it behind too.
 
+Trials near the front. Many trials differ from those of the front by less than a pair's noise, and would be run whole to
+add next to nothing to it. So a trial is stopped too when its end is expected to add less than a share δ of the front's
+hypervolume (``sweep.tolerance``), V, bounded a tenth of the range beyond the worst of the finished values and its own:
+
+.. math:: \mathrm E\,[V(F \cup \{y\})] - V(F) < \delta \cdot V(F) \cdot
+    \max_o\,(0, 1 - F_{0.99} / F_o), \quad y \sim \hat y + t_\nu \sqrt{(1 + 1/K)\,(\tau^2 + s^2 (1/m - 1/n))}
+
+with the correlation of the residuals. An expectation needs no correction for looks: it holds at the one at which the
+trial is stopped. What a trial adds to a front is less the more the front holds, so no stop is expected to cost the
+sweep's last front more than δ of the volume at the time. The maximum is the share of the differences between finished
+trials that is not noise, by the lower bound that an objective's F test of trials against residuals gives: where all
+trials are equal in all objectives it is 0, and a trial stops only where it cannot reach the front. With δ > 0 a trial
+that would be on the front, beside others much like it or by noise in an objective in which trials are equal, may be
+stopped. δ = 0 keeps the front whole.
+
 A trial is stopped too when its fit on the pairs so far makes it a failed fit (``front.failed_fit_limit``) even if the
 others fit perfectly: no front holds those.
 
 References
 ----------
-Maron and Moore (1994), Hoeffding races. Birattari et al. (2002), A racing algorithm for configuring metaheuristics.
-Lan, Simon and Halperin (1982), Stochastically curtailed tests in long-term clinical trials. Satterthwaite (1946), An
-approximate distribution of estimates of variance components.
+Emmerich, Giannakoglou and Naujoks (2006), Single- and multiobjective evolutionary optimization assisted by Gaussian
+random field metamodels. Maron and Moore (1994), Hoeffding races. Birattari et al. (2002), A racing algorithm for
+configuring metaheuristics. Lan, Simon and Halperin (1982), Stochastically curtailed tests in long-term clinical trials.
+Satterthwaite (1946), An approximate distribution of estimates of variance components.
 """
 
 from __future__ import annotations
@@ -56,16 +72,21 @@ import numpy.typing as npt
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
 from scballast.sweep.front import failed_fit_limit, pareto_front, score_trials
-from scballast.sweep.optuna_compat import FrozenTrial
+from scballast.sweep.optuna_compat import FrozenTrial, hypervolume
 
 # Of trials with a place on the front so many may be stopped; so much is spent in one objective, in each of several.
 LEVEL = 0.05
 _SPENT, _SPENT_IN_EACH = 0.0025, 0.0125
 _MUCH_THE_SAME = 0.5  # correlation of the noise of two objectives
+# How sure it must be that finished trials differ; ends that a trial's gain is the mean over.
+_SURE_THAT_TRIALS_DIFFER = 0.99
+_N_DRAWS = 500
+# Share of the range: a trial that is best in one objective and worst in another has a volume too.
+_BEYOND_THE_WORST = 0.1
 # Fewer finished trials say too little of the noise.
 _FEWEST_FINISHED = 3
-# What trials but those first ones are trained of in raced sweeps: 0.71 to 0.92 in tests/benchmarks/bench_racing.py.
-USUAL_SHARE = 0.8
+# What trials but those first are trained of in tests/benchmarks/bench_racing.py, and where the whole front is wanted.
+_USUAL_SHARE, _USUAL_SHARE_WHOLE_FRONT = 0.55, 0.8
 # A grid of so many points is raced by itself.
 _LARGE_GRID = 12
 # Metrics that a pair of replicates has a value of.
@@ -86,17 +107,22 @@ class Stopped:
         Numbers of the finished trials that beat it.
     failed_fit
         What is said of a fit that cannot but fail; it has no rivals.
+    gain
+        Share of the front's hypervolume that it is expected to add, where that is too little; it has no rivals.
     """
 
     pairs: int
     rivals: tuple[int, ...]
     failed_fit: str = ""
+    gain: float = math.nan
 
     @property
     def reason(self) -> str:
         """One clause for a tag."""
         if self.failed_fit:
             return f"after {2 * self.pairs} replicates {self.failed_fit}"
+        if not self.rivals:
+            return f"after {2 * self.pairs} replicates expected to add {self.gain:.2%} to the front's hypervolume"
         trials = ", ".join(map(str, self.rivals))
         plural = "s" if len(self.rivals) > 1 else ""
         return f"after {2 * self.pairs} replicates worse than trial{plural} {trials} in every objective"
@@ -132,6 +158,11 @@ def is_raced(config: Config, n_points: int) -> bool:
     if config.sweep.racing is None:
         return n_points == 0 or n_points > _LARGE_GRID
     return config.sweep.racing
+
+
+def usual_share(config: Config, n_trials: int) -> float:
+    """Return the share of a sweep's replicates that a raced one usually trains."""
+    return share_trained(n_trials, _USUAL_SHARE if config.sweep.tolerance > 0 else _USUAL_SHARE_WHOLE_FRONT)
 
 
 def share_trained(n_trials: int, of_others: float) -> float:
@@ -170,11 +201,14 @@ def judge(config: Config, trial_values: Mapping[str, Sequence[float]], trials: S
         rival_costs = as_costs(values.get(number, {}), config.objectives, n_pairs(config))
         if rival_costs is not None:
             finished[number], ends[number] = rival_costs, np.array(scores.costs(number))
+    step = 0.5 / config.rank.top_k  # half a gene of a list
     # Behind any trial is behind one of the front too, and these are the ones to name.
     front = pareto_front(scores)
-    step = 0.5 / config.rank.top_k  # half a gene of a list
     rivals = [number for number in beaten_by(costs, finished, ends, step=step) if number in front]
-    return Stopped(done, tuple(rivals)) if rivals else None
+    if rivals:
+        return Stopped(done, tuple(rivals))
+    gain = gain_below(config.sweep.tolerance, costs, finished, ends, step=step)
+    return None if gain is None else Stopped(done, (), gain=gain)
 
 
 def _failed_fit(config: Config, trial_values: Mapping[str, Sequence[float]], trials: Sequence[FrozenTrial]) -> str:
@@ -232,39 +266,132 @@ def beaten_by(
     step
         Least standard deviation of an objective that is the same in all finished trials.
     """
-    from scipy import special
-
     if len(finished) < _FEWEST_FINISHED:
         return []
+    own = _predict(costs, finished, ends, step)
+    return [number for number, end in ends.items() if (own.end - end > own.limit).all()]
+
+
+def gain_below(
+    tolerance: float,
+    costs: Costs,
+    finished: Mapping[int, Costs],
+    ends: Mapping[int, Costs],
+    *,
+    step: float = 0.01,
+) -> float | None:
+    """Return what a trial is expected to add to the finished trials' front where that is too little, else None.
+
+    Parameters
+    ----------
+    tolerance
+        Share of the front's hypervolume that is too little, where trials certainly differ; 0: none is.
+    costs, finished, ends, step
+        Those of :func:`beaten_by`.
+
+    Returns
+    -------
+    float or None
+        A share of the front's hypervolume.
+    """
+    from scipy import special
+
+    if tolerance <= 0 or len(finished) < _FEWEST_FINISHED:
+        return None
+    own = _predict(costs, finished, ends, step)
+    limit = tolerance * own.differ
+    if limit <= 0:
+        return None
+    whole = np.stack(list(ends.values()))
+    worst = np.maximum(whole.max(axis=0), own.end)
+    worst = worst + _BEYOND_THE_WORST * (worst - whole.min(axis=0))
+    volume = hypervolume(whole, worst)
+    # The same draws at every look: a resumed sweep stops what the uninterrupted one would have.
+    zeros = np.zeros(len(own.end))
+    normal = np.random.default_rng(0).multivariate_normal(zeros, own.correlation, _N_DRAWS, method="eigh")
+    draws = own.end + own.error * special.stdtrit(own.freedom, special.ndtr(normal))
+    adding = ~(whole <= draws[:, None]).all(axis=2).any(axis=1) & (draws < worst).all(axis=1)
+    gain = 0.0
+    for draw in draws[adding]:
+        gain += (hypervolume(np.vstack([whole, draw]), worst) / volume - 1) / _N_DRAWS
+        if gain >= limit:
+            return None
+    return gain
+
+
+@dataclass(frozen=True, eq=False)
+class _Predicted:
+    """What is known of a trial's costs after all pairs: a Student distribution for each objective.
+
+    Attributes
+    ----------
+    end, error, freedom
+        Its middle, scale and degrees of freedom.
+    limit
+        How much the end may be off at the level of this look.
+    correlation : (n_objectives, n_objectives) float
+        Of the noise of the objectives.
+    differ
+        Share of the differences between finished trials that is certainly not noise, in the objective that has most.
+    """
+
+    end: Costs
+    error: Costs
+    freedom: Costs
+    limit: Costs
+    correlation: Costs
+    differ: float
+
+
+def _predict(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Costs], step: float) -> _Predicted:
+    """Return what a trial's pairs so far say of its end; parameters are those of `beaten_by`."""
+    from scipy import special
+
     pairs = np.stack([finished[number] for number in ends])  # (trial, pair, objective)
     whole = np.stack(list(ends.values()))  # (trial, objective)
     n_trials, n, n_objectives = pairs.shape
     m = len(costs)
     excess = costs - pairs.mean(axis=0)[:m]
-    predicted = whole.mean(axis=0) + excess.mean(axis=0)
 
     residuals = pairs - pairs.mean(axis=0) - pairs.mean(axis=1, keepdims=True) + pairs.mean(axis=(0, 1))
     freedom = (n_trials - 1) * (n - 1)
     noise = np.maximum((residuals**2).sum(axis=(0, 1)) / freedom, _grain(pairs, step) ** 2)
+    trials = n * pairs.mean(axis=1).var(axis=0, ddof=1)
+    least = special.fdtri(n_trials - 1, freedom, _SURE_THAT_TRIALS_DIFFER)
+    of_noise = np.divide(least * noise, trials, out=np.ones(n_objectives), where=trials > 0)
     if m > 1:
         noise = np.maximum(noise, excess.var(axis=0, ddof=1))
     between = (whole - pairs.mean(axis=1)).var(axis=0, ddof=1)
     left = noise * (1 / m - 1 / n)
-    level = _spent(residuals) * (n - m) / (n * (n - 1) / 2)
     error = between + left
     squares = between**2 / (n_trials - 1) + left**2 / freedom
     # Without any noise every freedom gives the same.
     nu = np.divide(error**2, squares, out=np.full(n_objectives, float(freedom)), where=squares > 0)
-    limits = special.stdtrit(nu, 1 - level) * np.sqrt((1 + 1 / n_trials) * error)
-    return [number for number, end in ends.items() if (predicted - end > limits).all()]
+    scale = np.sqrt((1 + 1 / n_trials) * error)
+    correlation = _correlation(residuals)
+    level = _spent(correlation) * (n - m) / (n * (n - 1) / 2)
+    return _Predicted(
+        end=whole.mean(axis=0) + excess.mean(axis=0),
+        error=scale,
+        freedom=nu,
+        limit=special.stdtrit(nu, 1 - level) * scale,
+        correlation=correlation,
+        differ=float(max(0.0, 1 - of_noise.min())),
+    )
 
 
-def _spent(residuals: Costs) -> float:
-    """Return what is spent in each objective, by (n_trials, n_pairs, n_objectives) residuals: more in several."""
+def _correlation(residuals: Costs) -> Costs:
+    """Return the correlation of objectives by (n_trials, n_pairs, n_objectives) residuals; 0 where one has none."""
     columns = residuals.reshape(-1, residuals.shape[2])
     norms = np.sqrt((columns**2).sum(axis=0))
-    products = np.abs(columns.T @ columns) / np.maximum(np.outer(norms, norms), np.finfo(float).tiny)
-    several = len(norms) > 1 and np.triu(products, 1).max() <= _MUCH_THE_SAME
+    correlation = columns.T @ columns / np.maximum(np.outer(norms, norms), np.finfo(float).tiny)
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(correlation)
+
+
+def _spent(correlation: Costs) -> float:
+    """Return what is spent in each objective: more in several that differ."""
+    several = len(correlation) > 1 and np.triu(np.abs(correlation), 1).max() <= _MUCH_THE_SAME
     return _SPENT_IN_EACH if several else _SPENT
 
 

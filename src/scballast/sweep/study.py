@@ -45,7 +45,7 @@ class Progress:
     Attributes
     ----------
     raced_out
-        Trials that were stopped because they could not reach the front.
+        Trials that were stopped because they could not move the front.
     stop
         Why no further trial begins; empty while there is no reason.
     """
@@ -212,7 +212,7 @@ class SweepStudy:
         self._end(number, self.values(metrics), {**notes, **fit})
 
     def stop(self, number: int, notes: Mapping[str, Any]) -> None:
-        """End a trial that could not reach the front; the sampler learns from it."""
+        """End a trial that could not move the front; the sampler learns from it."""
         self._end(number, None, notes, "PRUNED")
 
     def fail(self, number: int, reason: str, traceback: str = "", *, again: bool = False, died: bool = False) -> None:

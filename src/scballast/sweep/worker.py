@@ -60,7 +60,7 @@ class Worker:
     since
         When the command was given, in seconds since the epoch: earlier failures do not stop it.
     raced
-        Whether trials that cannot reach the front are stopped.
+        Whether trials that cannot move the front are stopped.
     """
 
     hydra_context: Any
