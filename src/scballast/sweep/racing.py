@@ -86,7 +86,7 @@ _BEYOND_THE_WORST = 0.1
 # Fewer finished trials say too little of the noise.
 _FEWEST_FINISHED = 3
 # What trials but those first are trained of in tests/benchmarks/bench_racing.py, and where the whole front is wanted.
-_USUAL_SHARE, _USUAL_SHARE_WHOLE_FRONT = 0.55, 0.8
+_USUAL_SHARE, _USUAL_SHARE_WHOLE_FRONT = 0.6, 0.8
 # A grid of so many points is raced by itself.
 _LARGE_GRID = 12
 # Metrics that a pair of replicates has a value of.
