@@ -15,7 +15,7 @@ from scipy import stats
 from scballast.config import keys
 from scballast.config.schema import Config, Objective, SweepConfig, build_config
 from scballast.sweep.optuna_compat import hypervolume
-from scballast.sweep.racing import LEVEL, add_pair, as_costs, beaten_by, gain_below, is_raced, judge, n_pairs, obstacle
+from scballast.sweep.racing import LEVEL, add_pair, as_costs, is_raced, judge, n_pairs, obstacle, outlook
 
 PAIRS = 5
 
@@ -26,6 +26,16 @@ def front_of(means: dict[int, np.ndarray]) -> list[int]:
     numbers, own = list(means), np.stack(list(means.values()))
     better = (own[None] <= own[:, None]).all(axis=2) & (own[None] < own[:, None]).any(axis=2)
     return [number for number, beaten in zip(numbers, better.any(axis=1), strict=True) if not beaten]
+
+
+def beaten_by(own: np.ndarray, finished: dict[int, np.ndarray], ends: dict[int, np.ndarray]) -> list[int]:
+    return outlook(own, finished, ends, tolerance=0.0)[0]
+
+
+def gain_below(
+    tolerance: float, own: np.ndarray, finished: dict[int, np.ndarray], ends: dict[int, np.ndarray]
+) -> float | None:
+    return outlook(own, finished, ends, tolerance=tolerance)[1]
 
 
 def beaten(own: np.ndarray, finished: dict[int, np.ndarray]) -> list[int]:
@@ -40,13 +50,14 @@ def race(costs: np.ndarray, ends: np.ndarray, tolerance: float = SweepConfig().t
     finished: dict[int, np.ndarray] = {}
     stopped, ran = set(), 0
     for number, own in enumerate(costs):
-        for pair in range(1, PAIRS + 1):
+        for pair in range(1, PAIRS):
             ran += 1
-            known = own[:pair], finished, {n: ends[n] for n in finished}
-            if pair < PAIRS and (beaten_by(*known) or gain_below(tolerance, *known) is not None):
+            rivals, gain = outlook(own[:pair], finished, {n: ends[n] for n in finished}, tolerance=tolerance)
+            if rivals or gain is not None:
                 stopped.add(number)
                 break
         else:
+            ran += 1
             finished[number] = own
     return stopped, ran
 

@@ -86,7 +86,7 @@ _BEYOND_THE_WORST = 0.1
 # Fewer finished trials say too little of the noise.
 _FEWEST_FINISHED = 3
 # What trials but those first are trained of in tests/benchmarks/bench_racing.py, and where the whole front is wanted.
-_USUAL_SHARE, _USUAL_SHARE_WHOLE_FRONT = 0.55, 0.8
+_USUAL_SHARE, _USUAL_SHARE_WHOLE_FRONT = 0.6, 0.8
 # A grid of so many points is raced by itself.
 _LARGE_GRID = 12
 # Metrics that a pair of replicates has a value of.
@@ -204,10 +204,10 @@ def judge(config: Config, trial_values: Mapping[str, Sequence[float]], trials: S
     step = 0.5 / config.rank.top_k  # half a gene of a list
     # Behind any trial is behind one of the front too, and these are the ones to name.
     front = pareto_front(scores)
-    rivals = [number for number in beaten_by(costs, finished, ends, step=step) if number in front]
+    beaten_by, gain = outlook(costs, finished, ends, tolerance=config.sweep.tolerance, step=step)
+    rivals = tuple(number for number in beaten_by if number in front)
     if rivals:
-        return Stopped(done, tuple(rivals))
-    gain = gain_below(config.sweep.tolerance, costs, finished, ends, step=step)
+        return Stopped(done, rivals)
     return None if gain is None else Stopped(done, (), gain=gain)
 
 
@@ -250,75 +250,6 @@ def as_costs(values: Mapping[str, Sequence[float]], objectives: Sequence[Objecti
     return np.column_stack(columns) if pairs and columns else None
 
 
-def beaten_by(
-    costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Costs], *, step: float = 0.01
-) -> list[int]:
-    """Return the finished trials that a trial is going to be behind in every objective.
-
-    Parameters
-    ----------
-    costs : (m, n_objectives) float
-        Its costs on the pairs so far.
-    finished
-        (n_pairs, n_objectives) costs of every finished trial by its number.
-    ends
-        (n_objectives,) costs of the same trials after all pairs, which need not be the mean over pairs.
-    step
-        Least standard deviation of an objective that is the same in all finished trials.
-    """
-    if len(finished) < _FEWEST_FINISHED:
-        return []
-    own = _predict(costs, finished, ends, step)
-    return [number for number, end in ends.items() if (own.end - end > own.limit).all()]
-
-
-def gain_below(
-    tolerance: float,
-    costs: Costs,
-    finished: Mapping[int, Costs],
-    ends: Mapping[int, Costs],
-    *,
-    step: float = 0.01,
-) -> float | None:
-    """Return what a trial is expected to add to the finished trials' front where that is too little, else None.
-
-    Parameters
-    ----------
-    tolerance
-        Share of the front's hypervolume that is too little, where trials certainly differ; 0: none is.
-    costs, finished, ends, step
-        Those of :func:`beaten_by`.
-
-    Returns
-    -------
-    float or None
-        A share of the front's hypervolume.
-    """
-    from scipy import special
-
-    if tolerance <= 0 or len(finished) < _FEWEST_FINISHED:
-        return None
-    own = _predict(costs, finished, ends, step)
-    limit = tolerance * own.differ
-    if limit <= 0:
-        return None
-    whole = np.stack(list(ends.values()))
-    worst = np.maximum(whole.max(axis=0), own.end)
-    worst = worst + _BEYOND_THE_WORST * (worst - whole.min(axis=0))
-    volume = hypervolume(whole, worst)
-    # The same draws at every look: a resumed sweep stops what the uninterrupted one would have.
-    zeros = np.zeros(len(own.end))
-    normal = np.random.default_rng(0).multivariate_normal(zeros, own.correlation, _N_DRAWS, method="eigh")
-    draws = own.end + own.error * special.stdtrit(own.freedom, special.ndtr(normal))
-    adding = ~(whole <= draws[:, None]).all(axis=2).any(axis=1) & (draws < worst).all(axis=1)
-    gain = 0.0
-    for draw in draws[adding]:
-        gain += (hypervolume(np.vstack([whole, draw]), worst) / volume - 1) / _N_DRAWS
-        if gain >= limit:
-            return None
-    return gain
-
-
 @dataclass(frozen=True, eq=False)
 class _Predicted:
     """What is known of a trial's costs after all pairs: a Student distribution for each objective.
@@ -343,8 +274,67 @@ class _Predicted:
     differ: float
 
 
+def outlook(
+    costs: Costs,
+    finished: Mapping[int, Costs],
+    ends: Mapping[int, Costs],
+    *,
+    tolerance: float,
+    step: float = 0.01,
+) -> tuple[list[int], float | None]:
+    """Return which finished trials beat a trial, and what it adds to their front where that is too little.
+
+    Parameters
+    ----------
+    costs : (m, n_objectives) float
+        Its costs on the pairs so far.
+    finished
+        (n_pairs, n_objectives) costs of every finished trial by its number.
+    ends
+        (n_objectives,) costs of the same trials after all pairs, which need not be the mean over pairs.
+    tolerance
+        Share of the front's hypervolume that is too little, where trials certainly differ; 0: none is.
+    step
+        Least standard deviation of an objective that is the same in all finished trials.
+
+    Returns
+    -------
+    (list, float or None)
+        Those that it is going to be behind in every objective; the share of their front's hypervolume that it is
+        expected to add, None where that is enough.
+    """
+    if len(finished) < _FEWEST_FINISHED:
+        return [], None
+    own = _predict(costs, finished, ends, step)
+    beaten_by = [number for number, end in ends.items() if (own.end - end > own.limit).all()]
+    return beaten_by, _gain_below(tolerance, own, np.stack(list(ends.values())))
+
+
+def _gain_below(tolerance: float, own: _Predicted, whole: Costs) -> float | None:
+    """Return the expected gain over (n_trials, n_objectives) costs of finished trials where it is too little."""
+    from scipy import special
+
+    limit = tolerance * own.differ
+    if limit <= 0:
+        return None
+    worst = np.maximum(whole.max(axis=0), own.end)
+    worst = worst + _BEYOND_THE_WORST * (worst - whole.min(axis=0))
+    volume = hypervolume(whole, worst)
+    # The same draws at every look: a resumed sweep stops what the uninterrupted one would have.
+    zeros = np.zeros(len(own.end))
+    normal = np.random.default_rng(0).multivariate_normal(zeros, own.correlation, _N_DRAWS, method="eigh")
+    draws = own.end + own.error * special.stdtrit(own.freedom, special.ndtr(normal))
+    adding = ~(whole <= draws[:, None]).all(axis=2).any(axis=1) & (draws < worst).all(axis=1)
+    gain = 0.0
+    for draw in draws[adding]:
+        gain += (hypervolume(np.vstack([whole, draw]), worst) / volume - 1) / _N_DRAWS
+        if gain >= limit:
+            return None
+    return gain
+
+
 def _predict(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Costs], step: float) -> _Predicted:
-    """Return what a trial's pairs so far say of its end; parameters are those of `beaten_by`."""
+    """Return what a trial's pairs so far say of its end; parameters are those of `outlook`."""
     from scipy import special
 
     pairs = np.stack([finished[number] for number in ends])  # (trial, pair, objective)
