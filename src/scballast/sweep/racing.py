@@ -13,7 +13,7 @@ trial j is better in *every* objective by more than the prediction may be wrong:
 - x̄_i and ȳ are the means of the K finished trials on pair i and of their values: what is hard about a pair is so for
   all trials;
 - s² is the residual variance of pairs × finished trials after the means of both (two-way analysis of variance): one
-  pair alone has no variance of its predicted. From two pairs on, a trial noisier than that is held to its own variance. A
+  pair alone has no variance of its own. From two pairs on, a trial noisier than that is held to its own variance. A
   share of few genes may be the same in all of them, so s is the smallest difference between two of their values at
   least, or half a gene of a list;
 - τ² is the variance between finished trials of y less the mean over pairs: stability is the index over all replicates;
@@ -320,6 +320,8 @@ def _gain_below(tolerance: float, predicted: _Predicted, whole: Costs) -> float 
     worst = np.maximum(whole.max(axis=0), predicted.end)
     worst = worst + _BEYOND_THE_WORST * (worst - whole.min(axis=0))
     volume = hypervolume(whole, worst)
+    if volume <= 0:  # all are equal in one of the objectives
+        return None
     # The same draws at every look: a resumed sweep stops what the uninterrupted one would have.
     zeros = np.zeros(len(predicted.end))
     normal = np.random.default_rng(0).multivariate_normal(zeros, predicted.correlation, _N_DRAWS, method="eigh")
