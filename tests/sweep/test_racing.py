@@ -244,6 +244,10 @@ def test_where_finished_trials_may_be_equal_no_gain_is_too_little() -> None:
     assert gain_below(1e9, costs[0][:1] + 50.0, finished, ends) is None
     equal = dict.fromkeys(range(8), costs[0])
     assert gain_below(1e9, costs[0][:1] + 50.0, equal, {n: costs[0].mean(axis=0) for n in equal}) is None
+    # A front that has no volume, for all are the same in one objective.
+    flat = np.stack([costs[..., 0] + 50.0 * np.arange(8.0)[:, None], np.zeros((8, PAIRS))], axis=2)
+    ends = {number: trial.mean(axis=0) for number, trial in enumerate(flat)}
+    assert gain_below(1e9, flat[0][:1], dict(enumerate(flat)), ends) is None
     # One objective in which they differ for certain is enough.
     costs = costs + np.arange(8.0)[:, None, None] * np.array([50.0, 0.0])
     ends = {number: own.mean(axis=0) for number, own in enumerate(costs)}

@@ -305,25 +305,27 @@ def outlook(
     """
     if len(finished) < _FEWEST_FINISHED:
         return [], None
-    own = _predict(costs, finished, ends, step)
-    beaten_by = [number for number, end in ends.items() if (own.end - end > own.limit).all()]
-    return beaten_by, _gain_below(tolerance, own, np.stack(list(ends.values())))
+    predicted = _predict(costs, finished, ends, step)
+    beaten_by = [number for number, end in ends.items() if (predicted.end - end > predicted.limit).all()]
+    return beaten_by, _gain_below(tolerance, predicted, np.stack(list(ends.values())))
 
 
-def _gain_below(tolerance: float, own: _Predicted, whole: Costs) -> float | None:
+def _gain_below(tolerance: float, predicted: _Predicted, whole: Costs) -> float | None:
     """Return the expected gain over (n_trials, n_objectives) costs of finished trials where it is too little."""
     from scipy import special
 
-    limit = tolerance * own.differ
+    limit = tolerance * predicted.differ
     if limit <= 0:
         return None
-    worst = np.maximum(whole.max(axis=0), own.end)
+    worst = np.maximum(whole.max(axis=0), predicted.end)
     worst = worst + _BEYOND_THE_WORST * (worst - whole.min(axis=0))
     volume = hypervolume(whole, worst)
+    if volume <= 0:  # all are equal in one of the objectives
+        return None
     # The same draws at every look: a resumed sweep stops what the uninterrupted one would have.
-    zeros = np.zeros(len(own.end))
-    normal = np.random.default_rng(0).multivariate_normal(zeros, own.correlation, _N_DRAWS, method="eigh")
-    draws = own.end + own.error * special.stdtrit(own.freedom, special.ndtr(normal))
+    zeros = np.zeros(len(predicted.end))
+    normal = np.random.default_rng(0).multivariate_normal(zeros, predicted.correlation, _N_DRAWS, method="eigh")
+    draws = predicted.end + predicted.error * special.stdtrit(predicted.freedom, special.ndtr(normal))
     adding = ~(whole <= draws[:, None]).all(axis=2).any(axis=1) & (draws < worst).all(axis=1)
     gain = 0.0
     for draw in draws[adding]:
