@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,10 +101,27 @@ def test_an_error_that_cannot_be_sent_is_told_in_words(tmp_path: Path) -> None:
     assert "in without_pickle" in str(told.value.__cause__)
 
 
+def test_a_drawing_that_cannot_be_sent_is_told(tmp_path: Path) -> None:
+    work, other = drawing._Work([Drawing(drawings.signed, (lambda: None,))]), drawing._Other()
+    try:
+        other.take_part(pickle.dumps(StoredFolder(tmp_path)), work)
+    finally:
+        other.end()
+    with pytest.raises(Exception, match="pickle"):
+        work.pictures()
+
+
 def test_a_warning_of_another_process_meets_the_filters_of_this_one(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="a font is missing") as caught:
         drawn(tmp_path, *twice(drawings.warning_elsewhere, HERE))
     assert [Path(warning.filename).name for warning in caught] == ["drawings.py"]
+
+
+def test_a_warning_of_many_figures_is_told_once(tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        drawn(tmp_path, *(Drawing(drawings.always_warning, ()) for _ in range(4)), n_processes=1)
+    assert len(caught) == 1
 
 
 def test_an_interrupt_ends_the_other_processes(tmp_path: Path) -> None:
@@ -129,7 +148,7 @@ def test_where_no_process_can_be_started_one_draws_all(
         first, _ = drawn(tmp_path, *twice(drawings.signed, "a"))
     assert first.pictures[0].caption == str(HERE)
     (message,) = caplog.messages
-    assert message.startswith("Figures are drawn by 1 processes, not 2: ")
+    assert message.startswith("Figures are drawn by 1 instead of 2 processes: ")
 
 
 def test_processes_end_when_the_one_that_started_them_is_gone(tmp_path: Path) -> None:

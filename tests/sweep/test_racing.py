@@ -229,7 +229,8 @@ def test_the_gain_is_the_expected_improvement_and_too_little_below_the_tolerance
     residuals = costs - costs.mean(axis=0) - costs.mean(axis=1, keepdims=True) + costs.mean(axis=(0, 1))
     scale = ((1 + 1 / 10) * (residuals**2).sum() / 36 * (1 / 2 - 1 / PAIRS)) ** 0.5
     improvement = stats.t(36, values.min() + 0.05, scale).expect(lambda y: values.min() - y, ub=values.min())
-    assert gain == pytest.approx(improvement / np.ptp(values), rel=0.15)
+    # The volume reaches a tenth beyond the better half.
+    assert gain == pytest.approx(improvement / (1.1 * (np.median(values) - values.min())), rel=0.15)
     # By the F test some of the differences between finished trials could be noise.
     assert gain_below(1.2 * gain, own, finished, ends) == gain
     assert gain_below(gain, own, finished, ends) is None
@@ -244,14 +245,48 @@ def test_where_finished_trials_may_be_equal_no_gain_is_too_little() -> None:
     assert gain_below(1e9, costs[0][:1] + 50.0, finished, ends) is None
     equal = dict.fromkeys(range(8), costs[0])
     assert gain_below(1e9, costs[0][:1] + 50.0, equal, {n: costs[0].mean(axis=0) for n in equal}) is None
-    # A front that has no volume, for all are the same in one objective.
-    flat = np.stack([costs[..., 0] + 50.0 * np.arange(8.0)[:, None], np.zeros((8, PAIRS))], axis=2)
-    ends = {number: trial.mean(axis=0) for number, trial in enumerate(flat)}
-    assert gain_below(1e9, flat[0][:1], dict(enumerate(flat)), ends) is None
     # One objective in which they differ for certain is enough.
     costs = costs + np.arange(8.0)[:, None, None] * np.array([50.0, 0.0])
     ends = {number: own.mean(axis=0) for number, own in enumerate(costs)}
-    assert gain_below(0.005, costs[0][:1] + 500.0, dict(enumerate(costs)), ends) == 0
+    assert gain_below(1e9, costs[4][:1] + np.array([0.0, 5.0]), dict(enumerate(costs)), ends) is not None
+
+
+@pytest.mark.parametrize("same", [0.0, 1.0])
+def test_an_objective_in_which_all_finished_trials_are_equal_does_not_decide(same: float) -> None:
+    generator = np.random.default_rng(9)
+    differ = noise(generator, 8, 1, "normal")[..., 0] + 50.0 * np.arange(8.0)[:, None]
+    costs = np.stack([differ, np.full((8, PAIRS), same)], axis=2)
+    finished, ends = dict(enumerate(costs)), {number: trial.mean(axis=0) for number, trial in enumerate(costs)}
+    # A first pair does not say that the trial is not better in that one; far behind in the other it is beaten.
+    assert gain_below(0.01, costs[3][:1], finished, ends) is None
+    assert gain_below(1e9, costs[0][:1], finished, ends) > 0
+
+
+def test_one_poor_trial_does_not_make_what_the_others_add_look_small() -> None:
+    generator = np.random.default_rng(10)
+    costs = different(generator)[:12]
+    finished, ends = dict(enumerate(costs)), {number: trial.mean(axis=0) for number, trial in enumerate(costs)}
+    first = front_of(ends)[0]
+    candidate = costs[first][:2] - 0.5  # half of the noise of a pair ahead of one of the front
+    gain = gain_below(1e9, candidate, finished, ends)
+    poor = costs[0] + 1000.0
+    gain_beside_poor = gain_below(1e9, candidate, finished | {12: poor}, ends | {12: poor.mean(axis=0)})
+    assert gain is not None
+    assert gain_beside_poor == pytest.approx(gain, rel=0.1)
+
+
+@pytest.mark.parametrize("n_objectives", [3, 4])
+def test_a_gain_in_many_objectives_is_the_volume_that_is_added(n_objectives: int) -> None:
+    generator = np.random.default_rng(11)
+    quality = generator.dirichlet(np.ones(n_objectives), 9)
+    costs = np.broadcast_to(quality[:, None, :], (9, PAIRS, n_objectives))
+    finished, ends = dict(enumerate(costs)), dict(enumerate(quality))
+    trial = np.full(n_objectives, 0.9 / n_objectives)
+    gain = gain_below(1e9, np.broadcast_to(trial, (PAIRS - 1, n_objectives)), finished, ends)
+    worst = np.maximum(quality.max(axis=0), trial)
+    worst += 0.1 * (worst - np.minimum(quality.min(axis=0), trial))
+    added = hypervolume([*quality, trial], worst) / hypervolume(quality, worst) - 1
+    assert gain == pytest.approx(added, rel=0.05)
 
 
 def test_a_trial_that_is_best_in_one_objective_is_never_stopped() -> None:

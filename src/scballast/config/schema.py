@@ -174,7 +174,7 @@ class SweepConfig:
     patience: int = key_field(10, "so many trials in a row that do not", minimum=1)
     racing: bool | None = key_field(None, "stop trials that cannot move the front")
     tolerance: float = key_field(
-        0.005, "of racing: stop trials expected to add less than this share to the front's volume", minimum=0
+        0.01, "of racing: stop trials expected to add less than this share to the front's volume", minimum=0, below=1.0
     )
     fused: int = key_field(1, "trials of a worker whose models are trained together", minimum=1)
     confirm: bool = key_field(

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from typing import Any
 
 from scballast.report.drawing_process import Drawn, draw
 from scballast.report.html import Drawing, Picture, Section
@@ -40,7 +42,8 @@ class Drawers:
             for _ in range(n_processes - 1):
                 self._others.append(_Other())
         except OSError as error:
-            logger.warning("Figures are drawn by %d processes, not %d: %s", 1 + len(self._others), n_processes, error)
+            n_drawing = 1 + len(self._others)
+            logger.warning("Figures are drawn by %d instead of %d processes: %s", n_drawing, n_processes, error)
 
     def draw(self, folder: StoredFolder, sections: Sequence[Section]) -> list[Section]:
         """Draw what the sections still lack, each figure in the process that is free first.
@@ -142,10 +145,11 @@ class _Work:
 
     def pictures(self) -> list[Picture]:
         """Return all figures in their order; raise what the first one that failed has raised."""
-        pictures = []
+        pictures: list[Picture] = []
+        told: dict[Any, Any] = {}  # so that each warning is told as often as its filter says
         for _, drawn in sorted(self._done.items()):
             for warning in drawn.warned:
-                warnings.warn_explicit(*warning)
+                warnings.warn_explicit(*warning, registry=told)
             pictures.append(drawn.result())
         return pictures
 
@@ -180,6 +184,9 @@ class _Other:
             if not self._ended and (taken is None or work.put_back(*taken)):
                 status = self._process.wait()
                 logger.warning("A process that drew figures ended with status %d; others draw what it left.", status)
+        except Exception as error:  # of what cannot be sent
+            if taken is not None:
+                work.answer(taken[0], Drawn(None, error, traceback.format_exc()))
 
     def end(self) -> None:
         """Kill the process."""

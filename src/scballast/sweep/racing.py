@@ -35,18 +35,20 @@ objectives on these replicates, may be stopped: the whole sweep would show it be
 
 Trials near the front. Many trials differ from those of the front by less than a pair's noise, and would be run whole to
 add next to nothing to it. So a trial is stopped too when its end is expected to add less than a share δ of the front's
-hypervolume (``sweep.tolerance``), V, bounded a tenth of the range beyond the worst of the finished values and its own:
+hypervolume (``sweep.tolerance``). This, V, is bounded a tenth of the range beyond the worst values of the front, of the
+better half of the trials and of its own, and no less than the prediction may be off: one poor trial does not make what
+all others add look small.
 
 .. math:: \mathrm E\,[V(F \cup \{y\})] - V(F) < \delta \cdot V(F) \cdot
     \max_o\,(0, 1 - F_{0.99} / F_o), \quad y \sim \hat y + t_\nu \sqrt{(1 + 1/K)\,(\tau^2 + s^2 (1/m - 1/n))}
 
 with the correlation of the residuals. An expectation needs no correction for looks: it holds at the one at which the
 trial is stopped. What a trial adds to a front is less the more the front holds, so no stop is expected to cost the
-sweep's last front more than δ of the volume at the time. The maximum is the share of the differences between finished
-trials that is not noise, by the lower bound that an objective's F test of trials against residuals gives: where all
-trials are equal in all objectives it is 0, and a trial stops only where it cannot reach the front. With δ > 0 a trial
-that would be on the front, beside others much like it or by noise in an objective in which trials are equal, may be
-stopped. δ = 0 keeps the front whole.
+sweep's last front more than δ of the volume at the time; over many stops the losses add up. The maximum is the share of
+the differences between finished trials that is not noise, by the lower bound that an objective's F test of trials
+against residuals gives: where all trials are equal in all objectives it is 0, and a trial stops only where it cannot
+reach the front. With δ > 0 a trial that would be on the front, beside others much like it or by noise in an objective
+in which trials are equal, may be stopped. δ = 0 keeps the front whole.
 
 A trial is stopped too when its fit on the pairs so far makes it a failed fit (``front.failed_fit_limit``) even if the
 others fit perfectly: no front holds those.
@@ -81,6 +83,8 @@ _MUCH_THE_SAME = 0.5  # correlation of the noise of two objectives
 # How sure it must be that finished trials differ; ends that a trial's gain is the mean over.
 _SURE_THAT_TRIALS_DIFFER = 0.99
 _N_DRAWS = 500
+# Volumes of many objectives take long.
+_MANY_OBJECTIVES, _FEW_DRAWS = 4, 100
 # Share of the range: a trial that is best in one objective and worst in another has a volume too.
 _BEYOND_THE_WORST = 0.1
 # Fewer finished trials say too little of the noise.
@@ -301,13 +305,13 @@ def outlook(
     -------
     (list, float or None)
         Those that it is going to be behind in every objective; the share of their front's hypervolume that it is
-        expected to add, None where that is enough.
+        expected to add, None where that is enough, or where some beat it.
     """
     if len(finished) < _FEWEST_FINISHED:
         return [], None
     predicted = _predict(costs, finished, ends, step)
     beaten_by = [number for number, end in ends.items() if (predicted.end - end > predicted.limit).all()]
-    return beaten_by, _gain_below(tolerance, predicted, np.stack(list(ends.values())))
+    return beaten_by, None if beaten_by else _gain_below(tolerance, predicted, np.stack(list(ends.values())))
 
 
 def _gain_below(tolerance: float, predicted: _Predicted, whole: Costs) -> float | None:
@@ -317,22 +321,33 @@ def _gain_below(tolerance: float, predicted: _Predicted, whole: Costs) -> float 
     limit = tolerance * predicted.differ
     if limit <= 0:
         return None
-    worst = np.maximum(whole.max(axis=0), predicted.end)
-    worst = worst + _BEYOND_THE_WORST * (worst - whole.min(axis=0))
-    volume = hypervolume(whole, worst)
-    if volume <= 0:  # all are equal in one of the objectives
-        return None
+    end, front = predicted.end, _front(whole)
+    best = np.minimum(front.min(axis=0), end)
+    worst = np.max([front.max(axis=0), np.median(whole, axis=0), end], axis=0)
+    # Where all are equal in an objective, as wide as the trial is uncertain.
+    worst = worst + np.maximum(_BEYOND_THE_WORST * (worst - best), predicted.error)
+    volume = hypervolume(front, worst)
     # The same draws at every look: a resumed sweep stops what the uninterrupted one would have.
-    zeros = np.zeros(len(predicted.end))
-    normal = np.random.default_rng(0).multivariate_normal(zeros, predicted.correlation, _N_DRAWS, method="eigh")
-    draws = predicted.end + predicted.error * special.stdtrit(predicted.freedom, special.ndtr(normal))
-    adding = ~(whole <= draws[:, None]).all(axis=2).any(axis=1) & (draws < worst).all(axis=1)
+    n_draws = _N_DRAWS if len(end) < _MANY_OBJECTIVES else _FEW_DRAWS
+    normal = np.random.default_rng(0).multivariate_normal(
+        np.zeros(len(end)), predicted.correlation, n_draws, method="eigh"
+    )
+    draws = end + predicted.error * special.stdtrit(predicted.freedom, special.ndtr(normal))
+    adding = ~(front <= draws[:, None]).all(axis=2).any(axis=1) & (draws < worst).all(axis=1)
     gain = 0.0
     for draw in draws[adding]:
-        gain += (hypervolume(np.vstack([whole, draw]), worst) / volume - 1) / _N_DRAWS
+        of_others_too = hypervolume(_front(np.maximum(front, draw)), worst)
+        gain += (np.prod(worst - draw) - of_others_too) / volume / n_draws
         if gain >= limit:
             return None
-    return gain
+    return float(gain)
+
+
+def _front(costs: Costs) -> Costs:
+    """Return those of (n, n_objectives) costs that no other dominates, each once."""
+    costs = np.unique(costs, axis=0)
+    dominated = (costs[:, None] >= costs).all(axis=2).sum(axis=1) > 1
+    return np.asarray(costs[~dominated])
 
 
 def _predict(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Costs], step: float) -> _Predicted:

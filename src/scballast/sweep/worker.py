@@ -225,7 +225,7 @@ class Worker:
         return answer
 
     def _race(self, claim: Claim, request: TrialRequest, deadline: float) -> TrialRequest | Answer:
-        """Give a trial its pairs of replicates one by one, as long as it can reach the front.
+        """Give a trial its pairs of replicates one by one, as long as it can move the front.
 
         Returns
         -------
