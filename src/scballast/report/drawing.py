@@ -148,8 +148,8 @@ class _Work:
         pictures: list[Picture] = []
         told: dict[Any, Any] = {}  # so that each warning is told as often as its filter says
         for _, drawn in sorted(self._done.items()):
-            for warning in drawn.warned:
-                warnings.warn_explicit(*warning, registry=told)
+            for message, category, file, line in drawn.warned:
+                warnings.warn_explicit(message, category, file, line, registry=told)
             pictures.append(drawn.result())
         return pictures
 
