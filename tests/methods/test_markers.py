@@ -138,12 +138,13 @@ class TestLogreg:
         from sklearn.preprocessing import StandardScaler
 
         monkeypatch.setattr("scballast.methods.logreg.MOST_DENSE", most_dense)
+        # Where lbfgs stops short of the solution depends on how a processor rounds: here both are to reach it.
+        monkeypatch.setattr("scballast.methods.logreg.GRADIENT_TOLERANCE", 1e-10)
         view = planted_view()
         scaled = StandardScaler().fit_transform(dense_log_counts(view))
         other = LogisticRegression(C=1.0, solver="newton-cg", tol=1e-9, max_iter=1_000).fit(scaled, view.codes)
         assert other.classes_.tolist() == [-1, 0, 1, 2]
-        # Where lbfgs meets its tolerance of the gradient depends on how a processor rounds.
-        np.testing.assert_allclose(of("logreg", view), other.coef_[1:], atol=5e-4)
+        np.testing.assert_allclose(of("logreg", view), other.coef_[1:], atol=1e-4)
 
     def test_many_cells_are_not_made_dense(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("scballast.methods.logreg.MOST_DENSE", 0)
