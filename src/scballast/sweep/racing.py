@@ -73,6 +73,7 @@ import numpy.typing as npt
 
 from scballast.config import keys
 from scballast.config.schema import Config, Objective
+from scballast.report.sweep_tables import non_dominated
 from scballast.sweep.front import failed_fit_limit, pareto_front, score_trials
 from scballast.sweep.optuna_compat import FrozenTrial, hypervolume
 
@@ -344,10 +345,8 @@ def _gain_below(tolerance: float, predicted: _Predicted, whole: Costs) -> float 
 
 
 def _front(costs: Costs) -> Costs:
-    """Return those of (n, n_objectives) costs that no other dominates, each once."""
-    costs = np.unique(costs, axis=0)
-    dominated = (costs[:, None] >= costs).all(axis=2).sum(axis=1) > 1
-    return np.asarray(costs[~dominated])
+    """Return those of (n, n_objectives) costs that no other dominates."""
+    return np.asarray(costs[non_dominated(costs, [False] * costs.shape[1])])
 
 
 def _predict(costs: Costs, finished: Mapping[int, Costs], ends: Mapping[int, Costs], step: float) -> _Predicted:
